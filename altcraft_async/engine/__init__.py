@@ -1,0 +1,1 @@
+"""How it is sent: the asyncio shell over the pure laws."""

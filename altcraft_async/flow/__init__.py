@@ -1,0 +1,1 @@
+"""When something is sent: pure laws whose time and randomness are arguments."""

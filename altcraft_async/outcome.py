@@ -1,0 +1,139 @@
+"""What became of the updates: one `Outcome` each, a `Report` for a whole run."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import attrs
+
+from altcraft_async.errors import BatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from altcraft_async.errors import AltcraftError
+    from altcraft_async.protocol.values import LineStatusUpdate
+
+__all__ = ["Outcome", "OutcomeState", "Report"]
+
+
+class OutcomeState(enum.StrEnum):
+    """How one update ended; `safe_to_resend` says what to do about it."""
+
+    APPLIED = "applied"
+    """The server said yes."""
+    DUPLICATE = "duplicate"
+    """The server said that it had already made this very change."""
+    REJECTED = "rejected"
+    """The server said no, finally."""
+    UNKNOWN = "unknown"
+    """Sent, and no answer understood after all retries: it may have been applied."""
+    NOT_SENT = "not_sent"
+    """The server never took it: no connection, turned away with 429, deadline, budget, stopped run."""
+    SUPERSEDED = "superseded"
+    """A newer update of the line took its place (``coalesce="latest"``)."""
+    INVALID = "invalid"
+    """The input row itself is wrong."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is left to do: applied, duplicate or superseded."""
+        return self in _OK
+
+    @property
+    def safe_to_resend(self) -> str:
+        """The advice in words: whether and how the update can be sent again."""
+        return _RESEND[self]
+
+
+_OK = frozenset({OutcomeState.APPLIED, OutcomeState.DUPLICATE, OutcomeState.SUPERSEDED})
+_RESEND = {
+    OutcomeState.APPLIED: "no need",
+    OutcomeState.DUPLICATE: "no need",
+    OutcomeState.REJECTED: "after mending",
+    OutcomeState.UNKNOWN: "yes, with the same request_id",
+    OutcomeState.NOT_SENT: "yes",
+    OutcomeState.SUPERSEDED: "no need",
+    OutcomeState.INVALID: "after mending",
+}
+
+
+@attrs.frozen
+class Outcome:
+    """What became of one update.
+
+    `index` is its 0-based place in the input. `update` is None only where the
+    input row could not become one (state ``invalid``). `attempts` counts the
+    requests that were started for it, `elapsed` is the seconds from its first
+    attempt to its end (0.0 where there was none). `request_id` is the
+    ``Request-ID`` of all its attempts, None where there was none. `error` says
+    why it was not applied, and is None for a state that is `OutcomeState.ok`.
+    """
+
+    index: int
+    update: LineStatusUpdate | None
+    state: OutcomeState
+    attempts: int = 0
+    elapsed: float = 0.0
+    request_id: str | None = None
+    error: AltcraftError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is left to do for this update."""
+        return self.state.ok
+
+
+def _counts(report: Report) -> Mapping[OutcomeState, int]:
+    counted = Counter(outcome.state for outcome in report.outcomes)
+    return MappingProxyType({state: counted[state] for state in OutcomeState})
+
+
+@attrs.frozen
+class Report:
+    """The result of one gathered bulk run.
+
+    `outcomes` are in input order, one for every update that was read. `elapsed`
+    is in seconds. `sent` counts the requests started, `retries` those among
+    them that were not a line's first, and `rejected_sends` the answers that
+    were back-pressure (429, 503). `complete` is false where the run ended, by
+    its deadline, before an asynchronous source had been read to its end.
+    """
+
+    outcomes: Sequence[Outcome] = attrs.field(repr=lambda outcomes: f"<{len(outcomes)} outcomes>")
+    elapsed: float
+    sent: int
+    retries: int
+    rejected_sends: int
+    complete: bool = True
+    counts: Mapping[OutcomeState, int] = attrs.field(
+        init=False,
+        default=attrs.Factory(_counts, takes_self=True),
+        repr=lambda counts: "{" + ", ".join(f"{s}: {n}" for s, n in counts.items() if n) + "}",
+    )
+
+    @property
+    def ok(self) -> bool:
+        """Whether the whole input was read and nothing is left to do for any line."""
+        return self.complete and all(not count or state.ok for state, count in self.counts.items())
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """The outcomes that are not `Outcome.ok`, in input order."""
+        return [outcome for outcome in self.outcomes if not outcome.ok]
+
+    def raise_for_failures(self) -> None:
+        """Raise `BatchError` unless the report is `ok`."""
+        if self.ok:
+            return
+        failures = self.failures
+        said = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count and not state.ok)
+        message = f"{len(failures)} of {len(self.outcomes)} updates were not applied ({said})"
+        if failures:
+            message += f"; the first, at index {failures[0].index}: {failures[0].error}"
+        if not self.complete:
+            message += "; the input was not read to its end"
+        raise BatchError(message, report=self, failures=failures)

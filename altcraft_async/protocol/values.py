@@ -1,0 +1,108 @@
+"""The values that are said to Altcraft, and what came of them: frozen, checked, without I/O."""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import NamedTuple, TypeAlias
+
+import attrs
+
+from altcraft_async.errors import InvalidUpdateError
+
+__all__ = [
+    "JSON",
+    "LineKey",
+    "LineStatusUpdate",
+    "OrderLineStatus",
+    "UpdatedOrderLine",
+]
+
+JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+"""Any value that JSON can carry."""
+
+
+class OrderLineStatus(enum.StrEnum):
+    """The system statuses of an order line (guide: "Update order line status").
+
+    A custom status, defined on the platform, is given as its id: any other
+    string.
+    """
+
+    NEW = "new"
+    PROCESSING = "processing"
+    DELIVERING = "delivering"
+    DELIVERED = "delivered"
+    CANCELED = "canceled"
+    REFUNDED = "refunded"
+
+
+class LineKey(NamedTuple):
+    """What identifies one order line on the platform."""
+
+    order_external_id: str
+    order_line_external_id: str
+
+
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""Control characters, and what UTF-8 or XML 1.0 cannot carry."""
+
+
+def check_id(field: str, value: object) -> str:
+    """Return `value` where it can be an id; raise `InvalidUpdateError` naming `field`."""
+    if not isinstance(value, str):
+        msg = f"{field} must be a string, not {type(value).__name__}; convert it before building the update"
+        raise InvalidUpdateError(msg, field=field)
+    if not value or value.isspace():
+        msg = f"{field} is empty; every update needs all three ids"
+        raise InvalidUpdateError(msg, field=field)
+    if not value.isprintable():  # the quick test: nearly every id passes here
+        bad = _FORBIDDEN.search(value)
+        if bad is not None:
+            msg = (
+                f"{field} has the forbidden character U+{ord(bad[0]):04X} at position {bad.start() + 1}; "
+                "remove control characters from the id"
+            )
+            raise InvalidUpdateError(msg, field=field)
+    return value
+
+
+@attrs.frozen(slots=True, init=False)
+class LineStatusUpdate:
+    """One change to make: this line of this order gets this status.
+
+    The three ids are non-empty strings without control characters; anything
+    else raises `InvalidUpdateError`, which names the field. `status_external_id`
+    is an `OrderLineStatus` or the id of a custom status.
+
+    Guide: "Update order line status".
+    """
+
+    order_external_id: str
+    order_line_external_id: str
+    status_external_id: str
+
+    def __init__(self, order_external_id: str, order_line_external_id: str, status_external_id: str) -> None:
+        check_id("order_external_id", order_external_id)
+        check_id("order_line_external_id", order_line_external_id)
+        check_id("status_external_id", status_external_id)
+        self.__attrs_init__(order_external_id, order_line_external_id, str(status_external_id))  # type: ignore[attr-defined]
+
+    @property
+    def key(self) -> LineKey:
+        """The order line that the update is about."""
+        return LineKey(self.order_external_id, self.order_line_external_id)
+
+
+@attrs.frozen
+class UpdatedOrderLine:
+    """The server's echo of one applied update (the answer's ``data``).
+
+    A field that the answer left out is the one that was asked for.
+
+    Guide: "Update order line status".
+    """
+
+    order_external_id: str
+    order_line_external_id: str
+    status_external_id: str

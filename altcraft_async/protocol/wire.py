@@ -1,0 +1,205 @@
+"""The sans-IO protocol: a `Call` becomes a `WireRequest`, a `WireResponse` becomes a `Reply`.
+
+The one place that knows the token. A request is written in the format that was
+chosen; an answer is read by what arrived, whatever was asked: by its
+``Content-Type`` where that is plain, else by its first byte.
+
+Guide: "Working with User API", "Deduplication of requests".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import attrs
+
+from altcraft_async.errors import ConfigurationError, UnreadableResponseError
+from altcraft_async.protocol import json, xml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from altcraft_async.protocol.values import JSON
+
+__all__ = ["Call", "Format", "Reply", "TokenPlace", "Wire", "WireRequest", "WireResponse"]
+
+Format: TypeAlias = Literal["json", "xml"]
+TokenPlace: TypeAlias = Literal["body", "header"]
+
+_CODECS = {"json": json, "xml": xml}
+_MAX_TEXT = 300
+"""Longest part of an ``error_text`` that is kept: enough to act on, too short to be a body."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_INTEGER = re.compile(r"-?[0-9]{1,9}")
+
+
+@attrs.frozen
+class Call:
+    """One method call: `method` is its path below ``/api/v1.1/``, `fields` its parameters."""
+
+    method: str
+    fields: Mapping[str, JSON] = attrs.field(repr=lambda fields: f"<{', '.join(fields)}>")
+
+
+@attrs.frozen
+class WireRequest:
+    """What a transport sends: a POST to `path`, below the base URL."""
+
+    path: str
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
+
+
+@attrs.frozen
+class WireResponse:
+    """What a transport received; `headers` look names up without regard to case."""
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
+
+
+@attrs.frozen
+class Reply:
+    """An answer, read.
+
+    `code` and `text` are the envelope's ``error`` and ``error_text``; `code` is
+    None when the body was no envelope, and `problem` then says why. `payload`
+    is the whole envelope. `duplicate` is true for a replayed answer.
+    `retry_after` is the header's text, where there was one.
+    """
+
+    status: int
+    code: int | None
+    text: str = ""
+    payload: Mapping[str, JSON] = attrs.field(factory=dict, repr=False)
+    duplicate: bool = False
+    retry_after: str | None = None
+    problem: UnreadableResponseError | None = None
+
+
+class Wire:
+    """Writes requests and reads answers for one token and one choice of formats.
+
+    `response_format` is what requests ask for with ``format``. With `token_in`
+    ``"header"`` the token goes into ``Authorization: Bearer`` instead of the
+    body. `request_id_header` is ``Request-ID``, or ``X-Request-ID`` for older
+    platforms.
+    """
+
+    __slots__ = ("_encode", "_fixed_fields", "_fixed_headers", "_request_id_header", "_token")
+
+    def __init__(
+        self,
+        token: str,
+        *,
+        request_format: Format = "json",
+        response_format: Format = "json",
+        token_in: TokenPlace = "body",  # noqa: S107 - a place, not a password
+        request_id_header: str = "Request-ID",
+    ) -> None:
+        _check_token(token)
+        codec = _CODECS[request_format]
+        self._token = token
+        self._encode = codec.encode
+        self._request_id_header = request_id_header
+        self._fixed_fields: dict[str, JSON] = {"format": response_format}
+        self._fixed_headers = {"Content-Type": codec.CONTENT_TYPE}
+        if token_in == "body":  # noqa: S105
+            self._fixed_fields = {"token": token, **self._fixed_fields}
+        else:
+            self._fixed_headers["Authorization"] = f"Bearer {token}"
+
+    def __repr__(self) -> str:
+        """Show the headers' names only: never the token."""
+        return f"<Wire {self._fixed_headers['Content-Type']}>"
+
+    def encode(self, call: Call, request_id: str) -> WireRequest:
+        """Write `call` under `request_id`.
+
+        Raises `ConfigurationError` for parameters that the format cannot carry.
+        """
+        try:
+            body = self._encode({**self._fixed_fields, **call.fields})
+        except (TypeError, ValueError, RecursionError):
+            msg = f"the parameters of {call.method} hold a value that cannot be written; use JSON's plain types"
+            raise ConfigurationError(msg, field="fields") from None
+        return WireRequest(call.method, {**self._fixed_headers, self._request_id_header: request_id}, body)
+
+    def decode(self, response: WireResponse) -> Reply:
+        """Read `response`; what cannot be read becomes a `Reply` with a `problem`, never an exception."""
+        headers = response.headers
+        duplicate = (headers.get("Duplicate-Request") or headers.get("X-Duplicate-Request") or "").lower() == "true"
+        try:
+            payload = _decode_body(headers.get("Content-Type", ""), response.body)
+            code = _code(payload.get("error"))
+        except UnreadableResponseError as problem:
+            problem.status = response.status
+            return Reply(
+                response.status,
+                None,
+                duplicate=duplicate,
+                retry_after=headers.get("Retry-After"),
+                problem=problem,
+            )
+        if code == 0:  # the usual case pays for nothing more
+            return Reply(response.status, 0, "", payload, duplicate)
+        return Reply(
+            response.status,
+            code,
+            self._clean(payload.get("error_text")),
+            payload,
+            duplicate,
+            headers.get("Retry-After"),
+        )
+
+    def _clean(self, text: JSON) -> str:
+        """Make the server's text fit for a log: no token, no control characters, not too long."""
+        if not isinstance(text, str):
+            return ""
+        text = _CONTROL.sub(" ", text.replace(self._token, "***")).strip()
+        return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
+
+
+def _check_token(token: str) -> None:
+    if not isinstance(token, str) or not token.strip():
+        msg = "token is empty; give it, or set ALTCRAFT_TOKEN"
+        raise ConfigurationError(msg, field="token")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        msg = "token has a blank, a control or a non-ASCII character; it was probably copied with something around it"
+        raise ConfigurationError(msg, field="token")
+
+
+def _decode_body(content_type: str, body: bytes) -> dict[str, JSON]:
+    """Read a body by what it is: the first byte tells JSON from XML, the header tells HTML from both."""
+    first = body[:1]
+    if first == b"{":
+        return json.decode(body)
+    stripped = body.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not stripped:
+        msg = "the answer is empty"
+        raise UnreadableResponseError(msg)
+    if "html" in content_type or stripped[:14].lower().startswith((b"<!doctype html", b"<html")):
+        msg = f"the answer of {len(body)} bytes is an HTML page, perhaps a proxy's"
+        raise UnreadableResponseError(msg)
+    if stripped.startswith((b"{", b"[")):
+        return json.decode(stripped)
+    if stripped.startswith(b"<") or "xml" in content_type:
+        return xml.decode(body.lstrip())
+    if "json" in content_type:
+        return json.decode(body)
+    msg = f"the answer of {len(body)} bytes is neither JSON nor XML"
+    raise UnreadableResponseError(msg)
+
+
+def _code(value: JSON) -> int:
+    """Return the envelope's ``error`` as a number; XML gives it as text."""
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
+        return int(value)
+    what = "no" if value is None else "a wrong"
+    msg = f"the answer has {what} error code, so it is not an envelope of the API"
+    raise UnreadableResponseError(msg)

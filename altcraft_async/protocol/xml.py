@@ -1,0 +1,98 @@
+"""The XML codec: envelopes under a root ``<xml>``, arrays as repeated elements.
+
+The only module that knows xmltodict. Reading is strict: no DOCTYPE and so no
+entities of its own, no attributes, a bounded depth. Everything is text in XML,
+so the caller turns numbers into numbers; blanks around a text are not kept.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+from xml.parsers import expat
+
+import xmltodict
+
+from altcraft_async.errors import UnreadableResponseError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from altcraft_async.protocol.values import JSON
+
+__all__ = ["ARRAYS", "CONTENT_TYPE", "decode", "encode"]
+
+CONTENT_TYPE = "application/xml"
+
+ARRAYS = (
+    "result",
+    "lines",
+    "sku",
+    "ids",
+    "external_ids",
+    "tags",
+    "pictures",
+    "categories",
+    "barcode",
+    "regional_data",
+)
+"""The repeated elements: in XML a single one looks like a scalar."""
+
+_MAX_DEPTH = 32
+"""No answer of the guide is deeper than 6; the cap keeps a hostile one from costing memory."""
+
+
+class _StrictExpat:
+    """Makes expat parsers that refuse a DOCTYPE and deep nesting."""
+
+    @staticmethod
+    def ParserCreate(*args: Any, **kwargs: Any) -> Any:  # noqa: N802 - the name xmltodict calls
+        parser = expat.ParserCreate(*args, **kwargs)
+        parser.StartDoctypeDeclHandler = _refuse_doctype
+        return parser
+
+
+def _refuse_doctype(*_: object) -> NoReturn:
+    msg = "a DOCTYPE is not allowed"
+    raise ValueError(msg)
+
+
+def _limit_depth(path: list[Any], key: str, value: Any) -> tuple[str, Any]:
+    if len(path) > _MAX_DEPTH:
+        msg = f"elements are nested deeper than {_MAX_DEPTH}"
+        raise ValueError(msg)
+    return key, value
+
+
+def encode(fields: Mapping[str, JSON]) -> bytes:
+    """Write the body of a request: ``<xml>`` with an element for each field.
+
+    Lists become repeated elements, booleans ``true`` and ``false``, None an
+    empty element.
+    """
+    return xmltodict.unparse({"xml": fields}, short_empty_elements=True).encode()
+
+
+def decode(body: bytes) -> dict[str, JSON]:
+    """Read the body of an answer: what stands under its root ``<xml>``.
+
+    Texts stay texts, an empty element is None, and the elements named in
+    `ARRAYS` are always lists. Raises `UnreadableResponseError`, which never
+    quotes the body.
+    """
+    try:
+        tree = xmltodict.parse(
+            body,
+            expat=_StrictExpat,
+            xml_attribs=False,
+            force_list=ARRAYS,
+            postprocessor=_limit_depth,
+        )
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        reason = expat.ErrorString(error.code) if isinstance(error, expat.ExpatError) else "not allowed here"
+        msg = f"the answer of {len(body)} bytes is not acceptable XML ({reason})"
+        raise UnreadableResponseError(msg) from None
+    root = tree.get("xml")
+    if not isinstance(root, dict):
+        msg = "the answer's XML root is not <xml> with elements in it"
+        raise UnreadableResponseError(msg)
+    return root

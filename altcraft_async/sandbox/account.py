@@ -1,0 +1,349 @@
+"""One emulated account: who may call, what each method does, which answer was given before.
+
+Between `reading` (bytes) and `server` (connections). No asyncio and no clock:
+a call is performed in one step, so the server alone decides when, and two calls
+can never be half done at once.
+
+API guide: "General information", "Deduplication of requests".
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from typing import TYPE_CHECKING
+
+import attrs
+
+from altcraft_async.sandbox.reading import METHODS, Fields, Refusal, read_body, read_fields, write_answer
+from altcraft_async.sandbox.state import Answer, Answers, Market, Record, StateFile, order_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from altcraft_async.sandbox.ledger import Ledger
+
+__all__ = ["Account", "AccountRules", "Call"]
+
+UPDATE = "market/orders/update_order_line_status"
+IMPORT = "market/orders/import"
+GET_STATUS = "market/orders/get_status"
+
+_PREFIX = "/api/v1.1/"
+_CHECKSUM_METHODS = frozenset({UPDATE, IMPORT})
+_UNSTABLE_HEADERS = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding"})
+_SCRUBBED_FROM = 6
+"""Shorter wrong tokens are not looked for in error texts: they would be found inside ordinary words."""
+_CONTENT_TYPES = {False: "application/json; charset=utf-8", True: "application/xml; charset=utf-8"}
+
+
+@attrs.frozen(kw_only=True)
+class AccountRules:
+    """How the account treats its callers; see `altcraft_async.sandbox.Sandbox` for each."""
+
+    error_style: str
+    answer_format: str | None
+    dedup_request_id: bool
+    dedup_checksum: bool
+    market_right: bool
+    wrong_token_code: int
+
+
+@attrs.frozen(slots=True)
+class Call:
+    """One request that may be performed.
+
+    `key` is its deduplication key, None where none applies; `line` is the order
+    line that it is about, None for other methods; `about` is what it asks for,
+    to tell a retry from an id used twice; `xml` is the format of its answer.
+    """
+
+    method: str
+    fields: Fields
+    request_id: str | None
+    key: str | None
+    line: tuple[str, str] | None
+    about: tuple[str, ...]
+    xml: bool
+
+
+class Account:
+    """The state of one account and the rules of its API."""
+
+    __slots__ = ("_file", "_records", "_restored", "_token", "answers", "ledger", "market", "rules")
+
+    def __init__(  # noqa: PLR0913 - the parts of an account
+        self,
+        token: str,
+        rules: AccountRules,
+        *,
+        market: Market,
+        answers: Answers,
+        ledger: Ledger,
+        file: StateFile | None,
+    ) -> None:
+        self._token = token
+        self.rules = rules
+        self.market = market
+        self.answers = answers
+        self.ledger = ledger
+        self._file = file
+        self._records: list[Record] = []
+        self._restored = False
+
+    def __repr__(self) -> str:
+        """Show what is remembered, never the token."""
+        return f"<Account: {len(self.market)} orders, {len(self.answers)} answers kept>"
+
+    # -- the file -------------------------------------------------------------------------------
+
+    def open(self, now: float) -> None:
+        """Open the state file, if there is one, and take in what it holds; raises `ConfigurationError`."""
+        if self._file is None:
+            return
+        try:
+            for record in self._file.open():
+                if not self._restored:
+                    self._restore(record, now)
+        except BaseException:
+            self._file.close()
+            raise
+        if not self._restored and self.market.orders:
+            # What was seeded before the start is written now; a second write of a known order changes nothing.
+            self._records.extend(order_records(self.market, self.market.orders))
+        self._restored = True
+        self._write()
+
+    def close(self) -> None:
+        """Close the state file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _restore(self, record: Mapping[str, object], now: float) -> None:
+        fields: Fields = dict(record)
+        match fields.get("kind"):
+            case "orders":
+                for external_id, endpoint, status, lines in fields["orders"]:
+                    self.market.put(external_id, endpoint=endpoint, status=status, lines=lines)
+            case "custom":
+                self.market.custom_statuses.update(fields["ids"])
+            case "line":
+                order, line, status = fields["change"]
+                self.market.set_line(order, line, status)
+                self.ledger.applied((order, line), status, fields["request_id"])
+            case "answer" if now - fields["at"] < self.answers.window:
+                answer = Answer(fields["status"], fields["type"], fields["body"].encode(), fields["name"])
+                self.answers.put(fields["key"], answer, tuple(fields["about"]), fields["at"])
+            case _:
+                return
+
+    def _write(self) -> None:
+        if self._records and self._file is not None and self._restored:
+            self._file.write(*self._records)
+        if self._file is None or self._restored:
+            self._records.clear()
+
+    # -- orders made without a request ----------------------------------------------------------
+
+    def seed(self, orders: Iterable[tuple[str, str, str, Mapping[str, str]]]) -> None:
+        """Make orders ``(external_id, endpoint, status, lines)``; one that is there stays as it is."""
+        made = []
+        for external_id, endpoint, status, lines in orders:
+            if external_id not in self.market.orders:
+                self.market.put(external_id, endpoint=endpoint, status=status, lines=lines)
+                made.append(external_id)
+        if self._file is not None and self._restored:
+            self._records.extend(order_records(self.market, made))
+            self._write()
+
+    # -- reading a request ----------------------------------------------------------------------
+
+    def read(self, path: str, headers: Mapping[str, str], body: bytes) -> Call:
+        """Turn a request into a call; raises `Refused`."""
+        method = method_of(path)
+        if method is None:
+            known = ", ".join(_PREFIX + name for name in METHODS)
+            raise Refused(self.envelope(404, f"there is no such method here; known are {known}", status=404))
+        xml = self.rules.answer_format == "xml"
+        given: list[str] = []
+        try:
+            raw, came_as_xml = read_body(headers.get("Content-Type", ""), body)
+            if self.rules.answer_format is None:
+                xml = raw.get("format") == "xml"
+            self._authorize(raw, headers.get("Authorization"), given)
+            fields = read_fields(method, raw, xml=came_as_xml)
+        except Refusal as refusal:
+            raise Refused(self.refusal(refusal.code, refusal.text, xml=xml, given=given)) from None
+        fields.pop("token", None)
+        line: tuple[str, str] | None = None
+        about: tuple[str, ...] = (method,)
+        if method == UPDATE:
+            line = (fields["order_external_id"], fields["order_line_external_id"])
+            about = (method, *line, fields["status_external_id"])
+        request_id = headers.get("Request-ID") or headers.get("X-Request-ID") or None
+        key = self._key(method, request_id, headers, body)
+        return Call(method, fields, request_id, key, line, about, xml)
+
+    def _authorize(self, fields: Fields, authorization: str | None, given: list[str]) -> None:
+        if "token" in fields:
+            token = fields["token"]
+            if token is not None and not isinstance(token, str):
+                raise Refusal(400, "token: must be a string")
+            given.append(token or "")
+        if authorization is not None:
+            scheme, _, token = authorization.partition(" ")
+            if scheme.lower() != "bearer":
+                raise Refusal(401, "token required: the header Authorization must be of the form 'Bearer <token>'")
+            given.append(token.strip())
+        if not any(given):
+            raise Refusal(401, "token required: give it as the field 'token' or as the header 'Authorization: Bearer'")
+        own = self._token.encode()
+        if not all(hmac.compare_digest(token.encode("utf-8", "replace"), own) for token in given):
+            raise Refusal(self.rules.wrong_token_code, "the token is not valid")
+        if not self.rules.market_right:
+            raise Refusal(403, "no access: the role of this token does not include the market")
+
+    def _key(self, method: str, request_id: str | None, headers: Mapping[str, str], body: bytes) -> str | None:
+        if request_id is not None:
+            return f"id {request_id}" if self.rules.dedup_request_id else None
+        if not self.rules.dedup_checksum or method not in _CHECKSUM_METHODS:
+            return None
+        lines = sorted(
+            f"{name.lower()}: {value}" for name, value in headers.items() if name.lower() not in _UNSTABLE_HEADERS
+        )
+        return "sum " + hashlib.sha256("\n".join((method, *lines, "")).encode() + body).hexdigest()
+
+    # -- performing a call ----------------------------------------------------------------------
+
+    def perform(self, call: Call, now: float) -> Answer:
+        """Do what a call asks for, keep the answer for its repeats, and return it."""
+        if call.method == UPDATE:
+            answer = self._update(call)
+        elif call.method == IMPORT:
+            answer = self._import(call)
+        else:
+            answer = self._get_status(call)
+        self.keep(call, answer, now)
+        return answer
+
+    def keep(self, call: Call, answer: Answer, now: float) -> None:
+        """Remember the answer under the call's key, and write everything new to the file."""
+        if call.key is not None:
+            self.answers.put(call.key, answer, call.about, now)
+            if self._file is not None:
+                kept: Record = {"kind": "answer", "key": call.key, "at": now, "about": call.about, "name": answer.kind}
+                kept |= {"status": answer.status, "type": answer.content_type, "body": answer.body.decode()}
+                self._records.append(kept)
+        self._write()
+
+    def keep_first(self, call: Call, answer: Answer, now: float) -> None:
+        """Remember an answer, unless there is one for this call."""
+        if call.key is not None and self.answers.get(call.key, now) is None:
+            self.keep(call, answer, now)
+
+    def repeat(self, call: Call, now: float) -> Answer | None:
+        """Return the answer given before to the same call, or None."""
+        kept = None if call.key is None else self.answers.get(call.key, now)
+        if kept is None:
+            return None
+        answer, about = kept
+        if about is not None and about != call.about:
+            self.ledger.id_conflicts += 1
+        return answer
+
+    def _update(self, call: Call) -> Answer:
+        fields = call.fields
+        order, line, status = (
+            fields["order_external_id"],
+            fields["order_line_external_id"],
+            fields["status_external_id"],
+        )
+        text = self.market.refusal(order, line, status)
+        if text is not None:
+            return self.refusal(400, text, xml=call.xml)
+        self.market.set_line(order, line, status)
+        self.ledger.applied((order, line), status, call.request_id)
+        if self._file is not None:
+            self._records.append({"kind": "line", "change": [order, line, status], "request_id": call.request_id})
+        data = {"order_external_id": order, "order_line_external_id": line, "status_external_id": status}
+        return self.success({"data": data}, "Successful operation", kind="applied", xml=call.xml)
+
+    def _import(self, call: Call) -> Answer:
+        fields, market = call.fields, self.market
+        custom = [status["external_id"] for status in fields.get("custom_line_statuses", ())]
+        for place, order in enumerate(fields["data"]):
+            for number, line in enumerate(order["lines"]):
+                status = line.get("status", "new")
+                if status not in custom and not market.knows_status(status):
+                    field = f"data[{place}].lines[{number}].status"
+                    return self.refusal(400, market.status_refusal(field, status), xml=call.xml)
+        market.custom_statuses.update(custom)
+        for order in fields["data"]:
+            there = market.orders.get(order["external_id"])
+            known = {} if there is None else there.lines
+            lines = {
+                line["external_id"]: line.get("status") or known.get(line["external_id"], "new")
+                for line in order["lines"]
+            }
+            market.put(order["external_id"], endpoint=order["endpoint"], status=order["status"], lines=lines)
+        if self._file is not None:
+            if custom:
+                self._records.append({"kind": "custom", "ids": custom})
+            self._records.extend(order_records(market, dict.fromkeys(o["external_id"] for o in fields["data"])))
+        return self.success({}, "Successful operation", kind="imported", xml=call.xml)
+
+    def _get_status(self, call: Call) -> Answer:
+        fields = call.fields
+        order = self.market.find(number=fields.get("id"), external_id=fields.get("external_id"))
+        if order is None:
+            return self.refusal(400, "id, external_id: there is no such order; import it first", xml=call.xml)
+        result = {"endpoint": order.endpoint, "status": order.status}
+        return self.success({"result": result}, "", kind="told", xml=call.xml)
+
+    # -- answers --------------------------------------------------------------------------------
+
+    def success(self, payload: Mapping[str, object], text: str, *, kind: str, xml: bool) -> Answer:
+        """Return an envelope that says yes."""
+        body = write_answer({**payload, "error": 0, "error_text": text}, xml=xml)
+        return Answer(200, _CONTENT_TYPES[xml], body, kind)
+
+    def refusal(self, code: int, text: str, *, xml: bool, given: Iterable[str] = ()) -> Answer:
+        """Return an envelope that says no, in the account's error style."""
+        text = self._scrubbed(text, given)
+        status = 200 if self.rules.error_style == "http200" else code
+        return self.envelope(code, text, status=status, xml=xml, kind=f"refused {code}")
+
+    def envelope(self, code: int, text: str, *, status: int, xml: bool | None = None, kind: str = "") -> Answer:
+        """Return an envelope that says no under a chosen HTTP status."""
+        if xml is None or self.rules.answer_format is not None:
+            xml = self.rules.answer_format == "xml"
+        body = write_answer({"error": code, "error_text": text}, xml=xml)
+        return Answer(status, _CONTENT_TYPES[xml], body, kind or f"refused {code}")
+
+    def _scrubbed(self, text: str, given: Iterable[str]) -> str:
+        """Take the token out, also where it came in the wrong field and was shortened."""
+        for token in (self._token, *(token for token in given if len(token) >= _SCRUBBED_FROM)):
+            for length in (len(token), 80, 40):
+                if 0 < length <= len(token):
+                    text = text.replace(token[:length], "[token]")
+        return text
+
+
+class Refused(Exception):  # noqa: N818 - carries an answer
+    """A request ends in this answer before it can be performed."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.kind)
+        self.answer = answer
+
+
+def method_of(path: str) -> str | None:
+    """Return the method that a URL path names, or None where the sandbox has no such one."""
+    method = path.removeprefix(_PREFIX)
+    return method if method != path and method in METHODS else None
+
+
+def duplicate_key(key: str) -> str:
+    """Return the value of the header ``Duplicate-Key`` for a deduplication key."""
+    return base64.b64encode(hashlib.sha256(key.encode()).digest()).decode("ascii")

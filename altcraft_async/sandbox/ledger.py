@@ -1,0 +1,350 @@
+"""The sandbox's book: what arrived for every order line, in what order, under which ids, and what was applied.
+
+Pure: the server tells it, tests and the demo ask it. The sandbox cannot know
+what a client meant to send, so `Ledger.check` is given the expected changes
+and compares them, line by line, with those that were applied.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, NamedTuple
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["Arrival", "Change", "Ledger", "LedgerCheck", "LedgerStatistics"]
+
+_EXACT_LIMIT = 4_000_000
+"""Cells of the alignment table above which an approximate alignment is used: 4 million take about a second."""
+
+
+class Arrival:
+    """One request about one order line.
+
+    `number` counts all such requests from 1, in order of arrival. `fate` is
+    ``"open"`` until it is known, then ``"applied"``, ``"replayed"`` (an earlier
+    answer was given again), ``"refused"``, ``"turned_away"`` (an error, HTML or
+    reset before the processing) or ``"dropped"`` (the sandbox was closed).
+    """
+
+    __slots__ = ("fate", "number", "request_id", "status")
+
+    def __init__(self, number: int, request_id: str | None, status: str, fate: str = "open") -> None:
+        self.number = number
+        self.request_id = request_id
+        self.status = status
+        self.fate = fate
+
+    def __repr__(self) -> str:
+        """Show all four facts."""
+        return f"Arrival({self.number}, request_id={self.request_id!r}, status={self.status!r}, fate={self.fate!r})"
+
+
+class Change(NamedTuple):
+    """One change of one order line; `request_id` is None where it is not known."""
+
+    order_external_id: str
+    order_line_external_id: str
+    status: str
+    request_id: str | None = None
+
+
+class _Line:
+    __slots__ = ("applied", "arrivals", "open")
+
+    def __init__(self) -> None:
+        self.arrivals: list[Arrival] = []
+        self.applied: list[tuple[str, str | None]] = []
+        self.open: list[Arrival] = []
+
+
+@attrs.frozen
+class LedgerStatistics:
+    """The ledger's counts at one moment.
+
+    `requests` counts every HTTP request; `answers` splits it by kind of answer;
+    `in_flight` and `peak_in_flight` count line updates between arrival and
+    answer; `overlaps` counts the arrivals that met another update of the same
+    line, under another id, still in process, and `repeats` those that met their
+    own; `id_conflicts` counts the requests that used an id of another change.
+    """
+
+    requests: int
+    answers: Mapping[str, int]
+    in_flight: int
+    peak_in_flight: int
+    overlaps: int
+    repeats: int
+    id_conflicts: int
+
+
+@attrs.frozen
+class LedgerCheck:
+    """The ledger held against what should have happened.
+
+    `expected` and `applied` count changes, `lines` the order lines looked at.
+    `lost` were expected and never applied. `duplicated` were applied once more
+    than expected, under one id or two. `reordered` were applied, but not in
+    their place in the line's sequence. `unexpected` were never expected of
+    their line. A line is in order exactly when its applied changes are its
+    expected ones, one for one, and no id was applied twice.
+    """
+
+    lines: int
+    expected: int
+    applied: int
+    lost: tuple[Change, ...] = ()
+    duplicated: tuple[Change, ...] = ()
+    reordered: tuple[Change, ...] = ()
+    unexpected: tuple[Change, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was lost, duplicated, reordered or unexpected."""
+        return not (self.lost or self.duplicated or self.reordered or self.unexpected)
+
+    def __str__(self) -> str:
+        """Say it in one sentence."""
+        found = (
+            f"{self.expected} changes of {self.lines} lines expected, {self.applied} applied: {len(self.lost)} lost, "
+            f"{len(self.duplicated)} duplicated, {len(self.reordered)} reordered"
+        )
+        return found + (f", {len(self.unexpected)} unexpected" if self.unexpected else "")
+
+
+class Ledger:
+    """The book itself. Only the loop that serves may write; reading is for moments of rest."""
+
+    __slots__ = (
+        "_answers",
+        "_in_flight",
+        "_lines",
+        "_number",
+        "_peak",
+        "id_conflicts",
+        "in_flight_overlaps",
+        "repeats",
+    )
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def __repr__(self) -> str:
+        """Show the counts."""
+        return f"<Ledger: {self.requests} requests, {len(self._lines)} lines, {self._in_flight} in flight>"
+
+    def clear(self) -> None:
+        """Forget everything; what is in flight is no longer counted."""
+        self._lines: defaultdict[tuple[str, str], _Line] = defaultdict(_Line)
+        self._answers: Counter[str] = Counter()
+        self._number = self._in_flight = self._peak = 0
+        self.in_flight_overlaps = 0
+        self.repeats = 0
+        self.id_conflicts = 0
+
+    # -- written by the server ------------------------------------------------------------------
+
+    def arrived(self, line: tuple[str, str], status: str, request_id: str | None) -> Arrival:
+        """Write down one request about `line`; pass what is returned to `settled`."""
+        self._number += 1
+        arrival = Arrival(self._number, request_id, status)
+        record = self._lines[line]
+        if record.open:
+            if request_id is not None and any(other.request_id == request_id for other in record.open):
+                self.repeats += 1
+            else:
+                self.in_flight_overlaps += 1
+        record.arrivals.append(arrival)
+        record.open.append(arrival)
+        self._in_flight += 1
+        self._peak = max(self._peak, self._in_flight)
+        return arrival
+
+    def applied(self, line: tuple[str, str], status: str, request_id: str | None) -> None:
+        """Write down that a change was made."""
+        self._lines[line].applied.append((status, request_id))
+
+    def settled(self, line: tuple[str, str], arrival: Arrival, fate: str) -> None:
+        """Write down how a request ended; a second call for it changes nothing."""
+        record = self._lines.get(line)
+        if record is None or arrival not in record.open:
+            return
+        arrival.fate = fate
+        record.open.remove(arrival)
+        self._in_flight -= 1
+
+    def answered(self, kind: str) -> None:
+        """Count one request by the `kind` of its answer."""
+        self._answers[kind] += 1
+
+    # -- read by tests and reports --------------------------------------------------------------
+
+    @property
+    def requests(self) -> int:
+        """How many HTTP requests were answered, or cut off, whatever they were about."""
+        return self._answers.total()
+
+    @property
+    def answers(self) -> Mapping[str, int]:
+        """How many requests ended in each way: ``"applied"``, ``"replayed"``, ``"error 429"``, and so on."""
+        return dict(self._answers)
+
+    @property
+    def in_flight(self) -> int:
+        """How many line updates are between arrival and answer now."""
+        return self._in_flight
+
+    @property
+    def peak_in_flight(self) -> int:
+        """The most line updates that were in flight at once."""
+        return self._peak
+
+    @property
+    def lines(self) -> Sequence[tuple[str, str]]:
+        """The order lines that something arrived for, in order of first arrival."""
+        return tuple(self._lines)
+
+    def arrivals(self, order_external_id: str, order_line_external_id: str) -> Sequence[Arrival]:
+        """Return the requests about one line, in order of arrival."""
+        record = self._lines.get((order_external_id, order_line_external_id))
+        return () if record is None else tuple(record.arrivals)
+
+    def changes(self, order_external_id: str, order_line_external_id: str) -> Sequence[Change]:
+        """Return the changes made to one line, in the order in which they were made."""
+        line = (order_external_id, order_line_external_id)
+        record = self._lines.get(line)
+        return () if record is None else tuple(Change(*line, status, rid) for status, rid in record.applied)
+
+    def statistics(self) -> LedgerStatistics:
+        """Return the counts of this moment as a frozen value."""
+        return LedgerStatistics(
+            requests=self.requests,
+            answers=self.answers,
+            in_flight=self._in_flight,
+            peak_in_flight=self._peak,
+            overlaps=self.in_flight_overlaps,
+            repeats=self.repeats,
+            id_conflicts=self.id_conflicts,
+        )
+
+    def check(self, expected: Iterable[tuple[str, str, str]]) -> LedgerCheck:
+        """Compare what was applied with `expected`: ``(order, line, status)`` in input order.
+
+        Give only the changes that should have been made: leave out those that
+        the client reported as not applied.
+        """
+        wanted: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for order, line, status in expected:
+            wanted[(order, line)].append(str(status))
+        findings = _Findings()
+        applied = 0
+        for key in {**wanted, **self._lines}:
+            record = self._lines.get(key)
+            made = [] if record is None else record.applied
+            applied += len(made)
+            findings.compare(key, wanted.get(key, []), made)
+        return LedgerCheck(
+            lines=len(wanted),
+            expected=sum(map(len, wanted.values())),
+            applied=applied,
+            lost=tuple(findings.lost),
+            duplicated=tuple(findings.duplicated),
+            reordered=tuple(findings.reordered),
+            unexpected=tuple(findings.unexpected),
+        )
+
+
+class _Findings:
+    """What `Ledger.check` has found so far."""
+
+    __slots__ = ("duplicated", "lost", "reordered", "unexpected")
+
+    def __init__(self) -> None:
+        self.lost: list[Change] = []
+        self.duplicated: list[Change] = []
+        self.reordered: list[Change] = []
+        self.unexpected: list[Change] = []
+
+    def compare(self, line: tuple[str, str], wanted: list[str], made: list[tuple[str, str | None]]) -> None:
+        """Find the differences of one line.
+
+        An id that was applied twice is a duplicate by itself, whatever the
+        statuses look like. The rest is aligned with what was wanted: a status
+        missing from the one and left over in the other has moved.
+        """
+        once: list[tuple[str, str | None]] = []
+        seen: set[str] = set()
+        for status, request_id in made:
+            if request_id is not None and request_id in seen:
+                self.duplicated.append(Change(*line, status, request_id))
+                continue
+            if request_id is not None:
+                seen.add(request_id)
+            once.append((status, request_id))
+        if [status for status, _ in once] == wanted:
+            return
+        missing, extra = _unaligned(wanted, [status for status, _ in once])
+        absent = Counter(wanted[place] for place in missing)
+        known = set(wanted)
+        for place in extra:
+            status, request_id = once[place]
+            change = Change(*line, status, request_id)
+            if absent[status]:
+                absent[status] -= 1
+                self.reordered.append(change)
+            elif status in known:
+                self.duplicated.append(change)
+            else:
+                self.unexpected.append(change)
+        self.lost.extend(Change(*line, status) for status in absent.elements())
+
+
+def _unaligned(wanted: list[str], made: list[str]) -> tuple[list[int], list[int]]:
+    """Return the places of both lists that a longest common subsequence leaves out."""
+    start = 0
+    shortest = min(len(wanted), len(made))
+    while start < shortest and wanted[start] == made[start]:
+        start += 1
+    end = 0
+    while end < shortest - start and wanted[-1 - end] == made[-1 - end]:
+        end += 1
+    left, right = wanted[start : len(wanted) - end], made[start : len(made) - end]
+    pairs = _common(left, right) if len(left) * len(right) <= _EXACT_LIMIT else _roughly_common(left, right)
+    kept_left, kept_right = {i for i, _ in pairs}, {j for _, j in pairs}
+    return (
+        [start + i for i in range(len(left)) if i not in kept_left],
+        [start + j for j in range(len(right)) if j not in kept_right],
+    )
+
+
+def _common(left: list[str], right: list[str]) -> list[tuple[int, int]]:
+    """Return the places of one longest common subsequence, by the textbook table."""
+    width = len(right)
+    table = [[0] * (width + 1)]
+    for item in left:
+        above = table[-1]
+        row = [0]
+        for j in range(width):
+            row.append(above[j] + 1 if item == right[j] else max(above[j + 1], row[j]))
+        table.append(row)
+    pairs = []
+    i, j = len(left), width
+    while i and j:
+        if left[i - 1] == right[j - 1]:
+            i, j = i - 1, j - 1
+            pairs.append((i, j))
+        elif table[i - 1][j] >= table[i][j - 1]:
+            i -= 1
+        else:
+            j -= 1
+    return pairs
+
+
+def _roughly_common(left: list[str], right: list[str]) -> list[tuple[int, int]]:
+    """Return the places of a long common subsequence, for lines of thousands of differing changes."""
+    blocks = SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks()
+    return [(block.a + k, block.b + k) for block in blocks for k in range(block.size)]

@@ -1,0 +1,530 @@
+"""The sandbox on the network: one aiohttp server around an `Account`, with faults and capacity.
+
+What it does with a request, in this order: read the body, refuse what is no
+well-formed and permitted call, write the arrival in the ledger, ask the rate
+limit, ask the plan for a fault, wait for a slot, answer a repeat from memory or
+process the call (`Faults.latency` long, the change made at its end), answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from altcraft_async.errors import ConfigurationError
+from altcraft_async.sandbox.account import Account, AccountRules, Call, Refused, duplicate_key
+from altcraft_async.sandbox.faults import Fault, FaultKind, FaultPlan, Faults
+from altcraft_async.sandbox.ledger import Arrival, Ledger
+from altcraft_async.sandbox.state import Answer, Answers, Market, StateFile
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable
+
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http_parser import RawRequestMessage
+    from aiohttp.streams import StreamReader
+    from aiohttp.web_protocol import RequestHandler
+
+    from altcraft_async.sandbox.thread import ThreadedSandbox
+
+__all__ = ["Sandbox"]
+
+_HTML = (
+    b"<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>"
+)
+_LISTEN_BACKLOG = 1024
+"""A client that opens its whole pool at once must not be refused."""
+_DRIPS = 10
+_CHUNK = 64 * 1024
+_QUIET = logging.getLogger("altcraft_async.sandbox")
+
+
+class Sandbox:
+    """An Altcraft Market to run against, on loopback.
+
+    .. code-block:: python
+
+        async with Sandbox(faults=Faults.mixed(0.1), seed=7) as sandbox:
+            keys = sandbox.seed_orders(100, 5)
+            ...  # a client at sandbox.base_url with sandbox.token
+            assert sandbox.ledger.check(expected).ok
+
+    `start` and `stop` do the same by hand; a stopped sandbox can be started
+    again, on the same port and with the same state, which is an outage for its
+    clients. `port` 0 takes any free one.
+
+    `faults` says how it misbehaves and can be assigned while it runs; `seed`
+    makes that repeatable. `error_style` chooses how a refused call comes: as
+    HTTP 200 with a code in the envelope (``"http200"``), or under the code's own
+    HTTP status (``"http4xx"``). Faults, unknown methods (404) and wrong HTTP
+    verbs (405) have their own status in both styles. `answer_format` answers
+    always in ``"json"`` or ``"xml"``, whatever was asked.
+
+    A missing token is answered 401, a wrong one `wrong_token_code` (401), any
+    token where `market_right` is false 403.
+
+    The answer to a call that was processed, success or refusal, is kept for
+    `dedup_window` seconds and given again to the same ``Request-ID`` (or
+    ``X-Request-ID``) where `dedup_request_id`, and to the same headers and body
+    where there is no id and `dedup_checksum`; it then carries ``Duplicate-Request``
+    and ``Duplicate-Key`` (with `legacy_headers` ``X-`` before both). A repeat that
+    comes while the first is in process waits for its answer. `cache_failures`
+    keeps the 429 and 5xx answers of faults as well.
+
+    `state_file` keeps orders, answers and applied changes over a restart, also
+    after a kill. `custom_statuses` are known from the start. A body longer than
+    `max_body_bytes` is refused. `clock` gives wall time in seconds for the window.
+
+    Raises `altcraft_async.errors.ConfigurationError` where a setting cannot work,
+    and `OSError` at the start where the port is taken.
+    """
+
+    UNKNOWNS: ClassVar[tuple[str, ...]] = (
+        "Whether a refused call comes as HTTP 200 or HTTP 4xx: choose with error_style.",
+        "The code of a wrong token (401 or 403): choose with wrong_token_code.",
+        "Which codes unknown orders, lines and statuses get: here 400.",
+        "Whether a status change can be forbidden by the line's present status: here every change is allowed.",
+        "Whether a line's status changes the order's own: here it does not.",
+        (
+            "Whether failures are kept and replayed for their Request-ID: refusals of processed calls are, faults only "
+            "with cache_failures."
+        ),
+        (
+            "Which headers enter the checksum, and for which Market methods: here all but those of the connection, for "
+            "update_order_line_status and import."
+        ),
+        (
+            "Whether a Request-ID used for another method or change is refused: here the first answer is replayed, and "
+            "the ledger counts it in id_conflicts."
+        ),
+        "Any limit of rate, concurrency or time: choose with faults.",
+        (
+            "Whether an import is applied in part, how it answers, and what it does to known orders: here all or "
+            "nothing, a bare envelope, fields replaced and lines added."
+        ),
+        (
+            "Which currencies, endpoints and products exist: here any. Profiles, triggers and custom field values are "
+            "not emulated."
+        ),
+    )
+    """What is not known about the real platform, and what the sandbox does instead."""
+
+    __slots__ = (
+        "_account",
+        "_address",
+        "_cache_failures",
+        "_clock",
+        "_faults",
+        "_host",
+        "_legacy",
+        "_listener",
+        "_max_body",
+        "_pending",
+        "_plan",
+        "_port",
+        "_seed",
+        "_server",
+        "_slots",
+        "ledger",
+        "token",
+    )
+
+    def __init__(  # noqa: PLR0913 - the settings of an emulator
+        self,
+        token: str = "sandbox-token",  # noqa: S107 - a token for nothing but this sandbox
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        faults: Faults | None = None,
+        seed: int = 0,
+        error_style: Literal["http200", "http4xx"] = "http200",
+        answer_format: Literal["json", "xml"] | None = None,
+        dedup_request_id: bool = True,
+        dedup_checksum: bool = True,
+        dedup_window: float = 86400.0,
+        cache_failures: bool = False,
+        legacy_headers: bool = False,
+        market_right: bool = True,
+        wrong_token_code: Literal[401, 403] = 401,
+        custom_statuses: Iterable[str] = (),
+        state_file: str | os.PathLike[str] | None = None,
+        max_body_bytes: int = 10 * 2**20,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        _check_choice("error_style", error_style, ("http200", "http4xx"))
+        _check_choice("answer_format", answer_format, (None, "json", "xml"))
+        if not token:
+            msg = "token must not be empty; the sandbox accepts this one token"
+            raise ConfigurationError(msg, field="token")
+        self.token = token
+        self.ledger = Ledger()
+        rules = AccountRules(
+            error_style=error_style,
+            answer_format=answer_format,
+            dedup_request_id=dedup_request_id,
+            dedup_checksum=dedup_checksum,
+            market_right=market_right,
+            wrong_token_code=wrong_token_code,
+        )
+        self._account = Account(
+            token,
+            rules,
+            market=Market(custom_statuses),
+            answers=Answers(dedup_window),
+            ledger=self.ledger,
+            file=None if state_file is None else StateFile(state_file),
+        )
+        self._host = host
+        self._port = port
+        self._seed = seed
+        self._cache_failures = cache_failures
+        self._legacy = "X-" if legacy_headers else ""
+        self._max_body = max_body_bytes
+        self._clock = clock
+        self._address: tuple[str, int] | None = None
+        self._listener: asyncio.Server | None = None
+        self._server: web.Server | None = None
+        self._pending: dict[str, asyncio.Future[None]] = {}
+        self.faults = faults or Faults()
+
+    def __repr__(self) -> str:
+        """Show where it listens and what it has seen, never the token."""
+        where = "stopped" if self._listener is None else self.base_url
+        return (
+            f"<Sandbox {where}: {len(self._account.market)} orders, {self.ledger.requests} requests, "
+            f"{self.ledger.in_flight} in flight>"
+        )
+
+    @classmethod
+    def in_thread(cls, **settings: object) -> ThreadedSandbox:
+        """Return a context manager that runs a sandbox with these settings on a thread of its own."""
+        from altcraft_async.sandbox.thread import ThreadedSandbox  # noqa: PLC0415 - it needs this module first
+
+        return ThreadedSandbox(**settings)
+
+    # -- life cycle -----------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop."""
+        await self.stop()
+
+    async def start(self) -> None:
+        """Read the state file and listen; the sandbox then answers until `stop`."""
+        if self._listener is not None:
+            msg = "the sandbox is already running"
+            raise RuntimeError(msg)
+        self._account.open(self._clock())
+        self._server = web.Server(
+            self._handle, request_factory=self._make_request, access_log=None, logger=_QUIET, lingering_time=1.0
+        )
+        loop = asyncio.get_running_loop()
+        port = self._address[1] if self._address else self._port
+        try:
+            self._listener = await loop.create_server(self._server, self._host, port, backlog=_LISTEN_BACKLOG)
+        except BaseException:
+            self._account.close()
+            raise
+        host, port = self._listener.sockets[0].getsockname()[:2]
+        self._address = ({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104 - recognised
+
+    async def stop(self) -> None:
+        """Stop listening, cut every open connection, close the state file; harmless twice.
+
+        A request in process is dropped: its change is not made.
+        """
+        listener, server = self._listener, self._server
+        if listener is None or server is None:
+            return
+        self._listener = self._server = None
+        listener.close()
+        server.pre_shutdown()
+        await server.shutdown(0.01)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(listener.wait_closed(), 1.0)
+        self._account.close()
+
+    # -- what a test or a person touches --------------------------------------------------------
+
+    @property
+    def base_url(self) -> str:
+        """The URL to give to a client, for example ``http://127.0.0.1:41327``; known from the first start on."""
+        if self._address is None:
+            msg = "the sandbox has no address yet; start it first, with `async with`"
+            raise RuntimeError(msg)
+        host, port = self._address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def faults(self) -> Faults:
+        """How the sandbox misbehaves. Assigning starts a new plan from the seed, for the requests to come."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._faults = faults
+        self._plan = FaultPlan(faults, self._seed)
+        self._slots = None if faults.slots is None else asyncio.Semaphore(faults.slots)
+
+    def seed_orders(self, orders: int, lines_per_order: int = 1) -> list[tuple[str, str]]:
+        """Make orders ``order_1``, … with lines ``line_1_1``, … of status ``new``; return every line's key.
+
+        An order that is there, from a state file, stays as it is.
+        """
+        keys = [(f"order_{i}", f"line_{i}_{j}") for i in range(1, orders + 1) for j in range(1, lines_per_order + 1)]
+        lines: dict[str, dict[str, str]] = {f"order_{i}": {} for i in range(1, orders + 1)}
+        for order, line in keys:
+            lines[order][line] = "new"
+        self._account.seed((order, "sandbox", "new", statuses) for order, statuses in lines.items())
+        return keys
+
+    def add_order(
+        self,
+        order_external_id: str,
+        lines: Iterable[str] | Mapping[str, str],
+        *,
+        status: str = "new",
+        endpoint: str = "sandbox",
+    ) -> None:
+        """Make one order with these lines, of status ``new`` where `lines` has no statuses.
+
+        An order that is there stays as it is.
+        """
+        statuses = dict(lines) if isinstance(lines, Mapping) else dict.fromkeys(lines, "new")
+        self._account.seed([(order_external_id, endpoint, status, statuses)])
+
+    def line_status(self, order_external_id: str, order_line_external_id: str) -> str:
+        """Return the present status of a line; `KeyError` where there is none."""
+        return self._account.market.orders[order_external_id].lines[order_line_external_id]
+
+    def order_status(self, order_external_id: str) -> str:
+        """Return the present status of an order; `KeyError` where there is none."""
+        return self._account.market.orders[order_external_id].status
+
+    # -- one request ----------------------------------------------------------------------------
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=self._max_body)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            call = await self._read(request)
+        except Refused as refused:
+            self.ledger.answered(refused.answer.kind)
+            response = _response(refused.answer)
+            if refused.answer.status == web.HTTPMethodNotAllowed.status_code:
+                response.headers["Allow"] = "POST"
+            if not request.content.is_eof():
+                response.force_close()
+            return response
+        except ConnectionError:  # the client went away in the middle of its request
+            self.ledger.answered("cut by client")
+            raise
+        arrival = None
+        if call.line is not None:
+            arrival = self.ledger.arrived(call.line, call.fields["status_external_id"], call.request_id)
+        fate = "dropped"
+        try:
+            answer, replayed, fault = await self._serve(call)
+            fate = "replayed" if replayed else _fate(answer, fault)
+        finally:
+            self._settle(call, arrival, fate)
+        return await self._send(request, call, answer, fault, replayed=replayed)
+
+    def _settle(self, call: Call, arrival: Arrival | None, fate: str) -> None:
+        if call.line is not None and arrival is not None:
+            self.ledger.settled(call.line, arrival, fate)
+
+    async def _read(self, request: web.BaseRequest) -> Call:
+        account = self._account
+        if request.method != "POST":
+            raise Refused(account.envelope(405, "methods are called with POST", status=405))
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            text = f"the body is longer than {self._max_body} bytes; send fewer objects in one call"
+            raise Refused(account.refusal(400, text, xml=False)) from None
+        return account.read(unquote(request.rel_url.raw_path), request.headers, body)
+
+    async def _serve(self, call: Call) -> tuple[Answer, bool, Fault | None]:
+        """Return the answer to a call, whether it is a repeat, and the fault that befalls it."""
+        plan, slots = self._plan, self._slots
+        now = time.monotonic()
+        fault = plan.next(call.method, call.line, now)
+        concerned = not plan.faults.only or call.method in plan.faults.only
+        if concerned and not plan.admit(now):
+            fault = plan.turned_away()
+        if fault is not None and fault.delay:
+            await asyncio.sleep(fault.delay)
+        if fault is None or fault.kind.applies:
+            if slots is None or not concerned:
+                return *await self._process(call, plan, concerned=concerned), fault
+            if plan.faults.over_slots == "queue" or not slots.locked():
+                async with slots:
+                    return *await self._process(call, plan, concerned=True), fault
+            fault = plan.turned_away()
+        answer = self._failure(call, fault)
+        if self._cache_failures and fault.kind is not FaultKind.RESET_BEFORE and call.key not in self._pending:
+            self._account.keep_first(call, answer, self._clock())
+        return answer, False, fault
+
+    async def _process(self, call: Call, plan: FaultPlan, *, concerned: bool) -> tuple[Answer, bool]:
+        """Return the answer kept for a repeat, else perform the call; one of equal calls at a time."""
+        account, key, pending = self._account, call.key, self._pending
+        while key is not None:
+            answer = account.repeat(call, self._clock())
+            if answer is not None:
+                return answer, True
+            if key not in pending:
+                break
+            await asyncio.wait((pending[key],))
+        latency = plan.latency() if concerned else 0.0
+        if not latency:
+            return account.perform(call, self._clock()), False
+        done = None
+        if key is not None:
+            done = pending[key] = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.sleep(latency)
+            return account.perform(call, self._clock()), False
+        finally:
+            if key is not None and done is not None:
+                del pending[key]
+                done.set_result(None)
+
+    def _failure(self, call: Call, fault: Fault) -> Answer:
+        if fault.kind is FaultKind.HTML:
+            return Answer(fault.status, "text/html; charset=utf-8", _HTML, f"html {fault.status}")
+        text = {429: "Too many requests", 503: "Service unavailable"}.get(fault.status, "Internal error")
+        kind = f"error {fault.status}"
+        answer = self._account.envelope(fault.status, text, status=fault.status, xml=call.xml, kind=kind)
+        if fault.retry_after is None:
+            return answer
+        if self._faults.retry_after_form == "date":
+            after = formatdate(math.ceil(time.time() + fault.retry_after), usegmt=True)
+        else:
+            after = f"{fault.retry_after:g}"
+        return Answer(answer.status, answer.content_type, answer.body, kind, after)
+
+    # -- answers, whole and broken --------------------------------------------------------------
+
+    async def _send(
+        self, request: web.BaseRequest, call: Call, answer: Answer, fault: Fault | None, *, replayed: bool
+    ) -> web.StreamResponse:
+        """Send an answer as its fault wants it; a broken connection is nothing to complain of."""
+        kind = None if fault is None else fault.kind
+        if kind is FaultKind.ERROR_AFTER and fault is not None:
+            answer, replayed = self._failure(call, fault), False
+        if kind in _NAMED:
+            self.ledger.answered(str(kind))
+        else:
+            self.ledger.answered("replayed" if replayed else answer.kind)
+        headers = {"Content-Type": answer.content_type}
+        if answer.retry_after is not None:
+            headers["Retry-After"] = answer.retry_after
+        if replayed and call.key is not None:
+            headers[self._legacy + "Duplicate-Request"] = "true"
+            headers[self._legacy + "Duplicate-Key"] = duplicate_key(call.key)
+        if fault is None or kind not in _NAMED:
+            return web.Response(body=answer.body, status=answer.status, headers=headers)
+        if kind is FaultKind.MALFORMED:
+            return web.Response(body=answer.body[: len(answer.body) // 2], status=answer.status, headers=headers)
+        if kind in _RESETS:
+            _reset(request.transport)
+            return web.Response()
+        response = web.StreamResponse(status=answer.status, headers=headers)
+        with contextlib.suppress(ConnectionError):
+            await _broken(request, response, answer, fault, xml=call.xml)
+        return response
+
+
+_RESETS = frozenset({FaultKind.RESET_BEFORE, FaultKind.RESET_AFTER})
+_NAMED = _RESETS | {FaultKind.TRUNCATED, FaultKind.MALFORMED, FaultKind.OVERSIZED, FaultKind.SLOW_BODY}
+"""The faults that are the kind of the answer, whatever it says."""
+
+
+def _response(answer: Answer) -> web.Response:
+    return web.Response(body=answer.body, status=answer.status, headers={"Content-Type": answer.content_type})
+
+
+def _fate(answer: Answer, fault: Fault | None) -> str:
+    if fault is not None and not fault.kind.applies:
+        return "turned_away"
+    return "applied" if answer.kind == "applied" else "refused"
+
+
+async def _broken(
+    request: web.BaseRequest, response: web.StreamResponse, answer: Answer, fault: Fault, *, xml: bool
+) -> None:
+    """Send the body cut, swollen or dripping."""
+    body = answer.body
+    if fault.kind is FaultKind.OVERSIZED:
+        await response.prepare(request)
+        for piece in _swollen(body, fault.size, xml=xml):
+            await response.write(piece)
+        return
+    response.content_length = len(body)
+    await response.prepare(request)
+    if fault.kind is FaultKind.TRUNCATED:
+        response.force_close()
+        await response.write(body[: len(body) // 2])
+        if request.transport is not None:
+            request.transport.close()
+        return
+    step = max(1, math.ceil(len(body) / _DRIPS))
+    for start in range(0, len(body), step):
+        await asyncio.sleep(fault.drip / _DRIPS)
+        await response.write(body[start : start + step])
+
+
+def _swollen(body: bytes, size: int, *, xml: bool) -> Iterable[bytes]:
+    """Give the body with a field of padding, valid and at least `size` bytes long, in pieces."""
+    end, opening, closing = (b"</xml>", b"<padding>", b"</padding></xml>") if xml else (b"}", b',"padding":"', b'"}')
+    yield body.removesuffix(end) + opening
+    left = size
+    while left > 0:
+        yield b"x" * min(left, _CHUNK)
+        left -= _CHUNK
+    yield closing
+
+
+def _reset(transport: asyncio.BaseTransport | None) -> None:
+    """Close a connection with a TCP reset instead of an orderly end."""
+    if not isinstance(transport, asyncio.WriteTransport):
+        return
+    known = transport.get_extra_info("socket")
+    if known is not None:
+        # A copy of the descriptor, because not every event loop lets its own socket be touched.
+        with contextlib.suppress(OSError), socket.fromfd(known.fileno(), known.family, known.type) as own:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def _check_choice(field: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        msg = f"{field} must be one of {', '.join(map(repr, allowed))}, not {value!r}"
+        raise ConfigurationError(msg, field=field)

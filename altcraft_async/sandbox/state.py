@@ -1,0 +1,229 @@
+"""What the sandbox remembers: orders with their lines, the answers given to each id, and a file of both.
+
+`Market` and `Answers` are pure: time is an argument. `StateFile` is the one
+piece of I/O: a log of JSON lines, written before the answer goes out and read
+back at the next start, so that a restart (also after a kill) keeps state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
+
+from altcraft_async.errors import ConfigurationError
+from altcraft_async.protocol.values import OrderLineStatus
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Mapping
+    from io import FileIO
+
+__all__ = ["Answer", "Answers", "Market", "Order", "StateFile"]
+
+Record: TypeAlias = "dict[str, object]"
+
+SYSTEM_STATUSES = frozenset(str(status) for status in OrderLineStatus)
+_READ_AT_ONCE = 1000
+"""Orders in one line of the file: keeps a line, and the memory to read it, small."""
+
+
+@attrs.define(slots=True)
+class Order:
+    """One order: its number on the platform, its statuses, and its lines' statuses by external id."""
+
+    number: int
+    endpoint: str
+    status: str
+    lines: dict[str, str]
+
+
+class Market:
+    """The orders of one account."""
+
+    __slots__ = ("_numbers", "custom_statuses", "orders")
+
+    def __init__(self, custom_statuses: Iterable[str] = ()) -> None:
+        self.orders: dict[str, Order] = {}
+        self.custom_statuses = set(custom_statuses)
+        self._numbers: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        """Count the orders."""
+        return len(self.orders)
+
+    def put(self, external_id: str, *, endpoint: str, status: str, lines: Mapping[str, str]) -> None:
+        """Make an order, or replace the fields and add to the lines of the one that is there."""
+        order = self.orders.get(external_id)
+        if order is None:
+            number = len(self._numbers) + 1
+            self._numbers[number] = external_id
+            self.orders[external_id] = Order(number, endpoint, status, dict(lines))
+            return
+        order.endpoint = endpoint
+        order.status = status
+        order.lines.update(lines)
+
+    def knows_status(self, status: str) -> bool:
+        """Return whether an order line can have this status."""
+        return status in SYSTEM_STATUSES or status in self.custom_statuses
+
+    def refusal(self, order_external_id: str, line_external_id: str, status: str) -> str | None:
+        """Return why this line cannot get this status, or None where it can."""
+        order = self.orders.get(order_external_id)
+        if order is None:
+            return f"order_external_id: there is no order {_shown(order_external_id)}; import it first"
+        if line_external_id not in order.lines:
+            return (
+                f"order_line_external_id: order {_shown(order_external_id)} has no line {_shown(line_external_id)}; "
+                f"its {len(order.lines)} lines are {_some(order.lines)}"
+            )
+        if not self.knows_status(status):
+            return self.status_refusal("status_external_id", status)
+        return None
+
+    def status_refusal(self, field: str, status: str) -> str:
+        """Say that `status` is none, and which there are."""
+        return (
+            f"{field}: {_shown(status)} is neither a system status ({', '.join(OrderLineStatus)}) nor a custom one "
+            f"({_some(sorted(self.custom_statuses)) or 'none is defined'})"
+        )
+
+    def set_line(self, order_external_id: str, line_external_id: str, status: str) -> None:
+        """Give a line a status; `refusal` has been asked before."""
+        self.orders[order_external_id].lines[line_external_id] = status
+
+    def find(self, *, number: int | None = None, external_id: str | None = None) -> Order | None:
+        """Return the order of this number, or else of this external id, or None."""
+        if number is not None:
+            external_id = self._numbers.get(number)
+        return None if external_id is None else self.orders.get(external_id)
+
+
+def _shown(value: str, limit: int = 80) -> str:
+    return repr(value if len(value) <= limit else value[:limit] + "…")
+
+
+def _some(values: Iterable[str], limit: int = 5) -> str:
+    shown = [_shown(value, 40) for value in islice(values, limit + 1)]
+    return ", ".join(shown[:limit]) + (", …" if len(shown) > limit else "")
+
+
+@attrs.frozen(slots=True)
+class Answer:
+    """One answer as it goes out. `kind` is its name in the ledger's counts."""
+
+    status: int
+    content_type: str
+    body: bytes
+    kind: str
+    retry_after: str | None = None
+
+
+@attrs.frozen(slots=True)
+class _Kept:
+    answer: Answer
+    at: float
+    about: tuple[str, ...] | None
+
+
+class Answers:
+    """The answers given, by deduplication key, for `window` seconds from the first request.
+
+    Keys come in order of time, so what has expired is always at the front.
+    """
+
+    __slots__ = ("_kept", "window")
+
+    def __init__(self, window: float) -> None:
+        self.window = window
+        self._kept: dict[str, _Kept] = {}
+
+    def __len__(self) -> int:
+        """Count the answers kept."""
+        return len(self._kept)
+
+    def get(self, key: str, now: float) -> tuple[Answer, tuple[str, ...] | None] | None:
+        """Return the answer kept under `key` and what it was about, or None where there is none any more."""
+        kept = self._kept.get(key)
+        if kept is None or now - kept.at >= self.window:
+            return None
+        return kept.answer, kept.about
+
+    def put(self, key: str, answer: Answer, about: tuple[str, ...] | None, now: float) -> None:
+        """Keep an answer, and forget those that have expired."""
+        self._kept.pop(key, None)
+        self._kept[key] = _Kept(answer, now, about)
+        while True:
+            oldest = next(iter(self._kept))
+            if oldest == key or now - self._kept[oldest].at < self.window:
+                return
+            del self._kept[oldest]
+
+
+class StateFile:
+    """An append-only log of what changed, one JSON object a line.
+
+    A record is on its way to the disk, in the kernel's hands, when `write`
+    returns: it survives the death of the process, not of the machine. A torn
+    last line, left by a kill, is cut off at the next start.
+    """
+
+    __slots__ = ("_file", "path")
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self._file: FileIO | None = None
+
+    def open(self) -> Iterator[Record]:
+        """Open the file, made if it is not there, and give its records; read them all before writing."""
+        file: FileIO = Path(self.path).open("a+b", buffering=0)  # noqa: SIM115 - closed by close()
+        self._file = file
+        file.seek(0)
+        whole = 0
+        with open(file.fileno(), "rb", closefd=False) as reader:
+            for number, line in enumerate(reader, 1):
+                if not line.endswith(b"\n"):
+                    break
+                yield self._read(line, number)
+                whole += len(line)
+        file.truncate(whole)
+
+    def write(self, *records: Record) -> None:
+        """Append records, all of them or (in a kill) a first part."""
+        if self._file is None:
+            msg = "the state file is not open"
+            raise RuntimeError(msg)
+        text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
+        view = memoryview(text.encode())
+        while view:
+            view = view[self._file.write(view) :]
+
+    def close(self) -> None:
+        """Close the file; harmless twice."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+    def _read(self, line: bytes, number: int) -> Record:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            msg = f"{self.path}, line {number}: not a record of a sandbox; give another state_file or remove this one"
+            raise ConfigurationError(msg, field="state_file")
+        return record
+
+
+def order_records(market: Market, external_ids: Iterable[str]) -> Iterator[Record]:
+    """Give the records that make these orders again."""
+    waiting = iter(external_ids)
+    while batch := list(islice(waiting, _READ_AT_ONCE)):
+        orders = [(external_id, market.orders[external_id]) for external_id in batch]
+        yield {"kind": "orders", "orders": [[key, o.endpoint, o.status, o.lines] for key, o in orders]}
