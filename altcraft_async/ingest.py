@@ -28,6 +28,7 @@ import asyncio
 import csv
 import enum
 import functools
+import io
 import json
 import operator
 import os
@@ -35,7 +36,7 @@ import shutil
 import threading
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 from altcraft_async.protocol.values import LineStatusUpdate
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["FIELDS", "InputError", "InputFormat", "ReadItem", "UpdateReader", "read_updates"]
+__all__ = ["FIELDS", "InputError", "InputFormat", "KeptRow", "ReadItem", "UpdateReader", "read_updates"]
 
 FIELDS = ("order_external_id", "order_line_external_id", "status_external_id")
 """The fields of an update, which are also the default column names."""
@@ -53,7 +54,7 @@ FIELDS = ("order_external_id", "order_line_external_id", "status_external_id")
 ReadItem: TypeAlias = LineStatusUpdate | InvalidUpdateError
 """What a row becomes: the update, or what is wrong with the row."""
 
-_Row: TypeAlias = "tuple[ReadItem, bytes]"
+_Read: TypeAlias = "tuple[ReadItem, int, bytes]"  # the item, its first line's number, its bytes
 
 _MAX_LINE_BYTES = 1 << 20  # the API takes bodies of 10 MB, and an id is a few dozen bytes
 _MAX_ROW_LINES = 256  # a quote that is never closed must not swallow the rest of the file
@@ -74,6 +75,15 @@ class InputError(ConfigurationError):
     def __init__(self, message: str = "", *, field: str | None = None, source: str = "input") -> None:
         super().__init__(message, field=field)
         self.source = source
+
+
+class KeptRow(NamedTuple):
+    """A row as it stood in its input."""
+
+    line: int
+    """The 1-based number of its first line."""
+    raw: bytes
+    """Its bytes, with a line end."""
 
 
 class InputFormat(enum.StrEnum):
@@ -188,7 +198,7 @@ class UpdateReader:
         "source",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - made by read_updates alone
         self,
         stream: BinaryIO,
         source: str,
@@ -207,7 +217,7 @@ class UpdateReader:
         self._stream = stream
         self._own = own
         self._keep = keep_rows
-        self._kept: dict[int, bytes] = {}
+        self._kept: dict[int, KeptRow] = {}
         self._columns = columns
         self._lines = _Lines(stream)
         first = self._first_line()
@@ -236,9 +246,9 @@ class UpdateReader:
     def __iter__(self) -> Iterator[ReadItem]:
         """Give the rows in input order: updates, and errors for the rows that are none."""
         kept = self._kept if self._keep else None
-        for item, raw in self._rows:
+        for item, line, raw in self._rows:
             if kept is not None:
-                kept[self.rows_read] = raw
+                kept[self.rows_read] = KeptRow(line, raw)
             self.rows_read += 1
             yield item
         self.exhausted = True
@@ -256,22 +266,22 @@ class UpdateReader:
         try:
             while (row := await pump.next_row()) is not None:
                 if self._keep:
-                    self._kept[self.rows_read] = row[1]
+                    self._kept[self.rows_read] = KeptRow(row[1], row[2])
                 self.rows_read += 1
                 yield row[0]
             self.exhausted = True
         finally:
             pump.stop()
 
-    def take_row(self, index: int) -> bytes | None:
-        """Give, once, the row with 0-based `index` as it stood in the input, with its line end.
+    def take_row(self, index: int) -> KeptRow | None:
+        """Give, once, the row with 0-based `index` as it stood in the input.
 
         None where it was taken before, or not kept. For an `Outcome` this is
         the row that it came from.
         """
         return self._kept.pop(index, None)
 
-    def kept_rows(self) -> Iterator[bytes]:
+    def kept_rows(self) -> Iterator[KeptRow]:
         """Take all the rows that were handed out and not yet taken, in input order."""
         for index in sorted(self._kept):
             yield self._kept.pop(index)
@@ -294,7 +304,7 @@ class UpdateReader:
             raise InputError(msg, source=self.source)
         return first
 
-    def _start_csv(self, first: bytes) -> Iterator[_Row]:
+    def _start_csv(self, first: bytes) -> Iterator[_Read]:
         raw = first
         for _ in range(_MAX_HEADER_LINES):
             if raw.count(b'"') % 2 == 0:
@@ -308,10 +318,13 @@ class UpdateReader:
         except UnicodeDecodeError as error:
             msg = f"{self.source}, line 1: {_not_utf8(error)}"
             raise InputError(msg, source=self.source) from None
+        if "\r" in text.rstrip("\r\n").replace("\r\n", ""):
+            msg = f"{self.source}, line 1: a bare carriage return stands in the header; save with ordinary line ends"
+            raise InputError(msg, source=self.source)
         separator, header = _split_header(text, set(self._columns.values()))
         self._check_header(header)
         self.header = raw if raw.endswith(b"\n") else raw + b"\n"
-        return _csv_rows(self._lines, self.source, separator, header, self._columns)
+        return _Csv(self.source, separator, header, self._columns).rows(self._lines)
 
     def _check_header(self, header: list[str]) -> None:
         for field, column in self._columns.items():
@@ -336,7 +349,7 @@ class UpdateReader:
                 f"{self.source}, line 1: the header has {said} more than once; not needed here, rename if it matters",
             )
 
-    def _start_jsonl(self, first: bytes) -> Iterator[_Row]:
+    def _start_jsonl(self, first: bytes) -> Iterator[_Read]:
         start = first.removeprefix(_BOM)
         if start.lstrip()[:1] == b"[" or start.strip() == b"{":
             msg = f"{self.source} is not JSON lines: it must have one whole object a line, without an outer array"
@@ -354,7 +367,7 @@ def _split_header(text: str, needed: set[str]) -> tuple[str, list[str]]:
     """Find the separator: the one that gives the needed columns, else the most columns."""
     split: list[tuple[bool, int, str, list[str]]] = []
     for separator in _SEPARATORS:
-        fields = next(csv.reader(text.splitlines(keepends=True), delimiter=separator), [])
+        fields = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
         names = [name.strip() for name in fields]
         split.append((needed <= set(names), len(names), separator, names))
     best = max(split, key=lambda one: one[:2])
@@ -394,6 +407,8 @@ class _Lines:
             self.number += 1
             taken.append(raw)
             if len(raw) == _MAX_LINE_BYTES and raw[-1] != _NEWLINE:
+                if len(taken) > 1:  # inside an open quote; it gets its own turn when read again
+                    raise csv.Error
                 self._skip_long_line()
                 yield "\n"
                 continue
@@ -403,8 +418,7 @@ class _Lines:
                 self.trouble = self.trouble or _not_utf8(error)
                 text = raw.decode(errors="replace")
             if len(taken) > _MAX_ROW_LINES:
-                msg = "unexpected end of data"
-                raise csv.Error(msg)
+                raise csv.Error
             yield text
 
     def row(self) -> bytes:
@@ -428,58 +442,62 @@ def _not_utf8(error: UnicodeDecodeError) -> str:
     return f"byte 0x{error.object[error.start]:02X} at position {error.start + 1} is not UTF-8; save the file as UTF-8"
 
 
-def _csv_rows(
-    lines: _Lines, source: str, separator: str, header: list[str], columns: dict[str, str]
-) -> Iterator[_Row]:
-    places = [header.index(columns[field]) for field in FIELDS]
-    pick = operator.itemgetter(*places)
-    headings = pick(header)
-    width = len(header)
+class _Csv:
+    """The rows of one CSV: which columns are needed, and what each record says."""
 
-    def invalid(message: str, line: int, field: str | None = None) -> InvalidUpdateError:
-        return InvalidUpdateError(message, field=field, source=source, line=line)
+    __slots__ = ("_columns", "_headings", "_pick", "_separator", "_source", "_width")
 
-    while True:
-        reader = csv.reader(lines.texts(), delimiter=separator, strict=True)
-        try:
-            for fields in reader:
-                spans = len(lines.taken) > 1
-                line = lines.number - len(lines.taken) + 1
-                if len(fields) != width and spans:
-                    break  # most likely a stray quote
-                if lines.trouble is not None:
+    def __init__(self, source: str, separator: str, header: list[str], columns: dict[str, str]) -> None:
+        self._source = source
+        self._separator = separator
+        self._columns = columns
+        self._pick = operator.itemgetter(*(header.index(columns[field]) for field in FIELDS))
+        self._headings = self._pick(header)
+        self._width = len(header)
+
+    def rows(self, lines: _Lines) -> Iterator[_Read]:
+        """Give the rows; one that cannot be costs its first line only, and reading goes on from the second."""
+        while True:
+            message = _bad_quoting("")
+            try:
+                for fields in csv.reader(lines.texts(), delimiter=self._separator, strict=True):
+                    if len(lines.taken) > 1 and self._runs_away(fields):
+                        break
+                    line = lines.number - len(lines.taken) + 1
                     trouble, lines.trouble = lines.trouble, None
-                    yield invalid(trouble, line), lines.row()
-                    continue
-                if len(fields) != width:
                     raw = lines.row()
-                    if fields:
-                        yield invalid(_wrong_width(len(fields), width, separator), line), raw
-                    continue
-                values = pick(fields)
-                if spans and any("\n" in value for value in values):
-                    break  # the same: no id has a line break in it
-                raw = lines.row()
-                if values == headings:
-                    yield invalid("the header stands here again; delete this line", line), raw
-                    continue
-                order, order_line, status = values
-                try:
-                    item: ReadItem = LineStatusUpdate(order.strip(), order_line.strip(), status.strip())
-                except InvalidUpdateError as error:
-                    item = invalid(_with_column(error, columns), line, error.field)
-                yield item, raw
-            else:
-                return
-            message = _bad_quoting("unexpected end of data")
-        except csv.Error as error:
-            message = _bad_quoting(str(error))
-        # A row that cannot be: blame its first line only, and read on from the second.
-        line = lines.number - len(lines.taken) + 1
-        lines.push_back(lines.taken[1:])
-        del lines.taken[1:]
-        lines.trouble = None
-        yield invalid(message, line), lines.row()
+                    if trouble is not None:
+                        yield self._invalid(trouble, line), line, raw
+                    elif fields:
+                        yield self._item(fields, line), line, raw
+                else:
+                    return
+            except csv.Error as error:
+                message = _bad_quoting(str(error))
+            line = lines.number - len(lines.taken) + 1
+            trouble, lines.trouble = lines.trouble if len(lines.taken) == 1 else None, None
+            lines.push_back(lines.taken[1:])
+            del lines.taken[1:]
+            yield self._invalid(trouble or message, line), line, lines.row()
+
+    def _runs_away(self, fields: list[str]) -> bool:
+        """Tell whether a record over several lines comes from a stray quote: no id has a line break in it."""
+        return len(fields) != self._width or any("\n" in value for value in self._pick(fields))
+
+    def _item(self, fields: list[str], line: int) -> ReadItem:
+        if len(fields) != self._width:
+            return self._invalid(_wrong_width(len(fields), self._width, self._separator), line)
+        values = self._pick(fields)
+        if values == self._headings:
+            return self._invalid("the header stands here again; delete this line", line)
+        order, order_line, status = values
+        try:
+            return LineStatusUpdate(order.strip(), order_line.strip(), status.strip())
+        except InvalidUpdateError as error:
+            return self._invalid(_with_column(error, self._columns), line, error.field)
+
+    def _invalid(self, message: str, line: int, field: str | None = None) -> InvalidUpdateError:
+        return InvalidUpdateError(message, field=field, source=self._source, line=line)
 
 
 def _bad_quoting(said: str) -> str:
@@ -505,13 +523,13 @@ def _with_column(error: InvalidUpdateError, columns: dict[str, str]) -> str:
     return error.message if column in {None, error.field} else f"{error.message} (column {column!r})"
 
 
-def _jsonl_rows(lines: _Lines, source: str, columns: dict[str, str]) -> Iterator[_Row]:
+def _jsonl_rows(lines: _Lines, source: str, columns: dict[str, str]) -> Iterator[_Read]:
     loads = json.loads
     for text in lines.texts():
         trouble, lines.trouble = lines.trouble, None
         raw, line = lines.row(), lines.number
         if trouble is not None:
-            yield InvalidUpdateError(trouble, source=source, line=line), raw
+            yield InvalidUpdateError(trouble, source=source, line=line), line, raw
             continue
         if text.isspace():
             continue
@@ -525,7 +543,7 @@ def _jsonl_rows(lines: _Lines, source: str, columns: dict[str, str]) -> Iterator
         except (ValueError, RecursionError):
             message = "the line has a value that cannot be read; remove numbers or nesting beyond all measure"
             item = InvalidUpdateError(message, source=source, line=line)
-        yield item, raw
+        yield item, line, raw
 
 
 def _from_object(value: object, columns: dict[str, str]) -> LineStatusUpdate:
@@ -547,11 +565,11 @@ class _Pump:
 
     __slots__ = ("_ahead", "_ended", "_failure", "_loop", "_queue", "_room", "_rows", "_stopped", "_waiter")
 
-    def __init__(self, rows: Iterator[_Row], ahead: int) -> None:
+    def __init__(self, rows: Iterator[_Read], ahead: int) -> None:
         self._rows = rows
         self._ahead = ahead
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[_Row] = deque()
+        self._queue: deque[_Read] = deque()
         self._room = threading.Condition()
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
@@ -567,7 +585,7 @@ class _Pump:
             self._stopped = True
             self._room.notify_all()
 
-    async def next_row(self) -> _Row | None:
+    async def next_row(self) -> _Read | None:
         """Give the next row, None at the end; raise what the reading raised."""
         while True:
             with self._room:

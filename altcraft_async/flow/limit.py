@@ -1,4 +1,46 @@
-"""The adaptive concurrency law (being tuned; the interface is stable)."""
+"""The adaptive concurrency law: how many calls may be in flight at once.
+
+Nobody publishes what the server can take, so the limit is found from its
+answers. Each ended call is reported with one of three signals: `Signal.SUCCESS`
+(its latency is a measurement), `Signal.OVERLOAD` (429, 503, a timeout) or
+`Signal.NEUTRAL` (500 and other errors; it changes nothing). The rules, in the
+order in which a run meets them:
+
+1. **Doubling.** From `Adaptive.initial` every success adds one permit, so the
+   limit doubles in a round trip, until the first signal: a reject, or latency
+   beyond noise. A success that was slow already adds nothing.
+2. **A reject takes its own permit back.** The limit falls by one for each
+   rejected send, and so comes to rest at the number that the server *was
+   accepting*, which is its capacity: no guess, no blind halving. (Where the
+   limit stood far above what was in use, it falls to the use, at most by half.)
+3. **The ceiling is probed seldom.** After a reject the limit holds for 100
+   accepted calls (or 10 round trips, whichever is sooner), then adds 1, 2, 4, …
+   a round, at most a quarter of itself. A probe that fails doubles the hold, to
+   800 calls at most, so about one send in a hundred is the price of knowing.
+   Where rejects come with a pause, the hold is at least 30 times the pause.
+   Below the ceiling there is no hold.
+4. **Latency bounds it.** A round of answers has a typical latency (the mean
+   without its highest and lowest eighth) and a standard error. The *baseline* is
+   the lowest typical latency seen. By Little's law the server is working on
+   ``in flight × baseline / latency`` calls, the rest are queueing; the limit may
+   be `Adaptive.headroom` times that, plus one. So it grows only while the
+   throughput follows, and a server with 50 slots that queues is held at some 63.
+   The error is added to the baseline and taken from the latency: jitter inside
+   it neither raises the one nor triggers the other.
+5. **The baseline is put to the test.** When the limit has fallen by a third for
+   latency's sake and the latency did not fall with it, the queue was not ours:
+   the server became slower, and the latency of today is the new baseline. When
+   latency has bound the limit for 20 rounds, it dips for one round to see the
+   server without a queue.
+6. **Unused is not grown.** Rules 1, 3 and 4 act only while calls fill the limit.
+7. **Rejects that ignore the concurrency are about rate.** When they come at a
+   level that was good, or go on while the limit falls to half, the limit goes
+   back to where it was, and `AdaptiveLimit.rate` paces the starts instead
+   (`altcraft_async.flow.pace.LearnedRate`) until it is no longer what binds.
+
+The limit never leaves ``minimum … maximum``. Pure: no clock, no randomness, no
+I/O; time is an argument in seconds, of which only differences matter.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +57,45 @@ __all__ = ["Adaptive", "AdaptiveLimit", "ConcurrencyLimit", "FixedLimit", "Limit
 
 
 class Signal(enum.Enum):
-    """What one answer says about the load of the server."""
+    """What one ended call says about the load of the server."""
 
     SUCCESS = "success"
     """Served: its latency is a measurement."""
     OVERLOAD = "overload"
-    """Too much: 429, 503, a timeout."""
+    """Too much: 429, 503, a timeout. Its latency is not used."""
     NEUTRAL = "neutral"
-    """Says nothing about load: 500 and other errors."""
+    """Nothing: 500, other errors, a cancelled call. Its latency is not used."""
 
 
-SUCCESS = Signal.SUCCESS
-OVERLOAD = Signal.OVERLOAD
+_SUCCESS, _OVERLOAD = Signal.SUCCESS, Signal.OVERLOAD
+
+_FULL = 0.85
+"""The share of the limit that must be in use for a round to count as full."""
+_ROUND = 20
+"""The fewest answers in a round after doubling: fewer say too little about noise."""
+_HOLD, _LONGEST_HOLD = 100, 800
+"""Accepted calls between a reject and the next probe."""
+_UNMEASURED = 0.1
+"""The round trip assumed before the first success, in seconds: a quick reject is no measure of it."""
+_PAUSES = 30
+"""A probe that can cost a pause waits this many pauses: about 3 % of the time."""
+_STEEP = 0.75
+"""A fall below this share is measured twice: one round may straddle the change."""
+_FALLEN = 0.67
+"""The share of the limit at which a fall is judged: far enough to see through noise."""
+_DIP, _DIP_AFTER, _DIP_SOON = 0.8, 20, 16
+"""The depth of a dip, and the rounds bound by latency (out of which a new baseline starts with 16) before it."""
 
 
 @attrs.frozen(kw_only=True)
 class Adaptive:
-    """Settings of the adaptive limit."""
+    """Settings of the adaptive limit (the default for ``concurrency``).
+
+    The limit starts at `initial` and stays within `minimum` and `maximum`.
+    `headroom` is how far above the server's working capacity it may go: 1.25
+    keeps a queue of a quarter. A setting that cannot work raises
+    `ConfigurationError`, which names the field.
+    """
 
     minimum: int = 1
     initial: int = 10
@@ -39,227 +103,167 @@ class Adaptive:
     headroom: float = 1.25
 
     def __attrs_post_init__(self) -> None:
-        if self.minimum < 1:
-            msg = f"minimum must be at least 1, not {self.minimum}"
-            raise ConfigurationError(msg, field="minimum")
-        if self.maximum < self.minimum:
-            msg = f"maximum must be at least minimum ({self.minimum}), not {self.maximum}"
-            raise ConfigurationError(msg, field="maximum")
-        if not self.minimum <= self.initial <= self.maximum:
-            msg = f"initial must lie between {self.minimum} and {self.maximum}, not {self.initial}"
-            raise ConfigurationError(msg, field="initial")
+        """Check the settings against each other."""
+        _check(self.minimum >= 1, "minimum", f"must be at least 1, not {self.minimum}")
+        _check(self.maximum >= self.minimum, "maximum", f"must be at least minimum ({self.minimum}), not {self.maximum}")
+        inside = self.minimum <= self.initial <= self.maximum
+        _check(inside, "initial", f"must lie between {self.minimum} and {self.maximum}, not {self.initial}")
+        _check(1.05 <= self.headroom <= 2.0, "headroom", f"must lie between 1.05 and 2.0, not {self.headroom}")  # noqa: PLR2004
+
+
+def _check(ok: bool, field: str, problem: str) -> None:  # noqa: FBT001 - the one condition it is about
+    if not ok:
+        msg = f"{field} {problem}"
+        raise ConfigurationError(msg, field=field)
 
 
 @attrs.frozen
 class LimitStatistics:
-    """A snapshot of a limit."""
+    """A snapshot of a limit; latencies in seconds, None before the first round.
+
+    `rate` is the learned pace in starts per second, None where there is none.
+    `latency` is the typical latency of the last round, `baseline` the one of the
+    server without a queue. `accepted` and `rejected` count since the beginning.
+    """
 
     limit: int
-    rate: float | None
-    latency: float | None
-    baseline: float | None
-    accepted: int
-    rejected: int
+    rate: float | None = None
+    latency: float | None = None
+    baseline: float | None = None
+    accepted: int = 0
+    rejected: int = 0
 
 
 class ConcurrencyLimit(Protocol):
-    """What the gate asks of a limit."""
+    """What the gate asks of a limit: read `limit` and `rate` after every report."""
 
     limit: int
     rate: float | None
 
-    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int) -> int: ...
-    def _recent(self, now: float) -> float:
-        """Give the calls accepted a second, over the last one to two seconds."""
-        then, accepted = self._marks[0]
-        return (self._accepted - accepted) / max(1.0, now - then)
+    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int) -> int:
+        """Learn from one ended call, itself still counted in `in_flight`; give the limit."""
 
-    def on_pause(self, now: float, seconds: float) -> int: ...
-    def statistics(self) -> LimitStatistics: ...
+    def on_pause(self, now: float, seconds: float) -> int:
+        """Learn that no call starts for `seconds` from `now`; give the limit."""
+
+    def statistics(self) -> LimitStatistics:
+        """Take a snapshot."""
 
 
 class FixedLimit:
-    """A limit that never moves."""
+    """The limit of an ``int`` setting: it counts, and never moves."""
 
-    __slots__ = ("limit", "rate")
+    __slots__ = ("_accepted", "_rejected", "limit", "rate")
 
     def __init__(self, limit: int) -> None:
-        if limit < 1:
-            msg = f"concurrency must be at least 1, not {limit}"
-            raise ConfigurationError(msg, field="concurrency")
+        _check(limit >= 1, "concurrency", f"must be at least 1, not {limit}")
         self.limit = limit
         self.rate: float | None = None
+        self._accepted = self._rejected = 0
 
-    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int) -> int:
+    def __repr__(self) -> str:
+        """Show the limit."""
+        return f"<FixedLimit {self.limit}>"
+
+    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int) -> int:  # noqa: ARG002
+        """Count one ended call."""
+        if signal is _SUCCESS:
+            self._accepted += 1
+        elif signal is _OVERLOAD:
+            self._rejected += 1
         return self.limit
 
-    def on_pause(self, now: float, seconds: float) -> int:
+    def on_pause(self, now: float, seconds: float) -> int:  # noqa: ARG002
+        """Change nothing."""
         return self.limit
 
     def statistics(self) -> LimitStatistics:
-        return LimitStatistics(self.limit, None, None, None, 0, 0)
+        """Take a snapshot."""
+        return LimitStatistics(self.limit, accepted=self._accepted, rejected=self._rejected)
 
 
 class AdaptiveLimit:
-    """The adaptive law; see the module's docstring."""
+    """The adaptive law of this module, for one client.
+
+    `limit` is the most calls that may be in flight now; `rate` is the learned
+    pace in starts per second, or None. Both change only inside `on_result` and
+    `on_pause`.
+    """
 
     __slots__ = (
-        "_accepted", "_base", "_doubling", "_enough", "_growth_at", "_grown_at", "_hold", "_hold_count", "_hold_until",
-        "_episode_limit", "_latency", "_learned", "_load", "_load_before", "_mark_at", "_marks", "_opens", "_pause_hold", "_rejected", "_rejected_at", "_samples", "_settings",
-        "_shrunk_from", "_slowest", "_still", "_step", "_suspicion", "limit", "rate",
+        "_accepted", "_baseline", "_brake", "_ceiling", "_dipped", "_doubling", "_enough", "_episode", "_fell_from",
+        "_grown_at", "_hold", "_hold_calls", "_hold_pause", "_hold_until", "_latency", "_learned", "_load",
+        "_load_before", "_mark_at", "_marks", "_opens", "_paused_until", "_rejected", "_rejected_at", "_risen",
+        "_samples", "_settings", "_slowest", "_bound", "_step", "_suspicion", "limit", "rate",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
-        self._settings = settings or Adaptive()
+        self._settings = settings if settings is not None else Adaptive()
         self.limit = self._settings.initial
         self.rate: float | None = None
         self._accepted = self._rejected = 0
         self._doubling = True
+        # The round being collected: latencies, the sum of in-flight counts, when it may begin, when it is complete.
         self._samples: list[float] = []
-        self._enough = max(4, min(self.limit, 100))
+        self._load = self._enough = 0
         self._opens = -math.inf
-        self._load = 0
-        self._load_before = 0.0
-        self._base = math.inf
-        self._latency = 0.0
+        # What the rounds before it taught.
+        self._latency = self._slowest = self._load_before = 0.0
+        self._baseline = self._brake = math.inf
+        self._fell_from: tuple[float, float] | None = None
+        self._risen = False
+        self._bound = self._dipped = 0
+        # What rejects taught: the level they left, the next step up, and when it may come.
+        self._ceiling = self.limit
         self._step = 1
-        self._hold = 100
-        self._hold_count = 0
-        self._hold_until = -math.inf
-        self._pause_hold = -math.inf
-        self._grown_at = -math.inf
-        self._rejected_at = -math.inf
-        self._shrunk_from: tuple[float, float] | None = None
-        self._still = 0
-        self._learned: LearnedRate | None = None
-        self._episode_limit = 0
+        self._hold, self._hold_calls = _HOLD, 0
+        self._hold_until = self._hold_pause = self._paused_until = -math.inf
+        self._grown_at = self._rejected_at = -math.inf
+        self._episode = (self.limit, 0)
         self._suspicion = 0
+        self._learned: LearnedRate | None = None
+        # Two marks of (time, accepted), a second apart: the recent throughput.
         self._mark_at = -math.inf
-        self._marks = ((0.0, 0), (0.0, 0))
+        self._marks: tuple[tuple[float, int], tuple[float, int]] | None = None
+
+    def __repr__(self) -> str:
+        """Show the state."""
+        pace = "" if self.rate is None else f", paced at {self.rate:.1f}/s"
+        return f"<AdaptiveLimit {self.limit}{pace}, {self._accepted} accepted, {self._rejected} rejected>"
 
     def on_result(self, now: float, latency: float, signal: Signal, in_flight: int) -> int:
-        """Learn from one ended call; `in_flight` counts the calls in flight with this one still among them."""
-        if signal is SUCCESS:
+        """Learn from one ended call and give the limit.
+
+        `latency` is the seconds from its start to `now`; `in_flight` counts the
+        calls in flight with this one still among them.
+        """
+        if signal is _SUCCESS:
             self._accepted += 1
             if now >= self._mark_at:
-                self._marks = (self._marks[1], (now, self._accepted))
-                self._mark_at = now + 1.0
+                self._mark(now)
             if now >= self._opens:
-                if not self._samples:
-                    self._enough = max(4, in_flight)
-                self._samples.append(latency)
+                samples = self._samples
+                if not samples:
+                    self._enough = in_flight if self._doubling else max(in_flight, _ROUND)
+                samples.append(latency)
                 self._load += in_flight
-                if self._doubling and in_flight >= self.limit < self._settings.maximum:
+                if self._doubling and latency <= self._brake and in_flight >= self.limit < self._settings.maximum:
                     self.limit += 1
-                if len(self._samples) >= self._enough:
+                if len(samples) >= self._enough:
                     self._close_round(now)
-            learned = self._learned
-            if learned is not None:
-                self.rate = learned.rate
-                if not learned.on_success(now, full=in_flight >= self.limit):
-                    self._learned = self.rate = None
-                else:
-                    self.rate = learned.rate
-        elif signal is OVERLOAD:
+            elif in_flight > self.limit:  # still draining: the answers are of the old limit
+                self._opens = now + self._slowest
+            if self._learned is not None:
+                self._on_paced_success(now, self._learned, in_flight)
+        elif signal is _OVERLOAD:
             self._on_overload(now, latency, in_flight)
         return self.limit
 
-    def _close_round(self, now: float) -> None:
-        samples = self._samples
-        count = len(samples)
-        samples.sort()
-        median = samples[count // 2]
-        error = 0.93 * (samples[(count * 3) // 4] - samples[count // 4]) / math.sqrt(count)
-        load = self._load / count
-        self._slowest = samples[count * 9 // 10]
-        samples.clear()
-        self._load = 0
-        self._latency = median
-        certain = median + 2 * error
-        if certain < self._base:
-            self._base = certain if self._base == math.inf else self._base + 0.3 * (certain - self._base)
-        held = self._load_before if self._doubling and self._load_before else load
-        self._load_before = load
-        full = load >= 0.85 * self.limit
-        served = held * self._base / max(median - (2 if self._doubling else 1) * error, 1e-9)
-        target = min(self._settings.maximum, max(self._settings.minimum, int(served * self._settings.headroom + 1)))
-        if target < self.limit:
-            if target < load:
-                self._shrink(now, target, load, error)
-            elif not self._doubling: self._still += 1
-        elif full and not self._doubling:
-            self._grow(now, target)
-
-    def _shrink(self, now: float, target: int, load: float, error: float) -> None:
-        self._still = 0
-        latency = self._latency
-        if self._doubling:
-            self._doubling = False
-        if self._shrunk_from is not None:
-            before, then = self._shrunk_from
-            if load <= 0.8 * before:
-                if latency + error > 0.5 * then * (1 + load / before):
-                    self._base = latency
-                    self._shrunk_from = None
-                    self._step = 1
-                    return
-                self._shrunk_from = (load, latency)
-        else:
-            self._shrunk_from = (load, latency)
-        self.limit = target
-        self._step = 1
-        self._opens = now + self._slowest
-
-    def _grow(self, now: float, target: int) -> None:
-        self._shrunk_from = None
-        if self.limit >= target:
-            return
-        if now < self._pause_hold or (self._accepted < self._hold_count and now < self._hold_until):
-            return
-        self.limit = min(self.limit + self._step, target)
-        self._step = min(2 * self._step, self.limit // 4 + 1)
-        self._grown_at = now
-        self._opens = now + self._slowest
-
-    def _on_overload(self, now: float, latency: float, in_flight: int) -> None:
-        self._rejected += 1
-        self._doubling = False
-        self._step = 1
-        if self._learned is not None:
-            self._learned.on_reject(now, now - latency)
-            self.rate = self._learned.rate
-            return
-        floor = self._settings.minimum
-        quiet = self._latency or latency
-        fresh = now > self._rejected_at + 2 * quiet
-        if fresh:
-            self._episode_limit = self.limit
-            probing = now - self._grown_at < 4 * quiet
-            self._hold = min(2 * self._hold, 800) if probing else 100
-            self._suspicion += not probing and self._rejected > 1
-        self.limit = max(floor, min(self.limit, in_flight) - 1)
-        self._rejected_at = now
-        self._hold_count = self._accepted + self._hold
-        self._hold_until = now + self._hold / 10 * quiet
-        self._samples.clear()
-        self._load = 0
-        if self._suspicion >= 2 or self.limit < self._episode_limit // 2 or self.limit == floor:
-            self._learned = LearnedRate(now, max(self.limit / quiet, self._recent(now)), quiet)
-            self.rate = self._learned.rate
-            self.limit = max(self.limit, self._episode_limit)
-            self._suspicion = 0
-
-    def _recent(self, now: float) -> float:
-        """Give the calls accepted a second, over the last one to two seconds."""
-        then, accepted = self._marks[0]
-        return (self._accepted - accepted) / max(1.0, now - then)
-
     def on_pause(self, now: float, seconds: float) -> int:
-        """Learn that the server asked for a pause of `seconds` from `now`."""
-        self._pause_hold = max(self._pause_hold, now + 30 * seconds)
-        self._opens = max(self._opens, now + seconds)
-        self._samples.clear()
-        self._load = 0
+        """Learn that the server asked for `seconds` without starts; report its reject first."""
+        self._paused_until = max(self._paused_until, now + seconds)
+        self._hold_pause = max(self._hold_pause, now + _PAUSES * seconds)
+        self._restart_round(self._paused_until + self._slowest)
         if self._learned is not None:
             self._learned.on_pause(now, seconds)
             self.rate = self._learned.rate
@@ -267,9 +271,167 @@ class AdaptiveLimit:
 
     def statistics(self) -> LimitStatistics:
         """Take a snapshot."""
-        return LimitStatistics(self.limit, self.rate, self._latency, self._base, self._accepted, self._rejected)
+        measured = self._baseline < math.inf
+        return LimitStatistics(
+            limit=self.limit,
+            rate=self.rate,
+            latency=self._latency if measured else None,
+            baseline=self._baseline if measured else None,
+            accepted=self._accepted,
+            rejected=self._rejected,
+        )
+
+    # Rounds: what latency says (rules 3 to 6)
+
+    def _close_round(self, now: float) -> None:
+        samples = self._samples
+        count = len(samples)
+        samples.sort()
+        trim = count // 8
+        self._latency = latency = sum(samples[trim : count - trim]) / (count - 2 * trim)
+        error = 0.93 * (samples[count * 3 // 4] - samples[count // 4]) / math.sqrt(count)
+        self._slowest = samples[count * 9 // 10]
+        self._brake = min(self._brake, self._slowest * self._settings.headroom)
+        load = self._load / count
+        samples.clear()
+        self._load = 0
+        # While doubling, the answers of a round were started at the load of the round before.
+        held = self._load_before if self._doubling and self._load_before else load
+        self._load_before = load
+        self._lower_baseline(latency + 2 * error)
+        if load >= _FULL * self.limit:
+            self._judge_fall(held, latency + error)
+            self._follow(now, held, latency - (3 if self._doubling else 1) * error)
+
+    def _lower_baseline(self, latency: float) -> None:
+        if latency >= self._baseline:
+            return
+        at_once = self._dipped or self._baseline == math.inf
+        self._baseline = latency if at_once else self._baseline + 0.3 * (latency - self._baseline)
+
+    def _judge_fall(self, held: float, latency: float) -> None:
+        """Raise the baseline where a lower limit did not bring the latency down."""
+        if self._fell_from is None or held > _FALLEN * self._fell_from[0]:
+            return
+        load, then = self._fell_from
+        self._fell_from = None
+        if latency > 0.5 * then * (1 + held / load) and latency > self._baseline:
+            self._baseline = self._latency
+            self._bound = _DIP_SOON
+
+    def _follow(self, now: float, held: float, latency: float) -> None:
+        """Set the limit by what the server was working on in a full round."""
+        working = held * self._baseline / max(latency, 1e-9)
+        settings = self._settings
+        target = max(settings.minimum, min(settings.maximum, int(working * settings.headroom + 1)))
+        if self._dipped:
+            self._move(now, max(self.limit, min(self._dipped, target)), held)
+            self._dipped = 0
+        elif target < held:
+            self._fall(now, target, held)
+        elif not self._doubling:
+            self._risen = False
+            self._grow(now, target)
+        self._bound += target <= 1.1 * held and not self._risen
+        if self._bound >= _DIP_AFTER and not self._doubling:
+            self._bound, self._dipped = 0, self.limit
+            self._fell_from = (held, self._latency)
+            self._move(now, max(settings.minimum, min(self.limit, int(_DIP * working))), held)
+
+    def _fall(self, now: float, target: int, held: float) -> None:
+        steep = target < _STEEP * held
+        if steep and not self._risen and not self._doubling:
+            self._risen = True
+            self._opens = now + self._slowest
+            return
+        if steep or self._doubling or self._fell_from is None:
+            self._fell_from = (held, self._latency)
+        self._doubling = self._risen = False
+        self._step = target // 4 + 1
+        self._move(now, target, held)
+
+    def _grow(self, now: float, target: int) -> None:
+        holding = self._accepted < self._hold_calls and now < self._hold_until
+        if holding or now < self._hold_pause:
+            target = min(target, self._ceiling)
+        if self.limit >= target:
+            return
+        self.limit = min(self.limit + self._step, target)
+        self._ceiling = max(self._ceiling, self.limit)
+        self._step = min(2 * self._step, self.limit // 4 + 1)
+        if self._fell_from is not None and self.limit >= self._fell_from[0]:
+            self._fell_from = None
+        self._grown_at = now
+        self._opens = now + self._slowest
+
+    def _move(self, now: float, limit: int, held: float) -> None:
+        self.limit = limit
+        self._slowest *= min(1.0, limit / held)
+        self._opens = now + self._slowest
+
+    def _restart_round(self, opens: float) -> None:
+        self._samples.clear()
+        self._load = 0
+        self._opens = max(self._opens, opens)
+
+    # Rejects (rules 2, 3 and 7)
+
+    def _on_overload(self, now: float, latency: float, in_flight: int) -> None:
+        self._rejected += 1
+        if self._learned is not None:
+            self._learned.on_reject(now, now - latency)
+            self.rate = self._learned.rate
+            return
+        trip = self._latency or max(latency, _UNMEASURED)
+        if now > self._rejected_at + 2 * trip:
+            probing = self._doubling or now < self._grown_at + 4 * trip
+            self._hold = min(2 * self._hold, _LONGEST_HOLD) if probing else _HOLD
+            self._suspicion += not probing
+            self._episode = (self.limit, self._rejected)
+        in_use = self.limit if now < self._paused_until else max(in_flight, self.limit // 2)
+        self.limit = max(self._settings.minimum, min(self.limit, in_use) - 1)
+        self._doubling = False
+        self._step = 1
+        self._dipped = 0
+        self._ceiling = self.limit
+        self._rejected_at = now
+        self._hold_calls = self._accepted + self._hold
+        self._hold_until = now + self._hold / 10 * trip
+        self._restart_round(-math.inf)
+        self._suspect_rate(now, trip)
+
+    def _suspect_rate(self, now: float, trip: float) -> None:
+        level, since = self._episode
+        several = self._rejected - since >= 2  # noqa: PLR2004 - the third reject of the episode
+        collapsed = several and (self.limit < level // 2 or self.limit == self._settings.minimum)
+        if self._suspicion < 2 and not collapsed:  # noqa: PLR2004 - once can be a server that lost capacity
+            return
+        # What is left in flight was accepted: by Little's law a rate, and exact where rejects are quick.
+        rate = max(self.limit / trip if collapsed else 0.0, self._throughput(now))
+        self._learned = LearnedRate(now, rate, trip)
+        self.rate = self._learned.rate
+        self.limit = max(self.limit, level)
+        self._suspicion = 0
+
+    def _on_paced_success(self, now: float, learned: LearnedRate, in_flight: int) -> None:
+        if learned.on_success(now, full=in_flight >= self.limit):
+            self.rate = learned.rate
+        else:
+            self._learned = self.rate = None
+
+    def _mark(self, now: float) -> None:
+        mark = (now, self._accepted)
+        self._marks = (mark, mark) if self._marks is None else (self._marks[1], mark)
+        self._mark_at = now + 1.0
+
+    def _throughput(self, now: float) -> float:
+        """Give the calls accepted a second over the last one or two seconds."""
+        if self._marks is None:
+            return 0.0
+        then, accepted = self._marks[0]
+        return (self._accepted - accepted) / max(1.0, now - then)
 
 
 def make_limit(concurrency: int | Adaptive) -> FixedLimit | AdaptiveLimit:
-    """Make the limit that a `concurrency` setting asks for."""
+    """Make the limit that a ``concurrency`` setting asks for."""
     return AdaptiveLimit(concurrency) if isinstance(concurrency, Adaptive) else FixedLimit(concurrency)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.sandbox.ledger import Ledger
 
-__all__ = ["Account", "AccountRules", "Call"]
+__all__ = ["Account", "AccountRules", "Call", "Refused", "duplicate_key", "method_of"]
 
 UPDATE = "market/orders/update_order_line_status"
 IMPORT = "market/orders/import"

@@ -135,6 +135,10 @@ def _positive(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
         raise ConfigurationError(msg, field=attribute.name)
 
 
+def _names(values: Collection[str]) -> Collection[str]:
+    return frozenset(values)
+
+
 def _share() -> float:
     value: float = attrs.field(default=0.0, validator=_not_negative)
     return value
@@ -197,7 +201,7 @@ class Faults:
     slow_body_seconds: float = attrs.field(default=1.0, validator=_not_negative)
     script: Script | None = None
     lines: LineFaults | None = None
-    only: Collection[str] = attrs.field(default=(), converter=frozenset)
+    only: Collection[str] = attrs.field(default=(), converter=_names)
 
     def __attrs_post_init__(self) -> None:
         """Refuse shares that cannot be parts of one whole."""

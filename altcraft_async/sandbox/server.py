@@ -12,8 +12,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import socket
-import struct
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
@@ -24,6 +22,7 @@ from aiohttp import web
 
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.sandbox.account import Account, AccountRules, Call, Refused, duplicate_key
+from altcraft_async.sandbox.breaking import reset, send_broken
 from altcraft_async.sandbox.faults import Fault, FaultKind, FaultPlan, Faults
 from altcraft_async.sandbox.ledger import Arrival, Ledger
 from altcraft_async.sandbox.state import Answer, Answers, Market, StateFile
@@ -46,8 +45,6 @@ _HTML = (
 )
 _LISTEN_BACKLOG = 1024
 """A client that opens its whole pool at once must not be refused."""
-_DRIPS = 10
-_CHUNK = 64 * 1024
 _QUIET = logging.getLogger("altcraft_async.sandbox")
 
 
@@ -454,11 +451,11 @@ class Sandbox:
         if kind is FaultKind.MALFORMED:
             return web.Response(body=answer.body[: len(answer.body) // 2], status=answer.status, headers=headers)
         if kind in _RESETS:
-            _reset(request.transport)
+            reset(request.transport)
             return web.Response()
         response = web.StreamResponse(status=answer.status, headers=headers)
         with contextlib.suppress(ConnectionError):
-            await _broken(request, response, answer, fault, xml=call.xml)
+            await send_broken(request, response, answer, fault, xml=call.xml)
         return response
 
 
@@ -475,53 +472,6 @@ def _fate(answer: Answer, fault: Fault | None) -> str:
     if fault is not None and not fault.kind.applies:
         return "turned_away"
     return "applied" if answer.kind == "applied" else "refused"
-
-
-async def _broken(
-    request: web.BaseRequest, response: web.StreamResponse, answer: Answer, fault: Fault, *, xml: bool
-) -> None:
-    """Send the body cut, swollen or dripping."""
-    body = answer.body
-    if fault.kind is FaultKind.OVERSIZED:
-        await response.prepare(request)
-        for piece in _swollen(body, fault.size, xml=xml):
-            await response.write(piece)
-        return
-    response.content_length = len(body)
-    await response.prepare(request)
-    if fault.kind is FaultKind.TRUNCATED:
-        response.force_close()
-        await response.write(body[: len(body) // 2])
-        if request.transport is not None:
-            request.transport.close()
-        return
-    step = max(1, math.ceil(len(body) / _DRIPS))
-    for start in range(0, len(body), step):
-        await asyncio.sleep(fault.drip / _DRIPS)
-        await response.write(body[start : start + step])
-
-
-def _swollen(body: bytes, size: int, *, xml: bool) -> Iterable[bytes]:
-    """Give the body with a field of padding, valid and at least `size` bytes long, in pieces."""
-    end, opening, closing = (b"</xml>", b"<padding>", b"</padding></xml>") if xml else (b"}", b',"padding":"', b'"}')
-    yield body.removesuffix(end) + opening
-    left = size
-    while left > 0:
-        yield b"x" * min(left, _CHUNK)
-        left -= _CHUNK
-    yield closing
-
-
-def _reset(transport: asyncio.BaseTransport | None) -> None:
-    """Close a connection with a TCP reset instead of an orderly end."""
-    if not isinstance(transport, asyncio.WriteTransport):
-        return
-    known = transport.get_extra_info("socket")
-    if known is not None:
-        # A copy of the descriptor, because not every event loop lets its own socket be touched.
-        with contextlib.suppress(OSError), socket.fromfd(known.fileno(), known.family, known.type) as own:
-            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
 
 
 def _check_choice(field: str, value: object, allowed: tuple[object, ...]) -> None:

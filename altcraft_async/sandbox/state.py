@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from io import FileIO
 
-__all__ = ["Answer", "Answers", "Market", "Order", "StateFile"]
+__all__ = ["Answer", "Answers", "Market", "Order", "StateFile", "order_records"]
 
 Record: TypeAlias = "dict[str, object]"
 

@@ -86,11 +86,11 @@ class ThreadedSandbox:
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
-        self._there(lambda: setattr(self._running, "faults", faults))
+        self._there(lambda sandbox: setattr(sandbox, "faults", faults))
 
     def seed_orders(self, orders: int, lines_per_order: int = 1) -> list[tuple[str, str]]:
         """See `Sandbox.seed_orders`."""
-        return self._there(lambda: self._running.seed_orders(orders, lines_per_order))
+        return self._there(lambda sandbox: sandbox.seed_orders(orders, lines_per_order))
 
     def add_order(
         self,
@@ -101,19 +101,19 @@ class ThreadedSandbox:
         endpoint: str = "sandbox",
     ) -> None:
         """See `Sandbox.add_order`."""
-        self._there(lambda: self._running.add_order(order_external_id, lines, status=status, endpoint=endpoint))
+        self._there(lambda sandbox: sandbox.add_order(order_external_id, lines, status=status, endpoint=endpoint))
 
     def line_status(self, order_external_id: str, order_line_external_id: str) -> str:
         """See `Sandbox.line_status`."""
-        return self._there(lambda: self._running.line_status(order_external_id, order_line_external_id))
+        return self._there(lambda sandbox: sandbox.line_status(order_external_id, order_line_external_id))
 
     def order_status(self, order_external_id: str) -> str:
         """See `Sandbox.order_status`."""
-        return self._there(lambda: self._running.order_status(order_external_id))
+        return self._there(lambda sandbox: sandbox.order_status(order_external_id))
 
     def check(self, expected: Iterable[tuple[str, str, str]]) -> LedgerCheck:
         """See `altcraft_async.sandbox.Ledger.check`."""
-        return self._there(lambda: self._running.ledger.check(expected))
+        return self._there(lambda sandbox: sandbox.ledger.check(expected))
 
     @property
     def _running(self) -> Sandbox:
@@ -149,8 +149,10 @@ class ThreadedSandbox:
     def _wait(self, coroutine: Coroutine[object, object, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._running_loop).result()
 
-    def _there(self, function: Callable[[], _T]) -> _T:
+    def _there(self, function: Callable[[Sandbox], _T]) -> _T:
+        sandbox = self._running
+
         async def call() -> _T:
-            return function()
+            return function(sandbox)
 
         return self._wait(call())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,7 +63,8 @@ def test_records_come_back_in_order(tmp_path: Path) -> None:
     file.write({"n": 1}, {"n": "ж\n"})
     file.write({"n": 3})
     file.close()
-    assert list(StateFile(tmp_path / "state").open()) == [{"n": 1}, {"n": "ж\n"}, {"n": 3}]
+    with closing(StateFile(tmp_path / "state")) as again:
+        assert list(again.open()) == [{"n": 1}, {"n": "ж\n"}, {"n": 3}]
 
 
 def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
 def test_a_file_of_something_else_is_refused_by_line(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_bytes(b'{"n":1}\norder;line;status\n')
-    with pytest.raises(ConfigurationError, match="line 2: not a record") as caught:
-        list(StateFile(path).open())
+    with closing(StateFile(path)) as file, pytest.raises(ConfigurationError, match="line 2: not a record") as caught:
+        list(file.open())
     assert caught.value.field == "state_file"
     assert path.read_bytes() == b'{"n":1}\norder;line;status\n'

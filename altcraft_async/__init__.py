@@ -1,0 +1,78 @@
+"""Tell Altcraft what became of every order line: fast, in order, with no line ever in an unexplained state."""
+
+from altcraft_async.client import AltcraftClient, ClientStatistics
+from altcraft_async.errors import (
+    AltcraftError,
+    APIError,
+    AttemptTimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    BatchError,
+    ClientClosedError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    DeadlineError,
+    DeliveryError,
+    InvalidUpdateError,
+    MissingExtraError,
+    NotSentError,
+    PermissionDeniedError,
+    RateLimitError,
+    ResponseTooLargeError,
+    RetryBudgetError,
+    RunStoppedError,
+    ServerError,
+    SourceError,
+    TariffLimitError,
+    TransportError,
+    UnreadableResponseError,
+)
+from altcraft_async.flow.limit import Adaptive
+from altcraft_async.flow.retry import RetryPolicy
+from altcraft_async.outcome import Outcome, OutcomeState, Report
+from altcraft_async.protocol.values import LineKey, LineStatusUpdate, OrderLineStatus, UpdatedOrderLine
+from altcraft_async.protocol.verdict import VerdictRules
+from altcraft_async.settings import Settings, Timeout
+
+__all__ = [
+    "APIError",
+    "Adaptive",
+    "AltcraftClient",
+    "AltcraftError",
+    "AttemptTimeoutError",
+    "AuthenticationError",
+    "BadRequestError",
+    "BatchError",
+    "ClientClosedError",
+    "ClientStatistics",
+    "ConfigurationError",
+    "ConnectError",
+    "ConnectionLostError",
+    "DeadlineError",
+    "DeliveryError",
+    "InvalidUpdateError",
+    "LineKey",
+    "LineStatusUpdate",
+    "MissingExtraError",
+    "NotSentError",
+    "OrderLineStatus",
+    "Outcome",
+    "OutcomeState",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "Report",
+    "ResponseTooLargeError",
+    "RetryBudgetError",
+    "RetryPolicy",
+    "RunStoppedError",
+    "ServerError",
+    "Settings",
+    "SourceError",
+    "TariffLimitError",
+    "Timeout",
+    "TransportError",
+    "UnreadableResponseError",
+    "UpdatedOrderLine",
+    "VerdictRules",
+]

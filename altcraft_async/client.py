@@ -1,0 +1,308 @@
+"""`AltcraftClient`: life cycle, settings, the tree of resources."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from uuid import uuid4
+
+import attrs
+
+from altcraft_async.engine.delivery import Delivery, Totals
+from altcraft_async.engine.gate import Gate
+from altcraft_async.engine.transport import AiohttpTransport
+from altcraft_async.errors import ClientClosedError, ConfigurationError
+from altcraft_async.flow.limit import make_limit
+from altcraft_async.flow.retry import RetryBudget
+from altcraft_async.market import Market
+from altcraft_async.protocol.wire import Call, Wire
+from altcraft_async.settings import Settings, check_base_url
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    import aiohttp
+
+    from altcraft_async.engine.transport import Transport
+    from altcraft_async.flow.limit import Adaptive
+    from altcraft_async.flow.retry import RetryPolicy
+    from altcraft_async.observe import Observer
+    from altcraft_async.protocol.values import JSON
+    from altcraft_async.protocol.wire import Format, TokenPlace
+    from altcraft_async.settings import Timeout
+
+__all__ = ["AltcraftClient", "ClientOptions", "ClientStatistics"]
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keywords of `AltcraftClient`."""
+
+    request_format: Format
+    response_format: Format
+    token_in: TokenPlace
+    request_id_header: str
+    timeout: Timeout
+    retry: RetryPolicy
+    concurrency: int | Adaptive
+    rate: float | None
+    max_response_bytes: int
+    trust_env: bool
+    allow_insecure: bool
+    observers: Sequence[Observer]
+    session: aiohttp.ClientSession | None
+    trace_configs: Sequence[aiohttp.TraceConfig]
+    tls: ssl.SSLContext | bool
+    transport: Transport | None
+
+
+_OF_THE_POOL = frozenset(
+    {"concurrency", "rate", "trust_env", "allow_insecure", "session", "trace_configs", "tls", "transport"}
+)
+_NOT_SETTINGS = frozenset({"observers", "session", "trace_configs", "tls", "transport"})
+
+
+@attrs.frozen
+class ClientStatistics:
+    """A snapshot of a client.
+
+    `limit` calls may be in flight and `in_flight` are; `waiting` wait for a
+    permit; `rate` is the pace in calls a second, None for none. `sent` requests
+    were started, `retries` of them not a call's first, `rejected_sends` answered
+    with back-pressure. `retry_budget` is how many retries are left to pay.
+    """
+
+    limit: int
+    in_flight: int
+    waiting: int
+    rate: float | None
+    sent: int
+    retries: int
+    rejected_sends: int
+    retry_budget: float
+
+
+class AltcraftClient:
+    """A client of one Altcraft platform: ``async with AltcraftClient(base_url, token=…) as altcraft``.
+
+    `base_url` is the platform's address; plain ``http://`` to a host that is not
+    loopback needs `allow_insecure`. The keywords, all with defaults:
+
+    - `request_format`, `response_format`: ``"json"`` or ``"xml"``
+    - `token_in`: ``"body"``, or ``"header"`` (newer platforms only)
+    - `request_id_header`: ``"Request-ID"``, or ``"X-Request-ID"`` for older platforms
+    - `timeout`: `Timeout` of one attempt
+    - `retry`: `RetryPolicy`
+    - `concurrency`: `Adaptive`, or an int for a fixed limit of calls in flight
+    - `rate`: the most calls a second, or None
+    - `max_response_bytes`: longer answers are refused
+    - `observers`: objects with ``on_event``, see `altcraft_async.observe`
+    - `session`: an aiohttp session to use; it is never closed by the client
+    - `trace_configs`, `trust_env`: passed to the aiohttp session
+    - `tls`: True, an `ssl.SSLContext`, or False for no check of certificates
+    - `transport`: another carrier of requests instead of aiohttp
+
+    One client is safe to share by all tasks of an event loop. Raises
+    `ConfigurationError`, naming the setting, for one that cannot work.
+    """
+
+    def __init__(self, base_url: str, token: str, **options: Unpack[ClientOptions]) -> None:
+        given: dict[str, Any] = dict(options)
+        unknown = given.keys() - ClientOptions.__annotations__.keys()
+        if unknown:
+            msg = f"{min(unknown)} is no setting of AltcraftClient"
+            raise ConfigurationError(msg, field=min(unknown))
+        settings = Settings(**{key: value for key, value in given.items() if key not in _NOT_SETTINGS})
+        self._base_url = check_base_url(base_url, allow_insecure=settings.allow_insecure)
+        observers = tuple(given.get("observers", ()))
+        self._closed = False
+        self._root: AltcraftClient = self
+        self._transport: Transport = given.get("transport") or AiohttpTransport(
+            self._base_url,
+            session=given.get("session"),
+            tls=given.get("tls", True),
+            trust_env=settings.trust_env,
+            trace_configs=given.get("trace_configs", ()),
+        )
+        self._gate = Gate(make_limit(settings.concurrency), rate=settings.rate, observers=observers)
+        self._budget = RetryBudget(settings.retry.budget, settings.retry.refund)
+        self._totals = Totals()
+        self._set_up(settings, token, observers)
+
+    def _set_up(self, settings: Settings, token: str, observers: Sequence[Observer]) -> None:
+        self._settings = settings
+        self._token = token
+        self._observers = tuple(observers)
+        wire = Wire(
+            token,
+            request_format=settings.request_format,
+            response_format=settings.response_format,
+            token_in=settings.token_in,
+            request_id_header=settings.request_id_header,
+        )
+        self._delivery = Delivery(
+            wire=wire,
+            transport=self._transport,
+            gate=self._gate,
+            budget=self._budget,
+            policy=settings.retry,
+            connect_timeout=settings.timeout.connect,
+            total_timeout=settings.timeout.total,
+            max_response_bytes=settings.max_response_bytes,
+            observers=self._observers,
+            totals=self._totals,
+        )
+        self._market = Market(self._delivery)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ClientOptions]) -> Self:
+        """Make a client from ``ALTCRAFT_…`` variables of `environ` (default: of the process).
+
+        ``ALTCRAFT_BASE_URL`` and ``ALTCRAFT_TOKEN`` (or ``ALTCRAFT_TOKEN_FILE``, a
+        file that holds it) are required. The others are ``ALTCRAFT_REQUEST_FORMAT``,
+        ``_RESPONSE_FORMAT``, ``_TOKEN_IN``, ``_REQUEST_ID_HEADER``, ``_TIMEOUT``,
+        ``_CONNECT_TIMEOUT``, ``_ATTEMPTS``, ``_CONCURRENCY``, ``_RATE``,
+        ``_MAX_RESPONSE_BYTES``, ``_TRUST_ENV`` and ``_ALLOW_INSECURE``. Keywords go
+        before variables. Raises `ConfigurationError`, naming the variable.
+        """
+        environ = os.environ if environ is None else environ
+        values = {key[9:].lower(): value for key, value in environ.items() if key.startswith("ALTCRAFT_") and value}
+        base_url = values.pop("base_url", "")
+        token = values.pop("token", "")
+        token_file = values.pop("token_file", "")
+        if not token and token_file:
+            token = _read_token(token_file)
+        if not token:
+            msg = "ALTCRAFT_TOKEN is not set; set it, or ALTCRAFT_TOKEN_FILE to a file that holds the token"
+            raise ConfigurationError(msg, field="token")
+        settings = Settings.parse(values, name=lambda field: f"ALTCRAFT_{field.upper()}")
+        merged: Any = {field.name: getattr(settings, field.name) for field in attrs.fields(Settings)} | dict(options)
+        return cls(base_url, token, **merged)
+
+    def with_options(self, *, token: str | None = None, **changes: Unpack[ClientOptions]) -> Self:
+        """Return a cheap copy with other settings, sharing pool, gate, budget and observers.
+
+        What belongs to the shared parts (`concurrency`, `rate`, `session`, `tls`,
+        `trust_env`, `trace_configs`, `transport`, `allow_insecure`) cannot be
+        changed: make a new client for that. Closing a copy does nothing; closing
+        the client it came from closes it too.
+        """
+        refused = changes.keys() & _OF_THE_POOL
+        if refused:
+            msg = f"{min(refused)} belongs to the shared pool and cannot differ in a copy; make a new client"
+            raise ConfigurationError(msg, field=min(refused))
+        given: dict[str, Any] = dict(changes)
+        observers = given.pop("observers", self._observers)
+        try:
+            settings = attrs.evolve(self._settings, **given)
+        except TypeError:
+            unknown = min(given.keys() - {field.name for field in attrs.fields(Settings)})
+            msg = f"{unknown} is no setting of AltcraftClient"
+            raise ConfigurationError(msg, field=unknown) from None
+        copy = object.__new__(type(self))
+        copy._base_url = self._base_url
+        copy._closed = False
+        copy._root = self._root
+        copy._transport, copy._gate = self._transport, self._gate
+        copy._budget, copy._totals = self._budget, self._totals
+        copy._set_up(settings, self._token if token is None else token, observers)
+        return copy
+
+    def __repr__(self) -> str:
+        """Show where to and in which state; never the token."""
+        return f"<AltcraftClient {self._base_url} {'closed' if self.closed else repr(self._gate)}>"
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client, or the one it is a copy of, was closed."""
+        return self._root._closed  # noqa: SLF001 - of the same class
+
+    @property
+    def market(self) -> Market:
+        """The Market's resources; raises `ClientClosedError` after ``aclose()``."""
+        self._check_open()
+        return self._market
+
+    async def call(
+        self,
+        method: str,
+        fields: Mapping[str, JSON] | None = None,
+        *,
+        request_id: str | None = None,
+        deadline: float | None = None,
+    ) -> dict[str, JSON]:
+        """Call any method of the API by its path below ``/api/v1.1/`` and return the whole envelope.
+
+        The token and ``format`` are added. Retries, errors, `request_id`,
+        `deadline` and cancellation are those of
+        `Orders.update_order_line_status`. XML answers have texts for numbers.
+
+        Guide: "Working with User API".
+        """
+        self._check_open()
+        path = method.strip("/").removeprefix("api/v1.1/")
+        if not path or not path.replace("/", "").replace("_", "").replace("-", "").isalnum():
+            msg = f"method must be a path like market/orders/get_status, not {method!r}"
+            raise ConfigurationError(msg, field="method")
+        envelope = await self._delivery.call(
+            Call(path, dict(fields or {})),
+            request_id=request_id or str(uuid4()),
+            subject=f"call {path}",
+            deadline=deadline,
+        )
+        return dict(envelope)
+
+    def statistics(self) -> ClientStatistics:
+        """Take a snapshot of the limit, the traffic and the retry budget."""
+        gate = self._gate.statistics()
+        totals = self._totals
+        return ClientStatistics(
+            limit=gate.limit,
+            in_flight=gate.in_flight,
+            waiting=gate.waiting,
+            rate=gate.rate,
+            sent=totals.sent,
+            retries=totals.retries,
+            rejected_sends=totals.rejected_sends,
+            retry_budget=self._budget.tokens,
+        )
+
+    async def aclose(self) -> None:
+        """Close the client and its own session; harmless when called again, without effect on a copy."""
+        if self._root is not self or self._closed:
+            return
+        self._closed = True
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return the client, which opens its session at the first call."""
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the client."""
+        await self.aclose()
+
+    def __del__(self) -> None:
+        """Warn of a client that was used and never closed."""
+        if getattr(self, "_root", None) is self and not self._closed and self._totals.sent:
+            warnings.warn(f"unclosed {self!r}; use 'async with' or await aclose()", ResourceWarning, stacklevel=2)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            msg = "the client is closed; make a new one"
+            raise ClientClosedError(msg)
+
+
+def _read_token(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        msg = f"ALTCRAFT_TOKEN_FILE {path} cannot be read ({reason})"
+        raise ConfigurationError(msg, field="token") from None

@@ -1,0 +1,461 @@
+"""Many updates: bounded intake → lanes → gate → delivery → outcomes.
+
+One `Run` a bulk call. An intake task reads the source while fewer than `window`
+updates are held; workers, never more than the gate's limit, take ready updates
+from the lanes and make their first attempt. An update that needs a retry leaves
+its worker and waits in a task of its own, its lane closed behind it, so nobody
+else waits with it. Every update read ends in exactly one `Outcome`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Literal, TypeAlias
+from uuid import uuid4
+
+from altcraft_async.engine.delivery import History, Totals
+from altcraft_async.errors import (
+    AltcraftError,
+    ConfigurationError,
+    DeadlineError,
+    DeliveryError,
+    InvalidUpdateError,
+    RunStoppedError,
+    SourceError,
+)
+from altcraft_async.flow.lanes import Lanes
+from altcraft_async.observe import UpdateSettled, notify
+from altcraft_async.outcome import Outcome, OutcomeState, Report
+from altcraft_async.protocol.values import LineStatusUpdate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable
+
+    from altcraft_async.engine.delivery import Delivery
+    from altcraft_async.flow.retry import Stop
+    from altcraft_async.protocol.wire import Call
+
+__all__ = ["Coalesce", "Lane", "Run", "Source", "request_ids"]
+
+Coalesce: TypeAlias = Literal["all", "latest"]
+Lane: TypeAlias = Literal["line", "order"]
+Row: TypeAlias = "LineStatusUpdate | tuple[str, str, str] | InvalidUpdateError"
+Source: TypeAlias = "Iterable[Row] | AsyncIterable[Row]"
+
+_GRACE = 5.0
+"""Seconds that requests in flight get to end when a run is cancelled."""
+
+_YIELD_EVERY = 1000
+"""Rows of a stopped run that are read in one go before other tasks get a turn."""
+
+_Item: TypeAlias = tuple[int, LineStatusUpdate, "Hashable"]
+
+
+def request_ids() -> Callable[[int], str]:
+    """Return a function from an update's index to its ``Request-ID``, fresh for each run.
+
+    The ids have the form of random UUIDs; the index is their last part.
+    """
+    prefix = str(uuid4())[:24]
+    return lambda index: f"{prefix}{index:012x}"
+
+
+class Run:
+    """One bulk run over `source`; use `gather` or `stream`, once.
+
+    `deadline` is in seconds from the start.
+    """
+
+    __slots__ = (
+        "_call_of", "_coalesce", "_deadline", "_deadline_timer", "_delivery", "_ended", "_gathered", "_grace", "_held",
+        "_id_of", "_intake_task", "_key_of", "_lanes", "_loop", "_low", "_open", "_output", "_ready", "_room",
+        "_source", "_source_error", "_stopped", "_tasks", "_until", "_waiting", "_window", "_workers", "complete",
+        "taken", "totals",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 - the keywords of the public call
+        self,
+        delivery: Delivery,
+        source: Source,
+        *,
+        call_of: Callable[[LineStatusUpdate], Call],
+        deadline: float | None = None,
+        coalesce: Coalesce = "all",
+        lane: Lane = "line",
+        window: int = 1000,
+        grace: float = _GRACE,
+    ) -> None:
+        _check(coalesce, ("all", "latest"), "coalesce")
+        _check(lane, ("line", "order"), "lane")
+        if window < 1:
+            msg = f"window must be at least 1, not {window}"
+            raise ConfigurationError(msg, field="window")
+        if deadline is not None and not deadline > 0:
+            msg = f"deadline must be above zero seconds, not {deadline}"
+            raise ConfigurationError(msg, field="deadline")
+        self._delivery = delivery
+        self._source = source
+        self._call_of = call_of
+        self._id_of = request_ids()
+        self._key_of: Callable[[LineStatusUpdate], Hashable] = _line if lane == "line" else _order
+        self._lanes: Lanes[_Item] = Lanes(latest_only=coalesce == "latest")
+        self._window = window
+        self._low = window - max(1, window // 8)
+        self._grace = grace
+        self._deadline = deadline
+        self._until: float | None = None
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._gathered: list[Outcome | None] | None = None
+        self._output: deque[Outcome] = deque()
+        self._ready: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._intake_task: asyncio.Task[None] | None = None
+        self._stopped: DeliveryError | None = None
+        self._source_error: SourceError | None = None
+        self._workers = self._held = self._open = self.taken = 0
+        self._ended = False
+        self.complete = True
+        self.totals = Totals()
+
+    async def gather(self) -> Report:
+        """Run to the end and return the outcomes in input order; see `Orders.update_order_line_statuses`."""
+        self._gathered = []
+        started = asyncio.get_running_loop().time()
+        self._start()
+        try:
+            while not self._ended:
+                await self._wait_for_output()
+        finally:
+            await self._close()
+        report = Report(
+            outcomes=[outcome for outcome in self._gathered if outcome is not None],
+            elapsed=self._loop.time() - started,
+            sent=self.totals.sent,
+            retries=self.totals.retries,
+            rejected_sends=self.totals.rejected_sends,
+            complete=self.complete,
+        )
+        if self._source_error is not None:
+            self._source_error.report = report
+            raise self._source_error
+        return report
+
+    async def stream(self) -> AsyncGenerator[Outcome, None]:
+        """Yield outcomes as they come; see `Orders.stream_order_line_statuses`."""
+        self._start()
+        output = self._output
+        try:
+            while True:
+                while output:
+                    self._held -= 1
+                    if self._room is not None and self._held <= self._low:
+                        self._wake(self._room)
+                        self._room = None
+                    yield output.popleft()
+                if self._ended:
+                    break
+                await self._wait_for_output()
+        finally:
+            await self._close()
+        if self._source_error is not None:
+            raise self._source_error
+
+    # -- life
+
+    def _start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._deadline is not None:
+            self._until = self._loop.time() + self._deadline
+            self._deadline_timer = self._loop.call_at(self._until, self._on_deadline)
+        self._intake_task = self._spawn(self._intake())
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+        return task
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # not the server's doing and not the source's: a defect or a bad setting; the run cannot go on
+            self._fail(error)
+        self._check_end()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._source_error is None:
+            self._source_error = SourceError(f"the run failed: {error}", taken=self.taken)
+            self._source_error.__cause__ = error
+        self._stop(RunStoppedError("the run failed before this line's turn"))
+
+    def _check_end(self) -> None:
+        if not self._open and not self._tasks and not self._ended:
+            self._ended = True
+            self._wake(self._ready)
+
+    async def _wait_for_output(self) -> None:
+        self._ready = self._loop.create_future()
+        try:
+            await self._ready
+        finally:
+            self._ready = None
+
+    @staticmethod
+    def _wake(waiter: asyncio.Future[None] | None) -> None:
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _close(self) -> None:
+        """Stop whatever still runs: no intake, a bounded grace for what is in flight, then cancellation."""
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        if self._ended:
+            return
+        self._stop(RunStoppedError("the run was cancelled before this line's turn"), read_on=False)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._grace)
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+
+    def _on_deadline(self) -> None:
+        read_on = not isinstance(self._source, AsyncIterable)
+        self._stop(DeadlineError("the run's deadline came before this line's turn"), read_on=read_on)
+
+    def _stop(self, error: DeliveryError, *, read_on: bool = True) -> None:
+        """Start nothing more: what waits ends as not sent, and so does, where `read_on`, the rest of the source."""
+        if self._stopped is None:
+            self._stopped = error
+            for item in self._lanes.clear():
+                self._settle_unsent(item)
+        if not read_on and self._intake_task is not None and not self._intake_task.done():
+            self.complete = False
+            self._intake_task.cancel()
+        for task in self._waiting:
+            task.cancel()
+
+    # -- intake
+
+    async def _intake(self) -> None:
+        try:
+            if isinstance(self._source, AsyncIterable):
+                async for row in self._source:
+                    self._admit(row)
+                    if self._held >= self._window:
+                        await self._wait_for_room()
+            else:
+                for row in self._source:
+                    self._admit(row)
+                    if self._held >= self._window:
+                        await self._wait_for_room()
+                    elif self._stopped is not None and not self.taken % _YIELD_EVERY:
+                        await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if self._stopped is None:
+                raise
+        except Exception as error:  # noqa: BLE001 - the caller's own code; handed on when the run has ended
+            message = f"the source of updates failed after {self.taken} rows ({type(error).__name__})"
+            self._source_error = SourceError(message, taken=self.taken)
+            self._source_error.__cause__ = error
+
+    async def _wait_for_room(self) -> None:
+        self._room = self._loop.create_future()
+        await self._room
+
+    def _admit(self, row: Row) -> None:
+        index = self.taken
+        self.taken = index + 1
+        self._held += 1
+        self._open += 1
+        if self._gathered is not None:
+            self._gathered.append(None)
+        if type(row) is LineStatusUpdate:
+            update = row
+        else:
+            try:
+                update = _update_of(row)
+            except InvalidUpdateError as error:
+                self._settle(Outcome(index, None, OutcomeState.INVALID, error=error))
+                return
+        key = self._key_of(update)
+        item = (index, update, key)
+        if self._stopped is not None:
+            self._settle_unsent(item)
+            return
+        replaced = self._lanes.add(key, item)
+        if replaced is not None:
+            self._settle(Outcome(replaced[0], replaced[1], OutcomeState.SUPERSEDED))
+        elif self._workers < self._delivery.gate.limit and self._lanes.ready > self._idle_workers():
+            self._start_worker()
+
+    # -- sending
+
+    def _idle_workers(self) -> int:
+        """Count the workers that were started and have not taken an update yet."""
+        return len(self._waiting)
+
+    def _start_worker(self) -> None:
+        self._workers += 1
+        self._spawn(self._work())
+
+    async def _work(self) -> None:
+        """Take ready updates and make their first attempts until none is ready."""
+        lanes, gate, delivery = self._lanes, self._delivery.gate, self._delivery
+        try:
+            while lanes.ready:
+                if not gate.try_acquire() and not await self._wait_at_gate():
+                    break
+                try:
+                    item = lanes.take()
+                    if item is None:
+                        break
+                    history = History(self._id_of(item[0]), "")
+                    stop = await self._attempt(item, history)
+                finally:
+                    gate.release()
+                last = history.last
+                if stop is None and last is not None and last.verdict.retry and self._stopped is None:
+                    self._spawn(self._retry(item, history))
+                else:
+                    self._finish(item, history, stop)
+                if self._workers < gate.limit and lanes.ready:
+                    self._start_worker()  # the limit has grown
+                elif self._workers > gate.limit:
+                    break
+        finally:
+            self._workers -= 1
+            if lanes.ready and not self._workers:
+                self._start_worker()
+
+    async def _wait_at_gate(self) -> bool:
+        """Wait for a permit; false when the run was stopped meanwhile."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - workers are tasks
+        self._waiting.add(task)
+        try:
+            await self._delivery.gate.acquire(bulk=True)
+        except asyncio.CancelledError:
+            if self._stopped is None:
+                raise
+            return False
+        finally:
+            self._waiting.discard(task)
+        return True
+
+    async def _attempt(self, item: _Item, history: History) -> Stop | None:
+        try:
+            return await self._delivery.attempt(
+                self._call_of(item[1]), history, deadline=self._until, totals=self.totals
+            )
+        except BaseException as error:
+            # cancelled after the grace, or a defect: the line still gets its one outcome
+            self._abandon(item, history, error)
+            raise
+
+    async def _retry(self, item: _Item, history: History) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101
+        self._waiting.add(task)
+        try:
+            stop = await self._delivery.retry(
+                self._call_of(item[1]), history, deadline=self._until, bulk=True, totals=self.totals
+            )
+        except BaseException as error:
+            self._abandon(item, history, error)
+            if not isinstance(error, asyncio.CancelledError):
+                raise
+        else:
+            self._finish(item, history, stop)
+        finally:
+            self._waiting.discard(task)
+
+    # -- outcomes
+
+    def _finish(self, item: _Item, history: History, stop: Stop | None) -> None:
+        """Settle an update whose delivery has ended, and let its lane go on."""
+        index, update, key = item
+        history.subject = _subject(update) if history.last is None or history.last.error is not None else ""
+        error = self._delivery.failure(history, stop)
+        elapsed = self._loop.time() - history.started if history.attempts else 0.0
+        sent_id = history.request_id if history.attempts else None
+        if history.last is not None and history.last.verdict.fatal and self._stopped is None:
+            self._stop(RunStoppedError(f"the run was stopped, because {error.message if error else 'of a refusal'}"))
+        self._settle(Outcome(index, update, history.state(), history.attempts, elapsed, sent_id, error))
+        self._lanes.done(key)
+
+    def _abandon(self, item: _Item, history: History, cause: BaseException) -> None:
+        """Settle an update whose delivery was cut short."""
+        index, update, key = item
+        history.subject = _subject(update)
+        what = "cancelled" if isinstance(cause, asyncio.CancelledError) else f"broken off ({type(cause).__name__})"
+        reason = self._stopped.message if isinstance(self._stopped, DeadlineError) else f"the delivery was {what}"
+        kind = DeadlineError if isinstance(self._stopped, DeadlineError) else RunStoppedError
+        unknown = history.maybe_applied
+        state = OutcomeState.UNKNOWN if unknown else OutcomeState.NOT_SENT
+        error: AltcraftError = history.sign(kind(reason))
+        if isinstance(error, DeliveryError):
+            error.maybe_applied = unknown
+        elapsed = self._loop.time() - history.started if history.attempts else 0.0
+        sent_id = history.request_id if history.attempts else None
+        self._settle(Outcome(index, update, state, history.attempts, elapsed, sent_id, error))
+        self._lanes.done(key)
+
+    def _settle_unsent(self, item: _Item) -> None:
+        stopped = self._stopped
+        error = type(stopped)(stopped.message) if stopped is not None else RunStoppedError()
+        error.subject = _subject(item[1])
+        self._settle(Outcome(item[0], item[1], OutcomeState.NOT_SENT, error=error))
+
+    def _settle(self, outcome: Outcome) -> None:
+        self._open -= 1
+        if self._delivery.observers:
+            notify(self._delivery.observers, UpdateSettled(outcome))
+        if self._gathered is not None:
+            self._gathered[outcome.index] = outcome
+            self._held -= 1
+            if self._room is not None and self._held <= self._low:
+                self._wake(self._room)
+                self._room = None
+        else:
+            self._output.append(outcome)
+            if self._ready is not None:
+                self._wake(self._ready)
+
+
+def _check(value: str, allowed: tuple[str, ...], field: str) -> None:
+    if value not in allowed:
+        msg = f"{field} must be one of {', '.join(allowed)}, not {value!r}"
+        raise ConfigurationError(msg, field=field)
+
+
+def _line(update: LineStatusUpdate) -> Hashable:
+    return (update.order_external_id, update.order_line_external_id)
+
+
+def _order(update: LineStatusUpdate) -> Hashable:
+    return update.order_external_id
+
+
+def _subject(update: LineStatusUpdate) -> str:
+    return f"order line {update.order_external_id}/{update.order_line_external_id}"
+
+
+def _update_of(row: object) -> LineStatusUpdate:
+    """Make an update of a 3-tuple; raise the `InvalidUpdateError` that says what is wrong with any other row."""
+    if isinstance(row, LineStatusUpdate):
+        return row
+    if isinstance(row, InvalidUpdateError):
+        raise row
+    if isinstance(row, tuple | list) and len(row) == 3:  # noqa: PLR2004 - the three ids
+        return LineStatusUpdate(*row)
+    what = f"{type(row).__name__} of {len(row)}" if isinstance(row, tuple | list) else type(row).__name__
+    msg = (
+        "a row must be a LineStatusUpdate or a tuple (order_external_id, order_line_external_id, "
+        f"status_external_id), not a {what}"
+    )
+    raise InvalidUpdateError(msg)

@@ -1,0 +1,324 @@
+"""The delivery of one call, end to end: attempts, verdicts, retries.
+
+The first attempt runs bare; only when it asks for a retry is tenacity brought
+in to drive the rest, with every decision taken by `altcraft_async.flow.retry`.
+A call that waits between attempts holds no permit of the gate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from random import Random
+from typing import TYPE_CHECKING
+
+import attrs
+import tenacity
+
+from altcraft_async.errors import (
+    AttemptTimeoutError,
+    ConnectError,
+    ConnectionLostError,
+    DeadlineError,
+    DeliveryError,
+    RetryBudgetError,
+    UnreadableResponseError,
+    api_error,
+)
+from altcraft_async.flow.limit import Signal
+from altcraft_async.flow.retry import Retry, RetryPolicy, Stop, StopReason, decide, parse_retry_after
+from altcraft_async.observe import AttemptEnded, AttemptStarted, RetryPlanned, notify
+from altcraft_async.outcome import OutcomeState
+from altcraft_async.protocol.verdict import TABLE, Evidence, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from altcraft_async.engine.gate import Gate
+    from altcraft_async.engine.transport import Transport
+    from altcraft_async.flow.retry import RetryBudget
+    from altcraft_async.observe import Observer
+    from altcraft_async.protocol.values import JSON
+    from altcraft_async.protocol.wire import Call, Reply, Wire
+
+__all__ = ["Attempt", "Delivery", "History", "Totals"]
+
+_MIN_ATTEMPT = 0.001
+"""An attempt with less time than this before the deadline is not begun: it could only be cut off."""
+
+
+@attrs.define
+class Totals:
+    """What a client, or one run, has sent so far."""
+
+    sent: int = 0
+    retries: int = 0
+    rejected_sends: int = 0
+
+
+@attrs.frozen
+class Attempt:
+    """How one attempt ended. Without `error`, `payload` is the envelope of a success."""
+
+    verdict: Verdict
+    payload: Mapping[str, JSON]
+    error: DeliveryError | None = None
+    retry_after: float | None = None
+
+
+@attrs.define
+class History:
+    """What has happened to one call so far; it outlives a cancelled delivery."""
+
+    request_id: str
+    subject: str
+    started: float = 0.0
+    attempts: int = 0
+    maybe_applied: bool = False
+    last: Attempt | None = None
+
+    def state(self) -> OutcomeState:
+        """Give the state in which the call ends if nothing more is tried."""
+        if self.last is None:
+            return OutcomeState.NOT_SENT
+        verdict = self.last.verdict
+        final = verdict.state.ok or (verdict.state is OutcomeState.REJECTED and not verdict.fatal)
+        if self.maybe_applied and not final:
+            return OutcomeState.UNKNOWN
+        return verdict.state
+
+    def sign(self, error: DeliveryError) -> DeliveryError:
+        """Write onto `error` what it concerns and what was tried."""
+        error.subject = self.subject
+        error.request_id = self.request_id
+        error.attempts = self.attempts
+        error.maybe_applied = self.state() is OutcomeState.UNKNOWN
+        return error
+
+
+_SUCCESSES = {evidence: TABLE[evidence] for evidence in (Evidence.SUCCESS, Evidence.DUPLICATE_SUCCESS)}
+_FAILED_SENDS = (
+    (ConnectError, TABLE[Evidence.NEVER_SENT]),
+    (AttemptTimeoutError, TABLE[Evidence.TIMEOUT]),
+    (ConnectionLostError, TABLE[Evidence.LOST]),
+    (UnreadableResponseError, TABLE[Evidence.UNREADABLE]),
+)
+
+
+@attrs.define(eq=False)
+class Delivery:
+    """Delivers calls for one client; see the module.
+
+    `gate`, `transport`, `budget` and `totals` are shared with the client's copies.
+    """
+
+    wire: Wire = attrs.field(repr=False)
+    transport: Transport
+    gate: Gate
+    budget: RetryBudget
+    policy: RetryPolicy
+    connect_timeout: float
+    total_timeout: float
+    max_response_bytes: int
+    observers: Sequence[Observer] = ()
+    totals: Totals = attrs.field(factory=Totals)
+    random: Random = attrs.field(factory=Random, repr=False)
+
+    async def call(
+        self, call: Call, *, request_id: str, subject: str, deadline: float | None = None
+    ) -> Mapping[str, JSON]:
+        """Deliver one call ahead of bulk ones and return its envelope.
+
+        `deadline` is in seconds from now and covers waiting, attempts and
+        backoff. Raises the `DeliveryError` that says why it did not succeed.
+        Cancellation drops the attempt under way, which the server may have taken.
+        """
+        clock = asyncio.get_running_loop().time
+        until = None if deadline is None else clock() + deadline
+        history = History(request_id, subject)
+        stop = await self._first(call, history, until)
+        if stop is None and history.last is not None and history.last.verdict.retry:
+            stop = await self.retry(call, history, deadline=until, bulk=False)
+        error = self.failure(history, stop)
+        if error is not None:
+            raise error
+        return history.last.payload if history.last is not None else {}
+
+    async def _first(self, call: Call, history: History, until: float | None) -> Stop | None:
+        if not self.gate.try_acquire() and not await self._acquire(until, bulk=False):
+            return Stop(StopReason.DEADLINE)
+        try:
+            return await self.attempt(call, history, deadline=until)
+        finally:
+            self.gate.release()
+
+    async def _acquire(self, until: float | None, *, bulk: bool) -> bool:
+        """Wait for a permit, until the deadline at most; say whether there is one."""
+        if until is None:
+            await self.gate.acquire(bulk=bulk)
+            return True
+        try:
+            async with asyncio.timeout_at(until):
+                await self.gate.acquire(bulk=bulk)
+        except TimeoutError:
+            return False
+        return True
+
+    async def attempt(
+        self, call: Call, history: History, *, deadline: float | None, totals: Totals | None = None
+    ) -> Stop | None:
+        """Make one attempt, with a permit that the caller holds, and note it in `history`.
+
+        Returns a `Stop` when the deadline left no time to begin it. Never raises
+        for what the server or the network did.
+        """
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        total = self.total_timeout
+        if deadline is not None and (left := deadline - started) < total:
+            if left < _MIN_ATTEMPT:
+                return Stop(StopReason.DEADLINE)
+            total = left
+        request = self.wire.encode(call, history.request_id)
+        history.attempts += 1
+        if history.attempts == 1:
+            history.started = started
+        if self.observers:
+            notify(self.observers, AttemptStarted(call.method, history.request_id, history.attempts))
+        status = 0
+        try:
+            response = await self.transport.send(
+                request, connect=self.connect_timeout, total=total, max_bytes=self.max_response_bytes
+            )
+        except DeliveryError as error:
+            last = self._failed_send(error)
+        except asyncio.CancelledError:
+            history.maybe_applied = True
+            raise
+        else:
+            status = response.status
+            last = self._judge(self.wire.decode(response))
+        now = clock()
+        history.last = last
+        self._account(last, history, now, now - started, totals)
+        if self.observers:
+            event = AttemptEnded(call.method, history.request_id, history.attempts, now - started, status, last.error)
+            notify(self.observers, event)
+        return None
+
+    def _failed_send(self, error: DeliveryError) -> Attempt:
+        for kind, verdict in _FAILED_SENDS:
+            if isinstance(error, kind):
+                return Attempt(verdict, {}, error)
+        raise error
+
+    def _judge(self, reply: Reply) -> Attempt:
+        evidence = self.policy.rules.evidence(status=reply.status, code=reply.code, duplicate=reply.duplicate)
+        success = _SUCCESSES.get(evidence)
+        if success is not None:
+            return Attempt(success, reply.payload)
+        verdict = TABLE[evidence]
+        retry_after = parse_retry_after(reply.retry_after, now=time.time()) if reply.retry_after else None
+        error: DeliveryError
+        if evidence is Evidence.UNREADABLE and reply.problem is not None:
+            error = reply.problem
+        else:
+            error = api_error(
+                status=reply.status,
+                code=reply.code,
+                text=reply.text,
+                duplicate=reply.duplicate,
+                retry_after=retry_after,
+                maybe_applied=verdict.maybe_applied,
+            )
+        return Attempt(verdict, {}, error, retry_after)
+
+    def _account(
+        self, last: Attempt, history: History, now: float, latency: float, totals: Totals | None
+    ) -> None:
+        """Tell the flow laws and the totals how an attempt ended."""
+        verdict = last.verdict
+        if last.error is None:
+            self.budget.on_success()
+            signal = Signal.SUCCESS
+        else:
+            history.maybe_applied = history.maybe_applied or verdict.maybe_applied
+            signal = Signal.OVERLOAD if verdict.pressure else Signal.NEUTRAL
+        self.gate.record(now, latency, signal)
+        retried = history.attempts > 1
+        for count in (self.totals, totals) if totals is not None else (self.totals,):
+            count.sent += 1
+            count.retries += retried
+            count.rejected_sends += verdict.pressure
+        if verdict.pressure and last.retry_after is not None:
+            self.gate.pause(min(last.retry_after, self.policy.max_retry_after))
+
+    async def retry(
+        self, call: Call, history: History, *, deadline: float | None, bulk: bool, totals: Totals | None = None
+    ) -> Stop:
+        """Make the further attempts of a call whose attempt asked for one; say why they ended.
+
+        Holds no permit while it waits. When cancelled, `history` tells how far it came.
+        """
+        clock = asyncio.get_running_loop().time
+        decision: Retry | Stop = Stop(StopReason.FINAL)
+
+        def another(state: tenacity.RetryCallState) -> bool:
+            nonlocal decision
+            last = history.last
+            stopped = state.outcome.result() if state.outcome is not None else None
+            if stopped is not None or last is None:
+                decision = stopped or Stop(StopReason.FINAL)
+                return False
+            decision = decide(
+                last.verdict,
+                attempts=history.attempts,
+                now=clock(),
+                deadline=deadline,
+                retry_after=last.retry_after,
+                policy=self.policy,
+                budget=self.budget,
+                random=self.random.random(),
+            )
+            if isinstance(decision, Retry) and self.observers:
+                event = RetryPlanned(call.method, history.request_id, history.attempts, decision.delay, last.error)
+                notify(self.observers, event)
+            return isinstance(decision, Retry)
+
+        first = True
+
+        async def once() -> Stop | None:
+            nonlocal first
+            if first:  # the attempt already made; tenacity starts from its verdict
+                first = False
+                return None
+            if not self.gate.try_acquire() and not await self._acquire(deadline, bulk=bulk):
+                return Stop(StopReason.DEADLINE)
+            try:
+                return await self.attempt(call, history, deadline=deadline, totals=totals)
+            finally:
+                self.gate.release()
+
+        retrying = tenacity.AsyncRetrying(
+            retry=another,
+            wait=lambda _: decision.delay if isinstance(decision, Retry) else 0.0,
+            stop=tenacity.stop_never,
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+        await retrying(once)
+        return decision if isinstance(decision, Stop) else Stop(StopReason.FINAL)
+
+    def failure(self, history: History, stop: Stop | None) -> DeliveryError | None:
+        """Give the signed error with which a call ends, or None for a success."""
+        last = history.last
+        if last is not None and last.error is None:
+            return None
+        cause = None if last is None else last.error
+        error = cause
+        if cause is None or (stop is not None and stop.reason in {StopReason.DEADLINE, StopReason.BUDGET}):
+            kind = RetryBudgetError if stop is not None and stop.reason is StopReason.BUDGET else DeadlineError
+            said = "no attempt could finish before the deadline" if stop is None else stop.reason.value
+            error = kind(said if cause is None else f"{said}; the last attempt: {cause.message}")
+            error.__cause__ = cause
+        return None if error is None else history.sign(error)

@@ -1,0 +1,189 @@
+"""The settings of a client: frozen, checked, readable from an environment or from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from altcraft_async.errors import ConfigurationError
+from altcraft_async.flow.limit import Adaptive
+from altcraft_async.flow.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from altcraft_async.protocol.wire import Format, TokenPlace
+
+__all__ = ["Settings", "Timeout", "check_base_url"]
+
+
+def _positive(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+    del instance
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        msg = f"{attribute.name} must be a number above zero, not {value!r}"
+        raise ConfigurationError(msg, field=attribute.name)
+
+
+def _one_of(*allowed: str) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        del instance
+        if value not in allowed:
+            msg = f"{attribute.name} must be {' or '.join(map(repr, allowed))}, not {value!r}"
+            raise ConfigurationError(msg, field=attribute.name)
+
+    return check
+
+
+def _concurrency(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    del instance
+    if isinstance(value, Adaptive) or (type(value) is int and value >= 1):
+        return
+    msg = f"{attribute.name} must be an int of at least 1, or Adaptive(...), not {value!r}"
+    raise ConfigurationError(msg, field=attribute.name)
+
+
+@attrs.frozen(kw_only=True)
+class Timeout:
+    """The time for one attempt, in seconds: `connect` for a connection, `total` for all of it."""
+
+    connect: float = attrs.field(default=10.0, validator=_positive)
+    total: float = attrs.field(default=30.0, validator=_positive)
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What a client can be told, apart from where and who: see `AltcraftClient`."""
+
+    request_format: Format = attrs.field(default="json", validator=_one_of("json", "xml"))
+    response_format: Format = attrs.field(default="json", validator=_one_of("json", "xml"))
+    token_in: TokenPlace = attrs.field(default="body", validator=_one_of("body", "header"))
+    request_id_header: str = attrs.field(default="Request-ID", validator=_one_of("Request-ID", "X-Request-ID"))
+    timeout: Timeout = attrs.field(default=Timeout(), validator=attrs.validators.instance_of(Timeout))
+    retry: RetryPolicy = attrs.field(default=RetryPolicy(), validator=attrs.validators.instance_of(RetryPolicy))
+    concurrency: int | Adaptive = attrs.field(default=Adaptive(), validator=_concurrency)
+    rate: float | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
+    max_response_bytes: int = attrs.field(default=10 * 1024 * 1024, validator=_positive)
+    trust_env: bool = False
+    allow_insecure: bool = False
+
+    @classmethod
+    def parse(cls, values: Mapping[str, object], *, name: Callable[[str], str] = str) -> Settings:
+        """Make settings of plain values, as an environment or a TOML table gives them.
+
+        Texts are read as what the field needs; ``timeout``, ``connect_timeout``
+        and ``attempts`` fill the value objects; ``concurrency`` takes a number or
+        ``adaptive``. Raises `ConfigurationError`, calling the field by its `name`.
+        """
+        read: dict[str, Any] = {}
+        timeout: dict[str, float] = {}
+        for field, value in values.items():
+            reader = _READERS.get(field)
+            if reader is None:
+                known = ", ".join(sorted(map(name, _READERS)))
+                msg = f"{name(field)} is no setting; known are {known}"
+                raise ConfigurationError(msg, field=field)
+            try:
+                result = reader(value)
+            except (ValueError, TypeError):
+                msg = f"{name(field)} must be {_EXPECTED[field]}, not {value!r}"
+                raise ConfigurationError(msg, field=field) from None
+            if field in {"timeout", "connect_timeout"}:
+                timeout["total" if field == "timeout" else "connect"] = result
+            elif field == "attempts":
+                read["retry"] = RetryPolicy(attempts=result)
+            else:
+                read[field] = result
+        if timeout:
+            read["timeout"] = Timeout(**timeout)
+        return cls(**read)
+
+    @classmethod
+    def from_toml(cls, text: str) -> Settings:
+        """Read the table ``[altcraft]`` of a TOML document; raises `ConfigurationError`."""
+        try:
+            table = tomllib.loads(text).get("altcraft", {})
+        except tomllib.TOMLDecodeError as error:
+            msg = f"the settings are not TOML: {error}"
+            raise ConfigurationError(msg) from None
+        if not isinstance(table, dict):
+            msg = "[altcraft] must be a table of settings"
+            raise ConfigurationError(msg, field="altcraft")
+        return cls.parse(table)
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[_text(value).lower()]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError
+    return float(value)
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError
+    return int(value)
+
+
+def _concurrency_of(value: object) -> int | Adaptive:
+    return Adaptive() if value == "adaptive" else _whole(value)
+
+
+_READERS: dict[str, Callable[[object], Any]] = {
+    "request_format": _text,
+    "response_format": _text,
+    "token_in": _text,
+    "request_id_header": _text,
+    "timeout": _number,
+    "connect_timeout": _number,
+    "attempts": _whole,
+    "concurrency": _concurrency_of,
+    "rate": _number,
+    "max_response_bytes": _whole,
+    "trust_env": _flag,
+    "allow_insecure": _flag,
+}
+_KINDS = {_text: "a text", _number: "a number", _whole: "a whole number", _flag: "true or false"}
+_EXPECTED = {
+    field: _KINDS.get(reader, "a whole number or 'adaptive'")  # type: ignore[call-overload]
+    for field, reader in _READERS.items()
+}
+
+_LOOPBACK = ("localhost", "127.", "::1")
+
+
+def check_base_url(base_url: str, *, allow_insecure: bool) -> str:
+    """Return `base_url` without a trailing slash, or raise `ConfigurationError` saying what is wrong with it."""
+    remedy = "give the platform's address, like https://ru.altkraft.com"
+    if not isinstance(base_url, str) or not base_url.strip():
+        msg = f"base_url is empty; {remedy}, or set ALTCRAFT_BASE_URL"
+        raise ConfigurationError(msg, field="base_url")
+    try:
+        parts = urlsplit(base_url.strip())
+        host = parts.hostname
+        parts.port  # noqa: B018 - raises for a port that is no number
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
+        msg = f"base_url is not an http(s) address; {remedy}"
+        raise ConfigurationError(msg, field="base_url")
+    if parts.username is not None or parts.password is not None:
+        msg = "base_url must not carry a user name or password"
+        raise ConfigurationError(msg, field="base_url")
+    if parts.scheme == "http" and not host.startswith(_LOOPBACK) and not allow_insecure:
+        msg = "base_url is http://, which would send the token in the clear; use https://, or allow_insecure=True"
+        raise ConfigurationError(msg, field="base_url")
+    return base_url.strip().rstrip("/").removesuffix("/api/v1.1")
