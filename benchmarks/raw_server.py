@@ -27,7 +27,10 @@ _BODY = (
     b'"status_external_id": "delivered"}, "error": 0, "error_text": "Successful operation"}'
 )
 ANSWER = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + str(len(_BODY)).encode() + b"\r\n\r\n" + _BODY
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
+    + str(len(_BODY)).encode()
+    + b"\r\n\r\n"
+    + _BODY
 )
 """The whole answer, headers and body, to every request."""
 
@@ -85,8 +88,6 @@ def running_server(*, cpu: int | None = None, delay: float = 0.0) -> Iterator[in
     if cpu is not None:
         command += ["--cpu", str(cpu)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-        assert process.stdin is not None
-        assert process.stdout is not None
         try:
             yield int(process.stdout.readline())
         finally:

@@ -30,8 +30,8 @@ order in which a run meets them:
 5. **The baseline is put to the test.** When the limit has fallen by a third for
    latency's sake and the latency did not fall with it, the queue was not ours:
    the server became slower, and the latency of today is the new baseline. When
-   latency has bound the limit for 20 rounds, it dips for one round to see the
-   server without a queue.
+   latency has bound the limit for 20 rounds (then 40, up to 160), it dips for
+   one round to see the server without a queue.
 6. **Unused is not grown.** Rules 1, 3 and 4 act only while calls fill the limit.
 7. **Rejects that ignore the concurrency are about rate.** When they come at a
    level that was good, or go on while the limit falls to half, the limit goes
@@ -83,8 +83,10 @@ _STEEP = 0.75
 """A fall below this share is measured twice: one round may straddle the change."""
 _FALLEN = 0.67
 """The share of the limit at which a fall is judged: far enough to see through noise."""
-_DIP, _DIP_AFTER, _DIP_SOON = 0.8, 20, 16
-"""The depth of a dip, and the rounds bound by latency (out of which a new baseline starts with 16) before it."""
+_DIP = 0.8
+"""The depth of a dip, as a share of the calls the server is working on."""
+_PATIENCE, _LONGEST_PATIENCE = 20, 160
+"""Rounds bound by latency before a dip: doubled by each dip, until the baseline is raised."""
 
 
 @attrs.frozen(kw_only=True)
@@ -104,10 +106,13 @@ class Adaptive:
 
     def __attrs_post_init__(self) -> None:
         """Check the settings against each other."""
-        _check(self.minimum >= 1, "minimum", f"must be at least 1, not {self.minimum}")
-        _check(self.maximum >= self.minimum, "maximum", f"must be at least minimum ({self.minimum}), not {self.maximum}")
-        inside = self.minimum <= self.initial <= self.maximum
-        _check(inside, "initial", f"must lie between {self.minimum} and {self.maximum}, not {self.initial}")
+        for field in ("minimum", "initial", "maximum"):
+            value = getattr(self, field)
+            _check(type(value) is int, field, f"must be a whole number, not {value!r}")
+        low, high = self.minimum, self.maximum
+        _check(low >= 1, "minimum", f"must be at least 1, not {low}")
+        _check(high >= low, "maximum", f"must be at least minimum ({low}), not {high}")
+        _check(low <= self.initial <= high, "initial", f"must lie between {low} and {high}, not {self.initial}")
         _check(1.05 <= self.headroom <= 2.0, "headroom", f"must lie between 1.05 and 2.0, not {self.headroom}")  # noqa: PLR2004
 
 
@@ -156,7 +161,7 @@ class FixedLimit:
     __slots__ = ("_accepted", "_rejected", "limit", "rate")
 
     def __init__(self, limit: int) -> None:
-        _check(limit >= 1, "concurrency", f"must be at least 1, not {limit}")
+        _check(type(limit) is int and limit >= 1, "concurrency", f"must be a whole number of at least 1, not {limit!r}")
         self.limit = limit
         self.rate: float | None = None
         self._accepted = self._rejected = 0
@@ -191,10 +196,11 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
-        "_accepted", "_baseline", "_brake", "_ceiling", "_dipped", "_doubling", "_enough", "_episode", "_fell_from",
-        "_grown_at", "_hold", "_hold_calls", "_hold_pause", "_hold_until", "_latency", "_learned", "_load",
-        "_load_before", "_mark_at", "_marks", "_opens", "_paused_until", "_rejected", "_rejected_at", "_risen",
-        "_samples", "_settings", "_slowest", "_bound", "_step", "_suspicion", "limit", "rate",
+        "_accepted", "_baseline", "_bound", "_brake", "_ceiling", "_dipped", "_doubling", "_enough",
+        "_episode", "_fell_from", "_grown_at", "_hold", "_hold_calls", "_hold_pause", "_hold_until",
+        "_latency", "_learned", "_load", "_load_before", "_mark_at", "_marks", "_opens", "_patience", "_paused_until",
+        "_rejected", "_rejected_at", "_risen", "_samples", "_settings", "_slowest", "_step", "_suspicion",
+        "limit", "rate",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
@@ -213,6 +219,7 @@ class AdaptiveLimit:
         self._fell_from: tuple[float, float] | None = None
         self._risen = False
         self._bound = self._dipped = 0
+        self._patience = _PATIENCE
         # What rejects taught: the level they left, the next step up, and when it may come.
         self._ceiling = self.limit
         self._step = 1
@@ -317,7 +324,7 @@ class AdaptiveLimit:
         self._fell_from = None
         if latency > 0.5 * then * (1 + held / load) and latency > self._baseline:
             self._baseline = self._latency
-            self._bound = _DIP_SOON
+            self._bound, self._patience = _PATIENCE - 4, _PATIENCE
 
     def _follow(self, now: float, held: float, latency: float) -> None:
         """Set the limit by what the server was working on in a full round."""
@@ -327,13 +334,14 @@ class AdaptiveLimit:
         if self._dipped:
             self._move(now, max(self.limit, min(self._dipped, target)), held)
             self._dipped = 0
+            self._patience = min(2 * self._patience, _LONGEST_PATIENCE)
         elif target < held:
             self._fall(now, target, held)
         elif not self._doubling:
             self._risen = False
             self._grow(now, target)
         self._bound += target <= 1.1 * held and not self._risen
-        if self._bound >= _DIP_AFTER and not self._doubling:
+        if self._bound >= self._patience and not self._doubling:
             self._bound, self._dipped = 0, self.limit
             self._fell_from = (held, self._latency)
             self._move(now, max(settings.minimum, min(self.limit, int(_DIP * working))), held)
@@ -383,10 +391,10 @@ class AdaptiveLimit:
             self.rate = self._learned.rate
             return
         trip = self._latency or max(latency, _UNMEASURED)
-        if now > self._rejected_at + 2 * trip:
-            probing = self._doubling or now < self._grown_at + 4 * trip
+        if now > self._rejected_at + 2 * trip or self._grown_at > self._rejected_at:
+            probing = now < self._grown_at + 4 * trip
             self._hold = min(2 * self._hold, _LONGEST_HOLD) if probing else _HOLD
-            self._suspicion += not probing
+            self._suspicion = 0 if probing else self._suspicion + (not self._doubling)
             self._episode = (self.limit, self._rejected)
         in_use = self.limit if now < self._paused_until else max(in_flight, self.limit // 2)
         self.limit = max(self._settings.minimum, min(self.limit, in_use) - 1)

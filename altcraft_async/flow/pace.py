@@ -5,6 +5,8 @@ which the next start is due when starts come at exactly `Pacer.rate`. A start
 may come early by at most the allowance of the burst. No state grows, no timer
 is needed, and a change of the rate counts from the very next reservation.
 
+`LearnedRate` finds the rate of a server that nobody published, from its rejects.
+
 Pure: the clock is an argument, in seconds, and only its differences matter.
 """
 
@@ -82,8 +84,7 @@ class Pacer:
         """Give the seconds until a start is allowed (0.0: now), without taking it."""
         if self._rate is None:
             return 0.0
-        wait = self._due - (self._burst - 1) * self._interval - now
-        return wait if wait > 0.0 else 0.0
+        return max(0.0, self._due - (self._burst - 1) * self._interval - now)
 
     def reserve(self, now: float) -> float:
         """Take the next start and give the seconds to wait for it (0.0: go now).
@@ -93,10 +94,9 @@ class Pacer:
         """
         if self._rate is None:
             return 0.0
-        due = self._due if self._due > now else now
+        due = max(now, self._due)
         self._due = due + self._interval
-        wait = due - (self._burst - 1) * self._interval - now
-        return wait if wait > 0.0 else 0.0
+        return max(0.0, due - (self._burst - 1) * self._interval - now)
 
 
 class LearnedRate:

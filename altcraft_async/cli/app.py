@@ -1,0 +1,274 @@
+"""The commands and their options; every user's mistake ends in one sentence on stderr and exit code 1."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from altcraft_async import AltcraftClient, AltcraftError, ConfigurationError, DeliveryError, InvalidUpdateError
+from altcraft_async.cli.exits import ExitCode, exit_code_of
+from altcraft_async.cli.presets import PRESETS
+from altcraft_async.cli.signals import interruptible
+from altcraft_async.ingest import FIELDS, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from altcraft_async.observe import Observer
+
+__all__ = ["cli", "run"]
+
+_EPILOG = """
+\b
+Exit codes: 0 all applied; 1 usage or configuration; 2 some updates not applied;
+3 stopped by deadline or retry budget; 4 token refused; 130, 143 on SIGINT, SIGTERM.
+
+\b
+Settings come from ALTCRAFT_BASE_URL, ALTCRAFT_TOKEN (or ALTCRAFT_TOKEN_FILE) and the
+other ALTCRAFT_ variables. Data goes to stdout, talk to stderr. NO_COLOR is honoured.
+
+\b
+Completion:  eval "$(_ALTCRAFT_ASYNC_COMPLETE=bash_source altcraft-async)"
+(zsh_source for zsh; fish: _ALTCRAFT_ASYNC_COMPLETE=fish_source altcraft-async | source)
+"""
+
+
+def run() -> int:
+    """Run the command that ``sys.argv`` asks for and return its exit code."""
+    try:
+        code = cli.main(prog_name="altcraft-async", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return 130
+    except InputError as error:
+        hint = f" (--map {error.field}=COLUMN)" if error.field else ""
+        click.echo(f"Error: {error}{hint}", err=True)
+        return ExitCode.USAGE
+    except AltcraftError as error:
+        click.echo(f"Error: {error}", err=True)
+        return ExitCode.USAGE
+    except BrokenPipeError:
+        # Whoever read the output has gone; nothing is left to say, nor may the interpreter's last flush say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.NOT_ALL_APPLIED
+    return int(code or 0)
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="altcraft-async")
+def cli() -> None:
+    """Tell Altcraft what became of every order line."""
+
+
+class _Seconds(click.ParamType[float]):
+    """A time span above zero: ``90``, ``90s``, ``15m`` or ``2h``."""
+
+    name = "seconds"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value)
+        unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
+        try:
+            span = float(text[:-1]) * unit if unit else float(text)
+        except ValueError:
+            span = 0.0
+        if not 0.0 < span < float("inf"):
+            self.fail(f"{text!r} is no time span; write 90, 90s, 15m or 2h", param, ctx)
+        return span
+
+
+class _Concurrency(click.ParamType["int | None"]):
+    """A fixed number of calls in flight, or ``adaptive``."""
+
+    name = "n"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value == "adaptive":
+            return None
+        try:
+            number = int(str(value))
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"{value!r} is no limit; write a whole number of at least 1, or adaptive", param, ctx)
+        return number
+
+
+def _client_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--base-url", metavar="URL", help="The platform's address. [env: ALTCRAFT_BASE_URL]"),
+        click.option(
+            "--token-file", metavar="FILE", help="A file that holds the token. Without it: ALTCRAFT_TOKEN, never a flag."
+        ),
+        click.option("--allow-insecure", is_flag=True, help="Permit http:// to a host other than this one."),
+    ):
+        command = option(command)
+    return command
+
+
+def _make_client(
+    observers: Sequence[Observer] = (), *, base_url: str | None, token_file: str | None, allow_insecure: bool, **options: Any
+) -> AltcraftClient:
+    environ = dict(os.environ)
+    if base_url is not None:
+        environ["ALTCRAFT_BASE_URL"] = base_url
+    if token_file is not None:
+        environ.pop("ALTCRAFT_TOKEN", None)
+        environ["ALTCRAFT_TOKEN_FILE"] = token_file
+    if allow_insecure:
+        options["allow_insecure"] = True
+    return AltcraftClient.from_env(environ, observers=observers, **options)
+
+
+def _columns(pairs: Sequence[str]) -> dict[str, str]:
+    columns: dict[str, str] = {}
+    for pair in pairs:
+        field, equals, column = pair.partition("=")
+        if not equals or not field or not column:
+            msg = f"--map {pair!r} is not FIELD=COLUMN; for example --map order_external_id=Order"
+            raise ConfigurationError(msg)
+        if field in columns:
+            msg = f"--map gives {field} twice; keep one"
+            raise ConfigurationError(msg)
+        columns[field] = column
+    return columns
+
+
+@cli.command(
+    short_help="Send the updates of a file.",
+    epilog="Also: send every update again that failed: altcraft-async sync failed.csv",
+)
+@click.argument("source", metavar="FILE|-")
+@click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Read FIELD from this column or key.")
+@click.option("--format", "input_format", type=click.Choice(["csv", "jsonl"]), help="Default: by suffix or content.")
+@click.option("--results", metavar="FILE", help="Write one record an update: JSON lines, or CSV for *.csv; - is stdout.")
+@click.option("--failed", metavar="FILE", help="Write the rows that failed, in the input's own format.")
+@click.option("--dry-run", is_flag=True, help="Read and check all of the input; send nothing and write no file.")
+@click.option("--concurrency", type=_Concurrency(), metavar="N", help="Calls in flight; default: adaptive.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="At most N calls a second.")
+@click.option("--deadline", type=_Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take only the first N rows.")
+@click.option("--coalesce", type=click.Choice(["all", "latest"]), default="all", show_default=True,
+              help="latest: skip a waiting update that a newer one for its line replaces.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Write the summary as one JSON object to stdout.")
+@_client_options
+def sync(
+    pairs: Sequence[str],
+    concurrency: int | None,
+    rate: float | None,
+    base_url: str | None,
+    token_file: str | None,
+    allow_insecure: bool,
+    **fields: Any,
+) -> int:
+    """Send every update in FILE, a CSV or JSON lines; - reads standard input.
+
+    The columns (keys) are order_external_id, order_line_external_id and
+    status_external_id; others are left alone. Updates of one order line go in
+    the order of their rows. A row that is wrong is told with its line number,
+    and the others go on.
+    """
+    from altcraft_async.cli.sync import SyncJob  # noqa: PLC0415 - quick start of the other commands
+    from altcraft_async.cli.sync import sync as start  # noqa: PLC0415
+
+    options: dict[str, Any] = {}
+    if concurrency is not None:
+        options["concurrency"] = concurrency
+    if rate is not None:
+        options["rate"] = rate
+
+    def make_client(observers: Sequence[Observer]) -> AltcraftClient:
+        return _make_client(
+            observers, base_url=base_url, token_file=token_file, allow_insecure=allow_insecure, **options
+        )
+
+    return start(SyncJob(columns=_columns(pairs), **fields), make_client)
+
+
+@cli.command(short_help="Send one update.")
+@click.argument("order")
+@click.argument("line")
+@click.argument("status")
+@click.option("--deadline", type=_Seconds(), metavar="TIME", help="Give up after this time: 90, 15m, 2h.")
+@click.option("--json", "as_json", is_flag=True, help="Write the server's echo as one JSON object.")
+@_client_options
+def update(
+    order: str, line: str, status: str, deadline: float | None, as_json: bool, **connection: Any
+) -> int:
+    """Give the LINE of ORDER, by their external ids, this STATUS.
+
+    STATUS is new, processing, delivering, delivered, canceled, refunded, or the
+    id of a custom status.
+    """
+    client = _make_client(**connection)
+    return asyncio.run(_update(client, (order, line, status), deadline, as_json=as_json))
+
+
+async def _update(client: AltcraftClient, ids: tuple[str, str, str], deadline: float | None, *, as_json: bool) -> int:
+    with interruptible() as interruption:
+        try:
+            async with client:
+                echo = await client.market.orders.update_order_line_status(*ids, deadline=deadline)
+        except InvalidUpdateError:
+            raise
+        except DeliveryError as error:
+            click.echo(f"Error: {error}", err=True)
+            return exit_code_of(error)
+        except asyncio.CancelledError:
+            if interruption.exit_code is None:
+                raise
+            click.echo("Interrupted; the change may have been applied.", err=True)
+            return interruption.exit_code
+    values = {field: getattr(echo, field) for field in FIELDS}
+    click.echo(json.dumps(values, ensure_ascii=False) if as_json else " ".join(values.values()))
+    return ExitCode.OK
+
+
+@cli.command(short_help="Show the whole job against a server that misbehaves; needs no account.")
+@click.option("--lines", type=click.IntRange(min=1, max=200_000), default=2000, show_default=True, help="Order lines.")
+@click.option("--faults", type=click.Choice(list(PRESETS)), default="mixed", show_default=True,
+              help="How the server misbehaves.")  # fmt: skip
+@click.option("--seed", type=int, default=1, show_default=True, help="Repeats the same orders and faults.")
+@click.option("--json", "as_json", is_flag=True, help="Write the report as one JSON object to stdout.")
+def demo(lines: int, faults: str, seed: int, as_json: bool) -> int:
+    """Run the whole job on this machine, without network or account.
+
+    A sandbox of the platform is started inside, with orders of four lines each.
+    Their status updates are pushed through its injected faults. Then the
+    server's ledger is checked: nothing lost, duplicated or reordered, and an
+    outcome for every update. The exit code is 0 only then.
+    """
+    from altcraft_async.cli.demo import demo as start  # noqa: PLC0415 - the sandbox is slow to import
+
+    return start(lines=lines, faults=faults, seed=seed, as_json=as_json)
+
+
+@cli.command(short_help="Run an Altcraft to try things on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes any free one.")
+@click.option("--faults", type=click.Choice(list(PRESETS)), default="none", show_default=True,
+              help="How it misbehaves.")  # fmt: skip
+@click.option("--seed", type=int, default=1, show_default=True, help="Repeats the same faults.")
+@click.option("--orders", type=click.IntRange(0, 100_000), default=100, show_default=True,
+              help="Orders that are there: order_1 with line_1_1 to line_1_4, and so on.")  # fmt: skip
+@click.option("--assumptions", is_flag=True, help="Tell what is assumed about the real platform, and end.")
+def sandbox(port: int, faults: str, seed: int, orders: int, assumptions: bool) -> int:
+    """Run a sandbox of the platform on this machine until Ctrl-C.
+
+    Its address goes to stdout. It accepts the token in ALTCRAFT_TOKEN, or
+    sandbox-token where that is not set.
+    """
+    from altcraft_async.cli import serve  # noqa: PLC0415 - the sandbox is slow to import
+
+    if assumptions:
+        return serve.assumptions()
+    return serve.serve(port=port, faults=faults, seed=seed, orders=orders)

@@ -1,0 +1,133 @@
+"""What a person sees on stderr while updates go out, and at the end. Never on stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from altcraft_async.cli.exits import Tally
+
+__all__ = ["Meter", "following", "stderr_console", "summary"]
+
+_STYLES = {
+    "applied": "green",
+    "duplicate": "green",
+    "superseded": "cyan",
+    "rejected": "red",
+    "unknown": "yellow",
+    "not_sent": "yellow",
+    "invalid": "magenta",
+}
+_REFRESH = 0.2
+_PLAIN_EVERY = 10.0
+
+
+class Meter(Protocol):
+    """The client's running figures, as far as the display shows them."""
+
+    def __call__(self) -> str:
+        """Return them in a few words."""
+
+
+def stderr_console() -> Console:
+    """Return a console for talk; rich obeys ``NO_COLOR`` and ``TERM`` by itself."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextlib.asynccontextmanager
+async def following(console: Console, tally: Tally, total: int | None, meter: Meter) -> AsyncIterator[None]:
+    """Show progress while the body runs: live on a terminal, else one plain line every ten seconds."""
+    live = sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
+    shown = _live(console, tally, total, meter) if live else _plain(tally, total, meter)
+    task = asyncio.create_task(shown)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _live(console: Console, tally: Tally, total: int | None, meter: Meter) -> None:
+    progress = Progress(
+        SpinnerColumn(),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[states]}"),
+        TextColumn("[dim]{task.fields[meter]}"),
+        console=console,
+        auto_refresh=False,
+        transient=True,
+    )
+    job = progress.add_task("", total=total, rate="", states="", meter="")
+    pace = _Pace()
+    with progress:
+        try:
+            while True:
+                await asyncio.sleep(_REFRESH)
+                _refresh(progress, job, tally, pace, meter)
+        finally:
+            _refresh(progress, job, tally, pace, meter)
+
+
+def _refresh(progress: Progress, job: TaskID, tally: Tally, pace: _Pace, meter: Meter) -> None:
+    states = " ".join(f"[{_STYLES.get(state, '')}]{count:,} {state}[/]" for state, count in tally.states.most_common())
+    if tally.retries:
+        states += f" [yellow]{tally.retries:,} retries[/]"
+    progress.update(job, completed=tally.total, rate=f"{pace.of(tally.total):,.0f}/s", states=states, meter=meter())
+    progress.refresh()
+
+
+async def _plain(tally: Tally, total: int | None, meter: Meter) -> None:
+    pace = _Pace()
+    while True:
+        await asyncio.sleep(_PLAIN_EVERY)
+        of_total = "" if total is None else f" of {total:,}"
+        said = f"{tally.total:,}{of_total} done, {pace.of(tally.total):,.0f}/s, {tally.failed:,} failed, {meter()}\n"
+        sys.stderr.write(said)
+        sys.stderr.flush()
+
+
+class _Pace:
+    """The rate of the last few seconds."""
+
+    __slots__ = ("_marks",)
+
+    def __init__(self) -> None:
+        self._marks = [(time.monotonic(), 0)]
+
+    def of(self, done: int) -> float:
+        now = time.monotonic()
+        self._marks = [mark for mark in self._marks if now - mark[0] < 3 * _PLAIN_EVERY][-20:]
+        then, before = self._marks[0] if self._marks else (now, done)
+        self._marks.append((now, done))
+        return (done - before) / (now - then) if now > then else 0.0
+
+
+def summary(console: Console, tally: Tally, elapsed: float, *, results: bool) -> None:
+    """Say what became of all updates, and name the first that need attention."""
+    rate = tally.total / elapsed if elapsed > 0 else 0.0
+    text = Text(f"{tally.total:,} {'update' if tally.total == 1 else 'updates'} in {elapsed:.1f} s ({rate:,.0f}/s)")
+    for state, count in tally.states.most_common():
+        text.append(", " if ":" in text.plain else ": ")
+        text.append(f"{count:,} {state}", style=_STYLES.get(state, ""))
+    if tally.sent:
+        text.append(f"; {tally.sent:,} requests, {tally.retries:,} of them retries")
+    console.print(text)
+    for line, outcome in tally.failures:
+        place = "" if line is None or str(outcome.state) == "invalid" else f"line {line}: "
+        console.print(Text(f"  {outcome.state}: {place}{outcome.error}", style=_STYLES.get(str(outcome.state), "")))
+    more = tally.failed - len(tally.failures)
+    if more > 0:
+        console.print(f"  and {more:,} more" + ("" if results else "; --results FILE tells what became of every line"))

@@ -1,0 +1,100 @@
+"""The exit codes, and the tally of outcomes that they follow from."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from altcraft_async.errors import (
+    AuthenticationError,
+    ConnectError,
+    DeadlineError,
+    PermissionDeniedError,
+    RetryBudgetError,
+)
+
+if TYPE_CHECKING:
+    from altcraft_async import Outcome
+
+__all__ = ["ExitCode", "Tally", "exit_code_of"]
+
+_SHOWN = 10
+"""Failures told one by one; more would push the summary off the screen."""
+
+
+class ExitCode(enum.IntEnum):
+    """How a command ended, for the shell. A signal ends with 128 + its number."""
+
+    OK = 0
+    """Every update was applied."""
+    USAGE = 1
+    """A mistake in the command, a setting or the whole input; nothing was sent."""
+    NOT_ALL_APPLIED = 2
+    """Some updates were not applied."""
+    STOPPED = 3
+    """The deadline or the retry budget ended the run before its end."""
+    AUTHENTICATION = 4
+    """The token was refused (401, 403)."""
+
+
+def exit_code_of(error: BaseException) -> ExitCode:
+    """Return the exit code for an update that ended with `error`."""
+    if isinstance(error, AuthenticationError | PermissionDeniedError):
+        return ExitCode.AUTHENTICATION
+    if isinstance(error, DeadlineError | RetryBudgetError):
+        return ExitCode.STOPPED
+    return ExitCode.NOT_ALL_APPLIED
+
+
+class Tally:
+    """Counts outcomes as they come.
+
+    ``states`` counts them by state, ``sent`` the requests, ``retries`` those
+    that were not an update's first. ``failures`` keeps the first few that need
+    a person's attention, ``refused`` the first answer 401 or 403, ``unreachable``
+    the first failed connection.
+    """
+
+    __slots__ = ("_codes", "failures", "refused", "retries", "sent", "states", "unreachable")
+
+    def __init__(self) -> None:
+        self.states: Counter[str] = Counter()
+        self.sent = 0
+        self.retries = 0
+        self.failures: list[tuple[int | None, Outcome]] = []
+        self.refused: BaseException | None = None
+        self.unreachable: BaseException | None = None
+        self._codes: set[ExitCode] = set()
+
+    @property
+    def total(self) -> int:
+        """How many outcomes were counted."""
+        return self.states.total()
+
+    @property
+    def failed(self) -> int:
+        """How many updates were not applied."""
+        return self.total - sum(self.states[state] for state in ("applied", "duplicate", "superseded"))
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code of all of them: the token's trouble first, then a stop, then single failures."""
+        return max(self._codes, default=ExitCode.OK)
+
+    def add(self, outcome: Outcome, line: int | None = None) -> None:
+        """Count one outcome; `line` is its row's line in the input."""
+        self.states[str(outcome.state)] += 1
+        self.sent += outcome.attempts
+        self.retries += max(0, outcome.attempts - 1)
+        if outcome.ok:
+            return
+        error = outcome.error
+        code = ExitCode.NOT_ALL_APPLIED if error is None else exit_code_of(error)
+        self._codes.add(code)
+        if code is ExitCode.AUTHENTICATION and self.refused is None:
+            self.refused = error
+        if isinstance(error, ConnectError) and self.unreachable is None:
+            self.unreachable = error
+        if len(self.failures) < _SHOWN:
+            self.failures.append((line, outcome))

@@ -1,0 +1,135 @@
+"""Files of outcomes and of failed rows: each record reaches the file whole, as soon as it is known."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Self, cast
+
+from altcraft_async import ConfigurationError
+
+if TYPE_CHECKING:
+    from altcraft_async import Outcome
+
+__all__ = ["COLUMNS", "RecordFile", "ResultsFile", "refuse_clashes"]
+
+COLUMNS = (
+    "index",
+    "line",
+    "order_external_id",
+    "order_line_external_id",
+    "status_external_id",
+    "state",
+    "attempts",
+    "elapsed",
+    "request_id",
+    "error",
+)
+"""The columns (JSON: keys) of a results file."""
+
+
+def refuse_clashes(**paths: str | None) -> None:
+    """Raise `ConfigurationError` where two of the named files are one and the same."""
+    seen: dict[object, str] = {}
+    for name, path in paths.items():
+        if path is None:
+            continue
+        place: object = path
+        if path != "-":
+            resolved = Path(path).resolve()
+            place = (status.st_dev, status.st_ino) if (status := _status(resolved)) else resolved
+        elif name == "input":
+            continue  # standard input; the others mean standard output
+        if place in seen:
+            msg = f"{name} and {seen[place]} are the same file ({path}); the one would overwrite the other"
+            raise ConfigurationError(msg)
+        seen[place] = name
+
+
+def _status(path: Path) -> object | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+class RecordFile:
+    """A file whose records are written at once and whole: a kill leaves complete records.
+
+    ``-`` is standard output. A context manager. Raises `ConfigurationError`
+    where the file cannot be opened.
+    """
+
+    __slots__ = ("_file", "path")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            if path == "-":
+                self._file = cast("BinaryIO", open(sys.stdout.fileno(), "wb", buffering=0, closefd=False))  # noqa: PTH123, SIM115
+            else:
+                self._file = cast("BinaryIO", Path(path).open("wb", buffering=0))
+        except (OSError, ValueError) as error:
+            msg = f"{path} cannot be written: {getattr(error, 'strerror', None) or error}"
+            raise ConfigurationError(msg) from None
+
+    def __enter__(self) -> Self:
+        """Give the file."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self._file.close()
+
+    @property
+    def raw(self) -> BinaryIO:
+        """The file below, without a buffer."""
+        return self._file
+
+    def write(self, record: bytes) -> None:
+        """Write one record; it has left the process when this returns."""
+        written = self._file.write(record)
+        while written < len(record):  # a pipe may take it in parts
+            record = record[written:]
+            written = self._file.write(record)
+
+
+class ResultsFile(RecordFile):
+    """One record an outcome: JSON lines, or CSV where the file's name ends in ``.csv``."""
+
+    __slots__ = ("_csv",)
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._csv = path.lower().endswith(".csv")
+        if self._csv:
+            self.write(_csv_record(COLUMNS))
+
+    def add(self, outcome: Outcome, line: int | None) -> None:
+        """Write one outcome; `line` is its row's line in the input."""
+        update = outcome.update
+        values = (
+            outcome.index,
+            line,
+            None if update is None else update.order_external_id,
+            None if update is None else update.order_line_external_id,
+            None if update is None else update.status_external_id,
+            str(outcome.state),
+            outcome.attempts,
+            round(outcome.elapsed, 6),
+            outcome.request_id,
+            None if outcome.error is None else str(outcome.error),
+        )
+        if self._csv:
+            self.write(_csv_record(values))
+        else:
+            self.write(json.dumps(dict(zip(COLUMNS, values, strict=True)), ensure_ascii=False).encode() + b"\n")
+
+
+def _csv_record(values: tuple[object, ...]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue().encode()

@@ -1,0 +1,58 @@
+"""The command ``sandbox``: the emulator as a server of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from rich.text import Text
+
+from altcraft_async import ConfigurationError
+from altcraft_async.cli.display import stderr_console
+from altcraft_async.cli.presets import PRESETS, faults_of
+from altcraft_async.cli.signals import interruptible
+from altcraft_async.sandbox import Sandbox
+
+__all__ = ["assumptions", "serve"]
+
+
+def assumptions() -> int:
+    """Print what the sandbox does where the platform's behaviour is not known."""
+    for line in Sandbox.UNKNOWNS:
+        sys.stdout.write(f"- {line}\n")
+    return 0
+
+
+def serve(*, port: int, faults: str, seed: int, orders: int) -> int:
+    """Run a sandbox until a signal comes; return 128 + its number."""
+    token = os.environ.get("ALTCRAFT_TOKEN") or "sandbox-token"
+    sandbox = Sandbox(token, port=port, faults=faults_of(faults), seed=seed)
+    sandbox.seed_orders(orders, 4)
+    return asyncio.run(_serve(sandbox, faults, orders))
+
+
+async def _serve(sandbox: Sandbox, faults: str, orders: int) -> int:
+    console = stderr_console()
+    with interruptible() as interruption:
+        try:
+            await sandbox.start()
+        except OSError as error:
+            msg = f"the port cannot be used ({error.strerror or error}); give another one with --port"
+            raise ConfigurationError(msg) from None
+        try:
+            sys.stdout.write(sandbox.base_url + "\n")
+            sys.stdout.flush()
+            own = "the one in ALTCRAFT_TOKEN" if os.environ.get("ALTCRAFT_TOKEN") else "sandbox-token"
+            console.print(Text(f"Sandbox with {orders:,} orders of 4 lines; faults: {PRESETS[faults]}; token: {own}."))
+            console.print(f"Try: ALTCRAFT_BASE_URL={sandbox.base_url} altcraft-async update order_1 line_1_1 delivered")
+            console.print("Ctrl-C ends it.")
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if interruption.exit_code is None:
+                raise
+        finally:
+            await sandbox.stop()
+    seen = ", ".join(f"{count:,} {kind}" for kind, count in sorted(sandbox.ledger.answers.items()))
+    console.print(f"{sandbox.ledger.requests:,} requests" + (f": {seen}" if seen else ""))
+    return interruption.exit_code or 0

@@ -1,0 +1,58 @@
+"""SIGINT and SIGTERM as a polite end: the first cancels the work, a second one ends the process at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Interruption", "interruptible"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """Whether a signal came; ``exit_code`` is 128 + its number, or None."""
+
+    __slots__ = ("_task", "exit_code")
+
+    def __init__(self, task: asyncio.Task[object]) -> None:
+        self._task = task
+        self.exit_code: int | None = None
+
+    def come(self, number: int) -> None:
+        """Cancel the task at the first signal; end the process at the second."""
+        if self.exit_code is not None:
+            os._exit(128 + number)  # the files have no buffers: what was written is whole
+        self.exit_code = 128 + number
+        self._task.cancel()
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Let a signal cancel the current task while the body runs.
+
+    Where the event loop has no signal handlers (Windows), asyncio's own way of
+    ending at Ctrl-C stays in place.
+    """
+    task = asyncio.current_task()
+    if task is None:
+        msg = "interruptible() needs a running task"
+        raise RuntimeError(msg)
+    loop = asyncio.get_running_loop()
+    interruption = Interruption(task)
+    installed = []
+    try:
+        for number in _SIGNALS:
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.add_signal_handler(number, interruption.come, number)
+                installed.append(number)
+        yield interruption
+    finally:
+        for number in installed:
+            loop.remove_signal_handler(number)

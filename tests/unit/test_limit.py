@@ -1,0 +1,436 @@
+"""The adaptive concurrency law: one test for each of its promises."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from altcraft_async.errors import ConfigurationError
+from altcraft_async.flow.limit import Adaptive, AdaptiveLimit, FixedLimit, Signal, make_limit
+
+SUCCESS, OVERLOAD, NEUTRAL = Signal.SUCCESS, Signal.OVERLOAD, Signal.NEUTRAL
+
+
+class Model:
+    """A saturating client and a server of `slots`, on a virtual clock.
+
+    The server takes 0.1 s a call on average, `jitter` of it exponential. Above
+    its slots it queues, or where `rejects`, answers 429 after 2 ms.
+    """
+
+    def __init__(
+        self, law: AdaptiveLimit, slots: int, *, jitter: float = 0.0, rejects: bool = False, seed: int = 1
+    ) -> None:
+        self.law, self.slots, self.jitter, self.rejects = law, slots, jitter, rejects
+        self.random = random.Random(seed)
+        self.service = 0.1
+        self.failing = 0.0
+        self.now = 0.0
+        self.in_flight = self.active = self.done = self.rejected = self.sent = 0
+        self.events: list[tuple[float, int, float, Signal]] = []
+        self.waiting: deque[float] = deque()
+        self.seen: list[int] = []
+
+    def _serve(self, started: float) -> None:
+        self.active += 1
+        noise = self.random.expovariate(1 / self.jitter) if self.jitter else 0.0
+        signal = NEUTRAL if self.random.random() < self.failing else SUCCESS
+        self._push(self.now + self.service * (1 - self.jitter + noise), started, signal)
+
+    def _push(self, end: float, started: float, signal: Signal) -> None:
+        self.sent += 1
+        heapq.heappush(self.events, (end, self.sent, started, signal))
+
+    def _send(self) -> None:
+        while self.in_flight < self.law.limit:
+            self.in_flight += 1
+            if self.active < self.slots:
+                self._serve(self.now)
+            elif self.rejects:
+                self._push(self.now + 0.002, self.now, OVERLOAD)
+            else:
+                self.waiting.append(self.now)
+
+    def run(self, seconds: float) -> Model:
+        """Run on for `seconds`; `done`, `rejected` and `seen` (in flight at each end) are of this stretch."""
+        until = self.now + seconds
+        self.done = self.rejected = 0
+        self.seen = []
+        self._send()
+        while self.events[0][0] < until:
+            self.now, _, started, signal = heapq.heappop(self.events)
+            self.seen.append(self.in_flight)
+            self.law.on_result(self.now, self.now - started, signal, self.in_flight)
+            self.in_flight -= 1
+            if signal is OVERLOAD:
+                self.rejected += 1
+            else:
+                self.done += signal is SUCCESS
+                self.active -= 1
+                while self.waiting and self.active < self.slots:
+                    self._serve(self.waiting.popleft())
+            self._send()
+        self.now = until
+        return self
+
+
+def answer(law: AdaptiveLimit, count: int, now: float, latency: float = 0.1, *, in_flight: int | None = None) -> None:
+    """Report `count` successes that end together, each with the limit in use unless told."""
+    for _ in range(count):
+        law.on_result(now, latency, SUCCESS, law.limit if in_flight is None else in_flight)
+
+
+def settled(**settings: Any) -> AdaptiveLimit:
+    """Give a law that has left its doubling and learned a 0.1 s baseline at a limit of about 50."""
+    law = AdaptiveLimit(Adaptive(**settings))
+    Model(law, 50, rejects=True).run(3.0)
+    return law
+
+
+# Rule 1: doubling
+
+
+def test_the_limit_doubles_in_a_round_trip_until_the_first_signal() -> None:
+    law = AdaptiveLimit(Adaptive(initial=4))
+
+    limits = []
+    for trip in range(1, 5):
+        answer(law, law.limit, trip * 0.1)
+        limits.append(law.limit)
+
+    assert limits == [8, 16, 32, 64]
+
+
+def test_a_success_that_was_slow_already_does_not_double() -> None:
+    law = AdaptiveLimit(Adaptive(initial=4))
+    answer(law, 4, 0.1)
+
+    answer(law, 8, 0.4, latency=0.3)
+
+    assert law.limit <= 8
+
+
+def test_doubling_ends_with_the_first_reject() -> None:
+    law = AdaptiveLimit(Adaptive(initial=4))
+    answer(law, 4, 0.1)
+    law.on_result(0.15, 0.01, OVERLOAD, 8)
+
+    answer(law, 14, 0.2)
+
+    assert law.limit == 7
+
+
+# Rule 2: rejects
+
+
+def test_each_reject_takes_its_own_permit_back() -> None:
+    law = AdaptiveLimit(Adaptive(initial=60))
+    for in_flight in range(60, 50, -1):
+        law.on_result(0.1, 0.01, OVERLOAD, in_flight)
+
+    assert law.limit == 50
+
+
+def test_a_single_reject_in_sparse_traffic_cuts_at_most_by_half() -> None:
+    law = AdaptiveLimit(Adaptive(initial=60))
+    law.on_result(0.1, 0.01, OVERLOAD, 2)
+
+    assert law.limit == 29
+    assert law.rate is None
+
+
+def test_rejects_that_come_home_in_a_pause_cost_one_permit_each() -> None:
+    law = AdaptiveLimit(Adaptive(initial=60))
+    law.on_result(0.1, 0.01, OVERLOAD, 60)
+    law.on_pause(0.1, 1.0)
+    for in_flight in (30, 20, 10):
+        law.on_result(0.2, 0.1, OVERLOAD, in_flight)
+
+    assert law.limit == 56
+
+
+def test_a_server_that_rejects_is_held_at_its_capacity() -> None:
+    model = Model(AdaptiveLimit(), 50, rejects=True).run(20.0)
+
+    assert model.rejected <= 0.02 * model.done
+    assert model.done >= 0.95 * 20.0 * 500
+
+
+def test_neutral_answers_change_nothing() -> None:
+    law = settled()
+    before = law.statistics()
+    for step in range(500):
+        law.on_result(4.0 + step * 0.01, 9.9, NEUTRAL, law.limit)
+
+    assert law.statistics() == before
+
+
+def test_random_failures_are_not_taken_for_overload() -> None:
+    model = Model(AdaptiveLimit(), 50, jitter=0.5)
+    model.failing = 0.02
+
+    assert model.run(20.0).done >= 0.95 * 0.98 * 20.0 * 500
+
+
+# Rule 3: the ceiling
+
+
+def test_the_limit_holds_for_a_hundred_accepted_calls_after_a_reject() -> None:
+    law = AdaptiveLimit(Adaptive(initial=40))
+    answer(law, 40, 0.1, in_flight=39)
+    law.on_result(0.1, 0.01, OVERLOAD, 40)
+    held = law.limit
+
+    answer(law, held, 0.2)
+    answer(law, held, 0.3)
+    assert law.limit == held
+
+    answer(law, held, 0.4)
+    assert law.limit == held + 1
+
+
+def test_failed_probes_become_rare() -> None:
+    model = Model(AdaptiveLimit(), 50, rejects=True)
+    model.run(10.0)
+
+    assert model.run(10.0).rejected <= 0.004 * model.done
+
+
+def test_no_probe_follows_a_pause_for_thirty_pauses() -> None:
+    law = settled()
+    law.on_pause(3.0, 2.0)
+    before = law.limit
+    now = 5.0
+    while now < 60.0:
+        now += 0.1
+        answer(law, law.limit, now)
+        assert law.limit == before
+
+    while now < 70.0:
+        now += 0.1
+        answer(law, law.limit, now)
+    assert law.limit > before
+
+
+def test_capacity_that_comes_back_is_found_again() -> None:
+    model = Model(AdaptiveLimit(), 25, rejects=True)
+    model.run(5.0)
+    model.slots = 50
+    model.run(5.0)
+
+    assert model.run(2.0).done >= 0.9 * 2.0 * 500
+
+
+def test_after_capacity_halves_goodput_is_back_within_fifteen_round_trips() -> None:
+    model = Model(AdaptiveLimit(), 50, rejects=True, jitter=0.5)
+    model.run(5.0)
+    model.slots = 25
+    model.run(1.5)
+
+    assert model.run(3.0).done >= 0.9 * 3.0 * 250
+    assert max(model.seen) <= 27
+
+
+# Rules 4 and 5: latency
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.5])
+def test_a_server_that_queues_is_held_within_twice_its_slots(jitter: float) -> None:
+    model = Model(AdaptiveLimit(), 50, jitter=jitter)
+    model.run(3.0)
+    model.run(15.0)
+
+    assert model.done >= 0.95 * 15.0 * 500
+    assert max(model.seen) <= 100
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_jitter_alone_does_not_cut(seed: int) -> None:
+    law = AdaptiveLimit(Adaptive(initial=40, maximum=40))
+    model = Model(law, 1000, jitter=0.5, seed=seed)
+
+    assert model.run(20.0).done >= 0.95 * 20.0 * 400
+
+
+def test_the_latency_of_rejects_never_enters_the_estimate() -> None:
+    law = settled()
+    before = law.statistics()
+    for step in range(30):
+        law.on_result(3.0 + step * 1e-3, 30.0, OVERLOAD, law.limit)
+    after = law.statistics()
+
+    assert (after.latency, after.baseline) == (before.latency, before.baseline)
+
+
+def test_a_server_that_becomes_slower_by_itself_is_not_starved() -> None:
+    model = Model(AdaptiveLimit(), 50, jitter=0.5)
+    model.run(5.0)
+    model.service = 0.4
+    model.run(10.0)
+
+    assert model.run(20.0).done >= 0.9 * 20.0 * 125
+
+
+def test_when_a_queueing_server_loses_half_its_slots_the_queue_is_drained() -> None:
+    model = Model(AdaptiveLimit(), 50)
+    model.run(5.0)
+    model.slots = 25
+    model.run(5.0)
+    model.run(5.0)
+
+    assert max(model.seen) <= 50
+    assert model.done >= 0.95 * 5.0 * 250
+
+
+# Rule 6: unused
+
+
+def test_unused_limit_never_grows() -> None:
+    law = AdaptiveLimit(Adaptive(initial=10))
+    for step in range(1, 2000):
+        law.on_result(step * 0.1, 0.1, SUCCESS, 5)
+
+    assert law.limit == 10
+
+
+def test_unused_limit_does_not_grow_after_a_reject_either() -> None:
+    law = settled()
+    law.on_result(3.5, 0.01, OVERLOAD, law.limit)
+    before = law.limit
+    for step in range(1, 2000):
+        law.on_result(4.0 + step * 0.1, 0.1, SUCCESS, before // 2)
+
+    assert law.limit == before
+
+
+# Rule 7: rate
+
+
+def test_rejects_that_ignore_the_concurrency_bring_a_pace() -> None:
+    law = settled()
+    level = law.limit
+    for step in range(level):
+        law.on_result(4.0 + step * 1e-3, 0.002, OVERLOAD, law.limit)
+
+    assert law.rate is not None
+    assert law.limit >= level - 1
+
+
+def test_a_pace_that_does_not_bind_goes_away() -> None:
+    law = settled()
+    for step in range(law.limit):
+        law.on_result(4.0 + step * 1e-3, 0.002, OVERLOAD, law.limit)
+    for step in range(2000):
+        law.on_result(5.0 + step * 0.1, 0.1, SUCCESS, law.limit)
+
+    assert law.rate is None
+
+
+def test_one_loss_of_capacity_is_not_taken_for_a_rate() -> None:
+    model = Model(AdaptiveLimit(), 50, rejects=True)
+    model.run(5.0)
+    model.slots = 30
+    model.run(5.0)
+
+    assert model.law.rate is None
+
+
+# Bounds, settings, shapes
+
+
+@given(
+    bounds=st.tuples(st.integers(1, 20), st.integers(0, 60), st.integers(0, 60)),
+    reports=st.lists(
+        st.tuples(st.floats(0, 2), st.floats(0, 40), st.sampled_from(Signal), st.integers(1, 300), st.booleans()),
+        max_size=300,
+    ),
+)
+def test_the_limit_stays_within_its_bounds_whatever_is_reported(
+    bounds: tuple[int, int, int], reports: list[tuple[float, float, Signal, int, bool]]
+) -> None:
+    low, more, most = bounds
+    law = AdaptiveLimit(Adaptive(minimum=low, initial=low + more, maximum=low + more + most))
+    now = 0.0
+    for gap, latency, signal, in_flight, paused in reports:
+        now += gap
+        limit = law.on_result(now, latency, signal, in_flight)
+        if paused and signal is OVERLOAD:
+            limit = law.on_pause(now, gap)
+        assert limit == law.limit
+        assert low <= limit <= low + more + most
+        assert law.rate is None or law.rate >= 1.0
+
+
+@given(seed=st.integers(0, 10_000), slots=st.integers(1, 80), rejects=st.booleans())
+def test_the_limit_stays_within_its_bounds_in_a_living_system(seed: int, slots: int, rejects: bool) -> None:  # noqa: FBT001
+    law = AdaptiveLimit(Adaptive(minimum=2, initial=4, maximum=64))
+    model = Model(law, slots, jitter=0.5, rejects=rejects, seed=seed)
+    for _ in range(8):
+        model.run(0.1)
+        assert 2 <= law.limit <= 64
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"minimum": 0}, "minimum"),
+        ({"minimum": 20}, "initial"),
+        ({"minimum": 9, "maximum": 8}, "maximum"),
+        ({"initial": 300}, "initial"),
+        ({"initial": 2.5}, "initial"),
+        ({"headroom": 1.0}, "headroom"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named(settings: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigurationError, match=field) as caught:
+        Adaptive(**settings)
+
+    assert caught.value.field == field
+
+
+def test_an_int_is_a_fixed_limit_that_never_moves() -> None:
+    law = make_limit(7)
+    for signal in (SUCCESS, OVERLOAD, NEUTRAL):
+        assert law.on_result(1.0, 0.1, signal, 7) == 7
+    law.on_pause(1.0, 5.0)
+
+    assert isinstance(law, FixedLimit)
+    assert (law.statistics().limit, law.statistics().accepted, law.statistics().rejected) == (7, 1, 1)
+
+
+def test_a_fixed_limit_below_one_is_named() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make_limit(0)
+
+    assert caught.value.field == "concurrency"
+
+
+def test_the_same_reports_give_the_same_law() -> None:
+    first = Model(AdaptiveLimit(), 50, jitter=0.5, seed=3).run(5.0).law.statistics()
+    second = Model(AdaptiveLimit(), 50, jitter=0.5, seed=3).run(5.0).law.statistics()
+
+    assert first == second
+
+
+def test_only_differences_of_time_matter() -> None:
+    late = Model(AdaptiveLimit(), 50, rejects=True)
+    late.now = 1024.0
+    early = Model(AdaptiveLimit(), 50, rejects=True)
+
+    assert late.run(4.0).law.limit == early.run(4.0).law.limit
+
+
+def test_statistics_and_repr_tell_the_state() -> None:
+    law = settled()
+    seen = law.statistics()
+
+    assert seen.limit == law.limit
+    assert seen.latency == pytest.approx(0.1)
+    assert seen.baseline == pytest.approx(0.1)
+    assert str(law.limit) in repr(law)

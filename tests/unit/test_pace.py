@@ -1,0 +1,174 @@
+"""Pacing: the promises of `Pacer` and `LearnedRate`."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from altcraft_async.errors import ConfigurationError
+from altcraft_async.flow.pace import LearnedRate, Pacer
+
+
+def starts(pacer: Pacer, count: int, now: float = 0.0) -> list[float]:
+    """Make `count` starts as early as the pacer lets them, all asked for at `now`."""
+    return [now + pacer.reserve(now) for _ in range(count)]
+
+
+def test_starts_are_spread_evenly_at_the_rate() -> None:
+    assert starts(Pacer(10.0), 4) == pytest.approx([0.0, 0.1, 0.2, 0.3])
+
+
+def test_a_burst_goes_out_at_once_and_then_the_rate_holds() -> None:
+    assert starts(Pacer(10.0, burst=3), 5) == pytest.approx([0.0, 0.0, 0.0, 0.1, 0.2])
+
+
+def test_time_unused_is_never_worth_more_than_the_burst() -> None:
+    pacer = Pacer(10.0, burst=2)
+    starts(pacer, 2)
+
+    assert starts(pacer, 3, now=100.0) == pytest.approx([100.0, 100.0, 100.1])
+
+
+def test_no_rate_never_waits() -> None:
+    assert starts(Pacer(None), 100) == [0.0] * 100
+
+
+def test_a_new_rate_counts_from_the_next_reservation() -> None:
+    pacer = Pacer(1.0)
+    pacer.reserve(0.0)
+    pacer.rate = 100.0
+
+    assert [pacer.reserve(1.0) for _ in range(3)] == pytest.approx([0.0, 0.01, 0.02])
+
+
+def test_taking_the_rate_away_lets_everything_go_at_once() -> None:
+    pacer = Pacer(1.0)
+    starts(pacer, 5)
+    pacer.rate = None
+
+    assert pacer.reserve(0.0) == 0.0
+
+
+def test_peek_takes_nothing() -> None:
+    pacer = Pacer(10.0)
+    pacer.reserve(0.0)
+
+    assert pacer.peek(0.0) == pacer.peek(0.0) == pytest.approx(0.1)
+    assert pacer.peek(0.25) == 0.0
+
+
+def test_a_start_after_the_wait_that_peek_gave_is_allowed() -> None:
+    pacer = Pacer(3.0)
+    pacer.reserve(0.0)
+    now = pacer.peek(0.0)
+
+    assert pacer.reserve(now) == 0.0
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
+def test_a_rate_that_cannot_work_is_named(rate: float) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Pacer(rate)
+
+    assert caught.value.field == "rate"
+
+
+def test_a_burst_below_one_is_named() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Pacer(1.0, burst=0)
+
+    assert caught.value.field == "burst"
+
+
+@given(
+    rate=st.floats(0.1, 1000),
+    burst=st.integers(1, 20),
+    gaps=st.lists(st.floats(0, 5), min_size=1, max_size=60),
+)
+def test_no_stretch_of_time_sees_more_than_burst_and_rate_allow(rate: float, burst: int, gaps: list[float]) -> None:
+    pacer, now, made = Pacer(rate, burst=burst), 0.0, []
+    for gap in gaps:
+        now += gap
+        made.append(now + pacer.reserve(now))
+
+    for first in range(len(made)):
+        for last in range(first, len(made)):
+            allowed = burst + rate * (made[last] - made[first])
+            assert last - first + 1 <= allowed * (1 + 1e-6) + 1e-6
+
+
+def drive(learned: LearnedRate, seconds: float, accepts: float, now: float = 0.0) -> float:
+    """Send at the learned rate for `seconds` to a server that accepts `accepts` a second, one at a time."""
+    end, free, trip = now + seconds, now, 0.01
+    while now < end:
+        now += 1 / learned.rate
+        if now >= free:
+            free = max(free + 1 / accepts, now - 0.05)
+            learned.on_success(now + trip, full=False)
+        else:
+            learned.on_reject(now + trip, started=now)
+    return now
+
+
+def test_the_rate_a_server_accepts_is_found_from_far_below() -> None:
+    learned = LearnedRate(0.0, rate=5.0, trip=0.01)
+    drive(learned, seconds=30.0, accepts=100.0)
+
+    assert 92.0 <= learned.rate <= 108.0
+
+
+def test_the_rate_a_server_accepts_is_found_from_far_above() -> None:
+    learned = LearnedRate(0.0, rate=800.0, trip=0.01)
+    drive(learned, seconds=30.0, accepts=100.0)
+
+    assert 92.0 <= learned.rate <= 108.0
+
+
+def test_a_server_that_accepts_more_later_is_followed() -> None:
+    learned = LearnedRate(0.0, rate=50.0, trip=0.01)
+    now = drive(learned, seconds=20.0, accepts=50.0)
+    drive(learned, seconds=60.0, accepts=200.0, now=now)
+
+    assert learned.rate > 150.0
+
+
+def test_a_rate_that_is_not_in_demand_is_not_raised() -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=0.01)
+    for call in range(1, 200):
+        learned.on_success(call * 0.1, full=False)
+
+    assert learned.rate == 100.0
+
+
+def test_a_rate_that_the_concurrency_never_reaches_stops_binding() -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=0.01)
+
+    assert not all(learned.on_success(call * 0.1, full=True) for call in range(1, 200))
+
+
+def test_rejects_sent_under_an_older_rate_say_nothing() -> None:
+    learned = LearnedRate(10.0, rate=100.0, trip=0.01)
+    for _ in range(500):
+        learned.on_reject(10.5, started=9.9)
+
+    assert learned.rate == 100.0
+
+
+def test_a_pause_lowers_the_rate_once_for_all_the_rejects_that_carry_it() -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=0.01)
+    for _ in range(20):
+        learned.on_reject(1.0, started=0.9)
+        learned.on_pause(1.0, 1.0)
+
+    assert learned.rate == pytest.approx(90.0)
+
+
+def test_a_shut_server_never_brings_the_rate_to_nothing() -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=0.01)
+    for call in range(20_000):
+        learned.on_reject(call * 0.01, started=call * 0.01)
+
+    assert learned.rate >= 1.0
