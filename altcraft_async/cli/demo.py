@@ -53,6 +53,7 @@ class _Result:
     retries: int
     turned_away: int
     peak_in_flight: int
+    limit: int
     answers: Mapping[str, int]
     overlaps: int
     ledger: LedgerCheck
@@ -153,6 +154,7 @@ async def _push(
         retries=statistics.retries,
         turned_away=statistics.rejected_sends,
         peak_in_flight=book.peak_in_flight,
+        limit=statistics.limit,
         answers=book.answers,
         overlaps=book.overlaps,
         ledger=sandbox.ledger.check(
@@ -192,6 +194,7 @@ def _as_json(result: _Result) -> dict[str, object]:
         "retries": result.retries,
         "turned_away": result.turned_away,
         "peak_in_flight": result.peak_in_flight,
+        "limit": result.limit,
         "answers": dict(result.answers),
         "ledger": {
             "expected": ledger.expected,
@@ -219,7 +222,7 @@ def _report(console: Console, result: _Result) -> None:
     bad = sum(count for kind, count in result.answers.items() if kind not in {"applied", "replayed"})
     console.print(
         f"{result.updates:,} updates of {result.lines:,} order lines in {result.elapsed:.1f} s "
-        f"({result.updates / result.elapsed:,.0f}/s), at most {result.peak_in_flight} in flight."
+        f"({result.updates / result.elapsed:,.0f}/s); the concurrency limit found itself: {result.limit} at the end."
     )
     console.print(
         f"{result.requests:,} requests, {result.retries:,} of them retries: the server failed {bad:,} times, "
