@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -103,6 +102,8 @@ class Settings:
     @classmethod
     def from_toml(cls, text: str) -> Settings:
         """Read the table ``[altcraft]`` of a TOML document; raises `ConfigurationError`."""
+        import tomllib  # noqa: PLC0415 - few programs read settings from TOML
+
         try:
             table = tomllib.loads(text).get("altcraft", {})
         except tomllib.TOMLDecodeError as error:

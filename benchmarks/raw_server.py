@@ -87,7 +87,9 @@ def running_server(*, cpu: int | None = None, delay: float = 0.0) -> Iterator[in
     command = [sys.executable, __file__, "--delay", str(delay)]
     if cpu is not None:
         command += ["--cpu", str(cpu)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             yield int(process.stdout.readline())
         finally:

@@ -70,7 +70,7 @@ class Run:
 
     __slots__ = (
         "_call_of", "_coalesce", "_deadline", "_deadline_timer", "_delivery", "_ended", "_gathered", "_grace", "_held",
-        "_id_of", "_intake_task", "_key_of", "_lanes", "_loop", "_low", "_open", "_output", "_ready", "_room",
+        "_id_of", "_idle", "_intake_task", "_key_of", "_lanes", "_loop", "_low", "_open", "_output", "_ready", "_room",
         "_source", "_source_error", "_stopped", "_tasks", "_until", "_waiting", "_window", "_workers", "complete",
         "taken", "totals",
     )  # fmt: skip
@@ -112,11 +112,11 @@ class Run:
         self._ready: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._waiting: dict[asyncio.Task[None], History | None] = {}
         self._intake_task: asyncio.Task[None] | None = None
         self._stopped: DeliveryError | None = None
         self._source_error: SourceError | None = None
-        self._workers = self._held = self._open = self.taken = 0
+        self._workers = self._idle = self._held = self._open = self.taken = 0
         self._ended = False
         self.complete = True
         self.totals = Totals()
@@ -216,12 +216,14 @@ class Run:
         if self._ended:
             return
         self._stop(RunStoppedError("the run was cancelled before this line's turn"), read_on=False)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._grace)
-        while self._tasks:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(self._tasks)
+        try:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=self._grace)
+        finally:  # also when cancelled a second time, which ends the grace
+            while self._tasks:
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.wait(self._tasks)
 
     def _on_deadline(self) -> None:
         read_on = not isinstance(self._source, AsyncIterable)
@@ -236,8 +238,11 @@ class Run:
         if not read_on and self._intake_task is not None and not self._intake_task.done():
             self.complete = False
             self._intake_task.cancel()
-        for task in self._waiting:
-            task.cancel()
+        for task, history in self._waiting.items():
+            if history is None or not history.in_flight:
+                task.cancel()
+            else:  # its attempt gets the grace of all others, and is its last
+                history.halted = True
 
     # -- intake
 
@@ -290,14 +295,15 @@ class Run:
         replaced = self._lanes.add(key, item)
         if replaced is not None:
             self._settle(Outcome(replaced[0], replaced[1], OutcomeState.SUPERSEDED))
-        elif self._workers < self._delivery.gate.limit and self._lanes.ready > self._idle_workers():
-            self._start_worker()
+        else:
+            self._staff()
 
     # -- sending
 
-    def _idle_workers(self) -> int:
-        """Count the workers that were started and have not taken an update yet."""
-        return len(self._waiting)
+    def _staff(self) -> None:
+        """Start a worker if there is a ready update that no idle worker is going to take."""
+        if self._workers < self._delivery.gate.limit and self._lanes.ready > self._idle:
+            self._start_worker()
 
     def _start_worker(self) -> None:
         self._workers += 1
@@ -336,7 +342,8 @@ class Run:
         """Wait for a permit; false when the run was stopped meanwhile."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - workers are tasks
-        self._waiting.add(task)
+        self._waiting[task] = None
+        self._idle += 1
         try:
             await self._delivery.gate.acquire(bulk=True)
         except asyncio.CancelledError:
@@ -344,7 +351,8 @@ class Run:
                 raise
             return False
         finally:
-            self._waiting.discard(task)
+            self._idle -= 1
+            del self._waiting[task]
         return True
 
     async def _attempt(self, item: _Item, history: History) -> Stop | None:
@@ -360,7 +368,7 @@ class Run:
     async def _retry(self, item: _Item, history: History) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101
-        self._waiting.add(task)
+        self._waiting[task] = history
         try:
             stop = await self._delivery.retry(
                 self._call_of(item[1]), history, deadline=self._until, bulk=True, totals=self.totals
@@ -371,8 +379,9 @@ class Run:
                 raise
         else:
             self._finish(item, history, stop)
+            self._staff()  # the lane's next update may have become ready
         finally:
-            self._waiting.discard(task)
+            del self._waiting[task]
 
     # -- outcomes
 

@@ -13,7 +13,6 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import attrs
-import tenacity
 
 from altcraft_async.errors import (
     AttemptTimeoutError,
@@ -33,6 +32,8 @@ from altcraft_async.protocol.verdict import TABLE, Evidence, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import tenacity
 
     from altcraft_async.engine.gate import Gate
     from altcraft_async.engine.transport import Transport
@@ -68,7 +69,11 @@ class Attempt:
 
 @attrs.define
 class History:
-    """What has happened to one call so far; it outlives a cancelled delivery."""
+    """What has happened to one call so far; it outlives a cancelled delivery.
+
+    `in_flight` says whether an attempt is under way. Setting `halted` makes that
+    attempt the last.
+    """
 
     request_id: str
     subject: str
@@ -76,6 +81,8 @@ class History:
     attempts: int = 0
     maybe_applied: bool = False
     last: Attempt | None = None
+    in_flight: bool = False
+    halted: bool = False
 
     def state(self) -> OutcomeState:
         """Give the state in which the call ends if nothing more is tried."""
@@ -186,6 +193,7 @@ class Delivery:
         if self.observers:
             notify(self.observers, AttemptStarted(call.method, history.request_id, history.attempts))
         status = 0
+        history.in_flight = True
         try:
             response = await self.transport.send(
                 request, connect=self.connect_timeout, total=total, max_bytes=self.max_response_bytes
@@ -198,6 +206,8 @@ class Delivery:
         else:
             status = response.status
             last = self._judge(self.wire.decode(response))
+        finally:
+            history.in_flight = False
         now = clock()
         history.last = last
         self._account(last, history, now, now - started, totals)
@@ -260,6 +270,8 @@ class Delivery:
 
         Holds no permit while it waits. When cancelled, `history` tells how far it came.
         """
+        import tenacity  # noqa: PLC0415 - most programs never retry, and none should import slower for it
+
         clock = asyncio.get_running_loop().time
         decision: Retry | Stop = Stop(StopReason.FINAL)
 
@@ -267,7 +279,7 @@ class Delivery:
             nonlocal decision
             last = history.last
             stopped = state.outcome.result() if state.outcome is not None else None
-            if stopped is not None or last is None:
+            if stopped is not None or last is None or history.halted:
                 decision = stopped or Stop(StopReason.FINAL)
                 return False
             decision = decide(

@@ -10,15 +10,17 @@ Guide: "Working with User API", "Deduplication of requests".
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
 from altcraft_async.errors import ConfigurationError, UnreadableResponseError
-from altcraft_async.protocol import json, xml
+from altcraft_async.protocol import json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
 
     from altcraft_async.protocol.values import JSON
 
@@ -27,7 +29,6 @@ __all__ = ["Call", "Format", "Reply", "TokenPlace", "Wire", "WireRequest", "Wire
 Format: TypeAlias = Literal["json", "xml"]
 TokenPlace: TypeAlias = Literal["body", "header"]
 
-_CODECS = {"json": json, "xml": xml}
 _MAX_TEXT = 300
 """Longest part of an ``error_text`` that is kept: enough to act on, too short to be a body."""
 
@@ -101,7 +102,7 @@ class Wire:
         request_id_header: str = "Request-ID",
     ) -> None:
         _check_token(token)
-        codec = _CODECS[request_format]
+        codec = _codec(request_format)
         self._token = token
         self._encode = codec.encode
         self._request_id_header = request_id_header
@@ -163,6 +164,11 @@ class Wire:
         return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
 
 
+def _codec(name: Format) -> ModuleType:
+    """Return the codec of a format; the XML one is imported when it is first needed."""
+    return import_module(f"altcraft_async.protocol.{name}")
+
+
 def _check_token(token: str) -> None:
     if not isinstance(token, str) or not token.strip():
         msg = "token is empty; give it, or set ALTCRAFT_TOKEN"
@@ -187,7 +193,8 @@ def _decode_body(content_type: str, body: bytes) -> dict[str, JSON]:
     if stripped.startswith((b"{", b"[")):
         return json.decode(stripped)
     if stripped.startswith(b"<") or "xml" in content_type:
-        return xml.decode(body.lstrip())
+        envelope: dict[str, JSON] = _codec("xml").decode(body.lstrip())
+        return envelope
     if "json" in content_type:
         return json.decode(body)
     msg = f"the answer of {len(body)} bytes is neither JSON nor XML"

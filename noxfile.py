@@ -1,0 +1,89 @@
+"""Everything a person repeats: ``nox`` runs the checks, ``nox -s NAME`` one of them, ``nox -l`` lists all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "types", "architecture", "tests", "docs", "minimum", "wheel"]
+nox.options.stop_on_first_error = False
+
+MINIMUM = ("aiohttp==3.11.0", "attrs==23.1.0", "tenacity==9.0.0", "xmltodict==0.14.2", "click==8.1.8", "rich==13.7.0")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install("ruff>=0.12")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types: mypy strictly over the package, mypy and pyright over the typing tests."""
+    session.install(".[cli,test]", "mypy>=1.16", "pyright[nodejs]>=1.1.400", "types-xmltodict")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session
+def architecture(session: nox.Session) -> None:
+    """Check the floors of the house and the absence of import cycles."""
+    session.install(".", "import-linter>=2.3", "pytest>=8.2", "pytest-asyncio>=1.0")
+    session.run("lint-imports")
+    session.run("pytest", "tests/unit/test_architecture.py", "-q", "-p", "no:altcraft_async")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests with branch coverage; arguments after ``--`` go to pytest."""
+    session.install(".[test]", "uvloop>=0.20; sys_platform != 'win32'")
+    session.run("coverage", "erase")
+    # coverage starts before pytest, because pytest loads the package's own plugin
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report", *([] if session.posargs else ["--fail-under=90"]))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documents and run their examples; warnings are errors."""
+    session.install(".[docs]")
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "doctest", "docs", "docs/_build/doctest")
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def minimum(session: nox.Session) -> None:
+    """Run the tests with the oldest dependencies that are allowed."""
+    session.install(".[test]", *MINIMUM)
+    session.run("pytest", "-q", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it alone, and run the main job with it."""
+    session.install("build")
+    target = Path(session.create_tmp())
+    for old in target.glob("*.whl"):
+        old.unlink()
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(target), ".")
+    (built,) = target.glob("*.whl")
+    session.run("python", "-m", "pip", "install", "--force-reinstall", str(built), silent=True)
+    session.chdir(target)
+    # without the extra: the library imports, and the command names what is missing
+    session.run("python", "-c", "import altcraft_async; print(altcraft_async.AltcraftClient)")
+    session.run("altcraft-async", "--help", success_codes=[1])
+    session.run("python", "-m", "pip", "install", f"{built}[cli]", silent=True)
+    session.run("altcraft-async", "demo", "--lines", "2000")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure cost per update, memory and import time; not part of the checks, for it wants a quiet machine."""
+    session.install(".", "uvloop>=0.20", "aiohttp-retry>=2.9", "httpx>=0.28")
+    for script in ("cost_per_update.py", "memory.py", "import_time.py"):
+        session.run("python", f"benchmarks/{script}", *session.posargs)
