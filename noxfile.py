@@ -16,7 +16,7 @@ MINIMUM = ("aiohttp==3.11.0", "attrs==23.1.0", "tenacity==9.0.0", "xmltodict==0.
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format."""
-    session.install("ruff>=0.12")
+    session.install("ruff==0.17.*")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 

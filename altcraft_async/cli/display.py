@@ -8,8 +8,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -60,33 +61,30 @@ async def following(console: Console, tally: Tally, total: int | None, meter: Me
 
 async def _live(console: Console, tally: Tally, total: int | None, meter: Meter) -> None:
     progress = Progress(
-        SpinnerColumn(),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[states]}"),
-        TextColumn("[dim]{task.fields[meter]}"),
-        console=console,
-        auto_refresh=False,
-        transient=True,
+        BarColumn(bar_width=None), TextColumn("{task.fields[done]}"), TextColumn("{task.fields[rate]}"), expand=True
     )
-    job = progress.add_task("", total=total, rate="", states="", meter="")
+    job = progress.add_task("", total=total, done="", rate="")
     pace = _Pace()
-    with progress:
-        try:
-            while True:
-                await asyncio.sleep(_REFRESH)
-                _refresh(progress, job, tally, pace, meter)
-        finally:
-            _refresh(progress, job, tally, pace, meter)
+
+    def frame() -> Group:
+        of_total = "" if total is None else f" of {total:,}"
+        rate = f"{pace.of(tally.total):,.0f}/s"
+        progress.update(job, completed=tally.total, done=f"{tally.total:,}{of_total}", rate=rate)
+        return Group(progress, _figures(tally, meter))
+
+    with Live(frame(), console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            await asyncio.sleep(_REFRESH)
+            live.update(frame(), refresh=True)
 
 
-def _refresh(progress: Progress, job: TaskID, tally: Tally, pace: _Pace, meter: Meter) -> None:
-    states = " ".join(f"[{_STYLES.get(state, '')}]{count:,} {state}[/]" for state, count in tally.states.most_common())
+def _figures(tally: Tally, meter: Meter) -> Text:
+    text = Text(no_wrap=True, overflow="ellipsis")
+    for state, count in tally.states.most_common():
+        text.append(f"{count:,} {state}  ", style=_STYLES.get(state, ""))
     if tally.retries:
-        states += f" [yellow]{tally.retries:,} retries[/]"
-    progress.update(job, completed=tally.total, rate=f"{pace.of(tally.total):,.0f}/s", states=states, meter=meter())
-    progress.refresh()
+        text.append(f"{tally.retries:,} retries  ", style="yellow")
+    return text.append(meter(), style="dim")
 
 
 async def _plain(tally: Tally, total: int | None, meter: Meter) -> None:

@@ -17,7 +17,6 @@ from uuid import uuid4
 
 from altcraft_async.engine.delivery import History, Totals
 from altcraft_async.errors import (
-    AltcraftError,
     ConfigurationError,
     DeadlineError,
     DeliveryError,
@@ -69,10 +68,9 @@ class Run:
     """
 
     __slots__ = (
-        "_call_of", "_coalesce", "_deadline", "_deadline_timer", "_delivery", "_ended", "_gathered", "_grace", "_held",
-        "_id_of", "_idle", "_intake_task", "_key_of", "_lanes", "_loop", "_low", "_open", "_output", "_ready", "_room",
-        "_source", "_source_error", "_stopped", "_tasks", "_until", "_waiting", "_window", "_workers", "complete",
-        "taken", "totals",
+        "_busy", "_call_of", "_deadline", "_deadline_timer", "_delivery", "_ended", "_error", "_gathered", "_grace",
+        "_held", "_id_of", "_intake_task", "_key_of", "_lanes", "_loop", "_low", "_open", "_output", "_ready", "_room",
+        "_source", "_stopped", "_tasks", "_until", "_waiting", "_window", "_workers", "complete", "taken", "totals",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - the keywords of the public call
@@ -115,8 +113,8 @@ class Run:
         self._waiting: dict[asyncio.Task[None], History | None] = {}
         self._intake_task: asyncio.Task[None] | None = None
         self._stopped: DeliveryError | None = None
-        self._source_error: SourceError | None = None
-        self._workers = self._idle = self._held = self._open = self.taken = 0
+        self._error: BaseException | None = None
+        self._workers = self._busy = self._held = self._open = self.taken = 0
         self._ended = False
         self.complete = True
         self.totals = Totals()
@@ -139,9 +137,10 @@ class Run:
             rejected_sends=self.totals.rejected_sends,
             complete=self.complete,
         )
-        if self._source_error is not None:
-            self._source_error.report = report
-            raise self._source_error
+        if isinstance(self._error, SourceError):
+            self._error.report = report
+        if self._error is not None:
+            raise self._error
         return report
 
     async def stream(self) -> AsyncGenerator[Outcome, None]:
@@ -161,8 +160,8 @@ class Run:
                 await self._wait_for_output()
         finally:
             await self._close()
-        if self._source_error is not None:
-            raise self._source_error
+        if self._error is not None:
+            raise self._error
 
     # -- life
 
@@ -182,15 +181,10 @@ class Run:
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # not the server's doing and not the source's: a defect or a bad setting; the run cannot go on
-            self._fail(error)
+            # not the server's doing and not the source's, like a client that was closed: the run cannot go on
+            self._error = self._error or error
+            self._stop(RunStoppedError(f"the run failed before this line's turn ({type(error).__name__})"))
         self._check_end()
-
-    def _fail(self, error: BaseException) -> None:
-        if self._source_error is None:
-            self._source_error = SourceError(f"the run failed: {error}", taken=self.taken)
-            self._source_error.__cause__ = error
-        self._stop(RunStoppedError("the run failed before this line's turn"))
 
     def _check_end(self) -> None:
         if not self._open and not self._tasks and not self._ended:
@@ -265,8 +259,8 @@ class Run:
                 raise
         except Exception as error:  # noqa: BLE001 - the caller's own code; handed on when the run has ended
             message = f"the source of updates failed after {self.taken} rows ({type(error).__name__})"
-            self._source_error = SourceError(message, taken=self.taken)
-            self._source_error.__cause__ = error
+            self._error = SourceError(message, taken=self.taken)
+            self._error.__cause__ = error
 
     async def _wait_for_room(self) -> None:
         self._room = self._loop.create_future()
@@ -301,19 +295,17 @@ class Run:
     # -- sending
 
     def _staff(self) -> None:
-        """Start a worker if there is a ready update that no idle worker is going to take."""
-        if self._workers < self._delivery.gate.limit and self._lanes.ready > self._idle:
-            self._start_worker()
-
-    def _start_worker(self) -> None:
-        self._workers += 1
-        self._spawn(self._work())
+        """Start workers for the updates that are ready, as many as the limit allows."""
+        limit, lanes = self._delivery.gate.limit, self._lanes
+        while self._workers < limit and lanes.ready > self._workers - self._busy:
+            self._workers += 1
+            self._spawn(self._work())
 
     async def _work(self) -> None:
-        """Take ready updates and make their first attempts until none is ready."""
-        lanes, gate, delivery = self._lanes, self._delivery.gate, self._delivery
+        """Take ready updates and make their first attempts, until none is ready or the limit has fallen."""
+        lanes, gate = self._lanes, self._delivery.gate
         try:
-            while lanes.ready:
+            while lanes.ready and self._workers <= gate.limit:
                 if not gate.try_acquire() and not await self._wait_at_gate():
                     break
                 try:
@@ -329,21 +321,15 @@ class Run:
                     self._spawn(self._retry(item, history))
                 else:
                     self._finish(item, history, stop)
-                if self._workers < gate.limit and lanes.ready:
-                    self._start_worker()  # the limit has grown
-                elif self._workers > gate.limit:
-                    break
         finally:
             self._workers -= 1
-            if lanes.ready and not self._workers:
-                self._start_worker()
+            self._staff()
 
     async def _wait_at_gate(self) -> bool:
         """Wait for a permit; false when the run was stopped meanwhile."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - workers are tasks
         self._waiting[task] = None
-        self._idle += 1
         try:
             await self._delivery.gate.acquire(bulk=True)
         except asyncio.CancelledError:
@@ -351,68 +337,64 @@ class Run:
                 raise
             return False
         finally:
-            self._idle -= 1
             del self._waiting[task]
         return True
 
     async def _attempt(self, item: _Item, history: History) -> Stop | None:
+        self._busy += 1
         try:
             return await self._delivery.attempt(
                 self._call_of(item[1]), history, deadline=self._until, totals=self.totals
             )
-        except BaseException as error:
-            # cancelled after the grace, or a defect: the line still gets its one outcome
-            self._abandon(item, history, error)
+        except BaseException:  # cancelled after the grace, or a defect: the line still gets its one outcome
+            self._abandon(item, history)
             raise
+        finally:
+            self._busy -= 1
 
     async def _retry(self, item: _Item, history: History) -> None:
+        """Make the further attempts of an update, its lane closed behind it, and settle it."""
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101
+        assert task is not None  # noqa: S101 - it was spawned
         self._waiting[task] = history
         try:
             stop = await self._delivery.retry(
                 self._call_of(item[1]), history, deadline=self._until, bulk=True, totals=self.totals
             )
-        except BaseException as error:
-            self._abandon(item, history, error)
-            if not isinstance(error, asyncio.CancelledError):
-                raise
-        else:
-            self._finish(item, history, stop)
-            self._staff()  # the lane's next update may have become ready
+        except BaseException:
+            self._abandon(item, history)
+            raise
         finally:
             del self._waiting[task]
+        self._finish(item, history, stop)
 
     # -- outcomes
 
     def _finish(self, item: _Item, history: History, stop: Stop | None) -> None:
-        """Settle an update whose delivery has ended, and let its lane go on."""
-        index, update, key = item
-        history.subject = _subject(update) if history.last is None or history.last.error is not None else ""
+        """Settle an update whose delivery has ended."""
+        last = history.last
+        if last is None or last.error is not None:
+            history.subject = _subject(item[1])
         error = self._delivery.failure(history, stop)
-        elapsed = self._loop.time() - history.started if history.attempts else 0.0
-        sent_id = history.request_id if history.attempts else None
-        if history.last is not None and history.last.verdict.fatal and self._stopped is None:
-            self._stop(RunStoppedError(f"the run was stopped, because {error.message if error else 'of a refusal'}"))
-        self._settle(Outcome(index, update, history.state(), history.attempts, elapsed, sent_id, error))
-        self._lanes.done(key)
+        if last is not None and last.verdict.fatal and error is not None and self._stopped is None:
+            self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {error.message}"))
+        self._conclude(item, history, error)
 
-    def _abandon(self, item: _Item, history: History, cause: BaseException) -> None:
+    def _abandon(self, item: _Item, history: History) -> None:
         """Settle an update whose delivery was cut short."""
+        history.subject = _subject(item[1])
+        late = isinstance(self._stopped, DeadlineError)
+        error = DeadlineError("the run's deadline came") if late else RunStoppedError("the run was broken off")
+        self._conclude(item, history, history.sign(error))
+
+    def _conclude(self, item: _Item, history: History, error: DeliveryError | None) -> None:
         index, update, key = item
-        history.subject = _subject(update)
-        what = "cancelled" if isinstance(cause, asyncio.CancelledError) else f"broken off ({type(cause).__name__})"
-        reason = self._stopped.message if isinstance(self._stopped, DeadlineError) else f"the delivery was {what}"
-        kind = DeadlineError if isinstance(self._stopped, DeadlineError) else RunStoppedError
-        unknown = history.maybe_applied
-        state = OutcomeState.UNKNOWN if unknown else OutcomeState.NOT_SENT
-        error: AltcraftError = history.sign(kind(reason))
-        if isinstance(error, DeliveryError):
-            error.maybe_applied = unknown
-        elapsed = self._loop.time() - history.started if history.attempts else 0.0
-        sent_id = history.request_id if history.attempts else None
-        self._settle(Outcome(index, update, state, history.attempts, elapsed, sent_id, error))
+        attempts = history.attempts
+        elapsed = self._loop.time() - history.started if attempts else 0.0
+        request_id = history.request_id if attempts else None
+        self._settle(Outcome(index, update, history.state(), attempts, elapsed, request_id, error))
         self._lanes.done(key)
+        self._staff()
 
     def _settle_unsent(self, item: _Item) -> None:
         stopped = self._stopped

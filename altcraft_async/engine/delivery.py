@@ -87,7 +87,7 @@ class History:
     def state(self) -> OutcomeState:
         """Give the state in which the call ends if nothing more is tried."""
         if self.last is None:
-            return OutcomeState.NOT_SENT
+            return OutcomeState.UNKNOWN if self.maybe_applied else OutcomeState.NOT_SENT
         verdict = self.last.verdict
         final = verdict.state.ok or (verdict.state is OutcomeState.REJECTED and not verdict.fatal)
         if self.maybe_applied and not final:

@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
-from yarl import URL
-
 from altcraft_async.errors import (
     AttemptTimeoutError,
     ClientClosedError,
@@ -33,6 +31,7 @@ from altcraft_async.errors import (
     UnreadableResponseError,
 )
 from altcraft_async.protocol.wire import WireResponse
+from yarl import URL
 
 if TYPE_CHECKING:
     import ssl
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
-
     from altcraft_async.errors import AltcraftError
     from altcraft_async.protocol.wire import WireRequest
 
@@ -167,6 +165,7 @@ class AiohttpTransport:
     async def aclose(self) -> None:
         """Close the session if it is ours."""
         self._closed = True
+        self._loop = None  # so that a later send meets the check in _open
         if self._direct is not None:
             self._direct.close()
         if self._owned and self._session is not None:
@@ -239,6 +238,7 @@ class _DirectWay:
     __slots__ = ("_connector", "_due", "_expired", "_head", "_heads", "_loop", "_target", "_timeouts", "_timer")
 
     def __init__(self, session: aiohttp.ClientSession, base: str, headers: Mapping[str, str]) -> None:
+        """Go to `base`, with `headers` in every request; the session stays its owner's."""
         self._loop = asyncio.get_running_loop()
         url = URL(base, encoded=True)
         connector = session.connector
@@ -265,10 +265,10 @@ class _DirectWay:
         failure: AltcraftError
         try:
             connection = await self._connector.connect(self._target, [], self._timeout(min(connect, total)))
-        except TimeoutError:
-            failure = ConnectError("no connection to the server (timeout)")
-        except (aiohttp.ClientError, OSError) as error:
-            failure = ConnectError(f"no connection to the server ({_reason(error)})")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            mapped = map_error(error)  # whatever went wrong here, nothing was sent
+            never_sent = isinstance(mapped, ConnectError)
+            failure = mapped if never_sent else ConnectError(f"no connection to the server ({_reason(error)})")
         else:
             protocol = connection.protocol
             assert protocol is not None  # noqa: S101 - it was taken from the pool in this moment

@@ -1,0 +1,175 @@
+"""What the tests share: real servers on loopback, clients that are closed, and no real waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+import pytest
+
+from altcraft_async import AltcraftClient, RetryPolicy, Timeout
+from altcraft_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from altcraft_async.observe import Event
+
+QUICK = RetryPolicy(attempts=3, base=0.001, max_delay=0.01)
+
+
+@attrs.frozen
+class RawRequest:
+    """What a `RawServer` was sent: the request's head as text, and its body."""
+
+    head: str
+    body: bytes
+
+
+class RawServer:
+    """A server that answers every request with bytes of the test's choice.
+
+    `answers` are taken in turn, the last one again and again; None closes the
+    connection without an answer, and `HANG` gives none at all. The connection is
+    closed after each answer unless `keep_alive`.
+    """
+
+    HANG = b"(no answer)"
+
+    def __init__(self, answers: list[bytes | None], *, keep_alive: bool = False) -> None:
+        self.answers = answers
+        self.keep_alive = keep_alive
+        self.requests: list[RawRequest] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @staticmethod
+    def answer(body: bytes, *, status: int = 200, content_type: str = "application/json", **headers: str) -> bytes:
+        """Write a whole answer; `headers` are names with ``_`` for ``-``."""
+        lines = [f"HTTP/1.1 {status} Said", f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        return "\r\n".join([*lines, "", ""]).encode() + body
+
+    @property
+    def base_url(self) -> str:
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return f"http://{host}:{port}"
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task: Any = asyncio.current_task()
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            while await self._answer_one(reader, writer) and self.keep_alive:
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+            with suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = next(line for line in head.lower().splitlines() if line.startswith("content-length:"))
+        body = await reader.readexactly(int(length.split(":")[1]))
+        answer = self.answers[min(len(self.requests), len(self.answers) - 1)]
+        self.requests.append(RawRequest(head, body))
+        if answer is self.HANG:
+            await asyncio.Event().wait()
+        if answer is None:
+            return False
+        writer.write(answer)
+        await writer.drain()
+        return True
+
+
+class Watcher:
+    """An observer that keeps every event."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on_event(self, event: Event, /) -> None:
+        self.events.append(event)
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def watcher() -> Watcher:
+    return Watcher()
+
+
+@pytest.fixture
+def quick() -> RetryPolicy:
+    """Three attempts with hardly a wait between them."""
+    return QUICK
+
+
+@pytest.fixture
+async def start_sandbox() -> AsyncIterator[Callable[..., Awaitable[Sandbox]]]:
+    """Start sandboxes with given settings and 20 orders of one line."""
+    async with AsyncExitStack() as stack:
+
+        async def start(*, orders: int = 20, lines: int = 1, **settings: Any) -> Sandbox:
+            sandbox = await stack.enter_async_context(Sandbox(**settings))
+            sandbox.seed_orders(orders, lines)
+            return sandbox
+
+        yield start
+
+
+@pytest.fixture
+async def sandbox(start_sandbox: Callable[..., Awaitable[Sandbox]]) -> Sandbox:
+    """A sandbox without faults, with 20 orders of one line."""
+    return await start_sandbox()
+
+
+@pytest.fixture
+async def start_raw_server() -> AsyncIterator[Callable[..., Awaitable[RawServer]]]:
+    """Start servers that answer with given bytes."""
+    async with AsyncExitStack() as stack:
+
+        async def start(*answers: bytes | None, keep_alive: bool = False) -> RawServer:
+            return await stack.enter_async_context(RawServer(list(answers), keep_alive=keep_alive))
+
+        yield start
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Callable[..., AltcraftClient]]:
+    """Make clients of a server, with quick retries, and close them after the test."""
+    async with AsyncExitStack() as stack:
+
+        def make(server: Sandbox | RawServer | str, token: str | None = None, **options: Any) -> AltcraftClient:
+            url = server if isinstance(server, str) else server.base_url
+            options = {"retry": QUICK, "concurrency": 8, "timeout": Timeout(connect=2.0, total=5.0), **options}
+            client = AltcraftClient(url, token or getattr(server, "token", "sandbox-token"), **options)
+            stack.push_async_callback(client.aclose)
+            return client
+
+        yield make
+
+
+@pytest.fixture
+async def closed_port() -> str:
+    """The URL of a port of this machine on which nothing listens."""
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    server.close()
+    await server.wait_closed()
+    return f"http://{host}:{port}"
