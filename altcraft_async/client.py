@@ -14,6 +14,7 @@ from altcraft_async.engine.delivery import Delivery, Totals
 from altcraft_async.engine.gate import Gate
 from altcraft_async.engine.transport import AiohttpTransport
 from altcraft_async.errors import ClientClosedError, ConfigurationError
+from altcraft_async.flow.circuit import Circuit
 from altcraft_async.flow.limit import make_limit
 from altcraft_async.flow.retry import RetryBudget
 from altcraft_async.market import Market
@@ -70,7 +71,9 @@ class ClientStatistics:
     """A snapshot of a client.
 
     `limit` calls may be in flight and `in_flight` are; `waiting` wait for a
-    permit; `rate` is the pace in calls a second, None for none. `sent` requests
+    permit; `rate` is the pace in calls a second, None for none; `paused` is how many
+    more seconds the server asked to be left alone, or a probe is away; `reachable` is
+    false while no connection can be made. `sent` requests
     were started, `retries` of them not a call's first, `rejected_sends` answered
     with back-pressure. `retry_budget` is how many retries are left to pay.
     """
@@ -79,6 +82,8 @@ class ClientStatistics:
     in_flight: int
     waiting: int
     rate: float | None
+    paused: float
+    reachable: bool
     sent: int
     retries: int
     rejected_sends: int
@@ -127,7 +132,9 @@ class AltcraftClient:
             trust_env=settings.trust_env,
             trace_configs=given.get("trace_configs", ()),
         )
-        self._gate = Gate(make_limit(settings.concurrency), rate=settings.rate, observers=observers)
+        circuit = Circuit(patience=settings.retry.patience, first_patience=settings.retry.first_patience)
+        law = make_limit(settings.concurrency)
+        self._gate = Gate(law, rate=settings.rate, circuit=circuit, observers=observers)
         self._budget = RetryBudget(settings.retry.budget, settings.retry.refund)
         self._totals = Totals()
         self._set_up(settings, token, observers)
@@ -264,6 +271,8 @@ class AltcraftClient:
             in_flight=gate.in_flight,
             waiting=gate.waiting,
             rate=gate.rate,
+            paused=gate.paused,
+            reachable=gate.reachable,
             sent=totals.sent,
             retries=totals.retries,
             rejected_sends=totals.rejected_sends,

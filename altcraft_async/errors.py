@@ -222,7 +222,7 @@ class APIError(DeliveryError):
 
     advice: ClassVar[str] = ""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the facts of one answer
         self,
         message: str = "",
         *,

@@ -104,7 +104,7 @@ def notify(observers: Sequence[Observer], event: Event) -> None:
     for observer in observers:
         try:
             observer.on_event(event)
-        except Exception:
+        except Exception:  # noqa: BLE001 - somebody else's code, and never worth a delivery
             _log.exception("an observer failed on %s", type(event).__name__)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "Timeout", "check_base_url"]
 
 
-def _positive(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     del instance
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         msg = f"{attribute.name} must be a number above zero, not {value!r}"
@@ -157,11 +157,14 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "trust_env": _flag,
     "allow_insecure": _flag,
 }
-_KINDS = {_text: "a text", _number: "a number", _whole: "a whole number", _flag: "true or false"}
-_EXPECTED = {
-    field: _KINDS.get(reader, "a whole number or 'adaptive'")  # type: ignore[call-overload]
-    for field, reader in _READERS.items()
+_KINDS: dict[Callable[[object], Any], str] = {
+    _text: "a text",
+    _number: "a number",
+    _whole: "a whole number",
+    _flag: "true or false",
+    _concurrency_of: "a whole number or 'adaptive'",
 }
+_EXPECTED = {field: _KINDS[reader] for field, reader in _READERS.items()}
 
 _LOOPBACK = ("localhost", "127.", "::1")
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from altcraft_async.observe import Observer
     from altcraft_async.protocol.wire import WireRequest
 
-__all__ = ["Behaviour", "Counts", "SimulatedServer", "VirtualLoop", "simulated_client", "updates"]
+__all__ = ["Behaviour", "Counts", "SimulatedServer", "VirtualLoop", "is_stuck", "simulated_client", "updates"]
 
 
 class _JumpingSelector:
@@ -238,7 +238,7 @@ class SimulatedServer:
             free = True
             if server.stuck:
                 line = json.loads(request.body)["order_line_external_id"]
-                free = zlib.crc32(line.encode()) >= server.stuck * 2**32
+                free = not is_stuck(line, server.stuck)
                 if not free and now < self._first_seen.setdefault(line, now) + _STUCK_FOR:
                     self._later(server.refusal, answer, _STUCK)
                     self.counts.failed += 1
@@ -335,6 +335,11 @@ def _answer(answer: asyncio.Future[WireResponse], response: WireResponse | None)
         answer.set_exception(ConnectError("no connection to the server (Connection refused)"))
     else:
         answer.set_result(response)
+
+
+def is_stuck(line: str, share: float) -> bool:
+    """Say whether a line is one of those that fail, the `share` of them all; it is the same lines every time."""
+    return zlib.crc32(line.encode()) < share * 2**32
 
 
 def simulated_client(

@@ -125,7 +125,7 @@ async def _push(
     tally = Tally()
     indices: set[int] = set()
     applied: list[int] = []
-    retry = RetryPolicy(attempts=_ATTEMPTS)
+    retry = RetryPolicy(attempts=_ATTEMPTS, base=0.1, max_delay=2.0)  # a demo has no time for patience
     started = time.monotonic()
     async with AltcraftClient(sandbox.base_url, token=sandbox.token, retry=retry) as client:
         async with following(console, tally, len(updates), lambda: _meter(client.statistics())):

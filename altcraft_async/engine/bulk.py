@@ -25,6 +25,7 @@ from altcraft_async.errors import (
     SourceError,
 )
 from altcraft_async.flow.lanes import Lanes
+from altcraft_async.flow.retry import StopReason
 from altcraft_async.observe import UpdateSettled, notify
 from altcraft_async.outcome import Outcome, OutcomeState, Report
 from altcraft_async.protocol.values import LineStatusUpdate
@@ -45,6 +46,8 @@ Source: TypeAlias = "Iterable[Row] | AsyncIterable[Row]"
 
 _GRACE = 5.0
 """Seconds that requests in flight get to end when a run is cancelled."""
+
+_UNREACHABLE = StopReason.UNREACHABLE
 
 _YIELD_EVERY = 1000
 """Rows of a stopped run that are read in one go before other tasks get a turn."""
@@ -376,16 +379,20 @@ class Run:
         if last is None or last.error is not None:
             history.subject = _subject(item[1])
         error = self._delivery.failure(history, stop)
-        if last is not None and last.verdict.fatal and error is not None and self._stopped is None:
+        ends_run = (last is not None and last.verdict.fatal) or (stop is not None and stop.reason is _UNREACHABLE)
+        if ends_run and error is not None and self._stopped is None:
             self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {error.message}"))
         self._conclude(item, history, error)
 
     def _abandon(self, item: _Item, history: History) -> None:
         """Settle an update whose delivery was cut short."""
         history.subject = _subject(item[1])
-        late = isinstance(self._stopped, DeadlineError)
-        error = DeadlineError("the run's deadline came") if late else RunStoppedError("the run was broken off")
-        self._conclude(item, history, history.sign(error))
+        kind = DeadlineError if isinstance(self._stopped, DeadlineError) else RunStoppedError
+        when = "while a request was under way" if history.in_flight else "before another attempt"
+        said = f"the run {'met its deadline' if kind is DeadlineError else 'was stopped'} {when}"
+        if history.last is not None and history.last.error is not None:
+            said += f"; the last attempt: {history.last.error.message}"
+        self._conclude(item, history, history.sign(kind(said)))
 
     def _conclude(self, item: _Item, history: History, error: DeliveryError | None) -> None:
         index, update, key = item

@@ -72,7 +72,8 @@ class History:
     """What has happened to one call so far; it outlives a cancelled delivery.
 
     `in_flight` says whether an attempt is under way. Setting `halted` makes that
-    attempt the last.
+    attempt the last. `hopeless` says that the server has been out of reach for too
+    long.
     """
 
     request_id: str
@@ -83,6 +84,7 @@ class History:
     last: Attempt | None = None
     in_flight: bool = False
     halted: bool = False
+    hopeless: bool = False
 
     def state(self) -> OutcomeState:
         """Give the state in which the call ends if nothing more is tried."""
@@ -217,6 +219,8 @@ class Delivery:
         return None
 
     def _failed_send(self, error: DeliveryError) -> Attempt:
+        if isinstance(error, ConnectionLostError) and not error.maybe_applied:
+            return Attempt(TABLE[Evidence.NEVER_SENT], {}, error)
         for kind, verdict in _FAILED_SENDS:
             if isinstance(error, kind):
                 return Attempt(verdict, {}, error)
@@ -243,9 +247,7 @@ class Delivery:
             )
         return Attempt(verdict, {}, error, retry_after)
 
-    def _account(
-        self, last: Attempt, history: History, now: float, latency: float, totals: Totals | None
-    ) -> None:
+    def _account(self, last: Attempt, history: History, now: float, latency: float, totals: Totals | None) -> None:
         """Tell the flow laws and the totals how an attempt ended."""
         verdict = last.verdict
         if last.error is None:
@@ -254,7 +256,10 @@ class Delivery:
         else:
             history.maybe_applied = history.maybe_applied or verdict.maybe_applied
             signal = Signal.OVERLOAD if verdict.pressure else Signal.NEUTRAL
-        self.gate.record(now, latency, signal)
+        if isinstance(last.error, ConnectError):
+            history.hopeless = self.gate.record_unreachable(now)
+        else:
+            self.gate.record(now, latency, signal)
         retried = history.attempts > 1
         for count in (self.totals, totals) if totals is not None else (self.totals,):
             count.sent += 1
@@ -285,6 +290,7 @@ class Delivery:
             decision = decide(
                 last.verdict,
                 attempts=history.attempts,
+                hopeless=history.hopeless,
                 now=clock(),
                 deadline=deadline,
                 retry_after=last.retry_after,

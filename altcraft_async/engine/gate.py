@@ -1,7 +1,8 @@
 """The gate: how many calls may be under way, and how soon the next may start.
 
-One gate for all calls of a client. It holds the concurrency limit, the pace and
-the pause that a server asks for. Waiters are served first come, first served in
+One gate for all calls of a client. It holds the concurrency limit, the pace, the
+pause that a server asks for, and the circuit that lets only probes through to a
+server that cannot be reached. Waiters are served first come, first served in
 two classes: single calls go ahead of bulk ones, but of every
 `SINGLES_IN_A_ROW` + 1 permits at least one goes to a waiting bulk call, so
 neither class starves.
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from altcraft_async.flow.circuit import Circuit
 from altcraft_async.flow.limit import FixedLimit, Signal
 from altcraft_async.flow.pace import Pacer
 from altcraft_async.observe import LimitChanged, SendingPaused, notify
@@ -32,12 +34,18 @@ SINGLES_IN_A_ROW = 4
 
 @attrs.frozen
 class GateStatistics:
-    """A snapshot: `limit` permits, `in_flight` of them held, `waiting` calls, `rate` in calls a second or None."""
+    """A snapshot: `limit` permits, `in_flight` of them held, `waiting` calls, `rate` in calls a second or None.
+
+    `paused` is how many seconds nobody may start; `reachable` is false while the
+    circuit is open.
+    """
 
     limit: int
     in_flight: int
     waiting: int
     rate: float | None
+    paused: float
+    reachable: bool
 
 
 class Gate:
@@ -48,18 +56,24 @@ class Gate:
     """
 
     __slots__ = (
-        "_adaptive", "_bulk", "_in_flight", "_law", "_observers", "_opens_at", "_pacer", "_rate", "_singles",
+        "_adaptive", "_bulk", "_circuit", "_in_flight", "_law", "_observers", "_opens_at", "_pacer", "_rate", "_singles",
         "_singles_in_a_row", "_timer", "limit",
     )  # fmt: skip
 
     def __init__(
-        self, law: ConcurrencyLimit, *, rate: float | None = None, observers: Sequence[Observer] = ()
+        self,
+        law: ConcurrencyLimit,
+        *,
+        rate: float | None = None,
+        circuit: Circuit | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._law = law
         self._adaptive = not isinstance(law, FixedLimit)
         self.limit = law.limit
         self._rate = rate
         self._pacer = Pacer(rate)
+        self._circuit = circuit or Circuit(patience=60.0, first_patience=5.0)
         self._observers = observers
         self._in_flight = 0
         self._opens_at = 0.0
@@ -75,7 +89,10 @@ class Gate:
     def statistics(self) -> GateStatistics:
         """Take a snapshot."""
         waiting = len(self._singles) + len(self._bulk)
-        return GateStatistics(self.limit, self._in_flight, waiting, self._pacer.rate)
+        paused = max(0.0, self._opens_at - asyncio.get_running_loop().time()) if self._opens_at else 0.0
+        return GateStatistics(
+            self.limit, self._in_flight, waiting, self._pacer.rate, paused, reachable=not self._circuit.is_open
+        )
 
     def resize(self, limit: int) -> None:
         """Move the limit: a higher one wakes waiters at once, under a lower one the holders finish."""
@@ -121,7 +138,10 @@ class Gate:
             self._wake()
 
     def record(self, now: float, latency: float, signal: Signal) -> None:
-        """Tell the law how a call ended that still holds its permit."""
+        """Tell the law how a call ended that reached the server and still holds its permit."""
+        if self._circuit.on_answer():
+            self._opens_at = 0.0
+            self.resize(self._law.limit)
         if not self._adaptive:
             return
         limit = self._law.on_result(now, latency, signal, self._in_flight)
@@ -129,6 +149,14 @@ class Gate:
             self._follow_rate()
         if limit != self.limit:
             self.resize(limit)
+
+    def record_unreachable(self, now: float) -> bool:
+        """Take note of a failed connection; say whether to give the server up."""
+        wait = self._circuit.on_failure(now)
+        if wait is not None:
+            self._opens_at = max(self._opens_at, now + wait)
+            self.resize(1)
+        return self._circuit.hopeless(now)
 
     def pause(self, seconds: float) -> None:
         """Let nobody start for `seconds`; of several pauses the one that ends last counts."""

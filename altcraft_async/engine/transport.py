@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import re
 from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
+from yarl import URL
+
 from altcraft_async.errors import (
     AttemptTimeoutError,
     ClientClosedError,
@@ -31,7 +34,6 @@ from altcraft_async.errors import (
     UnreadableResponseError,
 )
 from altcraft_async.protocol.wire import WireResponse
-from yarl import URL
 
 if TYPE_CHECKING:
     import ssl
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
+
     from altcraft_async.errors import AltcraftError
     from altcraft_async.protocol.wire import WireRequest
 
@@ -86,6 +89,9 @@ def map_error(error: Exception) -> AltcraftError:  # noqa: PLR0911 - one answer 
 
 def _reason(error: BaseException) -> str:
     inner = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    number = getattr(inner, "errno", None)
+    if isinstance(inner, OSError) and isinstance(number, int) and number > 0:
+        return os.strerror(number)
     return getattr(inner, "strerror", None) or type(inner).__name__
 
 
@@ -102,7 +108,7 @@ class AiohttpTransport:
         "_base", "_closed", "_direct", "_loop", "_owned", "_session", "_session_options", "_timeouts", "_tls", "_urls",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the settings of a pool
         self,
         base_url: str,
         *,

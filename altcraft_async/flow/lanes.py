@@ -42,7 +42,7 @@ class Lanes(Generic[T]):
     its key, which takes over its place; `add` returns the one that was replaced.
     """
 
-    __slots__ = ("_arrivals", "_fresh", "_freed", "_lanes", "_latest_only", "_slots")
+    __slots__ = ("_arrivals", "_freed", "_fresh", "_lanes", "_latest_only", "_slots")
 
     def __init__(self, *, latest_only: bool = False) -> None:
         self._latest_only = latest_only

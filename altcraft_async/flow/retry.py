@@ -3,7 +3,8 @@
 The law, in order:
 
 1. A verdict that no attempt can better ends it.
-2. At most `RetryPolicy.attempts` attempts are made.
+2. At most `RetryPolicy.attempts` attempts are made, and no more when the server
+   has been out of reach for longer than the patience (`altcraft_async.flow.circuit`).
 3. The wait is exponential with full jitter: a random part of
    ``base * 2 ** (attempts so far - 1)``, at most `RetryPolicy.max_delay`. What the
    server asked for with ``Retry-After`` is a minimum beside it.
@@ -20,12 +21,12 @@ from __future__ import annotations
 import enum
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.protocol.verdict import VerdictRules
+from altcraft_async.protocol.verdict import DEFAULT_RULES, VerdictRules
 
 if TYPE_CHECKING:
     from altcraft_async.protocol.verdict import Verdict
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Retry", "RetryBudget", "RetryPolicy", "Stop", "StopReason", "decide", "parse_retry_after"]
 
 
-def _positive(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+def _positive(instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
     del instance
-    if not value > 0:
+    if value is not None and not value > 0:
         msg = f"retry {attribute.name} must be above zero, not {value}"
         raise ConfigurationError(msg, field=attribute.name)
 
@@ -49,16 +50,20 @@ class RetryPolicy:
     `max_retry_after` is the longest ``Retry-After`` that is obeyed; a longer one
     is cut to it. `budget` is how many retries can be made without any success
     between them, and `refund` what one success gives back; with None as
-    `budget` there is no limit. `rules` says which answers are retried.
+    `budget` there is no limit. `patience` is how many seconds an outage, in which no
+    connection can be made, is waited out, and `first_patience` the same for a server
+    that has never answered. `rules` says which answers are retried.
     """
 
     attempts: int = attrs.field(default=5, validator=_positive)
     base: float = attrs.field(default=0.5, validator=_positive)
     max_delay: float = attrs.field(default=30.0, validator=_positive)
     max_retry_after: float = attrs.field(default=60.0, validator=_positive)
-    budget: float | None = attrs.field(default=500.0, validator=attrs.validators.optional(_positive))
+    budget: float | None = attrs.field(default=500.0, validator=_positive)
     refund: float = attrs.field(default=0.5, validator=_positive)
-    rules: VerdictRules = VerdictRules()
+    patience: float = attrs.field(default=60.0, validator=_positive)
+    first_patience: float = attrs.field(default=5.0, validator=_positive)
+    rules: VerdictRules = DEFAULT_RULES
 
 
 class RetryBudget:
@@ -94,6 +99,7 @@ class StopReason(enum.Enum):
     FINAL = "the answer is final"
     ATTEMPTS = "all attempts were used"
     DEADLINE = "the deadline leaves no time for another attempt"
+    UNREACHABLE = "the server has been out of reach for too long"
     BUDGET = "the client's retry budget is empty, because too many calls fail"
 
 
@@ -115,6 +121,7 @@ def decide(  # noqa: PLR0913 - every input of the law is an argument
     verdict: Verdict,
     *,
     attempts: int,
+    hopeless: bool,
     now: float,
     deadline: float | None,
     retry_after: float | None,
@@ -125,10 +132,12 @@ def decide(  # noqa: PLR0913 - every input of the law is an argument
     """Apply the law after `attempts` attempts; pays the budget when the answer is `Retry`.
 
     `now` and `deadline` are in seconds of one clock, `random` is in [0, 1),
-    `retry_after` is in seconds.
+    `retry_after` is in seconds; `hopeless` says that the server is given up.
     """
     if not verdict.retry:
         return Stop(StopReason.FINAL)
+    if hopeless:
+        return Stop(StopReason.UNREACHABLE)
     if attempts >= policy.attempts:
         return Stop(StopReason.ATTEMPTS)
     ceiling = min(policy.max_delay, policy.base * 2.0 ** min(attempts - 1, 60))

@@ -159,6 +159,4 @@ def _echo(data: object, asked: LineStatusUpdate) -> UpdatedOrderLine:
         value = echoed.get(name)
         return value if isinstance(value, str) and value else getattr(asked, name)
 
-    return UpdatedOrderLine(
-        field("order_external_id"), field("order_line_external_id"), field("status_external_id")
-    )
+    return UpdatedOrderLine(field("order_external_id"), field("order_line_external_id"), field("status_external_id"))

@@ -18,7 +18,7 @@ __all__ = [
     "UpdatedOrderLine",
 ]
 
-JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 """Any value that JSON can carry."""
 
 
@@ -86,7 +86,7 @@ class LineStatusUpdate:
         check_id("order_external_id", order_external_id)
         check_id("order_line_external_id", order_line_external_id)
         check_id("status_external_id", status_external_id)
-        self.__attrs_init__(order_external_id, order_line_external_id, str(status_external_id))  # type: ignore[attr-defined]
+        self.__attrs_init__(order_external_id, order_line_external_id, str(status_external_id))
 
     @property
     def key(self) -> LineKey:

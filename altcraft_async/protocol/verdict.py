@@ -77,10 +77,10 @@ _SERVER_ERRORS = frozenset(range(500, 600)) - {501}
 
 def _codes(value: object) -> frozenset[int]:
     try:
-        codes = frozenset(value)  # type: ignore[call-overload]
+        codes: frozenset[int] = frozenset(value)  # type: ignore[call-overload]
     except TypeError:
-        codes = frozenset({None})
-    if not all(type(code) is int for code in codes):
+        codes = frozenset({-1})
+    if not all(type(code) is int and code >= 0 for code in codes):
         msg = "verdict rules take sets of integers: HTTP statuses or error codes"
         raise ConfigurationError(msg, field="rules")
     return codes
@@ -110,8 +110,9 @@ class VerdictRules:
         number = status if code is None else code
         if number in self.fatal:
             return Evidence.FATAL
-        if duplicate:
-            return Evidence.DUPLICATE_FAILURE
+        return Evidence.DUPLICATE_FAILURE if duplicate else self._failure(number)
+
+    def _failure(self, number: int) -> Evidence:
         if number in self.turned_away:
             return Evidence.TURNED_AWAY
         if number in self.unavailable:
@@ -122,8 +123,6 @@ class VerdictRules:
 DEFAULT_RULES: Final = VerdictRules()
 
 
-def classify(
-    *, status: int, code: int | None, duplicate: bool = False, rules: VerdictRules = DEFAULT_RULES
-) -> Verdict:
+def classify(*, status: int, code: int | None, duplicate: bool = False, rules: VerdictRules = DEFAULT_RULES) -> Verdict:
     """Return the verdict on an answer. Total: every combination has exactly one."""
     return TABLE[rules.evidence(status=status, code=code, duplicate=duplicate)]

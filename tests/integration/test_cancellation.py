@@ -8,6 +8,7 @@ from contextlib import aclosing
 import pytest
 
 from altcraft_async import RetryPolicy
+from altcraft_async.engine import bulk
 from altcraft_async.engine.bulk import Run
 from altcraft_async.market.orders import _call_of
 from altcraft_async.observe import AttemptStarted, UpdateSettled
@@ -38,7 +39,7 @@ class Source:
 
 def own_tasks():
     """The tasks of the library, not those of the sandbox or of the test."""
-    return [task for task in asyncio.all_tasks() if "altcraft_async/engine" in repr(task.get_coro())]
+    return [task for task in asyncio.all_tasks() if task.get_coro().cr_code.co_filename == bulk.__file__]
 
 
 async def until(condition):
@@ -64,6 +65,7 @@ async def test_cancelling_a_gathering_call_stops_reading_and_gives_back_every_pe
     rows = source.asynchronous() if asynchronous else source
     task = asyncio.ensure_future(client.market.orders.update_order_line_statuses(rows))
     await until(lambda: sandbox.ledger.requests > 20)
+    assert own_tasks() != []
     await cancel(task)
     taken = source.taken
     await asyncio.sleep(0.02)
