@@ -32,7 +32,6 @@ import io
 import json
 import operator
 import os
-import shutil
 import threading
 from collections import deque
 from pathlib import Path
@@ -281,17 +280,18 @@ class UpdateReader:
         """
         return self._kept.pop(index, None)
 
-    def kept_rows(self) -> Iterator[KeptRow]:
-        """Take all the rows that were handed out and not yet taken, in input order."""
-        for index in sorted(self._kept):
-            yield self._kept.pop(index)
+    @property
+    def first_kept(self) -> int:
+        """The 0-based index of the first kept row that was not taken yet; ``rows_read`` where there is none."""
+        return next(iter(self._kept), self.rows_read)
 
-    def copy_rest(self, target: BinaryIO) -> None:
-        """Copy what has not been read yet to `target`, byte for byte. Ends the reading."""
-        while self._lines.again:
-            target.write(self._lines.again.popleft())
-        shutil.copyfileobj(self._stream, target)
+    def unread(self) -> Iterator[bytes]:
+        """Give, in blocks, the bytes of all rows that were not handed out yet. Ends the reading."""
         self.exhausted = True
+        while self._lines.again:
+            yield self._lines.again.popleft()
+        while block := self._stream.read(_MAX_LINE_BYTES):
+            yield block
 
     def _first_line(self) -> bytes:
         try:

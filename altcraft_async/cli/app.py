@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from altcraft_async import AltcraftClient, AltcraftError, ConfigurationError, DeliveryError, InvalidUpdateError
+from altcraft_async import (
+    Adaptive,
+    AltcraftClient,
+    AltcraftError,
+    ConfigurationError,
+    DeliveryError,
+    InvalidUpdateError,
+)
 from altcraft_async.cli.exits import ExitCode, exit_code_of
 from altcraft_async.cli.presets import PRESETS
 from altcraft_async.cli.signals import interruptible
@@ -87,14 +94,18 @@ class _Seconds(click.ParamType[float]):
         return span
 
 
-class _Concurrency(click.ParamType["int | None"]):
+_ONE_BY_ONE_FIRST = Adaptive(initial=1)
+"""Doubling makes up for it in a few round trips, and a wrong token costs one refused call instead of ten."""
+
+
+class _Concurrency(click.ParamType["int | Adaptive"]):
     """A fixed number of calls in flight, or ``adaptive``."""
 
     name = "n"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | Adaptive:
         if value == "adaptive":
-            return None
+            return _ONE_BY_ONE_FIRST
         try:
             number = int(str(value))
         except ValueError:
@@ -108,7 +119,9 @@ def _client_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--base-url", metavar="URL", help="The platform's address. [env: ALTCRAFT_BASE_URL]"),
         click.option(
-            "--token-file", metavar="FILE", help="A file that holds the token. Without it: ALTCRAFT_TOKEN, never a flag."
+            "--token-file",
+            metavar="FILE",
+            help="A file that holds the token. Without it: ALTCRAFT_TOKEN, never a flag.",
         ),
         click.option("--allow-insecure", is_flag=True, help="Permit http:// to a host other than this one."),
     ):
@@ -117,7 +130,12 @@ def _client_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _make_client(
-    observers: Sequence[Observer] = (), *, base_url: str | None, token_file: str | None, allow_insecure: bool, **options: Any
+    observers: Sequence[Observer] = (),
+    *,
+    base_url: str | None,
+    token_file: str | None,
+    allow_insecure: bool,
+    **options: Any,
 ) -> AltcraftClient:
     environ = dict(os.environ)
     if base_url is not None:
@@ -151,7 +169,7 @@ def _columns(pairs: Sequence[str]) -> dict[str, str]:
 @click.argument("source", metavar="FILE|-")
 @click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Read FIELD from this column or key.")
 @click.option("--format", "input_format", type=click.Choice(["csv", "jsonl"]), help="Default: by suffix or content.")
-@click.option("--results", metavar="FILE", help="Write one record an update: JSON lines, or CSV for *.csv; - is stdout.")
+@click.option("--results", metavar="FILE", help="Write each outcome: as JSON lines, or CSV to *.csv; - is stdout.")
 @click.option("--failed", metavar="FILE", help="Write the rows that failed, in the input's own format.")
 @click.option("--dry-run", is_flag=True, help="Read and check all of the input; send nothing and write no file.")
 @click.option("--concurrency", type=_Concurrency(), metavar="N", help="Calls in flight; default: adaptive.")
@@ -164,11 +182,8 @@ def _columns(pairs: Sequence[str]) -> dict[str, str]:
 @_client_options
 def sync(
     pairs: Sequence[str],
-    concurrency: int | None,
+    concurrency: int | Adaptive | None,
     rate: float | None,
-    base_url: str | None,
-    token_file: str | None,
-    allow_insecure: bool,
     **fields: Any,
 ) -> int:
     """Send every update in FILE, a CSV or JSON lines; - reads standard input.
@@ -181,16 +196,16 @@ def sync(
     from altcraft_async.cli.sync import SyncJob  # noqa: PLC0415 - quick start of the other commands
     from altcraft_async.cli.sync import sync as start  # noqa: PLC0415
 
-    options: dict[str, Any] = {}
+    options = {name: fields.pop(name) for name in ("base_url", "token_file", "allow_insecure")}
     if concurrency is not None:
         options["concurrency"] = concurrency
+    elif not os.environ.get("ALTCRAFT_CONCURRENCY"):
+        options["concurrency"] = _ONE_BY_ONE_FIRST
     if rate is not None:
         options["rate"] = rate
 
     def make_client(observers: Sequence[Observer]) -> AltcraftClient:
-        return _make_client(
-            observers, base_url=base_url, token_file=token_file, allow_insecure=allow_insecure, **options
-        )
+        return _make_client(observers, **options)
 
     return start(SyncJob(columns=_columns(pairs), **fields), make_client)
 
@@ -202,9 +217,7 @@ def sync(
 @click.option("--deadline", type=_Seconds(), metavar="TIME", help="Give up after this time: 90, 15m, 2h.")
 @click.option("--json", "as_json", is_flag=True, help="Write the server's echo as one JSON object.")
 @_client_options
-def update(
-    order: str, line: str, status: str, deadline: float | None, as_json: bool, **connection: Any
-) -> int:
+def update(order: str, line: str, status: str, deadline: float | None, as_json: bool, **connection: Any) -> int:
     """Give the LINE of ORDER, by their external ids, this STATUS.
 
     STATUS is new, processing, delivering, delivered, canceled, refunded, or the

@@ -216,9 +216,7 @@ def _report(console: Console, result: _Result) -> None:
         checks.add_row(mark, said, Text(figures, style="dim"))
     passed = result.ok
     title = "Everything arrived, once and in order" if passed else "A promise was broken"
-    console.print(
-        Panel(checks, title=title, border_style="green" if passed else "red", expand=False, padding=(1, 2))
-    )
+    console.print(Panel(checks, title=title, border_style="green" if passed else "red", expand=False, padding=(1, 2)))
     bad = sum(count for kind, count in result.answers.items() if kind not in {"applied", "replayed"})
     console.print(
         f"{result.updates:,} updates of {result.lines:,} order lines in {result.elapsed:.1f} s "

@@ -22,6 +22,9 @@ __all__ = ["ExitCode", "Tally", "exit_code_of"]
 _SHOWN = 10
 """Failures told one by one; more would push the summary off the screen."""
 
+_SHOWN_OF_KIND = {"RunStoppedError": 1, "DeadlineError": 1, "RetryBudgetError": 1, "ConnectError": 2}
+"""Of these, one line is as good as a thousand."""
+
 
 class ExitCode(enum.IntEnum):
     """How a command ended, for the shell. A signal ends with 128 + its number."""
@@ -56,7 +59,7 @@ class Tally:
     the first failed connection.
     """
 
-    __slots__ = ("_codes", "failures", "refused", "retries", "sent", "states", "unreachable")
+    __slots__ = ("_codes", "_shown", "failures", "refused", "retries", "sent", "states", "unreachable")
 
     def __init__(self) -> None:
         self.states: Counter[str] = Counter()
@@ -66,6 +69,7 @@ class Tally:
         self.refused: BaseException | None = None
         self.unreachable: BaseException | None = None
         self._codes: set[ExitCode] = set()
+        self._shown: Counter[str] = Counter()
 
     @property
     def total(self) -> int:
@@ -75,7 +79,7 @@ class Tally:
     @property
     def failed(self) -> int:
         """How many updates were not applied."""
-        return self.total - sum(self.states[state] for state in ("applied", "duplicate", "superseded"))
+        return self.total - sum(self.states[state] for state in ("applied", "duplicate", "superseded", "valid"))
 
     @property
     def exit_code(self) -> ExitCode:
@@ -96,5 +100,7 @@ class Tally:
             self.refused = error
         if isinstance(error, ConnectError) and self.unreachable is None:
             self.unreachable = error
-        if len(self.failures) < _SHOWN:
+        kind = type(error).__name__
+        if len(self.failures) < _SHOWN and self._shown[kind] < _SHOWN_OF_KIND.get(kind, _SHOWN):
+            self._shown[kind] += 1
             self.failures.append((line, outcome))

@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from altcraft_async import ConfigurationError
 
@@ -39,8 +39,7 @@ def refuse_clashes(**paths: str | None) -> None:
             continue
         place: object = path
         if path != "-":
-            resolved = Path(path).resolve()
-            place = (status.st_dev, status.st_ino) if (status := _status(resolved)) else resolved
+            place = _identity(Path(path))
         elif name == "input":
             continue  # standard input; the others mean standard output
         if place in seen:
@@ -49,29 +48,33 @@ def refuse_clashes(**paths: str | None) -> None:
         seen[place] = name
 
 
-def _status(path: Path) -> object | None:
+def _identity(path: Path) -> object:
+    """Give what is equal for two names of one file: links are seen through where the file is there."""
     try:
-        return path.stat()
+        status = path.stat()
     except OSError:
-        return None
+        return path.resolve()
+    return (status.st_dev, status.st_ino)
 
 
 class RecordFile:
     """A file whose records are written at once and whole: a kill leaves complete records.
 
     ``-`` is standard output. A context manager. Raises `ConfigurationError`
-    where the file cannot be opened.
+    where the file cannot be opened. When a write fails, ``trouble`` says why and
+    nothing more is written.
     """
 
-    __slots__ = ("_file", "path")
+    __slots__ = ("_file", "path", "trouble")
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.trouble: str | None = None
         try:
             if path == "-":
-                self._file = cast("BinaryIO", open(sys.stdout.fileno(), "wb", buffering=0, closefd=False))  # noqa: PTH123, SIM115
+                self._file = io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
             else:
-                self._file = cast("BinaryIO", Path(path).open("wb", buffering=0))
+                self._file = Path(path).open("wb", buffering=0)
         except (OSError, ValueError) as error:
             msg = f"{path} cannot be written: {getattr(error, 'strerror', None) or error}"
             raise ConfigurationError(msg) from None
@@ -84,17 +87,18 @@ class RecordFile:
         """Close it."""
         self._file.close()
 
-    @property
-    def raw(self) -> BinaryIO:
-        """The file below, without a buffer."""
-        return self._file
-
     def write(self, record: bytes) -> None:
         """Write one record; it has left the process when this returns."""
-        written = self._file.write(record)
-        while written < len(record):  # a pipe may take it in parts
-            record = record[written:]
+        if self.trouble is not None:
+            return
+        try:
             written = self._file.write(record)
+            while written < len(record):  # a pipe may take it in parts
+                record = record[written:]
+                written = self._file.write(record)
+        except OSError as error:
+            name = "standard output" if self.path == "-" else self.path
+            self.trouble = f"{name} cannot be written: {error.strerror or error}"
 
 
 class ResultsFile(RecordFile):

@@ -32,6 +32,10 @@ class Interruption:
         self.exit_code = 128 + number
         self._task.cancel()
 
+    def settle(self) -> None:
+        """Say that the cancellation has done its work, so that the task may go on awaiting."""
+        self._task.uncancel()
+
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interruption]:

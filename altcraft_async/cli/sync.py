@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
+import io
 import itertools
 import json
-import os
+import shlex
 import stat
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING
 
 import attrs
 from rich.text import Text
 
-from altcraft_async import ConfigurationError, InvalidUpdateError, Outcome, OutcomeState, SourceError
+from altcraft_async import AltcraftError, ConfigurationError, InvalidUpdateError, Outcome, OutcomeState, SourceError
 from altcraft_async.cli.display import following, stderr_console, summary
 from altcraft_async.cli.exits import ExitCode, Tally
 from altcraft_async.cli.results import RecordFile, ResultsFile, refuse_clashes
@@ -80,7 +82,7 @@ def _read(job: SyncJob) -> UpdateReader:
         return read_updates(job.source, input_format=job.input_format, columns=job.columns, keep_rows=True)
     try:
         # Not sys.stdin's own buffer: its lock, held by a blocked read, would stop the interpreter from ending.
-        stream = cast("BinaryIO", open(sys.stdin.fileno(), "rb", closefd=False))  # noqa: PTH123, SIM115
+        stream = io.BufferedReader(io.FileIO(sys.stdin.fileno(), "rb", closefd=False))
     except (AttributeError, OSError, ValueError):
         msg = "standard input is closed; give a file, or pipe the updates in"
         raise ConfigurationError(msg) from None
@@ -101,8 +103,8 @@ def _dry_run(job: SyncJob, reader: UpdateReader) -> int:
     valid = tally.states["valid"]
     elapsed = time.monotonic() - started
     console = stderr_console()
-    summary(console, tally, elapsed, results=False)
-    console.print(f"Dry run: nothing was sent. {valid:,} updates of {len(lines):,} order lines are ready to go.")
+    summary(console, tally, elapsed, results=True)
+    console.print(f"Dry run, nothing was sent; ready to go: updates {valid:,}, order lines {len(lines):,}.")
     code = ExitCode.NOT_ALL_APPLIED if tally.states["invalid"] else ExitCode.OK
     if job.as_json:
         _print_json(job, reader, tally, elapsed, code)
@@ -124,15 +126,26 @@ class _SettledRecorder:
 
 
 class _Sink:
-    """Where outcomes go: the tally, the results file, and for a failure its row to the failed file."""
+    """Where outcomes go: the tally, the results file, and for a failure its row to the failed file.
 
-    __slots__ = ("_failed", "_reader", "_results", "tally")
+    Outcomes come as they end; the failed file has its rows in input order all
+    the same, so that feeding it again keeps the order of every line. A failed
+    row therefore waits until all rows before it have ended.
+    """
+
+    __slots__ = ("_failed", "_held", "_reader", "_results", "tally")
 
     def __init__(self, reader: UpdateReader, results: ResultsFile | None, failed: RecordFile | None) -> None:
         self._reader = reader
         self._results = results
         self._failed = failed
+        self._held: list[tuple[int, bytes]] = []
         self.tally = Tally()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a file could not be written, or None."""
+        return next((file.trouble for file in (self._results, self._failed) if file and file.trouble), None)
 
     def take(self, outcome: Outcome) -> None:
         row = self._reader.take_row(outcome.index)
@@ -140,17 +153,28 @@ class _Sink:
         self.tally.add(outcome, line)
         if self._results is not None:
             self._results.add(outcome, line)
-        if self._failed is not None and row is not None and not outcome.ok:
-            self._failed.write(row.raw)
+        if self._failed is not None:
+            if row is not None and not outcome.ok:
+                heapq.heappush(self._held, (outcome.index, row.raw))
+            if self._held:
+                self._write_failed(self._reader.first_kept)
 
-    def keep_rest(self, *, regular: bool) -> None:
-        """Copy the rows that have no outcome to the failed file, and of a regular file those not read yet."""
+    def finish(self, *, with_unread: bool) -> None:
+        """Write the failed rows that still wait, those without an outcome, and if asked those not read yet."""
         if self._failed is None:
             return
-        for row in self._reader.kept_rows():
-            self._failed.write(row.raw)
-        if regular:
-            self._reader.copy_rest(self._failed.raw)
+        while (index := self._reader.first_kept) < self._reader.rows_read:
+            row = self._reader.take_row(index)
+            if row is not None:
+                heapq.heappush(self._held, (index, row.raw))
+        self._write_failed(self._reader.rows_read)
+        if with_unread:
+            for block in self._reader.unread():
+                self._failed.write(block)
+
+    def _write_failed(self, below: int) -> None:
+        while self._held and self._held[0][0] < below and self._failed is not None:
+            self._failed.write(heapq.heappop(self._held)[1])
 
 
 class _Run:
@@ -163,7 +187,7 @@ class _Run:
         self._reader = reader
         self._sink = sink
         self._recorder = recorder
-        self._regular = job.source != "-" and stat.S_ISREG(os.stat(job.source).st_mode)  # noqa: PTH116
+        self._regular = job.source != "-" and stat.S_ISREG(Path(job.source).stat().st_mode)
         self._trouble: str | None = None
         self._console = stderr_console()
 
@@ -176,12 +200,12 @@ class _Run:
             except asyncio.CancelledError:
                 if interruption.exit_code is None:
                     raise
-                asyncio.current_task().uncancel()  # type: ignore[union-attr] - this is a task
+                interruption.settle()
         elapsed = time.monotonic() - started
+        self._trouble = self._trouble or self._sink.trouble
         cut = interruption.exit_code is not None or self._trouble is not None
-        unread = not self._reader.exhausted and self._job.limit is None
-        if (cut or unread) and not self._reader.exhausted:
-            self._sink.keep_rest(regular=self._regular)
+        unread = not self._reader.exhausted and (cut or self._job.limit is None)
+        self._sink.finish(with_unread=unread and self._regular)
         code = interruption.exit_code or self._code(unread=unread)
         summary(self._console, self._sink.tally, elapsed, results=self._job.results is not None)
         self._advise(interruption.exit_code, unread=unread)
@@ -202,14 +226,13 @@ class _Run:
                 async for outcome in outcomes:
                     self._sink.take(outcome)
                     waiting.pop(outcome.index, None)
+                    if self._sink.trouble is not None:
+                        break
         except SourceError as error:
             self._trouble = f"{error}: {error.__cause__}"
-        except OSError as error:
-            self._trouble = f"the results cannot be written: {error.strerror or error}"
         finally:
-            with contextlib.suppress(OSError):
-                for index in sorted(waiting):
-                    self._sink.take(waiting.pop(index))
+            for index in sorted(waiting):
+                self._sink.take(waiting.pop(index))
 
     def _updates(self) -> Iterable[ReadItem] | AsyncGenerator[ReadItem, None]:
         if self._regular:
@@ -240,15 +263,18 @@ class _Run:
         if signalled is not None:
             say(Text("Interrupted; every update that was under way has its outcome.", style="yellow"))
         if tally.refused is not None:
-            say(Text("The server refused the token, so nothing more was sent; set ALTCRAFT_TOKEN.", style="red"))
+            say(Text(f"Nothing more was sent: {_reason(tally.refused)}.", style="red"))
         if tally.unreachable is not None:
             say(Text("The server could not be reached; check the address, and that it is up.", style="red"))
         if unread and self._job.failed is not None and self._regular:
             say(f"The rows that were not read are in {self._job.failed} too.")
         elif unread:
             say("The input was not read to its end.")
-        if (tally.failed or unread) and self._job.failed is not None:
-            say(f"To send what failed again: altcraft-async sync {self._job.failed}")
+        if (tally.failed or unread) and self._job.failed not in {None, "-"}:
+            again = ["altcraft-async", "sync", str(self._job.failed)]
+            for field, column in self._job.columns.items():
+                again += ["--map", f"{field}={column}"]
+            say(Text(f"To send what failed again: {shlex.join(again)}"))
 
 
 async def _first(rows: AsyncGenerator[ReadItem, None], count: int) -> AsyncGenerator[ReadItem, None]:
@@ -260,6 +286,10 @@ async def _first(rows: AsyncGenerator[ReadItem, None], count: int) -> AsyncGener
                 left -= 1
                 if not left:
                     return
+
+
+def _reason(error: BaseException) -> str:
+    return error.message if isinstance(error, AltcraftError) else str(error)
 
 
 def _meter(client: AltcraftClient) -> Callable[[], str]:

@@ -25,6 +25,7 @@ from altcraft_async.errors import (
     SourceError,
 )
 from altcraft_async.flow.lanes import Lanes
+from altcraft_async.flow.pace import Pacer
 from altcraft_async.flow.retry import StopReason
 from altcraft_async.observe import UpdateSettled, notify
 from altcraft_async.outcome import Outcome, OutcomeState, Report
@@ -72,8 +73,9 @@ class Run:
 
     __slots__ = (
         "_busy", "_call_of", "_deadline", "_deadline_timer", "_delivery", "_ended", "_error", "_gathered", "_grace",
-        "_held", "_id_of", "_intake_task", "_key_of", "_lanes", "_loop", "_low", "_open", "_output", "_ready", "_room",
-        "_source", "_stopped", "_tasks", "_until", "_waiting", "_window", "_workers", "complete", "taken", "totals",
+        "_held", "_id_of", "_intake_task", "_key_of", "_lanes", "_loop", "_low", "_open", "_output", "_pacer", "_ready",
+        "_room", "_source", "_stopped", "_tasks", "_until", "_waiting", "_window", "_workers", "complete", "taken",
+        "totals",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - the keywords of the public call
@@ -85,6 +87,7 @@ class Run:
         deadline: float | None = None,
         coalesce: Coalesce = "all",
         lane: Lane = "line",
+        rate: float | None = None,
         window: int = 1000,
         grace: float = _GRACE,
     ) -> None:
@@ -102,6 +105,7 @@ class Run:
         self._id_of = request_ids()
         self._key_of: Callable[[LineStatusUpdate], Hashable] = _line if lane == "line" else _order
         self._lanes: Lanes[_Item] = Lanes(latest_only=coalesce == "latest")
+        self._pacer = None if rate is None else Pacer(rate)
         self._window = window
         self._low = window - max(1, window // 8)
         self._grace = grace
@@ -309,7 +313,9 @@ class Run:
         lanes, gate = self._lanes, self._delivery.gate
         try:
             while lanes.ready and self._workers <= gate.limit:
-                if not gate.try_acquire() and not await self._wait_at_gate():
+                if self._pacer is not None and not await self._pause(self._keep_pace(self._pacer)):
+                    break
+                if not gate.try_acquire() and not await self._pause(gate.acquire(bulk=True)):
                     break
                 try:
                     item = lanes.take()
@@ -328,13 +334,16 @@ class Run:
             self._workers -= 1
             self._staff()
 
-    async def _wait_at_gate(self) -> bool:
-        """Wait for a permit; false when the run was stopped meanwhile."""
+    async def _keep_pace(self, pacer: Pacer) -> None:
+        await asyncio.sleep(pacer.reserve(self._loop.time()))
+
+    async def _pause(self, wait: Coroutine[None, None, None]) -> bool:
+        """Await what a worker without an update waits for; false when the run was stopped meanwhile."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - workers are tasks
         self._waiting[task] = None
         try:
-            await self._delivery.gate.acquire(bulk=True)
+            await wait
         except asyncio.CancelledError:
             if self._stopped is None:
                 raise

@@ -56,8 +56,8 @@ class Gate:
     """
 
     __slots__ = (
-        "_adaptive", "_bulk", "_circuit", "_in_flight", "_law", "_observers", "_opens_at", "_pacer", "_rate", "_singles",
-        "_singles_in_a_row", "_timer", "limit",
+        "_adaptive", "_bulk", "_circuit", "_in_flight", "_law", "_observers", "_opens_at", "_pacer", "_rate",
+        "_singles", "_singles_in_a_row", "_timer", "limit",
     )  # fmt: skip
 
     def __init__(

@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def altcraft_sandbox(request: pytest.FixtureRequest) -> Iterator[ThreadedSandbox]:
     """Run a fresh sandbox for one test, with the settings of its markers."""
-    from altcraft_async.sandbox import Sandbox  # noqa: PLC0415 - keeps pytest's start free of aiohttp
+    from altcraft_async.sandbox import ThreadedSandbox  # noqa: PLC0415 - keeps pytest's start free of aiohttp
 
     settings: dict[str, object] = {}
     for marker in request.node.iter_markers("altcraft_sandbox"):
@@ -48,5 +48,5 @@ def altcraft_sandbox(request: pytest.FixtureRequest) -> Iterator[ThreadedSandbox
             message = "the marker altcraft_sandbox takes keyword settings only, for example seed=7"
             raise pytest.UsageError(message)
         settings = {**marker.kwargs, **settings}
-    with Sandbox.in_thread(**settings) as sandbox:
+    with ThreadedSandbox(**settings) as sandbox:
         yield sandbox

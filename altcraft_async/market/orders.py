@@ -83,6 +83,7 @@ class Orders:
         deadline: float | None = None,
         coalesce: Coalesce = "all",
         lane: Lane = "line",
+        rate: float | None = None,
         window: int = 1000,
     ) -> Report:
         """Give many order lines their new statuses, and gather what became of each.
@@ -95,8 +96,9 @@ class Orders:
         `coalesce` ``"latest"`` a waiting update is dropped, as ``superseded``,
         when a newer one for its lane comes; that skips a status, and with it
         perhaps an automation. `deadline` is in seconds for the whole run; what
-        did not get its turn by then is ``not_sent``. `window` is the most
-        updates held in memory before their outcome.
+        did not get its turn by then is ``not_sent``. `rate` is the most updates a
+        second that this run starts, beside the client's own limits. `window` is the
+        most updates held in memory before their outcome.
 
         Returns a `Report` with one outcome for each update, in input order. It
         never raises for a line; a token that is refused (401, 403) stops the run
@@ -115,6 +117,7 @@ class Orders:
             deadline=deadline,
             coalesce=coalesce,
             lane=lane,
+            rate=rate,
             window=window,
         )
         return await run.gather()
@@ -126,6 +129,7 @@ class Orders:
         deadline: float | None = None,
         coalesce: Coalesce = "all",
         lane: Lane = "line",
+        rate: float | None = None,
         window: int = 1000,
     ) -> AsyncGenerator[Outcome, None]:
         """Give many order lines their new statuses, and yield each outcome as it comes.
@@ -146,6 +150,7 @@ class Orders:
             deadline=deadline,
             coalesce=coalesce,
             lane=lane,
+            rate=rate,
             window=window,
         )
         return run.stream()

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
     from aiohttp.web_protocol import RequestHandler
 
-    from altcraft_async.sandbox.thread import ThreadedSandbox
 
 __all__ = ["Sandbox"]
 
@@ -203,13 +202,6 @@ class Sandbox:
             f"<Sandbox {where}: {len(self._account.market)} orders, {self.ledger.requests} requests, "
             f"{self.ledger.in_flight} in flight>"
         )
-
-    @classmethod
-    def in_thread(cls, **settings: object) -> ThreadedSandbox:
-        """Return a context manager that runs a sandbox with these settings on a thread of its own."""
-        from altcraft_async.sandbox.thread import ThreadedSandbox  # noqa: PLC0415 - it needs this module first
-
-        return ThreadedSandbox(**settings)
 
     # -- life cycle -----------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ class ThreadedSandbox:
 
     .. code-block:: python
 
-        with Sandbox.in_thread(seed=7) as sandbox:
+        with ThreadedSandbox(seed=7) as sandbox:
             sandbox.seed_orders(10)
 
     It takes the settings of `Sandbox`. Every call here is carried over to the

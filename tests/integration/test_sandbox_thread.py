@@ -37,7 +37,7 @@ def update(sandbox: ThreadedSandbox, status: str = "delivered") -> int:
 
 
 def test_synchronous_code_can_run_against_it() -> None:
-    with Sandbox.in_thread() as sandbox:
+    with ThreadedSandbox() as sandbox:
         assert sandbox.seed_orders(1) == [("order_1", "line_1_1")]
         assert update(sandbox) == 0
         assert sandbox.line_status("order_1", "line_1_1") == "delivered"
@@ -48,7 +48,7 @@ def test_synchronous_code_can_run_against_it() -> None:
 
 
 def test_faults_can_be_assigned_from_another_thread() -> None:
-    with Sandbox.in_thread() as sandbox:
+    with ThreadedSandbox() as sandbox:
         sandbox.add_order("order_1", ["line_1_1"])
         sandbox.faults = Faults(error_503=1.0)
         assert sandbox.faults.error_503 == 1.0
@@ -60,21 +60,21 @@ def test_faults_can_be_assigned_from_another_thread() -> None:
 
 def test_its_thread_ends_with_it() -> None:
     before = threading.active_count()
-    with Sandbox.in_thread():
+    with ThreadedSandbox():
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
 
 
 def test_a_setting_that_cannot_work_is_raised_to_the_caller() -> None:
     before = threading.active_count()
-    with pytest.raises(ConfigurationError), Sandbox.in_thread(error_style="loud"):
+    with pytest.raises(ConfigurationError), ThreadedSandbox(error_style="loud"):
         pytest.fail("it started")
     assert threading.active_count() == before
 
 
 def test_use_before_the_start_is_one_clear_error() -> None:
     with pytest.raises(RuntimeError, match="use it inside `with`"):
-        Sandbox.in_thread().seed_orders(1)
+        ThreadedSandbox().seed_orders(1)
 
 
 def run_pytest(pytester: pytest.Pytester, code: str, *arguments: str) -> pytest.RunResult:
