@@ -287,7 +287,6 @@ class UpdateReader:
 
     def unread(self) -> Iterator[bytes]:
         """Give, in blocks, the bytes of all rows that were not handed out yet. Ends the reading."""
-        self.exhausted = True
         while self._lines.again:
             yield self._lines.again.popleft()
         while block := self._stream.read(_MAX_LINE_BYTES):

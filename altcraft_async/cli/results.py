@@ -74,7 +74,7 @@ class RecordFile:
             if path == "-":
                 self._file = io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
             else:
-                self._file = Path(path).open("wb", buffering=0)
+                self._file = io.FileIO(path, "wb")
         except (OSError, ValueError) as error:
             msg = f"{path} cannot be written: {getattr(error, 'strerror', None) or error}"
             raise ConfigurationError(msg) from None

@@ -169,8 +169,9 @@ class _Sink:
                 heapq.heappush(self._held, (index, row.raw))
         self._write_failed(self._reader.rows_read)
         if with_unread:
-            for block in self._reader.unread():
-                self._failed.write(block)
+            with contextlib.suppress(OSError):  # an input that broke has been told of
+                for block in self._reader.unread():
+                    self._failed.write(block)
 
     def _write_failed(self, below: int) -> None:
         while self._held and self._held[0][0] < below and self._failed is not None:
@@ -205,7 +206,7 @@ class _Run:
         self._trouble = self._trouble or self._sink.trouble
         cut = interruption.exit_code is not None or self._trouble is not None
         unread = not self._reader.exhausted and (cut or self._job.limit is None)
-        self._sink.finish(with_unread=unread and self._regular)
+        self._sink.finish(with_unread=unread and self._copies_unread)
         code = interruption.exit_code or self._code(unread=unread)
         summary(self._console, self._sink.tally, elapsed, results=self._job.results is not None)
         self._advise(interruption.exit_code, unread=unread)
@@ -240,6 +241,11 @@ class _Run:
         rows = self._reader.in_thread()
         return rows if self._job.limit is None else _first(rows, self._job.limit)
 
+    @property
+    def _copies_unread(self) -> bool:
+        """Whether rows that were not read belong in the failed file: not those of a pipe, nor beyond a limit."""
+        return self._regular and self._job.limit is None
+
     def _total(self) -> int | None:
         """Count the lines of a regular file, for the bar; rows of several lines make it a little too high."""
         if not self._regular or not sys.stderr.isatty():
@@ -266,7 +272,7 @@ class _Run:
             say(Text(f"Nothing more was sent: {_reason(tally.refused)}.", style="red"))
         if tally.unreachable is not None:
             say(Text("The server could not be reached; check the address, and that it is up.", style="red"))
-        if unread and self._job.failed is not None and self._regular:
+        if unread and self._job.failed is not None and self._copies_unread:
             say(f"The rows that were not read are in {self._job.failed} too.")
         elif unread:
             say("The input was not read to its end.")

@@ -1,0 +1,134 @@
+"""``update``, ``sandbox``, ``demo``, and what all commands have in common."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from altcraft_async import AltcraftClient
+
+if TYPE_CHECKING:
+    from altcraft_async.sandbox import ThreadedSandbox
+    from conftest import CommandLine
+
+pytestmark = pytest.mark.slow
+
+
+def test_update_makes_one_change_and_echoes_it(command: CommandLine, sandbox: ThreadedSandbox) -> None:
+    ended = command("update", "order_1", "line_1_1", "delivered")
+    assert (ended.returncode, ended.stdout) == (0, "order_1 line_1_1 delivered\n")
+    assert sandbox.line_status("order_1", "line_1_1") == "delivered"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "code", "said"),
+    [
+        (("nope", "line", "new"), {}, 2, "order line nope/line: the server answered error 400"),
+        (("order_1", "line_1_1", "new"), {"ALTCRAFT_TOKEN": "wrong"}, 4, "check the token"),
+        (("order_1", "", "new"), {}, 1, "order_line_external_id is empty"),
+        (("order_1", "line_1_1"), {}, 1, "Missing argument 'STATUS'"),
+        (("order_1", "line_1_1", "new"), {"ALTCRAFT_TOKEN": ""}, 1, "ALTCRAFT_TOKEN is not set"),
+        (("order_1", "line_1_1", "new"), {"ALTCRAFT_BASE_URL": "http://example.com"}, 1, "https://"),
+        (
+            ("order_1", "line_1_1", "new", "--deadline", "0.2"),
+            {"ALTCRAFT_BASE_URL": "http://127.0.0.1:9"},
+            3,
+            "deadline",
+        ),
+        (("order_1", "line_1_1", "new", "--deadline", "soon"), {}, 1, "is no time span"),
+    ],
+)
+def test_update_says_in_one_sentence_why_it_failed(
+    command: CommandLine, arguments: tuple[str, ...], environ: dict[str, str], code: int, said: str
+) -> None:
+    ended = command("update", *arguments, **environ)
+    assert ended.returncode == code
+    assert said in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_the_token_can_come_from_a_file_and_never_from_a_flag(command: CommandLine) -> None:
+    command.write("token.txt", command.environ["ALTCRAFT_TOKEN"] + "\n")
+    ids = ("order_1", "line_1_1", "new")
+    assert command("update", *ids, "--token-file", "token.txt", ALTCRAFT_TOKEN="wrong").returncode == 0
+    assert command("update", *ids, "--token-file", "absent.txt").returncode == 1
+    assert "No such option" in command("update", *ids, "--token", "x").stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("sync",), ("sync", "absent.csv"), ("sync", "."),
+                                       ("sync", "-", "--map", "x"), ("sync", "-", "--concurrency", "0")])  # fmt: skip
+def test_a_mistake_in_the_command_exits_1(command: CommandLine, arguments: tuple[str, ...]) -> None:
+    ended = command(*arguments)
+    assert ended.returncode == 1
+    assert ended.stderr
+    assert ended.stdout == ""
+
+
+def test_help_names_exit_codes_settings_and_completion(command: CommandLine) -> None:
+    ended = command("--help")
+    assert ended.returncode == 0
+    for said in ("Exit codes:", "ALTCRAFT_TOKEN", "_ALTCRAFT_ASYNC_COMPLETE=bash_source"):
+        assert said in ended.stdout
+
+
+def test_completion_is_there(command: CommandLine) -> None:
+    ended = command(_ALTCRAFT_ASYNC_COMPLETE="zsh_source")
+    assert ended.returncode == 0
+    assert "compdef" in ended.stdout
+
+
+def test_without_click_one_sentence_names_the_extra(command: CommandLine) -> None:
+    code = "import sys; sys.modules['click'] = None; from altcraft_async.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=command.environ, capture_output=True, timeout=20, check=False, text=True
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "pip install 'altcraft-async[cli]'" in ended.stderr
+
+
+async def test_sandbox_serves_until_a_signal(command: CommandLine) -> None:
+    process = command.start("sandbox", "--port", "0", "--orders", "1")
+    assert process.stdout is not None
+    base_url = process.stdout.readline().decode().strip()
+    async with AltcraftClient(base_url, token=command.environ["ALTCRAFT_TOKEN"]) as altcraft:
+        await altcraft.market.orders.update_order_line_status("order_1", "line_1_4", "delivered")
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=10)
+    command.said += stderr.decode()
+    assert process.returncode == 130
+    assert "1 requests: 1 applied" in stderr.decode()
+
+
+def test_sandbox_on_a_taken_port_is_refused(command: CommandLine, sandbox: ThreadedSandbox) -> None:
+    ended = command("sandbox", "--port", sandbox.base_url.rpartition(":")[2])
+    assert ended.returncode == 1
+    assert "give another one with --port" in ended.stderr
+
+
+def test_sandbox_tells_what_it_assumes(command: CommandLine) -> None:
+    assert command("sandbox", "--assumptions").stdout.count("\n- ") > 5
+
+
+def test_the_demo_reports_a_clean_ledger_as_json(command: CommandLine) -> None:
+    ended = command("demo", "--lines", "60", "--json", "--seed", "3", ALTCRAFT_TOKEN="", ALTCRAFT_BASE_URL="")
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads(ended.stdout)
+    assert report["ok"]
+    assert report["lines"] == 60
+    assert report["outcomes"] == report["updates"] == report["ledger"]["applied"] > 240
+    assert report["retries"] > 0
+    assert {report["ledger"][name] for name in ("lost", "duplicated", "reordered", "unexpected", "overlaps")} == {0}
+
+
+def test_the_demo_ends_in_a_report_for_people(command: CommandLine) -> None:
+    ended = command("demo", "--lines", "20", "--faults", "none")
+    assert ended.returncode == 0
+    assert "Everything arrived, once and in order" in ended.stdout
+    assert "no change was lost" in ended.stdout
+    assert "\x1b" not in ended.stdout + ended.stderr
