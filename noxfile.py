@@ -10,7 +10,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["lint", "types", "architecture", "tests", "docs", "minimum", "wheel"]
 nox.options.stop_on_first_error = False
 
-MINIMUM = ("aiohttp==3.11.0", "attrs==23.1.0", "tenacity==9.0.0", "xmltodict==0.14.2", "click==8.1.8", "rich==13.7.0")
+MINIMUM = ("aiohttp==3.11.0", "attrs==23.1.0", "tenacity==9.0.0", "xmltodict==0.14.2", "click==8.2.0", "rich==13.7.0")
 
 
 @nox.session

@@ -42,6 +42,7 @@ class RawServer:
         self.answers = answers
         self.keep_alive = keep_alive
         self.requests: list[RawRequest] = []
+        self.connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     @staticmethod
@@ -70,6 +71,7 @@ class RawServer:
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task: Any = asyncio.current_task()
         self._tasks.add(task)
+        self.connections += 1
         task.add_done_callback(self._tasks.discard)
         try:
             while await self._answer_one(reader, writer) and self.keep_alive:

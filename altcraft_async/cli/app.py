@@ -75,7 +75,14 @@ def cli() -> None:
     """Tell Altcraft what became of every order line."""
 
 
-class _Seconds(click.ParamType[float]):
+if TYPE_CHECKING:
+    _SecondsType = click.ParamType[float]
+    _ConcurrencyType = click.ParamType[int | Adaptive]
+else:  # older releases of click are not generic
+    _SecondsType = _ConcurrencyType = click.ParamType
+
+
+class _Seconds(_SecondsType):
     """A time span above zero: ``90``, ``90s``, ``15m`` or ``2h``."""
 
     name = "seconds"
@@ -98,7 +105,7 @@ _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 """Doubling makes up for it in a few round trips, and a wrong token costs one refused call instead of ten."""
 
 
-class _Concurrency(click.ParamType["int | Adaptive"]):
+class _Concurrency(_ConcurrencyType):
     """A fixed number of calls in flight, or ``adaptive``."""
 
     name = "n"

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CANARY = "canary-5c0ffee5-token"
-HEADER = "order_external_id,order_line_external_id,status_external_id\n"
 ROOT = Path(__file__).parents[2]
 
 

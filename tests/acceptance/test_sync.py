@@ -78,28 +78,24 @@ def test_a_missing_column_is_told_with_the_option_that_mends_it(command: Command
     assert command("sync", "in.csv", "--map", "order_external_id=Order").returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        (b"order_1,,new\n", "in.csv, line 3: order_line_external_id is empty"),
-        (b"order_1,line\x07,new\n", "in.csv, line 3: order_line_external_id has the forbidden character U+0007"),
-        (b"order_1,line_\xff,new\n", "in.csv, line 3: byte 0xFF at position 14 is not UTF-8; save the file as UTF-8"),
-        (b"order_1,line_1_1\n", "in.csv, line 3: the row has 2 columns where the header has 3"),
-        (b'"order_1,line_1_1,new\n', "in.csv, line 3: text follows a closing quote"),
-        (HEADER.encode(), "in.csv, line 3: the header stands here again; delete this line"),
-    ],
-    ids=["empty id", "control character", "bad utf-8", "missing field", "open quote", "header again"],
-)
-def test_a_bad_row_is_told_with_its_line_and_the_others_go_out(
-    command: CommandLine, sandbox: ThreadedSandbox, row: bytes, said: str
+def test_bad_rows_are_told_with_their_lines_and_the_others_go_out(
+    command: CommandLine, sandbox: ThreadedSandbox
 ) -> None:
+    bad = {
+        b"order_1,,new\n": "in.csv, line 3: order_line_external_id is empty",
+        b"order_1,line\x07,new\n": "in.csv, line 4: order_line_external_id has the forbidden character U+0007",
+        b"order_1,line_\xff,new\n": "in.csv, line 5: byte 0xFF at position 14 is not UTF-8; save the file as UTF-8",
+        b"order_1,line_1_1\n": "in.csv, line 6: the row has 2 columns where the header has 3",
+        HEADER.encode(): "in.csv, line 7: the header stands here again; delete this line",
+        b'"order_1,line_1_1,new\n': "in.csv, line 8: text follows a closing quote",
+    }
     good = b'order_1,line_1_1,delivered\n%border_2,"line_2_1",delivered\n'
-    command.write("in.csv", HEADER.encode() + good % row)
+    command.write("in.csv", HEADER.encode() + good % b"".join(bad))
     ended = command("sync", "in.csv", "--failed", "failed.csv")
     assert ended.returncode == 2
-    assert said in ended.stderr
+    assert [said for said in bad.values() if said not in ended.stderr] == []
     assert {sandbox.line_status("order_1", "line_1_1"), sandbox.line_status("order_2", "line_2_1")} == {"delivered"}
-    assert (command.directory / "failed.csv").read_bytes() == HEADER.encode() + row
+    assert (command.directory / "failed.csv").read_bytes() == HEADER.encode() + b"".join(bad)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
@@ -237,7 +233,7 @@ def test_a_signal_in_the_middle_leaves_whole_results_and_a_failed_file_that_comp
 ) -> None:
     slow(0.02)
     life = ("new", "processing", "delivering", "delivered")
-    table = [(f"order_{n}", f"line_{n}_{k}", status) for status in life * 20 for n in range(1, 21) for k in (1, 2)]
+    table = [(f"order_{n}", f"line_{n}_{k}", status) for status in life * 8 for n in range(1, 21) for k in (1, 2)]
     command.write("in.csv", HEADER + "".join(",".join(row) + "\n" for row in table))
     process = command.start("sync", "in.csv", "--results", "out.jsonl", "--failed", "failed.csv", "--json")
     wait_until(lambda: lines_in(command, "out.jsonl") > 100, process)
