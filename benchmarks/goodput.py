@@ -37,7 +37,7 @@ __all__ = ["CONTENDERS", "SCENARIOS", "Result", "main", "simulate"]
 
 PATIENT = RetryPolicy(attempts=50, budget=None)
 """Enough retries for every contender to deliver every line: what is compared is the time, not who gives up."""
-NAIVE_CONNECTIONS = 100
+NAIVE_CONNECTIONS, NAIVE_ATTEMPTS = 100, 10
 SETTLED = 0.5
 """The share of the ideal time after which a run counts as settled."""
 ROUND_TRIPS_TO_ADAPT, ROUND_TRIPS_MEASURED = 15, 20
@@ -81,9 +81,7 @@ SCENARIOS = {
     "queue": Scenario("50 slots of 100 ms, one more call waits", _always()),
     "queue-jitter": Scenario("the same, half of the latency exponential", _always(jitter=0.5)),
     "reject": Scenario("50 slots of 100 ms, one more call is answered 429", _always(over_slots="reject")),
-    "reject-jitter": Scenario(
-        "the same, half of the latency exponential", _always(over_slots="reject", jitter=0.5)
-    ),
+    "reject-jitter": Scenario("the same, half of the latency exponential", _always(over_slots="reject", jitter=0.5)),
     "slow": Scenario("50 slots of 400 ms, half exponential, one more call waits", _always(latency=0.4, jitter=0.5)),
     "halves": Scenario("50 slots, 25 from 40 % to 80 % of the time, calls wait", _halving(jitter=0.5)),
     "halves-reject": Scenario("the same, calls are answered 429", _halving(jitter=0.5, over_slots="reject")),
@@ -172,7 +170,7 @@ async def _send_by_client(server: SimulatedServer, lines: int, contender: Conten
 
 async def _send_naively(server: SimulatedServer, lines: int) -> int:
     """Gather all lines at once over a session's 100 connections, with aiohttp-retry's waits and no limit but that."""
-    policy = ExponentialRetry(attempts=PATIENT.attempts, statuses={429})
+    policy = ExponentialRetry(attempts=NAIVE_ATTEMPTS, statuses={429})
     connections = asyncio.Semaphore(NAIVE_CONNECTIONS)
 
     async def deliver(number: int) -> bool:
@@ -246,19 +244,24 @@ def _rate_after(behaviour: Behaviour, applied_at: Sequence[float], number: int) 
 def _mean(results: Sequence[Result]) -> Result:
     """Put the runs of several seeds together: means, but the worst goodput, the highest peaks, the most not applied."""
 
-    def mean(field: str) -> float | None:
-        values = [getattr(one, field) for one in results]
-        return None if None in values else statistics.fmean(values)
+    def mean(field: str) -> float:
+        return statistics.fmean(getattr(one, field) for one in results)
 
-    means = {name: mean(name) for name in ("seconds", "goodput", "rejected", "sends_per_line", "after_cut")}
+    def mean_if_all(field: str) -> float | None:
+        return None if any(getattr(one, field) is None for one in results) else mean(field)
+
     return attrs.evolve(
         results[0],
-        **means,
-        after_return=mean("after_return"),
+        seconds=mean("seconds"),
+        goodput=mean("goodput"),
         worst=min(one.worst for one in results),
+        rejected=mean("rejected"),
+        sends_per_line=mean("sends_per_line"),
         peak=max(one.peak for one in results),
         settled_peak=max(one.settled_peak for one in results),
         not_applied=max(one.not_applied for one in results),
+        after_cut=mean_if_all("after_cut"),
+        after_return=mean_if_all("after_return"),
     )
 
 
@@ -277,7 +280,7 @@ def measure(scenarios: Sequence[str], sizes: Sequence[int], seeds: int, jobs: in
 
 
 def _share(goodput: float) -> str:
-    return f"{goodput:.1%}" if goodput else "–"
+    return f"{goodput:.1%}" if goodput else "-"
 
 
 def _table(rows: Sequence[Result]) -> str:
@@ -385,6 +388,46 @@ def _overall(results: Sequence[Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
+# -- the same over sockets
+
+REAL_RUNS = (
+    *((name, 2000, who) for name in FOUR_FORMS for who in (OURS, "fixed 50")),
+    ("rate", 1000, OURS),
+    ("errors", 2000, OURS),
+)
+"""Runs without rejects by the thousand: the time of those is the longest backoff of one line, which is luck."""
+AGREEMENT = 0.15
+"""How far the real time may lie from the simulated one, as a share of it."""
+
+
+def compare_with_sockets(*, as_json: bool, check: bool) -> int:
+    """Run a few scenarios over sockets and in the simulation, print both, and give the exit code."""
+    import loopback  # noqa: PLC0415 - it starts servers, which nothing else here does
+
+    rows: list[dict[str, object]] = []
+    apart = 0
+    if not as_json:
+        title = "over sockets, against the simulation"
+        print(f"{title:<44}{'real':>8}{'simulated':>11}{'ratio':>7}{'rejected':>16}{'peak':>11}")
+    for name, lines, who in REAL_RUNS:
+        limit = CONTENDERS[who].concurrency or Adaptive()
+        real = loopback.measure(SCENARIOS[name].behaviour(lines), lines, limit, PATIENT)
+        simulated = simulate(name, lines, who, 0)
+        ratio = real.seconds / simulated.seconds
+        apart += abs(ratio - 1.0) > AGREEMENT
+        rows.append({"scenario": name, "lines": lines, "contender": who, "ratio": ratio, "real": attrs.asdict(real)})
+        if not as_json:
+            rejected = f"{real.rejected:.1%} / {simulated.rejected:.1%}"
+            print(
+                f"{f'  {name}, {lines:,}, {who}':<44}{real.seconds:>7.1f}s{simulated.seconds:>10.1f}s{ratio:>7.2f}"
+                f"{rejected:>16}{f'{real.peak} / {simulated.peak}':>11}",
+                flush=True,
+            )
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    return 1 if check and apart else 0
+
+
 # -- the program
 
 
@@ -410,9 +453,7 @@ def main() -> int:
     """Measure, print, and give the exit code."""
     options = _arguments()
     if options.sockets:
-        import sockets  # noqa: PLC0415 - it starts servers, which nothing else here does
-
-        return sockets.compare(as_json=options.json, check=options.check)
+        return compare_with_sockets(as_json=options.json, check=options.check)
     results: list[Result] = []
     for rows in measure(options.scenario or list(SCENARIOS), options.lines, options.seeds, options.jobs):
         results += rows

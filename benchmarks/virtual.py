@@ -147,7 +147,7 @@ class Counts:
     failed: int = 0
     peak: int = 0
     settled_peak: int = 0
-    applied_at: list[float] = attrs.field(factory=list, repr=len)
+    applied_at: list[float] = attrs.field(factory=list, repr=lambda times: f"<{len(times)} times>")
     last_free: float = 0.0
 
 
@@ -270,7 +270,7 @@ class SimulatedServer:
         self._tokens -= 1.0
         return True
 
-    def _serve(self, answer: asyncio.Future[WireResponse], free: bool) -> None:  # noqa: FBT001 - passed on
+    def _serve(self, answer: asyncio.Future[WireResponse], free: bool) -> None:
         server = self._behaviour
         self._serving += 1
         time = server.latency
@@ -280,7 +280,7 @@ class SimulatedServer:
             time *= (self._serving / server.knee) ** server.steepness
         self._running().call_later(time, self._served, answer, free)
 
-    def _served(self, answer: asyncio.Future[WireResponse], free: bool) -> None:  # noqa: FBT001 - passed on
+    def _served(self, answer: asyncio.Future[WireResponse], free: bool) -> None:
         now = self._running().time()
         self._serving -= 1
         if self._behaviour.errors and self._random.random() < self._behaviour.errors:
@@ -342,7 +342,7 @@ def is_stuck(line: str, share: float) -> bool:
     return zlib.crc32(line.encode()) < share * 2**32
 
 
-def simulated_client(
+def simulated_client(  # noqa: PLR0913 - the options of a client
     server: SimulatedServer,
     *,
     seed: int = 0,

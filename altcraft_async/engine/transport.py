@@ -17,6 +17,7 @@ import asyncio
 import functools
 import os
 import re
+import ssl
 from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
@@ -36,7 +37,6 @@ from altcraft_async.errors import (
 from altcraft_async.protocol.wire import WireResponse
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Mapping, Sequence
 
     from aiohttp.client_proto import ResponseHandler
@@ -74,7 +74,7 @@ def map_error(error: Exception) -> AltcraftError:  # noqa: PLR0911 - one answer 
         return ConnectError(f"the proxy refused the connection (HTTP {error.status})")
     if isinstance(error, aiohttp.ServerFingerprintMismatch):
         return ConnectError("the server's TLS certificate has another fingerprint")
-    if isinstance(error, (aiohttp.InvalidURL, aiohttp.TooManyRedirects)):
+    if isinstance(error, _WRONG_ADDRESS):
         return ConfigurationError(f"the base URL does not lead to the API ({name})", field="base_url")
     if isinstance(error, aiohttp.ClientPayloadError):
         return UnreadableResponseError("the answer was cut off")
@@ -87,8 +87,19 @@ def map_error(error: Exception) -> AltcraftError:  # noqa: PLR0911 - one answer 
     return ConnectionLostError(f"the connection broke ({_reason(error)})")
 
 
+_WRONG_ADDRESS = (
+    aiohttp.InvalidURL,
+    aiohttp.NonHttpUrlClientError,
+    aiohttp.RedirectClientError,
+    aiohttp.TooManyRedirects,
+)
+
+
 def _reason(error: BaseException) -> str:
     inner = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    if isinstance(inner, ssl.SSLError):
+        why = getattr(inner, "verify_message", None) or getattr(inner, "reason", None) or type(inner).__name__
+        return f"TLS: {why.lower().replace('_', ' ')}"
     number = getattr(inner, "errno", None)
     if isinstance(inner, OSError) and isinstance(number, int) and number > 0:
         return os.strerror(number)

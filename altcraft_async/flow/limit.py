@@ -37,6 +37,13 @@ order in which a run meets them:
    level that was good, or go on while the limit falls to half, the limit goes
    back to where it was, and `AdaptiveLimit.rate` paces the starts instead
    (`altcraft_async.flow.pace.LearnedRate`) until it is no longer what binds.
+8. **Rejects that ignore the load are nobody's fault.** A flaky proxy refuses the
+   same share at every level; a full server refuses nothing below its capacity.
+   So a share of up to 15 % is put to the test: some 150 calls at two thirds of
+   the pace. Rejects that stay are *background*: as many are forgiven from then
+   on (`altcraft_async.flow.pace.Background`), and only what exceeds them counts
+   in rules 2, 3 and 7. The share is forgotten slowly, and tested again. Untested,
+   a reject in 150 accepted calls is forgiven, unless it asks for a pause.
 
 The limit never leaves ``minimum … maximum``. Pure: no clock, no randomness, no
 I/O; time is an argument in seconds, of which only differences matter.
@@ -51,7 +58,7 @@ from typing import Protocol
 import attrs
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.flow.pace import LearnedRate
+from altcraft_async.flow.pace import Background, LearnedRate, Suspicion
 
 __all__ = ["Adaptive", "AdaptiveLimit", "ConcurrencyLimit", "FixedLimit", "LimitStatistics", "Signal", "make_limit"]
 
@@ -196,11 +203,10 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
-        "_accepted", "_baseline", "_bound", "_brake", "_ceiling", "_dipped", "_doubling", "_enough",
-        "_episode", "_fell_from", "_grown_at", "_hold", "_hold_calls", "_hold_pause", "_hold_until",
-        "_latency", "_learned", "_load", "_load_before", "_mark_at", "_marks", "_opens", "_patience", "_paused_until",
-        "_rejected", "_rejected_at", "_risen", "_samples", "_settings", "_slowest", "_step", "_suspicion",
-        "limit", "rate",
+        "_accepted", "_background", "_baseline", "_bound", "_brake", "_ceiling", "_dipped", "_doubling", "_enough",
+        "_fell_from", "_grown_at", "_hold", "_hold_calls", "_hold_pause", "_hold_until", "_latency", "_learned",
+        "_load", "_load_before", "_mark_at", "_opens", "_patience", "_paused_until", "_rejected", "_rejected_at",
+        "_risen", "_samples", "_settings", "_slowest", "_step", "_suspicion", "limit", "rate",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
@@ -226,12 +232,10 @@ class AdaptiveLimit:
         self._hold, self._hold_calls = _HOLD, 0
         self._hold_until = self._hold_pause = self._paused_until = -math.inf
         self._grown_at = self._rejected_at = -math.inf
-        self._episode = (self.limit, 0)
-        self._suspicion = 0
+        self._background = Background()
+        self._suspicion = Suspicion()
         self._learned: LearnedRate | None = None
-        # Two marks of (time, accepted), a second apart: the recent throughput.
         self._mark_at = -math.inf
-        self._marks: tuple[tuple[float, int], tuple[float, int]] | None = None
 
     def __repr__(self) -> str:
         """Show the state."""
@@ -247,7 +251,7 @@ class AdaptiveLimit:
         if signal is _SUCCESS:
             self._accepted += 1
             if now >= self._mark_at:
-                self._mark(now)
+                self._mark_at = self._suspicion.mark(now, self._accepted)
             if now >= self._opens:
                 samples = self._samples
                 if not samples:
@@ -269,8 +273,12 @@ class AdaptiveLimit:
     def on_pause(self, now: float, seconds: float) -> int:
         """Learn that the server asked for `seconds` without starts; report its reject first."""
         self._paused_until = max(self._paused_until, now + seconds)
-        self._hold_pause = max(self._hold_pause, now + _PAUSES * seconds)
         self._restart_round(self._paused_until + self._slowest)
+        if self._background.forgave:
+            if self._background.share:
+                return self.limit
+            self._react(now, self._latency, self.limit)
+        self._hold_pause = max(self._hold_pause, now + _PAUSES * seconds)
         if self._learned is not None:
             self._learned.on_pause(now, seconds)
             self.rate = self._learned.rate
@@ -382,20 +390,29 @@ class AdaptiveLimit:
         self._load = 0
         self._opens = max(self._opens, opens)
 
-    # Rejects (rules 2, 3 and 7)
+    # Rejects (rules 2, 3, 7 and 8)
 
     def _on_overload(self, now: float, latency: float, in_flight: int) -> None:
         self._rejected += 1
-        if self._learned is not None:
-            self._learned.on_reject(now, now - latency)
-            self.rate = self._learned.rate
+        learned = self._learned
+        if learned is not None and learned.on_trial:
+            self._background.forgave = False
+        elif self._background.forgives(self._accepted, paced=learned is not None):
             return
+        if learned is None:
+            self._react(now, latency, in_flight)
+        else:
+            learned.on_reject(now, now - latency)
+            self._end_trial(now, learned)
+            self.rate = learned.rate
+
+    def _react(self, now: float, latency: float, in_flight: int) -> None:
         trip = self._latency or max(latency, _UNMEASURED)
         if now > self._rejected_at + 2 * trip or self._grown_at > self._rejected_at:
-            probing = now < self._grown_at + 4 * trip
+            probing = now < self._grown_at + 3 * trip
             self._hold = min(2 * self._hold, _LONGEST_HOLD) if probing else _HOLD
-            self._suspicion = 0 if probing else self._suspicion + (not self._doubling)
-            self._episode = (self.limit, self._rejected)
+            expected = probing or self._doubling
+            self._suspicion.begin(now, self.limit, self._accepted, self._rejected, expected=expected, cleared=probing)
         in_use = self.limit if now < self._paused_until else max(in_flight, self.limit // 2)
         self.limit = max(self._settings.minimum, min(self.limit, in_use) - 1)
         self._doubling = False
@@ -409,35 +426,28 @@ class AdaptiveLimit:
         self._suspect_rate(now, trip)
 
     def _suspect_rate(self, now: float, trip: float) -> None:
-        level, since = self._episode
-        several = self._rejected - since >= 2  # noqa: PLR2004 - the third reject of the episode
-        collapsed = several and (self.limit < level // 2 or self.limit == self._settings.minimum)
-        if self._suspicion < 2 and not collapsed:  # noqa: PLR2004 - once can be a server that lost capacity
-            return
-        # What is left in flight was accepted: by Little's law a rate, and exact where rejects are quick.
-        rate = max(self.limit / trip if collapsed else 0.0, self._throughput(now))
-        self._learned = LearnedRate(now, rate, trip)
-        self.rate = self._learned.rate
-        self.limit = max(self.limit, level)
-        self._suspicion = 0
+        suspicion, calls = self._suspicion, (self._accepted, self._rejected)
+        fallen = self.limit < suspicion.level // 2 or self.limit == self._settings.minimum
+        if suspicion.holds(now, trip, *calls, fallen=fallen):
+            quiet = self._paused_until < suspicion.since
+            self._learned, level = suspicion.judge(now, trip, *calls, limit=self.limit, fallen=fallen, quiet=quiet)
+            self.rate = self._learned.rate
+            self.limit = max(self.limit, level)
 
     def _on_paced_success(self, now: float, learned: LearnedRate, in_flight: int) -> None:
         if learned.on_success(now, full=in_flight >= self.limit):
+            self._end_trial(now, learned)
             self.rate = learned.rate
         else:
             self._learned = self.rate = None
 
-    def _mark(self, now: float) -> None:
-        mark = (now, self._accepted)
-        self._marks = (mark, mark) if self._marks is None else (self._marks[1], mark)
-        self._mark_at = now + 1.0
-
-    def _throughput(self, now: float) -> float:
-        """Give the calls accepted a second over the last one or two seconds."""
-        if self._marks is None:
-            return 0.0
-        then, accepted = self._marks[0]
-        return (self._accepted - accepted) / max(1.0, now - then)
+    def _end_trial(self, now: float, learned: LearnedRate) -> None:
+        if learned.on_trial and (share := learned.end_trial(now)):
+            self._background.learn(share, self._accepted)
+            self._hold_calls = 0
+            self._step = self.limit // 4 + 1
+            self._doubling = not self._bound and self._fell_from is None
+            self._load_before = 0.0
 
 
 def make_limit(concurrency: int | Adaptive) -> FixedLimit | AdaptiveLimit:

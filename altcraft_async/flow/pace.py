@@ -5,7 +5,9 @@ which the next start is due when starts come at exactly `Pacer.rate`. A start
 may come early by at most the allowance of the burst. No state grows, no timer
 is needed, and a change of the rate counts from the very next reservation.
 
-`LearnedRate` finds the rate of a server that nobody published, from its rejects.
+`LearnedRate` finds the rate of a server that nobody published, from its rejects;
+`Suspicion` says when rejects look like a rate at all, and `Background` forgives
+the share of them that no load explains.
 
 Pure: the clock is an argument, in seconds, and only its differences matter.
 """
@@ -16,7 +18,7 @@ import math
 
 from altcraft_async.errors import ConfigurationError
 
-__all__ = ["LearnedRate", "Pacer"]
+__all__ = ["Background", "LearnedRate", "Pacer", "Suspicion"]
 
 
 _SLOWEST = 2.0
@@ -29,6 +31,20 @@ _FEWEST, _ENOUGH = 4, 300
 """Accepted calls before a climb: without a reject, and with a stray one."""
 _STRAY = 0.007
 """The share of rejects that is no sign of a rate."""
+_DOUBTFUL = 0.15
+"""The largest share of rejects that may be background: a load too high by more refuses more."""
+_TRIAL = 0.67
+"""The share of the pace during a trial: below what a server accepts that refuses a doubtful share."""
+_PROOF, _EXPECTED = 5, 8
+"""A trial ends with this many rejects, or when this many would have been expected."""
+_SHORTEST_TRIAL, _LONGEST_TRIAL = 150, 600
+"""Calls in a trial, within which the expected number of rejects decides."""
+_CREDIT, _UNTESTED_CREDIT = 6.0, 2.0
+"""The most rejects that can be forgiven in a row, with and without a tested background."""
+_UNTESTED = 0.0035
+"""The share that is forgiven, twice over, before any test."""
+_FORGET = 0.998
+"""What a forgiven reject leaves of the share: half of it after some 350."""
 _STORM = 50
 """Rejects that are answered without waiting for a whole second."""
 
@@ -112,15 +128,19 @@ class LearnedRate:
     holds, longer after each failed probe (up to 30 s), and then probes by 2 %,
     4 %, …. A stray reject (under 0.7 %) is tolerated.
 
+    Rejects of a doubtful `share`, given at the start or seen after two falls in a
+    row, are put to a trial: `on_trial`, the rate is lowered by a third, until
+    `end_trial` can say whether they went away.
+
     `rate` is in starts per second, to be read after each report.
     """
 
     __slots__ = (
-        "_accepted", "_ceiling", "_changed", "_climbed", "_cut", "_hold", "_pause", "_rejected", "_step", "_trip",
-        "_until", "rate",
+        "_accepted", "_ceiling", "_changed", "_climbed", "_cut", "_doubts", "_hold", "_obsolete", "_pause", "_rejected",
+        "_step", "_trial", "_trip", "_until", "rate",
     )  # fmt: skip
 
-    def __init__(self, now: float, rate: float, trip: float) -> None:
+    def __init__(self, now: float, rate: float, trip: float, share: float = 1.0) -> None:
         self.rate = max(_SLOWEST, rate)
         self._trip = trip
         self._ceiling = math.inf
@@ -129,7 +149,12 @@ class LearnedRate:
         self._hold = 1.0
         self._pause = 0.0
         self._climbed = 0.0
+        self._doubts = 0
+        self._trial = 0.0
+        self._obsolete = False
         self._restart(now, max(0.25, 2 * trip))
+        if share <= _DOUBTFUL:
+            self._begin_trial(now, share)
 
     def __repr__(self) -> str:
         """Show the state."""
@@ -140,6 +165,12 @@ class LearnedRate:
 
         `full` says that the concurrency limit was in use to the last permit.
         """
+        if self._trial:
+            if now > self._changed + 1.5 * self._trip:
+                self._accepted += 1
+            return True
+        if self._obsolete:
+            return False
         self._accepted += 1
         if now < self._until or self._accepted < _FEWEST:
             return True
@@ -160,7 +191,7 @@ class LearnedRate:
         if started < self._changed:
             return
         self._rejected += 1
-        if not self._excess():
+        if self._trial or not self._excess():
             return
         if self._climbed:
             self._back_off(now)
@@ -169,7 +200,7 @@ class LearnedRate:
 
     def on_pause(self, now: float, seconds: float) -> None:
         """Learn that the reject just reported asked for `seconds` without starts."""
-        if self._changed > now:
+        if self._changed > now or self._trial:
             return
         self._pause = seconds
         if self._climbed:
@@ -180,6 +211,36 @@ class LearnedRate:
         self._hold = max(self._hold, min(_LONGEST_HOLD, 10 * seconds))
         self._restart(now + seconds, max(2 * self._trip, self._hold if self._near_ceiling() else seconds))
 
+    @property
+    def on_trial(self) -> bool:
+        """Whether the rate is lowered to see if the rejects go away."""
+        return self._trial > 0
+
+    def end_trial(self, now: float) -> float:
+        """End the trial once it has a result: the share of rejects that ignore the pace, else 0.0."""
+        calls = self._accepted + self._rejected
+        needed = min(_LONGEST_TRIAL, max(_SHORTEST_TRIAL, _EXPECTED / self._trial))
+        if self._rejected < _PROOF and calls < needed:
+            return 0.0
+        share = self._rejected / calls
+        stayed = self._rejected > 1 and 0.25 * self._trial <= share <= 2 * _DOUBTFUL
+        self._trial = 0.0
+        self._doubts = 0
+        self.rate /= _TRIAL
+        if stayed:
+            self._obsolete = self._ceiling == math.inf
+            self._ceiling = math.inf
+            self._step = _CLIMB
+            self._climbed = 0.0
+            self.rate *= 1 + _CLIMB
+        self._restart(now, max(0.25, 2 * self._trip))
+        return share if stayed else 0.0
+
+    def _begin_trial(self, now: float, share: float) -> None:
+        self.rate *= _TRIAL
+        self._restart(now, 0.0)
+        self._trial = share
+
     def _excess(self) -> bool:
         return self._rejected > 1 + _STRAY * (self._accepted + self._rejected)
 
@@ -188,6 +249,7 @@ class LearnedRate:
 
     def _climb(self, now: float) -> None:
         self._cut = 0.1
+        self._doubts = 0
         if self._near_ceiling():
             wait = max(1.0, self._pause)
             self._climbed = self._step
@@ -214,6 +276,10 @@ class LearnedRate:
             return
         share = self._rejected / (self._accepted + self._rejected)
         self._fall(now, max(0.5, 0.99 * (1 - share)))
+        self._doubts = self._doubts + 1 if share <= _DOUBTFUL else 0
+        if self._doubts > 1:
+            self._begin_trial(now, share)
+            return
         if share > 0.9:  # noqa: PLR2004 - shut, not slow: nothing was learned about its rate
             self._ceiling = math.inf
             self._step = 1.0
@@ -229,3 +295,116 @@ class LearnedRate:
         self._changed = now
         self._until = now + wait
         self._accepted = self._rejected = 0
+
+
+class Background:
+    """Forgives the rejects that no load explains, by a credit that accepted calls earn.
+
+    Each accepted call earns twice `share`, each forgiven reject costs one; what
+    exceeds the credit is the load's. Rejects forgiven wear the share away, so that
+    it is tested again. While no background is known (`share` is 0.0), the calls
+    earn a little all the same, though not while `paced`, where a probe costs more.
+    `forgave` tells what became of the last reject.
+    """
+
+    __slots__ = ("_credit", "_credited", "forgave", "share")
+
+    def __init__(self) -> None:
+        self.share = 0.0
+        self.forgave = False
+        self._credit = _UNTESTED_CREDIT
+        self._credited = 0
+
+    def __repr__(self) -> str:
+        """Show the share."""
+        return f"<Background {self.share:.2%}>"
+
+    def learn(self, share: float, accepted: int) -> None:
+        """Take `share` for the background, after so many `accepted` calls."""
+        self.share = share
+        self._credit = _CREDIT
+        self._credited = accepted
+
+    def forgives(self, accepted: int, *, paced: bool) -> bool:
+        """Say whether a reject is forgiven, after so many `accepted` calls since the beginning."""
+        if self.share > _UNTESTED:
+            earning, most = self.share, _CREDIT
+        else:
+            self.share = 0.0
+            earning, most = (0.0, 0.0) if paced else (_UNTESTED, _UNTESTED_CREDIT)
+        self._credit = min(most, self._credit + 2 * earning * (accepted - self._credited))
+        self._credited = accepted
+        self.forgave = self._credit >= 1
+        if self.forgave:
+            self._credit -= 1
+            self.share *= _FORGET
+        return self.forgave
+
+
+class Suspicion:
+    """Gathers what makes rejects look like a matter of rate, and not of concurrency.
+
+    Rejects come in episodes, each `since` a time and at the `level` of the limit
+    then. Suspicious are the second episode at a level that was good, an episode
+    in which the limit has `fallen` to half, and one that goes on for three round
+    trips with few rejects. The counts given are those since the beginning.
+    """
+
+    __slots__ = ("_before", "_count", "_good", "_marks", "_rejected", "level", "since")
+
+    def __init__(self) -> None:
+        self.level = self._good = 1
+        self.since = 0.0
+        self._count = self._rejected = 0
+        self._before = (0, 0)
+        # Two marks of (time, accepted), a second apart: the recent throughput.
+        self._marks: tuple[tuple[float, int], tuple[float, int]] | None = None
+
+    def mark(self, now: float, accepted: int) -> float:
+        """Note the throughput; give the time of the next mark."""
+        mark = (now, accepted)
+        self._marks = (mark, mark) if self._marks is None else (self._marks[1], mark)
+        return now + 1.0
+
+    def begin(self, now: float, level: int, accepted: int, rejected: int, *, expected: bool, cleared: bool) -> None:
+        """Begin an episode with the reject just counted; `expected` ones are not suspicious."""
+        if not self._count:
+            self._before = (accepted, rejected - 1)
+            self._good = level
+        self._count = 0 if cleared else self._count + (not expected)
+        self.level, self.since, self._rejected = level, now, rejected
+
+    def holds(self, now: float, trip: float, accepted: int, rejected: int, *, fallen: bool) -> bool:
+        """Say whether the rejects look like a matter of rate."""
+        several = rejected - self._rejected >= 2  # noqa: PLR2004 - the third reject of the episode
+        many = rejected - self._before[1] >= _PROOF and now > self.since + 3 * trip
+        lasting = many and self._share(accepted, rejected) <= _DOUBTFUL
+        # Once at a good level can be a server that lost capacity.
+        return self._count > 1 or (several and fallen) or lasting
+
+    def judge(
+        self, now: float, trip: float, accepted: int, rejected: int, *, limit: int, fallen: bool, quiet: bool
+    ) -> tuple[LearnedRate, int]:
+        """Give the rate to learn from, and the limit to go back to; `quiet` says that nothing paused the calls."""
+        rate, level = self._throughput(now, trip, accepted), self.level
+        if fallen:
+            # What is left in flight was accepted: by Little's law a rate, and exact where rejects are quick.
+            rate = max(rate, limit / trip)
+        share = self._share(accepted, rejected)
+        if share <= _DOUBTFUL:
+            level = max(level, self._good)
+            rate = max(rate, level / trip) if quiet else rate
+        self._count = 0
+        return LearnedRate(now, rate, trip, share), level
+
+    def _share(self, accepted: int, rejected: int) -> float:
+        accepted_before, rejected_before = self._before
+        rejected -= rejected_before
+        return rejected / (rejected + accepted - accepted_before)
+
+    def _throughput(self, now: float, trip: float, accepted: int) -> float:
+        """Give the calls accepted a second over the last one or two seconds."""
+        if self._marks is None:
+            return 0.0
+        then, before = self._marks[0]
+        return (accepted - before) / max(2 * trip, now - then)

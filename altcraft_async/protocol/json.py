@@ -26,6 +26,8 @@ def _refuse_constant(name: str) -> None:
 
 _decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
+_BROKEN = object()
+
 
 def encode(fields: Mapping[str, JSON]) -> bytes:
     """Write the body of a request.
@@ -43,8 +45,10 @@ def decode(body: bytes) -> dict[str, JSON]:
     try:
         value = _decode(body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
+        value = _BROKEN  # raised below, outside the handler: the decoder's own error holds the body
+    if value is _BROKEN:
         msg = f"the answer of {len(body)} bytes is not JSON (malformed or cut off)"
-        raise UnreadableResponseError(msg) from None
+        raise UnreadableResponseError(msg)
     if type(value) is not dict:
         msg = f"the answer is a JSON {type(value).__name__} where an object belongs"
         raise UnreadableResponseError(msg)

@@ -79,6 +79,7 @@ def decode(body: bytes) -> dict[str, JSON]:
     `ARRAYS` are always lists. Raises `UnreadableResponseError`, which never
     quotes the body.
     """
+    reason = None
     try:
         tree = xmltodict.parse(
             body,
@@ -89,8 +90,9 @@ def decode(body: bytes) -> dict[str, JSON]:
         )
     except (expat.ExpatError, ValueError, LookupError) as error:
         reason = expat.ErrorString(error.code) if isinstance(error, expat.ExpatError) else "not allowed here"
+    if reason is not None:  # raised outside the handler, so that no context clings to it
         msg = f"the answer of {len(body)} bytes is not acceptable XML ({reason})"
-        raise UnreadableResponseError(msg) from None
+        raise UnreadableResponseError(msg)
     root = tree.get("xml")
     if not isinstance(root, dict):
         msg = "the answer's XML root is not <xml> with elements in it"

@@ -13,8 +13,9 @@ import pytest
 from altcraft_async import AltcraftClient
 
 if TYPE_CHECKING:
-    from altcraft_async.sandbox import ThreadedSandbox
     from conftest import CommandLine
+
+    from altcraft_async.sandbox import ThreadedSandbox
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +31,6 @@ def test_update_makes_one_change_and_echoes_it(command: CommandLine, sandbox: Th
     [
         (("nope", "line", "new"), {}, 2, "order line nope/line: the server answered error 400"),
         (("order_1", "line_1_1", "new"), {"ALTCRAFT_TOKEN": "wrong"}, 4, "check the token"),
-        (("order_1", "", "new"), {}, 1, "order_line_external_id is empty"),
-        (("order_1", "line_1_1"), {}, 1, "Missing argument 'STATUS'"),
         (("order_1", "line_1_1", "new"), {"ALTCRAFT_TOKEN": ""}, 1, "ALTCRAFT_TOKEN is not set"),
         (("order_1", "line_1_1", "new"), {"ALTCRAFT_BASE_URL": "http://example.com"}, 1, "https://"),
         (
@@ -60,8 +59,7 @@ def test_the_token_can_come_from_a_file_and_never_from_a_flag(command: CommandLi
     assert "No such option" in command("update", *ids, "--token", "x").stderr
 
 
-@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("sync",), ("sync", "absent.csv"), ("sync", "."),
-                                       ("sync", "-", "--map", "x"), ("sync", "-", "--concurrency", "0")])  # fmt: skip
+@pytest.mark.parametrize("arguments", [(), ("sync", "absent.csv"), ("sync", "-", "--map", "x")], ids=" ".join)
 def test_a_mistake_in_the_command_exits_1(command: CommandLine, arguments: tuple[str, ...]) -> None:
     ended = command(*arguments)
     assert ended.returncode == 1

@@ -10,7 +10,7 @@ import traceback
 import aiohttp
 import pytest
 
-from altcraft_async import AltcraftClient, AltcraftError, RetryPolicy, Timeout
+from altcraft_async import AltcraftClient, AltcraftError, DeliveryError, RetryPolicy, Timeout
 from altcraft_async.observe import LoggingObserver
 from altcraft_async.sandbox import Fault, Faults
 
@@ -38,8 +38,6 @@ def logged():
     for name in names:
         logging.getLogger(name).setLevel(logging.DEBUG)
     logging.getLogger().addHandler(handler)
-    loop = asyncio.new_event_loop()
-    loop.close()
     yield handler.seen
     logging.getLogger().removeHandler(handler)
     for name, level in before.items():
@@ -60,7 +58,7 @@ def shown(error: BaseException) -> str:
     """All that a person or a tool could see of an error."""
     texts = ["".join(traceback.format_exception(error)), repr(error), str(error), repr(vars(error))]
     texts.append("".join(traceback.TracebackException.from_exception(error, capture_locals=False).format()))
-    if isinstance(error, AltcraftError):
+    if isinstance(error, DeliveryError):
         texts.append(pickle.dumps(error).decode("latin-1"))
     for linked in (error.__cause__, error.__context__):
         if linked is not None:

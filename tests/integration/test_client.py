@@ -229,12 +229,13 @@ def test_a_variable_that_cannot_work_is_named(environ, said):
         AltcraftClient.from_env(environ)
 
 
-@pytest.mark.parametrize("token", ["", " ", "a b", "t\n", "\x00", "тайна"])
+@pytest.mark.parametrize("token", ["", " ", "se cret", "secret\n", "secret\x00", "секрет"])
 def test_a_token_that_cannot_work_is_refused_without_being_shown(token):
     with pytest.raises(ConfigurationError, match="token") as caught:
         AltcraftClient("https://x.test", token)
     assert caught.value.field == "token"
-    assert not token.strip() or token not in str(caught.value)
+    assert "cret" not in str(caught.value)
+    assert "секрет" not in str(caught.value)
 
 
 def test_an_unknown_keyword_is_named():

@@ -30,7 +30,7 @@ class Model:
         self.law, self.slots, self.jitter, self.rejects = law, slots, jitter, rejects
         self.random = random.Random(seed)
         self.service = 0.1
-        self.failing = 0.0
+        self.failing = self.flaky = 0.0
         self.now = 0.0
         self.in_flight = self.active = self.done = self.rejected = self.sent = 0
         self.events: list[tuple[float, int, float, Signal]] = []
@@ -50,9 +50,10 @@ class Model:
     def _send(self) -> None:
         while self.in_flight < self.law.limit:
             self.in_flight += 1
-            if self.active < self.slots:
+            flaky = self.random.random() < self.flaky
+            if self.active < self.slots and not flaky:
                 self._serve(self.now)
-            elif self.rejects:
+            elif self.rejects or flaky:
                 self._push(self.now + 0.002, self.now, OVERLOAD)
             else:
                 self.waiting.append(self.now)
@@ -86,6 +87,12 @@ def answer(law: AdaptiveLimit, count: int, now: float, latency: float = 0.1, *, 
         law.on_result(now, latency, SUCCESS, law.limit if in_flight is None else in_flight)
 
 
+def exhaust(law: AdaptiveLimit, now: float) -> None:
+    """Use up what is forgiven before any test, so that the next reject counts."""
+    for _ in range(2):
+        law.on_result(now, 0.01, OVERLOAD, law.limit)
+
+
 def settled(**settings: Any) -> AdaptiveLimit:
     """Give a law that has left its doubling and learned a 0.1 s baseline at a limit of about 50."""
     law = AdaptiveLimit(Adaptive(**settings))
@@ -116,9 +123,10 @@ def test_a_success_that_was_slow_already_does_not_double() -> None:
     assert law.limit <= 8
 
 
-def test_doubling_ends_with_the_first_reject() -> None:
+def test_doubling_ends_with_the_first_reject_that_is_not_forgiven() -> None:
     law = AdaptiveLimit(Adaptive(initial=4))
     answer(law, 4, 0.1)
+    exhaust(law, 0.15)
     law.on_result(0.15, 0.01, OVERLOAD, 8)
 
     answer(law, 14, 0.2)
@@ -131,6 +139,7 @@ def test_doubling_ends_with_the_first_reject() -> None:
 
 def test_each_reject_takes_its_own_permit_back() -> None:
     law = AdaptiveLimit(Adaptive(initial=60))
+    exhaust(law, 0.1)
     for in_flight in range(60, 50, -1):
         law.on_result(0.1, 0.01, OVERLOAD, in_flight)
 
@@ -139,6 +148,7 @@ def test_each_reject_takes_its_own_permit_back() -> None:
 
 def test_a_single_reject_in_sparse_traffic_cuts_at_most_by_half() -> None:
     law = AdaptiveLimit(Adaptive(initial=60))
+    exhaust(law, 0.1)
     law.on_result(0.1, 0.01, OVERLOAD, 2)
 
     assert law.limit == 29
@@ -147,6 +157,7 @@ def test_a_single_reject_in_sparse_traffic_cuts_at_most_by_half() -> None:
 
 def test_rejects_that_come_home_in_a_pause_cost_one_permit_each() -> None:
     law = AdaptiveLimit(Adaptive(initial=60))
+    exhaust(law, 0.1)
     law.on_result(0.1, 0.01, OVERLOAD, 60)
     law.on_pause(0.1, 1.0)
     for in_flight in (30, 20, 10):
@@ -184,6 +195,7 @@ def test_random_failures_are_not_taken_for_overload() -> None:
 def test_the_limit_holds_for_a_hundred_accepted_calls_after_a_reject() -> None:
     law = AdaptiveLimit(Adaptive(initial=40))
     answer(law, 40, 0.1, in_flight=39)
+    exhaust(law, 0.1)
     law.on_result(0.1, 0.01, OVERLOAD, 40)
     held = law.limit
 
@@ -339,6 +351,49 @@ def test_one_loss_of_capacity_is_not_taken_for_a_rate() -> None:
     model.run(5.0)
 
     assert model.law.rate is None
+
+
+# Rule 8: background
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(("share", "kept"), [(0.005, 0.85), (0.02, 0.8), (0.05, 0.6)])
+def test_rejects_that_ignore_the_load_do_not_bring_the_limit_down(share: float, kept: float, seed: int) -> None:
+    model = Model(AdaptiveLimit(), 50, jitter=0.5, seed=seed)
+    model.flaky = share
+
+    assert model.run(20.0).done >= kept * 20.0 * 500
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_capacity_is_found_behind_a_background_of_rejects(seed: int) -> None:
+    model = Model(AdaptiveLimit(), 50, jitter=0.5, rejects=True, seed=seed)
+    model.flaky = 0.02
+    model.run(10.0)
+    model.run(10.0)
+
+    assert model.done >= 0.8 * 10.0 * 500
+    assert model.rejected <= 0.06 * model.done
+
+
+def test_an_overload_is_noticed_in_spite_of_a_background() -> None:
+    model = Model(AdaptiveLimit(), 50, jitter=0.5, rejects=True)
+    model.flaky = 0.02
+    model.run(10.0)
+    model.slots = 25
+    model.run(5.0)
+    model.run(5.0)
+
+    assert model.done >= 0.8 * 5.0 * 250
+    assert model.rejected <= 0.1 * model.done
+
+
+def test_a_reject_that_asks_for_a_pause_is_not_forgiven_untested() -> None:
+    law = AdaptiveLimit(Adaptive(initial=60))
+    law.on_result(0.1, 0.01, OVERLOAD, 60)
+    law.on_pause(0.1, 1.0)
+
+    assert law.limit == 59
 
 
 # Bounds, settings, shapes

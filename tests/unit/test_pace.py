@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.flow.pace import LearnedRate, Pacer
+from altcraft_async.flow.pace import Background, LearnedRate, Pacer
 
 
 def starts(pacer: Pacer, count: int, now: float = 0.0) -> list[float]:
@@ -172,3 +172,70 @@ def test_a_shut_server_never_brings_the_rate_to_nothing() -> None:
         learned.on_reject(call * 0.01, started=call * 0.01)
 
     assert learned.rate >= 1.0
+
+
+def test_a_doubtful_share_of_rejects_is_tried_at_a_lower_rate() -> None:
+    learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=0.05)
+
+    assert learned.on_trial
+    assert learned.rate < 0.7 * 90.0
+
+
+def test_rejects_that_go_away_on_trial_are_about_rate() -> None:
+    learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=0.05)
+    for call in range(1, 200):
+        learned.on_success(call * 0.02, full=False)
+
+    assert learned.end_trial(4.0) == 0.0
+    assert not learned.on_trial
+    assert learned.rate == pytest.approx(90.0)
+
+
+def test_rejects_that_stay_on_trial_are_background() -> None:
+    learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=0.05)
+    for call in range(1, 101):
+        learned.on_success(call * 0.02, full=False)
+        if call % 20 == 0:
+            learned.on_reject(call * 0.02, started=call * 0.02 - 0.01)
+
+    assert learned.end_trial(2.0) == pytest.approx(0.05, abs=0.01)
+
+
+def test_a_trial_goes_on_until_it_proves_something() -> None:
+    learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=0.05)
+    for call in range(1, 100):
+        learned.on_success(call * 0.02, full=False)
+
+    assert learned.end_trial(2.0) == 0.0
+    assert learned.on_trial
+
+
+def forgiven(background: Background, rejects: int, every: int, *, paced: bool = True) -> int:
+    """Count the forgiven of `rejects` that come one in `every` accepted calls."""
+    return sum(background.forgives(call * every, paced=paced) for call in range(1, rejects + 1))
+
+
+def test_a_known_background_is_forgiven() -> None:
+    background = Background()
+    background.learn(0.02, accepted=0)
+
+    assert forgiven(background, 100, every=50) == 100
+
+
+def test_what_exceeds_the_background_is_not_forgiven() -> None:
+    background = Background()
+    background.learn(0.02, accepted=0)
+
+    assert forgiven(background, 1000, every=5) <= 250
+
+
+def test_a_background_wears_away() -> None:
+    background = Background()
+    background.learn(0.02, accepted=0)
+
+    assert forgiven(background, 2000, every=50) <= 1000
+
+
+def test_an_unknown_background_is_forgiven_one_in_a_hundred_and_fifty() -> None:
+    assert forgiven(Background(), 20, every=150, paced=False) == 20
+    assert forgiven(Background(), 200, every=30, paced=False) <= 45

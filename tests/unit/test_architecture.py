@@ -1,0 +1,225 @@
+"""The house keeps its floors: who may import what, and each third-party library in one room."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import altcraft_async
+
+ROOT = Path(altcraft_async.__file__).parent
+NAME = "altcraft_async"
+
+FORBIDDEN_IN_PURE_CODE = {
+    "asyncio", "aiohttp", "click", "logging", "multiprocessing", "os", "random", "requests", "rich", "socket", "sqlite3",
+    "subprocess", "tenacity", "threading", "time",
+}  # fmt: skip
+
+FLOORS = (
+    ("errors",),
+    ("protocol.values",),
+    ("protocol.verdict", "protocol.json", "protocol.xml", "outcome"),
+    ("protocol", "flow"),
+    ("settings", "observe"),
+    ("engine.transport", "engine.gate"),
+    ("engine.delivery",),
+    ("engine",),
+    ("market",),
+    ("client",),
+    ("",),
+    ("ingest", "integrations"),
+    ("cli",),
+)
+"""From the ground up; the longest name that fits counts, and the package itself (``""``) only hands names on."""
+
+OWNERS = {
+    "aiohttp": ("engine.transport", "sandbox"),
+    "yarl": ("engine.transport",),
+    "tenacity": ("engine.delivery",),
+    "xmltodict": ("protocol.xml", "sandbox.reading"),
+    "sqlite3": ("engine.journal", "engine.outbox", "engine.store"),
+    "click": ("cli",),
+    "rich": ("cli",),
+    "pytest": ("integrations.pytest_plugin",),
+    "fastapi": ("integrations.fastapi",),
+    "opentelemetry": ("integrations.opentelemetry",),
+    "prometheus_client": ("integrations.prometheus",),
+    "dask": ("integrations.dask",),
+    "distributed": ("integrations.dask",),
+}
+CORE = {"aiohttp", "attrs", "tenacity", "xmltodict", "yarl", "multidict"}
+OPTIONAL = {"pyarrow", "pandas", "polars", "uvloop"} | OWNERS.keys()
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+class Imports(ast.NodeVisitor):
+    """Collects what a module imports at run time, and what it does so at its own import."""
+
+    def __init__(self) -> None:
+        self.runtime: set[str] = set()
+        self.at_import: set[str] = set()
+        self._inside = 0
+
+    def visit_If(self, node: ast.If) -> None:
+        if "TYPE_CHECKING" not in ast.unparse(node.test):
+            self.generic_visit(node)
+            return
+        for statement in node.orelse:
+            self.visit(statement)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        self._inside += 1
+        self.generic_visit(node)
+        self._inside -= 1
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self._note(alias.name)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        assert node.level == 0, "imports are absolute"
+        source = node.module or ""
+        if source.split(".")[0] != NAME:
+            self._note(source)
+            return
+        for alias in node.names:
+            inner = f"{source}.{alias.name}"
+            self._note(inner if inner.removeprefix(NAME + ".") in FILES else source)
+
+    def _note(self, name: str) -> None:
+        self.runtime.add(name)
+        if not self._inside:
+            self.at_import.add(name)
+
+
+@cache
+def imports_of(module: str) -> Imports:
+    found = Imports()
+    found.visit(ast.parse(FILES[module].read_text()))
+    return found
+
+
+def own(names: set[str]) -> set[str]:
+    return {name.removeprefix(NAME).removeprefix(".") for name in names if name.split(".")[0] == NAME}
+
+
+def foreign(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names} - {NAME}
+
+
+def within(module: str, rooms: tuple[str, ...] | str) -> bool:
+    rooms = (rooms,) if isinstance(rooms, str) else rooms
+    return any(module == room or (room and module.startswith(room + ".")) for room in rooms)
+
+
+def floor_of(module: str) -> int:
+    best = max(
+        ((len(room), floor) for floor, rooms in enumerate(FLOORS) for room in rooms if within(module, room)),
+        default=None,
+    )
+    assert best is not None, f"{module} stands on no floor: give it one"
+    return best[1]
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if not within(m, "sandbox")])
+def test_a_module_imports_from_its_own_floor_or_below(module):
+    for imported in own(imports_of(module).runtime):
+        if within(imported, "sandbox"):
+            assert within(module, ("cli", "integrations"))
+        else:
+            assert floor_of(imported) <= floor_of(module), f"{module} imports {imported}, which stands above it"
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if within(m, ("protocol", "flow", "errors", "outcome", "settings"))])
+def test_pure_modules_know_no_io_no_clock_and_no_chance(module):
+    assert not foreign(imports_of(module).runtime) & FORBIDDEN_IN_PURE_CODE
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if within(m, "protocol")])
+def test_protocol_does_not_know_flow(module):
+    assert not any(within(imported, "flow") for imported in own(imports_of(module).runtime))
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if within(m, "flow")])
+def test_flow_knows_nothing_of_the_protocol_but_verdicts(module):
+    known = {imported for imported in own(imports_of(module).runtime) if within(imported, "protocol")}
+    assert known <= {"protocol.verdict"}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_each_library_has_one_owner(module):
+    for library in foreign(imports_of(module).runtime) & OWNERS.keys():
+        allowed = within(module, OWNERS[library]) or (library == "aiohttp" and within(module, "integrations"))
+        assert allowed, f"{module} imports {library}, which belongs to {', '.join(OWNERS[library])}"
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_nothing_else_is_imported_than_the_standard_library_and_what_is_declared(module):
+    assert foreign(imports_of(module).runtime) <= sys.stdlib_module_names | {"attrs"} | CORE | OPTIONAL
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if within(m, "sandbox")])
+def test_the_sandbox_shares_only_errors_and_status_names(module):
+    known = {name for name in own(imports_of(module).runtime) if not within(name, "sandbox")}
+    assert known <= {"errors", "protocol.values"}
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if within(m, ("engine", "market")) or m in {"client", "observe", ""}])
+def test_the_core_does_not_know_its_users(module):
+    above = ("cli", "sandbox", "ingest", "integrations")
+    assert not any(within(imported, above) for imported in own(imports_of(module).runtime))
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if within(m, "cli")])
+def test_the_command_line_talks_to_the_public_api_only(module):
+    private = ("engine", "flow", "protocol", "market")
+    assert not any(within(imported, private) for imported in own(imports_of(module).runtime))
+
+
+def test_there_are_no_import_cycles():
+    graph = {module: own(imports_of(module).runtime) - {module} for module in FILES}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, naming the cycle
+
+
+def test_a_cycle_would_be_found():
+    with pytest.raises(graphlib.CycleError):
+        list(graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).static_order())
+
+
+def test_importing_the_package_imports_nothing_that_is_not_needed_yet():
+    code = (
+        "import sys, altcraft_async; "
+        "heavy = {'tenacity', 'xmltodict', 'sqlite3', 'click', 'rich', 'tomllib', 'altcraft_async.sandbox'}; "
+        "print(*sorted(heavy & sys.modules.keys()))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    assert run.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if not m.endswith("__main__")])
+def test_every_module_has_a_docstring_and_says_what_is_public(module):
+    tree = ast.parse(FILES[module].read_text())
+    assert ast.get_docstring(tree), f"{module} has no docstring"
+    has_code = any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
+    names = {t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}
+    assert not has_code or "__all__" in names, f"{module} has no __all__"
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_no_module_is_longer_than_is_good_for_it(module):
+    assert len(FILES[module].read_text().splitlines()) <= 700

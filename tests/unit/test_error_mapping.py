@@ -1,0 +1,129 @@
+"""Every error that aiohttp, a timeout or the operating system can raise has its place in our tree."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+
+import aiohttp
+import pytest
+from aiohttp import http_exceptions
+
+from altcraft_async.engine.transport import map_error
+from altcraft_async.errors import (
+    AltcraftError,
+    AttemptTimeoutError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    UnreadableResponseError,
+)
+
+EXPECTED = {
+    "ClientConnectionError": ConnectionLostError,
+    "ClientConnectionResetError": ConnectionLostError,
+    "ClientConnectorCertificateError": ConnectError,
+    "ClientConnectorDNSError": ConnectError,
+    "ClientConnectorError": ConnectError,
+    "ClientConnectorSSLError": ConnectError,
+    "ClientError": ConnectionLostError,
+    "ClientHttpProxyError": ConnectError,
+    "ClientOSError": ConnectionLostError,
+    "ClientPayloadError": UnreadableResponseError,
+    "ClientProxyConnectionError": ConnectError,
+    "ClientResponseError": UnreadableResponseError,
+    "ClientSSLError": ConnectError,
+    "ConnectionTimeoutError": ConnectError,
+    "ContentTypeError": UnreadableResponseError,
+    "InvalidURL": ConfigurationError,
+    "InvalidUrlClientError": ConfigurationError,
+    "InvalidUrlRedirectClientError": ConfigurationError,
+    "NonHttpUrlClientError": ConfigurationError,
+    "NonHttpUrlRedirectClientError": ConfigurationError,
+    "RedirectClientError": ConfigurationError,
+    "ServerConnectionError": ConnectionLostError,
+    "ServerDisconnectedError": ConnectionLostError,
+    "ServerFingerprintMismatch": ConnectError,
+    "ServerTimeoutError": AttemptTimeoutError,
+    "SocketTimeoutError": AttemptTimeoutError,
+    "TooManyRedirects": ConfigurationError,
+    "UnixClientConnectorError": ConnectError,
+    "UploadAbortedError": ConnectionLostError,
+    "WSServerHandshakeError": UnreadableResponseError,
+}
+"""By name, because some of them came with later versions of aiohttp."""
+
+NEVER_SENT = (ConnectError, ConfigurationError)
+
+
+def family(kind: type[Exception]) -> list[type[Exception]]:
+    found = {kind}
+    for child in kind.__subclasses__():
+        found.update(family(child))
+    return sorted(found, key=lambda member: member.__name__)
+
+
+def made(kind: type[Exception]) -> Exception:
+    """Make an error without its constructor, which differs from class to class."""
+    error = kind.__new__(kind)
+    if isinstance(error, aiohttp.ClientResponseError):
+        error.status = 502
+    return error
+
+
+@pytest.mark.parametrize("kind", [k for k in family(aiohttp.ClientError) if k.__module__.startswith("aiohttp")])
+def test_every_client_error_of_aiohttp_is_mapped(kind):
+    assert kind.__name__ in EXPECTED, f"aiohttp has a new error, {kind.__name__}: decide where it belongs"
+    assert type(map_error(made(kind))) is EXPECTED[kind.__name__]
+
+
+@pytest.mark.parametrize("kind", family(http_exceptions.HttpProcessingError))
+def test_every_error_of_aiohttps_parser_is_an_unreadable_answer(kind):
+    assert type(map_error(made(kind))) is UnreadableResponseError
+
+
+def test_a_timeout_is_an_attempt_timeout():
+    assert type(map_error(TimeoutError())) is AttemptTimeoutError
+
+
+@pytest.mark.parametrize("kind", [k for k in family(OSError) if k.__module__ == "builtins"])
+def test_every_error_of_the_operating_system_is_mapped(kind):
+    expected = AttemptTimeoutError if issubclass(kind, TimeoutError) else ConnectionLostError
+    assert type(map_error(kind(errno.EIO, "text"))) is expected
+
+
+@pytest.mark.parametrize("kind", [k for k in family(aiohttp.ClientError) if k.__name__ in EXPECTED])
+def test_what_may_have_been_sent_says_so(kind):
+    mapped = map_error(made(kind))
+    assert getattr(mapped, "maybe_applied", False) is not isinstance(mapped, NEVER_SENT)
+
+
+def test_the_message_names_the_reason_of_the_system_not_the_addresses_of_the_request():
+    key = aiohttp.client_reqrep.ConnectionKey("secret-host", 1, False, True, None, None, None)
+    error = aiohttp.ClientConnectorError(key, OSError(errno.ECONNREFUSED, "Connect call failed ('10.1.2.3', 1)"))
+    assert str(map_error(error)) == "no connection to the server (Connection refused)"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"reason": "WRONG_VERSION_NUMBER"}, "TLS: wrong version number"),
+        ({"verify_message": "self-signed certificate"}, "TLS: self-signed certificate"),
+    ],
+)
+def test_a_tls_failure_is_named_as_one(attributes, said):
+    inner = ssl.SSLCertVerificationError(1, "text")
+    for name, value in attributes.items():
+        setattr(inner, name, value)
+    key = aiohttp.client_reqrep.ConnectionKey("h", 1, True, True, None, None, None)
+    assert said in str(map_error(aiohttp.ClientConnectorSSLError(key, inner)))
+
+
+@pytest.mark.parametrize("kind", [k for k in family(aiohttp.ClientError) if k.__name__ in EXPECTED])
+def test_nothing_of_the_original_is_kept(kind):
+    error = made(kind)
+    error.args = ("canary",)
+    mapped = map_error(error)
+    assert isinstance(mapped, AltcraftError)
+    assert mapped.__cause__ is mapped.__context__ is None
+    assert "canary" not in repr(vars(mapped)) + str(mapped)

@@ -1,0 +1,105 @@
+"""The values that are said to Altcraft: checked at construction, frozen, carried by both codecs."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from altcraft_async import InvalidUpdateError, LineKey, LineStatusUpdate, OrderLineStatus
+from altcraft_async.protocol import json, xml
+
+FIELDS = ("order_external_id", "order_line_external_id", "status_external_id")
+
+
+def acceptable(text: str) -> bool:
+    try:
+        LineStatusUpdate(text, "line", "new")
+    except InvalidUpdateError:
+        return False
+    return True
+
+
+IDS = st.text(min_size=1, max_size=30).filter(acceptable)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("bad", ["", " ", "\t", "\u00a0", "\u2003"])
+def test_an_empty_or_blank_id_is_refused_by_name(field, bad):
+    with pytest.raises(InvalidUpdateError, match=f"{field} is empty") as caught:
+        LineStatusUpdate(**{**dict.fromkeys(FIELDS, "x"), field: bad})
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("bad", [None, 5, 1.0, b"x", True, ["x"]])
+def test_what_is_no_string_is_refused_by_name(field, bad):
+    with pytest.raises(InvalidUpdateError, match=f"{field} must be a string, not {type(bad).__name__}"):
+        LineStatusUpdate(**{**dict.fromkeys(FIELDS, "x"), field: bad})
+
+
+@pytest.mark.parametrize("code", [*range(0x20), *range(0x7F, 0xA0), 0xD800, 0xDFFF, 0xFFFE, 0xFFFF])
+def test_a_character_that_a_format_cannot_carry_is_refused_with_its_place(code):
+    with pytest.raises(InvalidUpdateError, match=f"U\\+{code:04X} at position 3"):
+        LineStatusUpdate("ab" + chr(code) + "c", "line", "new")
+
+
+@pytest.mark.parametrize("good", ["a b", "№ 5", "x\u00a0y", "x\u200by", "\U0001f600", "<>&\"'", "]]>", "-1", "\u3042"])
+def test_unusual_ids_are_accepted(good):
+    assert LineStatusUpdate(good, good, good).status_external_id == good
+
+
+@given(IDS, IDS, IDS)
+def test_accepted_ids_come_through_both_codecs_unchanged(order, line, status):
+    fields = dict(zip(FIELDS, (order, line, status), strict=True))
+    assert json.decode(json.encode(fields)) == fields
+    stripped = {name: value.strip(" ") for name, value in fields.items()}
+    read = xml.decode(xml.encode(fields))
+    assert {name: value.strip(" ") for name, value in read.items()} == stripped
+
+
+@given(st.text(max_size=30))
+def test_a_text_is_either_an_id_or_refused_with_a_remedy(text):
+    try:
+        update = LineStatusUpdate(text, "line", "new")
+    except InvalidUpdateError as error:
+        assert error.field == "order_external_id"
+        assert ";" in error.message
+    else:
+        assert update.order_external_id == text
+
+
+def test_a_status_becomes_a_plain_string():
+    update = LineStatusUpdate("o", "l", OrderLineStatus.DELIVERED)
+    assert type(update.status_external_id) is str
+    assert update == LineStatusUpdate("o", "l", "delivered")
+
+
+def test_the_system_statuses_are_those_of_the_guide():
+    assert list(OrderLineStatus) == ["new", "processing", "delivering", "delivered", "canceled", "refunded"]
+
+
+def test_the_key_is_the_order_line():
+    key = LineStatusUpdate("o", "l", "new").key
+    assert key == LineKey("o", "l") == ("o", "l")
+    assert key.order_line_external_id == "l"
+
+
+def test_an_update_is_a_value():
+    update = LineStatusUpdate("o", "l", "new")
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        update.status_external_id = "x"
+    assert hash(update) == hash(LineStatusUpdate("o", "l", "new"))
+    assert pickle.loads(pickle.dumps(update)) == copy.deepcopy(update) == update
+    assert not hasattr(update, "__dict__")
+
+
+def test_a_changed_copy_is_checked_like_any_other():
+    update = LineStatusUpdate("o", "l", "new")
+    assert attrs.evolve(update, status_external_id="delivered").status_external_id == "delivered"
+    with pytest.raises(InvalidUpdateError):
+        attrs.evolve(update, status_external_id="")

@@ -1,0 +1,103 @@
+"""The XML codec: the guide's shapes, and a reader that trusts nobody."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from altcraft_async import UnreadableResponseError
+from altcraft_async.protocol import xml
+from altcraft_async.protocol.xml import ARRAYS
+
+
+def test_fields_stand_under_the_root_xml():
+    root = ElementTree.fromstring(xml.encode({"token": "t", "format": "json"}))
+    assert (root.tag, {child.tag: child.text for child in root}) == ("xml", {"token": "t", "format": "json"})
+
+
+def test_lists_are_repeated_elements_without_a_wrapper():
+    root = ElementTree.fromstring(xml.encode({"external_ids": ["a", "b"], "data": [{"x": "1"}]}))
+    assert [(child.tag, child.text) for child in root][:2] == [("external_ids", "a"), ("external_ids", "b")]
+
+
+def test_values_are_written_the_way_xml_says_them():
+    root = ElementTree.fromstring(xml.encode({"yes": True, "no": False, "none": None, "count": 5}))
+    assert {child.tag: child.text for child in root} == {"yes": "true", "no": "false", "none": None, "count": "5"}
+
+
+@given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_categories=["Cc", "Cs"]), min_size=1))
+def test_texts_need_no_care_of_the_caller(text):
+    assert ElementTree.fromstring(xml.encode({"a": text}))[0].text == text
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_a_single_element_of_an_array_is_a_list(name):
+    assert xml.decode(f"<xml><{name}>1</{name}></xml>".encode()) == {name: ["1"]}
+
+
+def test_everything_is_text_and_an_empty_element_is_none():
+    body = b"<?xml version='1.0'?>\n<xml>\n <error>0</error>\n <error_text/>\n <data><a>1</a><b></b></data>\n</xml>\n"
+    assert xml.decode(body) == {"error": "0", "error_text": None, "data": {"a": "1", "b": None}}
+
+
+def test_attributes_are_passed_over():
+    assert xml.decode(b"<xml a='1'><error array='true'>0</error></xml>") == {"error": "0"}
+
+
+def test_a_declared_encoding_is_honoured():
+    body = "<?xml version='1.0' encoding='windows-1251'?><xml><a>Отгружен</a></xml>".encode("cp1251")
+    assert xml.decode(body) == {"a": "Отгружен"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'<!DOCTYPE xml><xml><a>1</a></xml>',
+        b'<!DOCTYPE xml SYSTEM "http://127.0.0.1/x.dtd"><xml><a>&b;</a></xml>',
+        b'<!DOCTYPE xml [<!ENTITY b "boom">]><xml><a>&b;</a></xml>',
+        b'<!DOCTYPE xml [<!ENTITY b SYSTEM "file:///etc/passwd">]><xml><a>&b;</a></xml>',
+        b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><xml><a>&b;</a></xml>',
+        b"<xml><a>&undeclared;</a></xml>",
+        b"<xml>" + b"<a>" * 40 + b"</a>" * 40 + b"</xml>",
+        b"<xml>" + b"<a>" * 100_000,
+        b"<xml><a></xml>",
+        b"<xml><a>1</a>",
+        b"<xml><a>\xff\xfe</a></xml>",
+        b"<?xml version='1.0' encoding='no-such'?><xml><a>1</a></xml>",
+        b"<xml><a>\x01</a></xml>",
+        b"<xml></xml><xml></xml>",
+        b"",
+        b"text",
+        b"<other><a>1</a></other>",
+        b"<xml>text</xml>",
+        b"<xml/>",
+        b"<a><xml><b>1</b></xml></a>",
+    ],
+)
+def test_anything_else_is_unreadable(body):
+    with pytest.raises(UnreadableResponseError):
+        xml.decode(body)
+
+
+def test_the_reasonable_depth_of_an_answer_is_read():
+    body = b"<xml>" + b"<a>" * 20 + b"1" + b"</a>" * 20 + b"</xml>"
+    assert xml.decode(body)
+
+
+@pytest.mark.parametrize("body", [b"<canary>", b"<xml><canary></xml>", b"<!DOCTYPE canary><xml/>", b"<canary/>"])
+def test_the_body_is_no_part_of_the_error_or_of_its_context(body):
+    with pytest.raises(UnreadableResponseError) as caught:
+        xml.decode(body)
+    assert "canary" not in str(caught.value)
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+@given(st.binary(max_size=60) | st.text(alphabet="<>/xml!a&;[]\"' -", max_size=40).map(str.encode))
+def test_any_bytes_are_an_envelope_or_unreadable(body):
+    try:
+        assert type(xml.decode(body)) is dict
+    except UnreadableResponseError:
+        pass
