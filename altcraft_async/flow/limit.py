@@ -22,7 +22,7 @@ order in which a run meets them:
 4. **Latency bounds it.** A round of answers has a typical latency (the mean
    without its highest and lowest eighth) and a standard error. The *baseline* is
    the lowest typical latency seen. By Little's law the server is working on
-   ``in flight × baseline / latency`` calls, the rest are queueing; the limit may
+   ``in flight * baseline / latency`` calls, the rest are queueing; the limit may
    be `Adaptive.headroom` times that, plus one. So it grows only while the
    throughput follows, and a server with 50 slots that queues is held at some 63.
    The error is added to the baseline and taken from the latency: jitter inside
@@ -38,12 +38,11 @@ order in which a run meets them:
    back to where it was, and `AdaptiveLimit.rate` paces the starts instead
    (`altcraft_async.flow.pace.LearnedRate`) until it is no longer what binds.
 8. **Rejects that ignore the load are nobody's fault.** A flaky proxy refuses the
-   same share at every level; a full server refuses nothing below its capacity.
-   So a share of up to 15 % is put to the test: some 150 calls at two thirds of
-   the pace. Rejects that stay are *background*: as many are forgiven from then
-   on (`altcraft_async.flow.pace.Background`), and only what exceeds them counts
-   in rules 2, 3 and 7. The share is forgotten slowly, and tested again. Untested,
-   a reject in 150 accepted calls is forgiven, unless it asks for a pause.
+   same share at every level, a full server nothing below its capacity. So a share
+   of up to 15 % is put to the test: some 150 calls at two thirds of the pace. What
+   stays is *background*: as much is forgiven from then on (`Background`), and only
+   the excess counts in rules 2, 3 and 7. It is forgotten slowly, and tested again.
+   Untested, a reject in 150 calls is forgiven, unless it asks for a pause.
 
 The limit never leaves ``minimum … maximum``. Pure: no clock, no randomness, no
 I/O; time is an argument in seconds, of which only differences matter.
@@ -123,7 +122,7 @@ class Adaptive:
         _check(1.05 <= self.headroom <= 2.0, "headroom", f"must lie between 1.05 and 2.0, not {self.headroom}")  # noqa: PLR2004
 
 
-def _check(ok: bool, field: str, problem: str) -> None:  # noqa: FBT001 - the one condition it is about
+def _check(ok: bool, field: str, problem: str) -> None:
     if not ok:
         msg = f"{field} {problem}"
         raise ConfigurationError(msg, field=field)
@@ -218,7 +217,7 @@ class AdaptiveLimit:
         # The round being collected: latencies, the sum of in-flight counts, when it may begin, when it is complete.
         self._samples: list[float] = []
         self._load = self._enough = 0
-        self._opens = -math.inf
+        self._opens = self._mark_at = -math.inf
         # What the rounds before it taught.
         self._latency = self._slowest = self._load_before = 0.0
         self._baseline = self._brake = math.inf
@@ -232,10 +231,8 @@ class AdaptiveLimit:
         self._hold, self._hold_calls = _HOLD, 0
         self._hold_until = self._hold_pause = self._paused_until = -math.inf
         self._grown_at = self._rejected_at = -math.inf
-        self._background = Background()
-        self._suspicion = Suspicion()
+        self._background, self._suspicion = Background(), Suspicion()
         self._learned: LearnedRate | None = None
-        self._mark_at = -math.inf
 
     def __repr__(self) -> str:
         """Show the state."""
@@ -274,9 +271,9 @@ class AdaptiveLimit:
         """Learn that the server asked for `seconds` without starts; report its reject first."""
         self._paused_until = max(self._paused_until, now + seconds)
         self._restart_round(self._paused_until + self._slowest)
+        if self._background.forgave and self._background.share:
+            return self.limit
         if self._background.forgave:
-            if self._background.share:
-                return self.limit
             self._react(now, self._latency, self.limit)
         self._hold_pause = max(self._hold_pause, now + _PAUSES * seconds)
         if self._learned is not None:
@@ -287,14 +284,8 @@ class AdaptiveLimit:
     def statistics(self) -> LimitStatistics:
         """Take a snapshot."""
         measured = self._baseline < math.inf
-        return LimitStatistics(
-            limit=self.limit,
-            rate=self.rate,
-            latency=self._latency if measured else None,
-            baseline=self._baseline if measured else None,
-            accepted=self._accepted,
-            rejected=self._rejected,
-        )
+        latency, baseline = (self._latency, self._baseline) if measured else (None, None)
+        return LimitStatistics(self.limit, self.rate, latency, baseline, self._accepted, self._rejected)
 
     # Rounds: what latency says (rules 3 to 6)
 
@@ -395,7 +386,7 @@ class AdaptiveLimit:
     def _on_overload(self, now: float, latency: float, in_flight: int) -> None:
         self._rejected += 1
         learned = self._learned
-        if learned is not None and learned.on_trial:
+        if learned is not None and learned.on_trial:  # every reject is evidence
             self._background.forgave = False
         elif self._background.forgives(self._accepted, paced=learned is not None):
             return
@@ -403,21 +394,19 @@ class AdaptiveLimit:
             self._react(now, latency, in_flight)
         else:
             learned.on_reject(now, now - latency)
-            self._end_trial(now, learned)
-            self.rate = learned.rate
+            self._follow_pace(now, learned)
 
     def _react(self, now: float, latency: float, in_flight: int) -> None:
         trip = self._latency or max(latency, _UNMEASURED)
         if now > self._rejected_at + 2 * trip or self._grown_at > self._rejected_at:
             probing = now < self._grown_at + 3 * trip
             self._hold = min(2 * self._hold, _LONGEST_HOLD) if probing else _HOLD
-            expected = probing or self._doubling
-            self._suspicion.begin(now, self.limit, self._accepted, self._rejected, expected=expected, cleared=probing)
+            counts = (self._accepted, self._rejected)
+            self._suspicion.begin(now, self.limit, counts, probing=probing, expected=probing or self._doubling)
         in_use = self.limit if now < self._paused_until else max(in_flight, self.limit // 2)
         self.limit = max(self._settings.minimum, min(self.limit, in_use) - 1)
         self._doubling = False
-        self._step = 1
-        self._dipped = 0
+        self._step, self._dipped = 1, 0
         self._ceiling = self.limit
         self._rejected_at = now
         self._hold_calls = self._accepted + self._hold
@@ -426,28 +415,28 @@ class AdaptiveLimit:
         self._suspect_rate(now, trip)
 
     def _suspect_rate(self, now: float, trip: float) -> None:
-        suspicion, calls = self._suspicion, (self._accepted, self._rejected)
+        suspicion = self._suspicion
         fallen = self.limit < suspicion.level // 2 or self.limit == self._settings.minimum
-        if suspicion.holds(now, trip, *calls, fallen=fallen):
-            quiet = self._paused_until < suspicion.since
-            self._learned, level = suspicion.judge(now, trip, *calls, limit=self.limit, fallen=fallen, quiet=quiet)
+        counts, quiet = (self._accepted, self._rejected), self._paused_until < suspicion.since
+        self._learned = suspicion.judge(now, trip, counts, fallen_to=self.limit if fallen else 0, quiet=quiet)
+        if self._learned is not None:
             self.rate = self._learned.rate
-            self.limit = max(self.limit, level)
+            self.limit = max(self.limit, suspicion.good)
 
     def _on_paced_success(self, now: float, learned: LearnedRate, in_flight: int) -> None:
         if learned.on_success(now, full=in_flight >= self.limit):
-            self._end_trial(now, learned)
-            self.rate = learned.rate
+            self._follow_pace(now, learned)
         else:
             self._learned = self.rate = None
 
-    def _end_trial(self, now: float, learned: LearnedRate) -> None:
+    def _follow_pace(self, now: float, learned: LearnedRate) -> None:
         if learned.on_trial and (share := learned.end_trial(now)):
             self._background.learn(share, self._accepted)
             self._hold_calls = 0
             self._step = self.limit // 4 + 1
             self._doubling = not self._bound and self._fell_from is None
             self._load_before = 0.0
+        self.rate = learned.rate
 
 
 def make_limit(concurrency: int | Adaptive) -> FixedLimit | AdaptiveLimit:

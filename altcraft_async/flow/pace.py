@@ -169,11 +169,9 @@ class LearnedRate:
             if now > self._changed + 1.5 * self._trip:
                 self._accepted += 1
             return True
-        if self._obsolete:
-            return False
         self._accepted += 1
         if now < self._until or self._accepted < _FEWEST:
-            return True
+            return not self._obsolete
         if self._excess():
             self._settle(now)
             return True
@@ -346,14 +344,14 @@ class Suspicion:
 
     Rejects come in episodes, each `since` a time and at the `level` of the limit
     then. Suspicious are the second episode at a level that was good, an episode
-    in which the limit has `fallen` to half, and one that goes on for three round
-    trips with few rejects. The counts given are those since the beginning.
+    in which the limit falls to half, and one that goes on for three round trips
+    with few rejects. `counts` are the calls accepted and rejected since the beginning.
     """
 
-    __slots__ = ("_before", "_count", "_good", "_marks", "_rejected", "level", "since")
+    __slots__ = ("_before", "_count", "_marks", "_rejected", "good", "level", "since")
 
     def __init__(self) -> None:
-        self.level = self._good = 1
+        self.level = self.good = 1
         self.since = 0.0
         self._count = self._rejected = 0
         self._before = (0, 0)
@@ -366,41 +364,41 @@ class Suspicion:
         self._marks = (mark, mark) if self._marks is None else (self._marks[1], mark)
         return now + 1.0
 
-    def begin(self, now: float, level: int, accepted: int, rejected: int, *, expected: bool, cleared: bool) -> None:
-        """Begin an episode with the reject just counted; `expected` ones are not suspicious."""
+    def begin(self, now: float, level: int, counts: tuple[int, int], *, probing: bool, expected: bool) -> None:
+        """Begin an episode with the reject just counted; one that is `expected` is no sign, a failed probe clears."""
         if not self._count:
-            self._before = (accepted, rejected - 1)
-            self._good = level
-        self._count = 0 if cleared else self._count + (not expected)
-        self.level, self.since, self._rejected = level, now, rejected
-
-    def holds(self, now: float, trip: float, accepted: int, rejected: int, *, fallen: bool) -> bool:
-        """Say whether the rejects look like a matter of rate."""
-        several = rejected - self._rejected >= 2  # noqa: PLR2004 - the third reject of the episode
-        many = rejected - self._before[1] >= _PROOF and now > self.since + 3 * trip
-        lasting = many and self._share(accepted, rejected) <= _DOUBTFUL
-        # Once at a good level can be a server that lost capacity.
-        return self._count > 1 or (several and fallen) or lasting
+            self._before = (counts[0], counts[1] - 1)
+            self.good = level
+        self._count = 0 if probing else self._count + (not expected)
+        self.level, self.since, self._rejected = level, now, counts[1]
 
     def judge(
-        self, now: float, trip: float, accepted: int, rejected: int, *, limit: int, fallen: bool, quiet: bool
-    ) -> tuple[LearnedRate, int]:
-        """Give the rate to learn from, and the limit to go back to; `quiet` says that nothing paused the calls."""
-        rate, level = self._throughput(now, trip, accepted), self.level
-        if fallen:
-            # What is left in flight was accepted: by Little's law a rate, and exact where rejects are quick.
-            rate = max(rate, limit / trip)
-        share = self._share(accepted, rejected)
-        if share <= _DOUBTFUL:
-            level = max(level, self._good)
-            rate = max(rate, level / trip) if quiet else rate
-        self._count = 0
-        return LearnedRate(now, rate, trip, share), level
+        self, now: float, trip: float, counts: tuple[int, int], *, fallen_to: int, quiet: bool
+    ) -> LearnedRate | None:
+        """Give the rate to learn from, if the rejects look like one; the limit then goes back to `good`.
 
-    def _share(self, accepted: int, rejected: int) -> float:
-        accepted_before, rejected_before = self._before
-        rejected -= rejected_before
-        return rejected / (rejected + accepted - accepted_before)
+        `fallen_to` is the limit where it fell to half, else 0; `quiet` says that
+        nothing paused the calls.
+        """
+        share = self._share(counts)
+        several = counts[1] - self._rejected >= 2  # noqa: PLR2004 - the third reject of the episode
+        lasting = counts[1] - self._before[1] >= _PROOF and now > self.since + 3 * trip and share <= _DOUBTFUL
+        # Once at a good level can be a server that lost capacity.
+        if self._count < 2 and not (several and fallen_to) and not lasting:  # noqa: PLR2004
+            return None
+        # What is left in flight was accepted: by Little's law a rate, and exact where rejects are quick.
+        rate = max(self._throughput(now, trip, counts[0]), fallen_to / trip)
+        if share <= _DOUBTFUL:
+            self.good = max(self.level, self.good)
+            rate = max(rate, self.good / trip) if quiet else rate
+        else:
+            self.good = self.level
+        self._count = 0
+        return LearnedRate(now, rate, trip, share)
+
+    def _share(self, counts: tuple[int, int]) -> float:
+        accepted, rejected = counts[0] - self._before[0], counts[1] - self._before[1]
+        return rejected / max(1, accepted + rejected)
 
     def _throughput(self, now: float, trip: float, accepted: int) -> float:
         """Give the calls accepted a second over the last one or two seconds."""

@@ -423,7 +423,7 @@ def test_the_limit_stays_within_its_bounds_whatever_is_reported(
 
 
 @given(seed=st.integers(0, 10_000), slots=st.integers(1, 80), rejects=st.booleans())
-def test_the_limit_stays_within_its_bounds_in_a_living_system(seed: int, slots: int, rejects: bool) -> None:  # noqa: FBT001
+def test_the_limit_stays_within_its_bounds_in_a_living_system(seed: int, slots: int, rejects: bool) -> None:
     law = AdaptiveLimit(Adaptive(minimum=2, initial=4, maximum=64))
     model = Model(law, slots, jitter=0.5, rejects=rejects, seed=seed)
     for _ in range(8):
