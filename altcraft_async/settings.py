@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import attrs
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.protocol.wire import Format, TokenPlace
 
-__all__ = ["Settings", "Timeout", "check_base_url"]
+__all__ = ["READERS", "Settings", "Timeout", "check_base_url"]
 
 
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -79,14 +80,14 @@ class Settings:
         read: dict[str, Any] = {}
         timeout: dict[str, float] = {}
         for field, value in values.items():
-            reader = _READERS.get(field)
+            reader = READERS.get(field)
             if reader is None:
-                known = ", ".join(sorted(map(name, _READERS)))
+                known = ", ".join(sorted(map(name, READERS)))
                 msg = f"{name(field)} is no setting; known are {known}"
                 raise ConfigurationError(msg, field=field)
             try:
                 result = reader(value)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, KeyError):
                 msg = f"{name(field)} must be {_EXPECTED[field]}, not {value!r}"
                 raise ConfigurationError(msg, field=field) from None
             if field in {"timeout", "connect_timeout"}:
@@ -143,7 +144,7 @@ def _concurrency_of(value: object) -> int | Adaptive:
     return Adaptive() if value == "adaptive" else _whole(value)
 
 
-_READERS: dict[str, Callable[[object], Any]] = {
+READERS: Final[dict[str, Callable[[object], Any]]] = {
     "request_format": _text,
     "response_format": _text,
     "token_in": _text,
@@ -157,6 +158,7 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "trust_env": _flag,
     "allow_insecure": _flag,
 }
+"""The names that an environment or a TOML table may set, and how each is read."""
 _KINDS: dict[Callable[[object], Any], str] = {
     _text: "a text",
     _number: "a number",
@@ -164,9 +166,15 @@ _KINDS: dict[Callable[[object], Any], str] = {
     _flag: "true or false",
     _concurrency_of: "a whole number or 'adaptive'",
 }
-_EXPECTED = {field: _KINDS[reader] for field, reader in _READERS.items()}
+_EXPECTED = {field: _KINDS[reader] for field, reader in READERS.items()}
 
-_LOOPBACK = ("localhost", "127.", "::1")
+
+def _is_loopback(host: str) -> bool:
+    """Say whether `host` is this machine for sure; a name that only begins like it is somebody else's."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_base_url(base_url: str, *, allow_insecure: bool) -> str:
@@ -187,7 +195,7 @@ def check_base_url(base_url: str, *, allow_insecure: bool) -> str:
     if parts.username is not None or parts.password is not None:
         msg = "base_url must not carry a user name or password"
         raise ConfigurationError(msg, field="base_url")
-    if parts.scheme == "http" and not host.startswith(_LOOPBACK) and not allow_insecure:
+    if parts.scheme == "http" and not _is_loopback(host) and not allow_insecure:
         msg = "base_url is http://, which would send the token in the clear; use https://, or allow_insecure=True"
         raise ConfigurationError(msg, field="base_url")
     return base_url.strip().rstrip("/").removesuffix("/api/v1.1")

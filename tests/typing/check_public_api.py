@@ -1,0 +1,164 @@
+"""What a type checker sees of the public API; read by mypy and pyright in strict mode, never run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import assert_type
+
+import aiohttp
+
+from altcraft_async import (
+    Adaptive,
+    AltcraftClient,
+    AltcraftError,
+    APIError,
+    BatchError,
+    ClientStatistics,
+    ConfigurationError,
+    DeliveryError,
+    InvalidUpdateError,
+    LineKey,
+    LineStatusUpdate,
+    OrderLineStatus,
+    Outcome,
+    OutcomeState,
+    Report,
+    RetryPolicy,
+    Settings,
+    SourceError,
+    Timeout,
+    UpdatedOrderLine,
+    VerdictRules,
+)
+from altcraft_async.observe import Event, LoggingObserver, Observer, UpdateSettled
+from altcraft_async.protocol.values import JSON
+
+
+class Counting:
+    """An observer of the user's own."""
+
+    def __init__(self) -> None:
+        self.settled = 0
+
+    def on_event(self, event: Event, /) -> None:
+        match event:
+            case UpdateSettled(outcome=outcome):
+                assert_type(outcome, Outcome)
+                self.settled += 1
+            case _:
+                pass
+
+
+def make_clients(session: aiohttp.ClientSession) -> AltcraftClient:
+    observer: Observer = Counting()
+    client = AltcraftClient(
+        "https://ru.altkraft.com",
+        token="t",
+        request_format="xml",
+        response_format="json",
+        token_in="header",
+        request_id_header="X-Request-ID",
+        timeout=Timeout(connect=1.0, total=5),
+        retry=RetryPolicy(attempts=3, budget=None, rules=VerdictRules(retriable=frozenset({500}))),
+        concurrency=Adaptive(maximum=50),
+        rate=10.0,
+        max_response_bytes=1000,
+        observers=[observer, LoggingObserver()],
+        session=session,
+        trace_configs=(),
+        tls=True,
+        trust_env=False,
+        allow_insecure=False,
+    )
+    assert_type(client, AltcraftClient)
+    assert_type(AltcraftClient.from_env(), AltcraftClient)
+    assert_type(AltcraftClient.from_env({"ALTCRAFT_TOKEN": "t"}, concurrency=5), AltcraftClient)
+    assert_type(client.with_options(timeout=Timeout(total=1.0), token="u"), AltcraftClient)
+    assert_type(client.closed, bool)
+    return client
+
+
+async def use_single_calls(client: AltcraftClient) -> None:
+    async with client as entered:
+        assert_type(entered, AltcraftClient)
+    orders = client.market.orders
+    line = await orders.update_order_line_status(
+        "order_1", "line_1", OrderLineStatus.DELIVERED, request_id="id", deadline=1.0
+    )
+    assert_type(line, UpdatedOrderLine)
+    assert_type(line.status_external_id, str)
+    envelope = await client.call("market/orders/get_status", {"external_id": "order_1"}, deadline=1.0)
+    assert_type(envelope, dict[str, JSON])
+    statistics = client.statistics()
+    assert_type(statistics, ClientStatistics)
+    assert_type(statistics.in_flight, int)
+    assert_type(statistics.rate, float | None)
+    await client.aclose()
+
+
+def rows() -> Iterator[LineStatusUpdate | InvalidUpdateError]:
+    yield LineStatusUpdate("o", "l", OrderLineStatus.NEW)
+    yield InvalidUpdateError("no", field="x", source="f.csv", line=3)
+
+
+async def async_rows() -> AsyncIterator[tuple[str, str, str]]:
+    yield ("o", "l", "new")
+
+
+async def use_bulk_calls(client: AltcraftClient) -> None:
+    orders = client.market.orders
+    report = await orders.update_order_line_statuses(
+        [("o", "l", "new"), ("o", "l", OrderLineStatus.DELIVERED)],
+        deadline=60.0,
+        coalesce="latest",
+        lane="order",
+        window=100,
+    )
+    assert_type(report, Report)
+    assert_type(report.outcomes, Sequence[Outcome])
+    assert_type(report.counts, Mapping[OutcomeState, int])
+    assert_type(report.failures, list[Outcome])
+    assert_type(report.ok, bool)
+    report.raise_for_failures()
+    for source in (rows(), [LineStatusUpdate("o", "l", "new")], {("o", "l", "new")}):
+        await orders.update_order_line_statuses(source)
+    await orders.update_order_line_statuses(async_rows())
+
+    stream = orders.stream_order_line_statuses(async_rows())
+    assert_type(stream, AsyncGenerator[Outcome, None])
+    async with aclosing(stream) as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome.index, int)
+            assert_type(outcome.update, LineStatusUpdate | None)
+            assert_type(outcome.state, OutcomeState)
+            assert_type(outcome.state.safe_to_resend, str)
+            assert_type(outcome.request_id, str | None)
+            assert_type(outcome.error, AltcraftError | None)
+            if outcome.update is not None:
+                assert_type(outcome.update.key, LineKey)
+
+
+async def handle_errors(client: AltcraftClient) -> None:
+    try:
+        await client.market.orders.update_order_line_status("o", "l", "new")
+    except APIError as error:
+        assert_type(error.code, int | None)
+        assert_type(error.retry_after, float | None)
+    except DeliveryError as error:
+        assert_type(error.maybe_applied, bool)
+        assert_type(error.request_id, str | None)
+        assert_type(error.attempts, int)
+    except (ConfigurationError, InvalidUpdateError) as error:
+        assert_type(error.field, str | None)
+    except SourceError as error:
+        assert_type(error.taken, int)
+    except BatchError as error:
+        assert_type(error.message, str)
+
+
+def read_settings() -> None:
+    settings = Settings.from_toml("")
+    assert_type(settings, Settings)
+    assert_type(settings.concurrency, int | Adaptive)
+    assert_type(Settings.parse({"rate": "5"}).rate, float | None)

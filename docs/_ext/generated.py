@@ -1,0 +1,288 @@
+"""The directive ``generated``: tables and help texts that are made from the code, so that they cannot drift.
+
+``{generated} NAME`` puts one of `CONTENTS` in its place; ``{generated} cli sync``
+gives the help of a command.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+import click
+from docutils import nodes
+from docutils.parsers.rst import Directive
+
+import altcraft_async
+from altcraft_async import (
+    Adaptive,
+    AltcraftClient,
+    AltcraftError,
+    OrderLineStatus,
+    OutcomeState,
+    RetryPolicy,
+    Settings,
+    Timeout,
+    VerdictRules,
+)
+from altcraft_async import settings as settings_module
+from altcraft_async.cli.app import cli
+from altcraft_async.cli.exits import ExitCode
+from altcraft_async.cli.presets import PRESETS
+from altcraft_async.cli.results import COLUMNS
+from altcraft_async.protocol.verdict import TABLE
+from altcraft_async.sandbox import FaultKind, Sandbox
+
+if TYPE_CHECKING:
+    import enum
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sphinx.application import Sphinx
+
+Row = tuple[str, ...]
+
+_CODE = re.compile(r"``(.+?)``|`(.+?)`")
+_HELP_WIDTH = 96
+
+
+def _inline(text: str) -> list[nodes.Node]:
+    """Read a text in which backticks mark code."""
+    found: list[nodes.Node] = []
+    end = 0
+    for match in _CODE.finditer(text):
+        found.append(nodes.Text(text[end : match.start()]))
+        code = match[1] or match[2]
+        found.append(nodes.literal(code, code))
+        end = match.end()
+    found.append(nodes.Text(text[end:]))
+    return found
+
+
+def _row(cells: Sequence[str]) -> nodes.row:
+    row = nodes.row()
+    for cell in cells:
+        row += nodes.entry("", nodes.paragraph("", "", *_inline(cell)))
+    return row
+
+
+def _table(head: Row, rows: Sequence[Row]) -> nodes.table:
+    group = nodes.tgroup(cols=len(head))
+    group += [nodes.colspec(colwidth=1) for _ in head]
+    group += nodes.thead("", _row(head))
+    group += nodes.tbody("", *map(_row, rows))
+    return nodes.table("", group)
+
+
+def _summary(thing: object) -> str:
+    """Give the first sentence of a docstring, as one line."""
+    paragraph = (inspect.getdoc(thing) or "").split("\n\n")[0]
+    return " ".join(paragraph.split()).removesuffix(".")
+
+
+def _member_docs(enumeration: type[enum.Enum]) -> dict[str, str]:
+    """Give the docstring below each member of an enumeration."""
+    source = inspect.getsource(enumeration)
+    found = re.findall(r'^    ([A-Z_]+) = .*\n    """(.+?)"""', source, flags=re.MULTILINE | re.DOTALL)
+    docs = {name: " ".join(text.split()).removesuffix(".") for name, text in found}
+    missing = {member.name for member in enumeration} - docs.keys()
+    if missing:
+        msg = f"{enumeration.__name__} has members without a docstring: {', '.join(sorted(missing))}"
+        raise LookupError(msg)
+    return docs
+
+
+def _yes(value: bool) -> str:  # noqa: FBT001 - a pure function's only argument
+    return "yes" if value else ""
+
+
+def _outcomes() -> nodes.table:
+    docs = _member_docs(OutcomeState)
+    rows = [(f"`{state}`", docs[state.name], _yes(state.ok), state.safe_to_resend) for state in OutcomeState]
+    return _table(("state", "meaning", "ok", "safe to send again"), rows)
+
+
+def _verdicts() -> nodes.table:
+    head = ("what happened", "state if it was the last attempt", "retried", "back-pressure", "stops the run",
+            "may have been applied")  # fmt: skip
+    rows = [
+        (
+            str(evidence), f"`{verdict.state}`", _yes(verdict.retry), _yes(verdict.pressure), _yes(verdict.fatal),
+            _yes(verdict.maybe_applied),
+        )
+        for evidence, verdict in TABLE.items()
+    ]  # fmt: skip
+    return _table(head, rows)
+
+
+def _ranges(numbers: Sequence[int]) -> Iterator[str]:
+    """Write numbers with runs of three and more as ranges."""
+    run: list[int] = []
+    for number in [*numbers, None]:
+        if run and number != run[-1] + 1:
+            yield f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run))  # noqa: PLR2004
+            run = []
+        if number is not None:
+            run.append(number)
+
+
+def _verdict_rules() -> nodes.table:
+    rules = VerdictRules()
+    rows = [
+        (f"`{field.name}`", ", ".join(_ranges(sorted(getattr(rules, field.name)))))
+        for field in attrs.fields(VerdictRules)
+    ]
+    return _table(("field of `VerdictRules`", "codes and statuses by default"), rows)
+
+
+def _tree(kind: type[AltcraftError], depth: int = 0) -> Iterator[tuple[int, type[AltcraftError]]]:
+    yield depth, kind
+    for child in kind.__subclasses__():
+        yield from _tree(child, depth + 1)
+
+
+def _errors() -> nodes.table:
+    rows = []
+    for depth, kind in _tree(AltcraftError):
+        others = [base.__name__ for base in kind.__bases__ if not issubclass(base, AltcraftError)]
+        also = ", ".join(f"`{name}`" for name in others if name != "Exception")
+        place = "" if hasattr(altcraft_async, kind.__name__) else f" (in `{kind.__module__}`)"
+        rows.append(("\N{NO-BREAK SPACE}" * 4 * depth + f"`{kind.__name__}`", also, _summary(kind) + place))
+    return _table(("error", "is also a", "meaning"), rows)
+
+
+def _meanings() -> dict[str, str]:
+    """Read what each keyword of the client means from the client's own docstring."""
+    found: dict[str, str] = {}
+    for names, text in re.findall(r"^- (.+?): (.+)$", inspect.getdoc(AltcraftClient) or "", flags=re.MULTILINE):
+        found |= dict.fromkeys(re.findall(r"`(\w+)`", names), text)
+    return found
+
+
+def _default(value: object) -> str:
+    return f"`{type(value).__name__}()`" if isinstance(value, Adaptive | RetryPolicy | Timeout) else f"`{value!r}`"
+
+
+def _settings() -> nodes.table:
+    meanings = _meanings()
+    defaults = {field.name: _default(field.default) for field in attrs.fields(Settings)}
+    rows = []
+    for name in altcraft_async.client.ClientOptions.__annotations__:
+        if name not in meanings and name != "allow_insecure":
+            msg = f"the docstring of AltcraftClient does not tell what {name} means"
+            raise LookupError(msg)
+        meaning = meanings.get(name, "permits ``http://`` to a host that is not loopback")
+        rows.append((f"`{name}`", defaults.get(name, ""), meaning))
+    return _table(("keyword", "default", "meaning"), rows)
+
+
+def _environment() -> nodes.table:
+    fills = {
+        "timeout": ("Timeout.total", Timeout().total),
+        "connect_timeout": ("Timeout.connect", Timeout().connect),
+        "attempts": ("RetryPolicy.attempts", RetryPolicy().attempts),
+    }
+    defaults = {field.name: field.default for field in attrs.fields(Settings)}
+    rows: list[Row] = [
+        ("`ALTCRAFT_BASE_URL`", "`base_url`", "an address", "required"),
+        ("`ALTCRAFT_TOKEN`", "`token`", "the token", "this or the next is required"),
+        ("`ALTCRAFT_TOKEN_FILE`", "`token`", "a file that holds the token", ""),
+    ]
+    for name, expected in settings_module._EXPECTED.items():  # noqa: SLF001 - the one list of what can be read
+        filled, default = fills.get(name) or (name, defaults[name])
+        shown = "`adaptive`" if isinstance(default, Adaptive) else f"`{default}`"
+        rows.append((f"`ALTCRAFT_{name.upper()}`", f"`{filled}`", expected, shown))
+    return _table(("variable", "sets", "value", "default"), rows)
+
+
+def _fields_of(kind: type[attrs.AttrsInstance]) -> Callable[[], nodes.table]:
+    def make() -> nodes.table:
+        rows = [(f"`{field.name}`", f"`{field.default!r}`") for field in attrs.fields(kind) if field.name != "rules"]
+        return _table(("field", "default"), rows)
+
+    return make
+
+
+def _statuses() -> nodes.table:
+    return _table(("member", "id"), [(f"`OrderLineStatus.{one.name}`", f"`{one}`") for one in OrderLineStatus])
+
+
+def _faults() -> nodes.table:
+    docs = _member_docs(FaultKind)
+    return _table(("kind", "what happens"), [(f"`{kind}`", docs[kind.name]) for kind in FaultKind])
+
+
+def _exit_codes() -> nodes.table:
+    docs = _member_docs(ExitCode)
+    rows = [(f"`{code.value}`", docs[code.name]) for code in ExitCode]
+    rows += [("`130`", "Interrupted by SIGINT (Ctrl-C)"), ("`143`", "Interrupted by SIGTERM")]
+    return _table(("code", "meaning"), rows)
+
+
+def _presets() -> nodes.table:
+    return _table(("preset", "the server"), [(f"`{name}`", said) for name, said in PRESETS.items()])
+
+
+def _columns() -> nodes.paragraph:
+    return nodes.paragraph("", "", *_inline(", ".join(f"`{name}`" for name in COLUMNS) + "."))
+
+
+def _unknowns() -> nodes.bullet_list:
+    return nodes.bullet_list(
+        "", *(nodes.list_item("", nodes.paragraph("", "", *_inline(one))) for one in Sandbox.UNKNOWNS)
+    )
+
+
+def _cli(name: str = "") -> nodes.literal_block:
+    command: click.Command = cli
+    words = "altcraft-async"
+    if name:
+        command = cli.commands[name]
+        words += f" {name}"
+    context = click.Context(command, info_name=words, terminal_width=_HELP_WIDTH, max_content_width=_HELP_WIDTH)
+    text = command.get_help(context)
+    return nodes.literal_block(text, text, language="text")
+
+
+CONTENTS: Mapping[str, Callable[[], nodes.Node]] = {
+    "adaptive": _fields_of(Adaptive),
+    "environment": _environment,
+    "errors": _errors,
+    "exit-codes": _exit_codes,
+    "fault-kinds": _faults,
+    "fault-presets": _presets,
+    "outcomes": _outcomes,
+    "result-columns": _columns,
+    "retry-policy": _fields_of(RetryPolicy),
+    "sandbox-unknowns": _unknowns,
+    "settings": _settings,
+    "statuses": _statuses,
+    "timeout": _fields_of(Timeout),
+    "verdict-rules": _verdict_rules,
+    "verdicts": _verdicts,
+    "cli": _cli,
+    **{f"cli {name}": (lambda name=name: _cli(name)) for name in cli.commands},
+}
+"""What can be generated, by name."""
+
+
+class Generated(Directive):
+    """Puts one of `CONTENTS` in its place."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+    option_spec: ClassVar[dict[str, Callable[[str], object]]] = {}
+
+    def run(self) -> list[nodes.Node]:
+        """Make the content."""
+        make = CONTENTS.get(self.arguments[0])
+        if make is None:
+            raise self.error(f"nothing is generated under the name {self.arguments[0]!r}")
+        return [make()]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive."""
+    app.add_directive("generated", Generated)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
