@@ -116,6 +116,18 @@ def watcher() -> Watcher:
     return Watcher()
 
 
+async def _until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event to tell of it
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
+    """Wait for a condition that another task or the server brings about; fail after 5 seconds."""
+    return _until
+
+
 @pytest.fixture
 def quick() -> RetryPolicy:
     """Three attempts with hardly a wait between them."""

@@ -176,7 +176,7 @@ async def test_a_line_that_backs_off_holds_no_permit(sandbox, connect):
     assert min(arrival.number for arrival in again) > last_of_others
 
 
-async def test_many_lines_that_back_off_keep_no_worker_from_fresh_lines(sandbox, connect):
+async def test_many_lines_that_back_off_keep_no_worker_from_fresh_lines(sandbox, connect, until):
     stuck, fresh = keys_of(20)[:15], ("order_20", "line_20_1")
     sandbox.faults = Faults(lines={key: [Fault("error", status=500)] for key in stuck})
     client = connect(sandbox, concurrency=2, retry=RetryPolicy(attempts=2, base=0.3))
@@ -185,8 +185,7 @@ async def test_many_lines_that_back_off_keep_no_worker_from_fresh_lines(sandbox,
     async def source():
         for key in stuck:
             yield (*key, "delivered")
-        while sandbox.ledger.requests < len(stuck):
-            await asyncio.sleep(0.001)
+        await until(lambda: sandbox.ledger.requests >= len(stuck))
         yield (*fresh, "delivered")
 
     report = await client.market.orders.update_order_line_statuses(source())
@@ -301,9 +300,7 @@ async def test_a_fatal_answer_lets_a_retry_in_flight_end(sandbox, connect, watch
 
 async def test_an_outcome_that_waited_out_its_backoff_when_the_run_stopped_says_so(sandbox, connect):
     stuck, refused = ("order_1", "line_1_1"), ("order_2", "line_2_1")
-    sandbox.faults = Faults(
-        lines={stuck: Fault("error", status=429), refused: Fault("error", status=403, delay=0.05)}
-    )
+    sandbox.faults = Faults(lines={stuck: Fault("error", status=429), refused: Fault("error", status=403, delay=0.05)})
     client = connect(sandbox, retry=RetryPolicy(base=60.0, max_delay=60.0))
     async with asyncio.timeout(3):
         report = await client.market.orders.update_order_line_statuses([(*stuck, "new"), (*refused, "new")])
@@ -330,13 +327,12 @@ async def test_failing_connections_meet_a_bounded_number_of_retries(closed_port,
     assert {outcome.state for outcome in stopped} == {"not_sent"}
 
 
-async def test_a_failed_connection_after_a_lost_answer_stays_unknown(start_sandbox, connect):
+async def test_a_failed_connection_after_a_lost_answer_stays_unknown(start_sandbox, connect, until):
     sandbox = await start_sandbox(faults=Faults(script=[Fault("reset_after", delay=0.02)]))
     client = connect(sandbox, retry=RetryPolicy(attempts=3, base=0.1))
 
     run = asyncio.ensure_future(client.market.orders.update_order_line_statuses([("order_1", "line_1_1", "new")]))
-    while not sandbox.ledger.requests:
-        await asyncio.sleep(0.001)
+    await until(lambda: sandbox.ledger.requests)
     await sandbox.stop()
     outcome = (await run).outcomes[0]
     assert outcome.state == "unknown"
@@ -381,12 +377,11 @@ async def test_observers_hear_of_every_outcome_once(sandbox, connect, watcher):
     assert settled == list(report.outcomes)
 
 
-async def test_single_calls_overtake_a_bulk_run(start_sandbox, connect):
+async def test_single_calls_overtake_a_bulk_run(start_sandbox, connect, until):
     sandbox = await start_sandbox(faults=Faults(latency=0.005))
     orders = connect(sandbox, concurrency=2).market.orders
     run = asyncio.ensure_future(orders.update_order_line_statuses(updates_of(keys_of(19), STATUSES * 3)))
-    while sandbox.ledger.requests < 4:
-        await asyncio.sleep(0.001)
+    await until(lambda: sandbox.ledger.requests >= 4)
     before = sandbox.ledger.requests
     await orders.update_order_line_status("order_20", "line_20_1", "delivered")
     assert sandbox.ledger.requests - before <= 6

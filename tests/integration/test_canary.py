@@ -60,9 +60,7 @@ def shown(error: BaseException) -> str:
     texts.append("".join(traceback.TracebackException.from_exception(error, capture_locals=False).format()))
     if isinstance(error, DeliveryError):
         texts.append(pickle.dumps(error).decode("latin-1"))
-    for linked in (error.__cause__, error.__context__):
-        if linked is not None:
-            texts.append(shown(linked))
+    texts += [shown(linked) for linked in (error.__cause__, error.__context__) if linked is not None]
     return "\n".join(texts)
 
 
@@ -113,7 +111,9 @@ KINDS = ["error", "error_after", "html", "reset_before", "reset_after", "truncat
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_not_through_faults(start_sandbox, connect, logged, codec, token_in, kind):
+async def test_not_through_faults(  # noqa: PLR0917 - fixtures
+    start_sandbox, connect, logged, codec, token_in, kind
+):
     asyncio.get_running_loop().set_debug(True)
     sandbox = await start_sandbox(token=CANARY, faults=Faults(script=lambda *_: Fault(kind)))
     seen = await use(connect(sandbox, **options(codec, token_in)))
@@ -125,7 +125,9 @@ async def test_not_through_faults(start_sandbox, connect, logged, codec, token_i
 
 @pytest.mark.parametrize("settings", [{}, {"market_right": False}, {"wrong_token_code": 403}])
 @pytest.mark.parametrize("error_style", ["http200", "http4xx"])
-async def test_not_through_refusals(start_sandbox, connect, logged, codec, token_in, settings, error_style):
+async def test_not_through_refusals(  # noqa: PLR0917 - fixtures
+    start_sandbox, connect, logged, codec, token_in, settings, error_style
+):
     asyncio.get_running_loop().set_debug(True)
     token = CANARY if "market_right" in settings else "right-token"
     sandbox = await start_sandbox(token=token, error_style=error_style, **settings)
@@ -149,7 +151,9 @@ async def test_not_through_refusals(start_sandbox, connect, logged, codec, token
     ],
 )
 @pytest.mark.parametrize("status", [200, 400, 500])
-async def test_not_through_a_server_that_echoes_it(start_raw_server, connect, logged, token_in, answer, status):
+async def test_not_through_a_server_that_echoes_it(  # noqa: PLR0917 - fixtures
+    start_raw_server, connect, logged, token_in, answer, status
+):
     asyncio.get_running_loop().set_debug(True)
     server = await start_raw_server(None)
     body = answer.replace(b"%b", CANARY.encode())
@@ -198,10 +202,9 @@ async def test_not_through_a_cancelled_call(start_sandbox, connect, logged, toke
     task = asyncio.ensure_future(connect(sandbox, token_in=token_in).market.orders.update_order_line_status(*LINE))
     await asyncio.sleep(0.02)
     task.cancel()
-    try:
+    with pytest.raises(asyncio.CancelledError) as caught:
         await task
-    except asyncio.CancelledError as error:
-        assert CANARY not in shown(error)
+    assert CANARY not in shown(caught.value)
     assert CANARY not in "\n".join(logged)
 
 

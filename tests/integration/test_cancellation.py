@@ -42,12 +42,6 @@ def own_tasks():
     return [task for task in asyncio.all_tasks() if task.get_coro().cr_code.co_filename == bulk.__file__]
 
 
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 async def cancel(task):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -57,7 +51,7 @@ async def cancel(task):
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_cancelling_a_gathering_call_stops_reading_and_gives_back_every_permit(
-    start_sandbox, connect, asynchronous
+    start_sandbox, connect, asynchronous, until
 ):
     sandbox = await start_sandbox(faults=Faults(latency=0.01))
     client = connect(sandbox)
@@ -75,7 +69,7 @@ async def test_cancelling_a_gathering_call_stops_reading_and_gives_back_every_pe
     assert sandbox.ledger.in_flight == 0
 
 
-async def test_what_is_in_flight_ends_in_its_grace_and_observers_hear_of_it(sandbox, connect, watcher):
+async def test_what_is_in_flight_ends_in_its_grace_and_observers_hear_of_it(sandbox, connect, watcher, until):
     sandbox.faults = Faults(latency=0.05)
     client = connect(sandbox, concurrency=4, observers=[watcher])
     task = asyncio.ensure_future(client.market.orders.update_order_line_statuses(Source(), window=10))
@@ -88,7 +82,7 @@ async def test_what_is_in_flight_ends_in_its_grace_and_observers_hear_of_it(sand
     assert sandbox.ledger.answers == {"applied": 4}
 
 
-async def test_a_retry_in_flight_gets_the_grace_too(sandbox, connect, watcher):
+async def test_a_retry_in_flight_gets_the_grace_too(sandbox, connect, watcher, until):
     sandbox.faults = Faults(script=[Fault("error", status=500), Fault("delay", delay=0.05)])
     client = connect(sandbox, observers=[watcher])
     rows = [("order_1", "line_1_1", "delivered")]
@@ -99,7 +93,7 @@ async def test_a_retry_in_flight_gets_the_grace_too(sandbox, connect, watcher):
     assert (settled.outcome.state, settled.outcome.attempts) == ("applied", 2)
 
 
-async def test_what_fails_in_its_grace_is_not_tried_again(sandbox, connect, watcher):
+async def test_what_fails_in_its_grace_is_not_tried_again(sandbox, connect, watcher, until):
     sandbox.faults = Faults(script=[Fault("error", status=500), *[Fault("error", status=500, delay=0.05)] * 9])
     client = connect(sandbox, observers=[watcher], retry=RetryPolicy(attempts=9, base=0.001))
     rows = [("order_1", "line_1_1", "delivered")]
@@ -111,7 +105,7 @@ async def test_what_fails_in_its_grace_is_not_tried_again(sandbox, connect, watc
     assert sandbox.ledger.requests == 2
 
 
-async def test_a_line_that_backs_off_is_not_waited_for(sandbox, connect, watcher):
+async def test_a_line_that_backs_off_is_not_waited_for(sandbox, connect, watcher, until):
     sandbox.faults = Faults(error_500=1.0)
     client = connect(sandbox, observers=[watcher], retry=RetryPolicy(base=1000.0, max_delay=1000.0))
     rows = [("order_1", "line_1_1", "delivered")]
@@ -125,7 +119,7 @@ async def test_a_line_that_backs_off_is_not_waited_for(sandbox, connect, watcher
     assert settled.outcome.request_id == sandbox.ledger.arrivals("order_1", "line_1_1")[0].request_id
 
 
-async def test_the_grace_is_bounded_and_what_it_cuts_is_unknown(sandbox, connect, watcher):
+async def test_the_grace_is_bounded_and_what_it_cuts_is_unknown(sandbox, connect, watcher, until):
     sandbox.faults = Faults(latency=3.0)
     client = connect(sandbox, observers=[watcher])
     run = Run(client._delivery, Source(lines=3), call_of=_call_of, window=5, grace=0.02)
@@ -138,7 +132,7 @@ async def test_the_grace_is_bounded_and_what_it_cuts_is_unknown(sandbox, connect
     assert own_tasks() == []
 
 
-async def test_a_second_cancellation_ends_the_grace(sandbox, connect, watcher):
+async def test_a_second_cancellation_ends_the_grace(sandbox, connect, watcher, until):
     sandbox.faults = Faults(latency=3.0)
     client = connect(sandbox, observers=[watcher])
     task = asyncio.ensure_future(client.market.orders.update_order_line_statuses(Source(lines=3), window=5))
@@ -174,7 +168,7 @@ async def test_leaving_a_stream_early_stops_reading_and_lets_what_is_in_flight_e
     assert set(sandbox.ledger.answers) == {"applied"}
 
 
-async def test_cancelling_the_consumer_of_a_stream_closes_it(start_sandbox, connect):
+async def test_cancelling_the_consumer_of_a_stream_closes_it(start_sandbox, connect, until):
     sandbox = await start_sandbox(faults=Faults(latency=0.01))
     client = connect(sandbox)
     seen = []
@@ -191,7 +185,7 @@ async def test_cancelling_the_consumer_of_a_stream_closes_it(start_sandbox, conn
     assert own_tasks() == []
 
 
-async def test_an_async_source_that_waits_for_ever_is_cancelled(sandbox, connect):
+async def test_an_async_source_that_waits_for_ever_is_cancelled(sandbox, connect, until):
     ended = asyncio.Event()
 
     async def source():
@@ -237,7 +231,7 @@ async def test_a_task_group_that_fails_cancels_its_runs_cleanly(start_sandbox, c
         await asyncio.sleep(0.03)
         raise ZeroDivisionError
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the group is what is tested
         async with asyncio.TaskGroup() as group:
             group.create_task(client.market.orders.update_order_line_statuses(Source()))
             group.create_task(fail())

@@ -66,12 +66,11 @@ async def test_a_client_that_was_never_used_can_be_closed_and_then_not_be_used(s
         await orders.update_order_line_status(*LINE)
 
 
-async def test_closing_ends_a_run_that_is_under_way(start_sandbox, connect):
+async def test_closing_ends_a_run_that_is_under_way(start_sandbox, connect, until):
     sandbox = await start_sandbox(faults=Faults(latency=0.01))
     client = connect(sandbox)
     run = asyncio.ensure_future(client.market.orders.update_order_line_statuses([LINE] * 500))
-    while sandbox.ledger.requests < 3:
-        await asyncio.sleep(0.001)
+    await until(lambda: sandbox.ledger.requests >= 3)
     await client.aclose()
     async with asyncio.timeout(3):
         with pytest.raises(ClientClosedError):

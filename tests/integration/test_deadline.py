@@ -61,9 +61,7 @@ async def test_what_was_applied_before_the_deadline_stays_applied(start_sandbox,
 
 
 async def test_a_run_that_ends_in_time_takes_no_notice(sandbox, connect):
-    report, took = await timed(
-        connect(sandbox).market.orders.update_order_line_statuses(updates_of(20), deadline=30.0)
-    )
+    report, took = await timed(connect(sandbox).market.orders.update_order_line_statuses(updates_of(20), deadline=30.0))
     assert report.ok
     assert took < 5.0
 
@@ -71,9 +69,7 @@ async def test_a_run_that_ends_in_time_takes_no_notice(sandbox, connect):
 async def test_a_synchronous_source_is_read_to_its_end_so_that_nothing_is_hidden(sandbox, connect):
     sandbox.faults = Faults(latency=5.0)
     rows = iter(updates_of(20, ["delivered"] * 250))
-    report, took = await timed(
-        connect(sandbox).market.orders.update_order_line_statuses(rows, deadline=0.1, window=10)
-    )
+    report, took = await timed(connect(sandbox).market.orders.update_order_line_statuses(rows, deadline=0.1, window=10))
     assert took < 0.1 + SLACK + 0.2
     assert len(report.outcomes) == 5000
     assert report.complete
@@ -88,9 +84,7 @@ async def test_an_asynchronous_source_is_read_no_further_and_the_report_says_so(
             yield (f"order_{n}", f"line_{n}_1", "delivered")
             await asyncio.sleep(0.001)
 
-    report, took = await timed(
-        connect(sandbox).market.orders.update_order_line_statuses(endless(), deadline=0.1)
-    )
+    report, took = await timed(connect(sandbox).market.orders.update_order_line_statuses(endless(), deadline=0.1))
     assert took < 0.1 + SLACK
     assert not report.complete
     assert not report.ok
@@ -121,9 +115,7 @@ async def test_a_stream_ends_at_the_deadline_too(sandbox, connect):
 async def test_a_backoff_that_would_end_after_the_deadline_is_not_begun(sandbox, connect):
     sandbox.faults = Faults(script=[Fault("error", status=429, retry_after=30)])
     client = connect(sandbox)
-    report, took = await timed(
-        client.market.orders.update_order_line_statuses(updates_of(1), deadline=5.0)
-    )
+    report, took = await timed(client.market.orders.update_order_line_statuses(updates_of(1), deadline=5.0))
     assert took < 1.0
     outcome = report.outcomes[0]
     assert (outcome.state, outcome.attempts) == ("not_sent", 1)
@@ -134,9 +126,7 @@ async def test_a_backoff_that_would_end_after_the_deadline_is_not_begun(sandbox,
 async def test_a_line_in_backoff_ends_at_the_deadline_with_what_is_known_of_it(sandbox, connect):
     sandbox.faults = Faults(error_500=1.0)
     client = connect(sandbox, retry=RetryPolicy(attempts=1000, base=0.02, max_delay=0.02))
-    report, took = await timed(
-        client.market.orders.update_order_line_statuses(updates_of(3), deadline=0.15)
-    )
+    report, took = await timed(client.market.orders.update_order_line_statuses(updates_of(3), deadline=0.15))
     assert took < 0.15 + SLACK
     assert {outcome.state for outcome in report.outcomes} == {"unknown"}
     assert all(isinstance(outcome.error, DeadlineError) for outcome in report.outcomes)
@@ -146,9 +136,7 @@ async def test_a_line_in_backoff_ends_at_the_deadline_with_what_is_known_of_it(s
 async def test_a_server_that_never_answers_cannot_hold_a_run(start_raw_server, connect):
     server = await start_raw_server(b"(no answer)")
     server.answers = [server.HANG]
-    report, took = await timed(
-        connect(server).market.orders.update_order_line_statuses(updates_of(4), deadline=0.1)
-    )
+    report, took = await timed(connect(server).market.orders.update_order_line_statuses(updates_of(4), deadline=0.1))
     assert took < 0.1 + SLACK
     assert report.counts["unknown"] == 4
 

@@ -204,13 +204,12 @@ async def test_a_retry_after_that_http_does_not_know_pauses_nothing(sandbox, con
 
 
 @pytest.mark.slow
-async def test_all_calls_wait_out_a_retry_after_of_one_second(sandbox, connect, watcher):
+async def test_all_calls_wait_out_a_retry_after_of_one_second(sandbox, connect, watcher, until):
     sandbox.faults = Faults(script=[Fault("error", status=429, retry_after=1)])
     client = connect(sandbox, observers=[watcher])
     loop = asyncio.get_running_loop()
     first = asyncio.ensure_future(client.market.orders.update_order_line_status(*LINE, "delivered"))
-    while not watcher.of(SendingPaused):
-        await asyncio.sleep(0.001)
+    await until(lambda: watcher.of(SendingPaused))
     paused = loop.time()
     await client.market.orders.update_order_line_status("order_2", "line_2_1", "delivered")
     assert 0.9 <= loop.time() - paused < 2.0
@@ -242,12 +241,11 @@ async def test_a_deadline_covers_the_wait_for_a_permit(sandbox, connect):
     assert sandbox.ledger.arrivals("order_2", "line_2_1") == ()
 
 
-async def test_cancelling_a_call_gives_its_permit_back(sandbox, connect, watcher):
+async def test_cancelling_a_call_gives_its_permit_back(sandbox, connect, watcher, until):
     sandbox.faults = Faults(latency=5.0)
     client = connect(sandbox, concurrency=1, observers=[watcher])
     task = asyncio.ensure_future(client.market.orders.update_order_line_status(*LINE, "delivered"))
-    while not watcher.of(AttemptStarted):
-        await asyncio.sleep(0)
+    await until(lambda: watcher.of(AttemptStarted))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -90,9 +90,7 @@ async def test_an_answer_that_is_no_envelope_is_unreadable(start_raw_server, con
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-async def test_an_unreadable_body_of_an_error_status_is_judged_by_the_status(
-    start_raw_server, connect, options, name
-):
+async def test_an_unreadable_body_of_an_error_status_is_judged_by_the_status(start_raw_server, connect, options, name):
     body, content_type = UNREADABLE[name]
     server = await start_raw_server(None)
     server.answers = [server.answer(body, status=502, content_type=content_type)]
@@ -122,9 +120,7 @@ async def test_an_unreadable_answer_is_asked_for_again_and_then_understood(start
         (None, ConnectionLostError),
     ],
 )
-async def test_what_is_broken_below_the_envelope_has_the_right_class(
-    start_raw_server, connect, options, answer, kind
-):
+async def test_what_is_broken_below_the_envelope_has_the_right_class(start_raw_server, connect, options, answer, kind):
     server = await start_raw_server(answer)
     error = await error_of(connect(server, **options))
     assert type(error) is kind
@@ -286,13 +282,12 @@ async def test_a_connection_is_not_used_again_after_a_broken_answer(start_raw_se
     assert len(server.requests) == 2
 
 
-async def test_a_cancelled_request_leaves_no_half_used_connection(start_raw_server, connect):
+async def test_a_cancelled_request_leaves_no_half_used_connection(start_raw_server, connect, until):
     server = await start_raw_server(None, keep_alive=True)
     server.answers = [server.HANG, server.answer(YES)]
     client = connect(server)
     task = asyncio.ensure_future(client.market.orders.update_order_line_status(*LINE))
-    while not server.requests:
-        await asyncio.sleep(0.001)
+    await until(lambda: server.requests)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

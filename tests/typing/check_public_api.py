@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Se
 from contextlib import aclosing
 from typing import assert_type
 
-import aiohttp
+import aiohttp  # noqa: TC002 - never run
 
 from altcraft_async import (
     Adaptive,

@@ -17,7 +17,8 @@ ROOT = Path(altcraft_async.__file__).parent
 NAME = "altcraft_async"
 
 FORBIDDEN_IN_PURE_CODE = {
-    "asyncio", "aiohttp", "click", "logging", "multiprocessing", "os", "random", "requests", "rich", "socket", "sqlite3",
+    "asyncio",
+    "aiohttp", "click", "logging", "multiprocessing", "os", "random", "requests", "rich", "socket", "sqlite3",
     "subprocess", "tenacity", "threading", "time",
 }  # fmt: skip
 
@@ -85,7 +86,8 @@ class Imports(ast.NodeVisitor):
         self.generic_visit(node)
         self._inside -= 1
 
-    visit_AsyncFunctionDef = visit_FunctionDef
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
+        self.visit_FunctionDef(node)
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
@@ -145,7 +147,9 @@ def test_a_module_imports_from_its_own_floor_or_below(module):
             assert floor_of(imported) <= floor_of(module), f"{module} imports {imported}, which stands above it"
 
 
-@pytest.mark.parametrize("module", [m for m in FILES if within(m, ("protocol", "flow", "errors", "outcome", "settings"))])
+@pytest.mark.parametrize(
+    "module", [m for m in FILES if within(m, ("protocol", "flow", "errors", "outcome", "settings"))]
+)
 def test_pure_modules_know_no_io_no_clock_and_no_chance(module):
     assert not foreign(imports_of(module).runtime) & FORBIDDEN_IN_PURE_CODE
 
@@ -179,7 +183,9 @@ def test_the_sandbox_shares_only_errors_and_status_names(module):
     assert known <= {"errors", "protocol.values"}
 
 
-@pytest.mark.parametrize("module", [m for m in FILES if within(m, ("engine", "market")) or m in {"client", "observe", ""}])
+@pytest.mark.parametrize(
+    "module", [m for m in FILES if within(m, ("engine", "market")) or m in {"client", "observe", ""}]
+)
 def test_the_core_does_not_know_its_users(module):
     above = ("cli", "sandbox", "ingest", "integrations")
     assert not any(within(imported, above) for imported in own(imports_of(module).runtime))
@@ -216,7 +222,9 @@ def test_every_module_has_a_docstring_and_says_what_is_public(module):
     tree = ast.parse(FILES[module].read_text())
     assert ast.get_docstring(tree), f"{module} has no docstring"
     has_code = any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
-    names = {t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}
+    names = {
+        t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
+    }
     assert not has_code or "__all__" in names, f"{module} has no __all__"
 
 

@@ -99,7 +99,9 @@ def test_what_may_have_been_sent_says_so(kind):
 
 
 def test_the_message_names_the_reason_of_the_system_not_the_addresses_of_the_request():
-    key = aiohttp.client_reqrep.ConnectionKey("secret-host", 1, False, True, None, None, None)
+    key = aiohttp.client_reqrep.ConnectionKey(
+        "secret-host", 1, is_ssl=False, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None
+    )
     error = aiohttp.ClientConnectorError(key, OSError(errno.ECONNREFUSED, "Connect call failed ('10.1.2.3', 1)"))
     assert str(map_error(error)) == "no connection to the server (Connection refused)"
 
@@ -115,7 +117,9 @@ def test_a_tls_failure_is_named_as_one(attributes, said):
     inner = ssl.SSLCertVerificationError(1, "text")
     for name, value in attributes.items():
         setattr(inner, name, value)
-    key = aiohttp.client_reqrep.ConnectionKey("h", 1, True, True, None, None, None)
+    key = aiohttp.client_reqrep.ConnectionKey(
+        "h", 1, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None
+    )
     assert said in str(map_error(aiohttp.ClientConnectorSSLError(key, inner)))
 
 

@@ -44,9 +44,7 @@ def test_each_event_has_its_level(caplog, event, level):
 
 def test_every_event_has_a_level_here():
     kinds = {type(event) for event, _ in LEVELS}
-    assert kinds == {
-        kind for name, kind in vars(observe).items() if attrs.has(kind) and name in observe.__all__
-    }
+    assert kinds == {kind for name, kind in vars(observe).items() if attrs.has(kind) and name in observe.__all__}
 
 
 def test_a_failed_update_is_logged_with_its_facts(caplog):

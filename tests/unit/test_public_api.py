@@ -50,9 +50,7 @@ def test_every_module_lists_only_names_that_it_has(name):
 
 def test_everything_public_in_the_package_is_listed():
     visible = {
-        name
-        for name, value in vars(altcraft_async).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
+        name for name, value in vars(altcraft_async).items() if not name.startswith("_") and not inspect.ismodule(value)
     }
     assert visible == set(altcraft_async.__all__)
 

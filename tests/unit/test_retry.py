@@ -95,9 +95,7 @@ def test_a_retry_that_is_not_made_costs_nothing():
     assert budget.tokens == 2
 
 
-@given(
-    capacity=st.floats(1, 100), refund=st.floats(0.01, 5), events=st.lists(st.sampled_from(["spend", "success"]))
-)
+@given(capacity=st.floats(1, 100), refund=st.floats(0.01, 5), events=st.lists(st.sampled_from(["spend", "success"])))
 def test_the_budget_never_leaves_its_bounds(capacity, refund, events):
     budget = RetryBudget(capacity, refund)
     for event in events:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
@@ -64,7 +64,7 @@ def test_a_json_request_means_exactly_what_the_guide_shows():
 
 def test_an_xml_request_means_exactly_what_the_guide_shows():
     request = Wire("canary-1", request_format="xml").encode(CALL, "id-1")
-    root = ElementTree.fromstring(request.body)
+    root = ET.fromstring(request.body)
     assert root.tag == "xml"
     assert {child.tag: child.text for child in root} == GUIDE_REQUEST
     assert request.headers["Content-Type"] == "application/xml"
