@@ -208,8 +208,7 @@ class Delivery:
         else:
             status = response.status
             last = self._judge(self.wire.decode(response))
-        finally:
-            history.in_flight = False
+        history.in_flight = False  # not where it was cut short: then it tells so
         now = clock()
         history.last = last
         self._account(last, history, now, now - started, totals)

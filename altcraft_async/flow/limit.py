@@ -203,9 +203,9 @@ class AdaptiveLimit:
 
     __slots__ = (
         "_accepted", "_background", "_baseline", "_bound", "_brake", "_ceiling", "_dipped", "_doubling", "_enough",
-        "_fell_from", "_grown_at", "_hold", "_hold_calls", "_hold_pause", "_hold_until", "_latency", "_learned",
-        "_load", "_load_before", "_mark_at", "_opens", "_patience", "_paused_until", "_rejected", "_rejected_at",
-        "_risen", "_samples", "_settings", "_slowest", "_step", "_suspicion", "limit", "rate",
+        "_fell_from", "_full", "_grown_at", "_hold", "_hold_calls", "_hold_pause", "_hold_until", "_latency",
+        "_learned", "_load", "_load_before", "_mark_at", "_opens", "_patience", "_paused_until", "_rejected",
+        "_rejected_at", "_risen", "_samples", "_settings", "_slowest", "_step", "_suspicion", "limit", "rate",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
@@ -216,7 +216,7 @@ class AdaptiveLimit:
         self._doubling = True
         # The round being collected: latencies, the sum of in-flight counts, when it may begin, when it is complete.
         self._samples: list[float] = []
-        self._load = self._enough = 0
+        self._load = self._enough = self._full = 0
         self._opens = self._mark_at = -math.inf
         # What the rounds before it taught.
         self._latency = self._slowest = self._load_before = 0.0
@@ -253,10 +253,12 @@ class AdaptiveLimit:
                 samples = self._samples
                 if not samples:
                     self._enough = in_flight if self._doubling else max(in_flight, _ROUND)
+                    # judged once a round: several answers may come before a new permit can be used
+                    self._full = in_flight if in_flight >= _FULL * self.limit else self.limit
                 samples.append(latency)
                 self._load += in_flight
-                if self._doubling and latency <= self._brake and in_flight >= self.limit < self._settings.maximum:
-                    self.limit += 1
+                if self._doubling and in_flight >= self._full and latency <= self._brake:
+                    self.limit = min(self.limit + 1, self._settings.maximum)
                 if len(samples) >= self._enough:
                     self._close_round(now)
             elif in_flight > self.limit:  # still draining: the answers are of the old limit

@@ -15,7 +15,7 @@ import xmltodict
 from altcraft_async.errors import UnreadableResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from altcraft_async.protocol.values import JSON
 
@@ -41,6 +41,34 @@ _MAX_DEPTH = 32
 """No answer of the guide is deeper than 6; the cap keeps a hostile one from costing memory."""
 
 
+class _ShallowParser:
+    """An expat parser that gives up at the first element that is too deep, before it costs anything."""
+
+    __slots__ = ("_depth", "_parser")
+
+    def __init__(self, parser: expat.XMLParserType) -> None:
+        object.__setattr__(self, "_parser", parser)
+        object.__setattr__(self, "_depth", 0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        step = {"StartElementHandler": 1, "EndElementHandler": -1}.get(name)
+        setattr(self._parser, name, value if step is None else self._counting(value, step))
+
+    def _counting(self, handler: Callable[..., None], step: int) -> Callable[..., None]:
+        def count(*args: Any) -> None:
+            depth = self._depth + step
+            if depth > _MAX_DEPTH:
+                msg = f"elements are nested deeper than {_MAX_DEPTH}"
+                raise ValueError(msg)
+            object.__setattr__(self, "_depth", depth)
+            handler(*args)
+
+        return count
+
+
 class _StrictExpat:
     """Makes expat parsers that refuse a DOCTYPE and deep nesting."""
 
@@ -48,19 +76,12 @@ class _StrictExpat:
     def ParserCreate(*args: Any, **kwargs: Any) -> Any:  # noqa: N802 - the name xmltodict calls
         parser = expat.ParserCreate(*args, **kwargs)
         parser.StartDoctypeDeclHandler = _refuse_doctype
-        return parser
+        return _ShallowParser(parser)
 
 
 def _refuse_doctype(*_: object) -> NoReturn:
     msg = "a DOCTYPE is not allowed"
     raise ValueError(msg)
-
-
-def _limit_depth(path: list[Any], key: str, value: Any) -> tuple[str, Any]:
-    if len(path) > _MAX_DEPTH:
-        msg = f"elements are nested deeper than {_MAX_DEPTH}"
-        raise ValueError(msg)
-    return key, value
 
 
 def encode(fields: Mapping[str, JSON]) -> bytes:
@@ -86,7 +107,6 @@ def decode(body: bytes) -> dict[str, JSON]:
             expat=_StrictExpat,
             xml_attribs=False,
             force_list=ARRAYS,
-            postprocessor=_limit_depth,
         )
     except (expat.ExpatError, ValueError, LookupError) as error:
         reason = expat.ErrorString(error.code) if isinstance(error, expat.ExpatError) else "not allowed here"

@@ -191,7 +191,8 @@ async def test_not_through_a_server_that_is_down_or_never_answers(
     server.answers = [server.HANG]
     policy = RetryPolicy(attempts=2, base=0.001, first_patience=0.01)
     for target in (closed_port, server):
-        seen = await use(connect(target, CANARY, **options("json", token_in, retry=policy)))
+        timeout = Timeout(connect=0.5, total=0.05)
+        seen = await use(connect(target, CANARY, **options("json", token_in, retry=policy, timeout=timeout)))
         assert CANARY not in seen
     assert CANARY not in "\n".join(logged)
 

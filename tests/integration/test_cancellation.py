@@ -128,6 +128,8 @@ async def test_the_grace_is_bounded_and_what_it_cuts_is_unknown(sandbox, connect
     await cancel(task)
     states = [event.outcome.state for event in watcher.of(UpdateSettled)]
     assert sorted(states) == ["not_sent", "not_sent", "unknown", "unknown", "unknown"]
+    cut = [event.outcome.error for event in watcher.of(UpdateSettled) if event.outcome.state == "unknown"]
+    assert all("while a request was under way" in str(error) for error in cut)
     assert client.statistics().in_flight == 0
     assert own_tasks() == []
 

@@ -10,7 +10,7 @@ from altcraft_async import DeadlineError, RetryPolicy
 from altcraft_async.observe import AttemptStarted
 from altcraft_async.sandbox import Fault, Faults
 
-SLACK = 0.15
+SLACK = 0.5
 """Seconds by which a run may overrun on a busy machine; on a quiet one it is a few milliseconds."""
 
 
@@ -33,6 +33,16 @@ async def test_a_run_ends_at_its_deadline_with_every_update_accounted_for(sandbo
     assert len(report.outcomes) == 20
     assert (report.counts["unknown"], report.counts["not_sent"]) == (4, 16)
     assert all(outcome.error.maybe_applied == (outcome.state == "unknown") for outcome in report.outcomes)
+
+
+async def test_of_three_runs_one_at_least_keeps_its_deadline_to_a_few_hundredths(sandbox, connect):
+    sandbox.faults = Faults(latency=5.0)
+    orders = connect(sandbox, concurrency=4).market.orders
+    over = []
+    for _ in range(3):
+        _, took = await timed(orders.update_order_line_statuses(updates_of(20), deadline=0.1))
+        over.append(took - 0.1)
+    assert min(over) < 0.05
 
 
 async def test_what_had_not_its_turn_is_not_sent_for_the_deadlines_sake(sandbox, connect):

@@ -71,6 +71,12 @@ def made(kind: type[Exception]) -> Exception:
     return error
 
 
+def key_of(host: str, *, tls: bool) -> aiohttp.client_reqrep.ConnectionKey:
+    return aiohttp.client_reqrep.ConnectionKey(
+        host, 1, is_ssl=tls, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None
+    )
+
+
 @pytest.mark.parametrize("kind", [k for k in family(aiohttp.ClientError) if k.__module__.startswith("aiohttp")])
 def test_every_client_error_of_aiohttp_is_mapped(kind):
     assert kind.__name__ in EXPECTED, f"aiohttp has a new error, {kind.__name__}: decide where it belongs"
@@ -99,9 +105,7 @@ def test_what_may_have_been_sent_says_so(kind):
 
 
 def test_the_message_names_the_reason_of_the_system_not_the_addresses_of_the_request():
-    key = aiohttp.client_reqrep.ConnectionKey(
-        "secret-host", 1, is_ssl=False, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None
-    )
+    key = key_of("secret-host", tls=False)
     error = aiohttp.ClientConnectorError(key, OSError(errno.ECONNREFUSED, "Connect call failed ('10.1.2.3', 1)"))
     assert str(map_error(error)) == "no connection to the server (Connection refused)"
 
@@ -117,9 +121,7 @@ def test_a_tls_failure_is_named_as_one(attributes, said):
     inner = ssl.SSLCertVerificationError(1, "text")
     for name, value in attributes.items():
         setattr(inner, name, value)
-    key = aiohttp.client_reqrep.ConnectionKey(
-        "h", 1, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None
-    )
+    key = key_of("h", tls=True)
     assert said in str(map_error(aiohttp.ClientConnectorSSLError(key, inner)))
 
 

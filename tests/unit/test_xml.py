@@ -85,6 +85,15 @@ def test_anything_else_is_unreadable(body):
         xml.decode(body)
 
 
+def test_deep_nesting_is_refused_at_its_first_element_too_deep_not_at_its_end():
+    with pytest.raises(UnreadableResponseError, match="not allowed here"):
+        xml.decode(b"<xml>" + b"<a>" * 100_000)
+
+
+def test_the_depth_is_that_of_the_nesting_not_the_number_of_elements():
+    assert xml.decode(b"<xml>" + b"<a><b>1</b></a>" * 500 + b"</xml>")["a"][499] == {"b": "1"}
+
+
 def test_the_reasonable_depth_of_an_answer_is_read():
     body = b"<xml>" + b"<a>" * 20 + b"1" + b"</a>" * 20 + b"</xml>"
     assert xml.decode(body)
