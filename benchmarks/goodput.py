@@ -88,7 +88,9 @@ SCENARIOS = {
     "rate": Scenario("100 calls a second, the others are answered 429", _always(rate=100.0)),
     "rate-retry-after": Scenario("the same, with Retry-After: 1", _always(rate=100.0, retry_after=1)),
     "knee": Scenario("beyond 10 calls the latency grows with their number", _always(knee=10)),
-    "knee-steep": Scenario("beyond 10 calls it grows with the power of 1.5", _always(knee=10, steepness=1.5, jitter=0.5)),
+    "knee-steep": Scenario(
+        "beyond 10 calls it grows with the power of 1.5", _always(knee=10, steepness=1.5, jitter=0.5)
+    ),
     "errors": Scenario("queue-jitter, and 2 % of the answers are 500", _always(jitter=0.5, errors=0.02)),
     "outage-refused": Scenario("queue-jitter, and for 30 s no connections", _outage(refused=True)),
     "outage-503": Scenario("queue-jitter, and for 30 s nothing but 503", _outage(refused=False)),

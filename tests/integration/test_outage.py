@@ -18,7 +18,7 @@ async def test_an_outage_is_waited_out_and_every_line_is_applied():
             run = asyncio.create_task(client.market.orders.update_order_line_statuses(updates))
             await asyncio.sleep(0.2)
             await sandbox.stop()
-            while client.statistics().reachable:
+            while client.statistics().reachable:  # noqa: ASYNC110 - a statistic is polled
                 await asyncio.sleep(0.01)
             down = client.statistics()
             await asyncio.sleep(0.5)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 UPDATE = "market/orders/update_order_line_status"
 IMPORT = "market/orders/import"
 GET_STATUS = "market/orders/get_status"
-TOKEN = "canary-7f3a91"  # noqa: S105 - opens nothing but these sandboxes
+TOKEN = "canary-7f3a91"
 DELIVERED = {
     "order_external_id": "order_1",
     "order_line_external_id": "line_1_1",
@@ -44,7 +44,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def call(  # noqa: PLR0913 - the parts of one request
+async def call(
     http: aiohttp.ClientSession,
     sandbox: Sandbox,
     method: str,

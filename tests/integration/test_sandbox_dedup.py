@@ -259,13 +259,13 @@ asyncio.run(main())
 
 class Remote(NamedTuple):
     base_url: str
-    token: str = "sandbox-token"  # noqa: S105 - the sandbox's default
+    token: str = "sandbox-token"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 async def test_a_kill_loses_nothing_that_was_answered(http: aiohttp.ClientSession, tmp_path: Path) -> None:
     file = tmp_path / "state.jsonl"
-    with subprocess.Popen(  # noqa: ASYNC220, S603 - our own interpreter, and nothing else runs here
+    with subprocess.Popen(  # noqa: ASYNC220 - our own interpreter, and nothing else runs here
         [sys.executable, "-c", _CHILD, str(file)],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -33,7 +33,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def update(  # noqa: PLR0913 - the parts of one request
+async def update(
     http: aiohttp.ClientSession,
     sandbox: Sandbox,
     line: tuple[str, str] = LINE,

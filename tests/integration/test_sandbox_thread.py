@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.sandbox import Faults, Sandbox, ThreadedSandbox
+from altcraft_async.sandbox import Faults, ThreadedSandbox
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,12 +27,12 @@ def update(sandbox: ThreadedSandbox, status: str = "delivered") -> int:
         "order_line_external_id": "line_1_1",
         "status_external_id": status,
     }
-    request = urllib.request.Request(  # noqa: S310 - loopback
+    request = urllib.request.Request(
         f"{sandbox.base_url}/api/v1.1/market/orders/update_order_line_status",
         data=json.dumps(fields).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310 - loopback
+    with urllib.request.urlopen(request, timeout=5) as response:
         return int(json.load(response)["error"])
 
 
@@ -134,7 +134,7 @@ def test_the_plugin_does_not_import_the_server(tmp_path: Path) -> None:
         "new = set(sys.modules) - known\n"
         "assert not [name for name in new if name.startswith(('aiohttp', 'altcraft_async.sandbox'))], new\n"
     )
-    result = subprocess.run(  # noqa: S603 - our own interpreter
+    result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
         env={"PYTHONPATH": ":".join(sys.path)},
