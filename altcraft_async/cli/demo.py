@@ -26,7 +26,6 @@ from altcraft_async.sandbox import Sandbox
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from altcraft_async import ClientStatistics
     from altcraft_async.sandbox import LedgerCheck
 
 __all__ = ["demo"]
@@ -128,7 +127,7 @@ async def _push(
     retry = RetryPolicy(attempts=_ATTEMPTS, base=0.1, max_delay=2.0)  # a demo has no time for patience
     started = time.monotonic()
     async with AltcraftClient(sandbox.base_url, token=sandbox.token, retry=retry) as client:
-        async with following(console, tally, len(updates), lambda: _meter(client.statistics())):
+        async with following(console, tally, len(updates), client):
             outcomes = client.market.orders.stream_order_line_statuses(updates)
             async with contextlib.aclosing(outcomes):
                 async for outcome in outcomes:
@@ -173,10 +172,6 @@ def _updates(keys: Sequence[tuple[str, str]], chance: random.Random) -> list[Lin
     chance.shuffle(turns)
     steps = [iter(life) for life in lives]
     return [LineStatusUpdate(*keys[place], next(steps[place])) for place in turns]
-
-
-def _meter(now: ClientStatistics) -> str:
-    return f"{now.in_flight} of {now.limit} in flight"
 
 
 def _as_json(result: _Result) -> dict[str, object]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,9 +16,10 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from altcraft_async import AltcraftClient
     from altcraft_async.cli.exits import Tally
 
-__all__ = ["Meter", "following", "stderr_console", "summary"]
+__all__ = ["following", "stderr_console", "summary"]
 
 _STYLES = {
     "applied": "green",
@@ -33,11 +34,15 @@ _REFRESH = 0.2
 _PLAIN_EVERY = 10.0
 
 
-class Meter(Protocol):
-    """The client's running figures, as far as the display shows them."""
-
-    def __call__(self) -> str:
-        """Return them in a few words."""
+def _meter(client: AltcraftClient) -> str:
+    """Say in a few words how the sending goes: the limit, what was turned away, and any wait."""
+    now = client.statistics()
+    said = f"{now.in_flight} of {now.limit} in flight"
+    if now.rejected_sends:
+        said += f", {now.rejected_sends / now.sent:.1%} turned away"
+    if not now.reachable:
+        return f"{said}, no connection: next try in {now.paused:.0f} s"
+    return f"{said}, paused for {now.paused:.0f} s" if now.paused else said
 
 
 def stderr_console() -> Console:
@@ -46,10 +51,10 @@ def stderr_console() -> Console:
 
 
 @contextlib.asynccontextmanager
-async def following(console: Console, tally: Tally, total: int | None, meter: Meter) -> AsyncIterator[None]:
+async def following(console: Console, tally: Tally, total: int | None, client: AltcraftClient) -> AsyncIterator[None]:
     """Show progress while the body runs: live on a terminal, else one plain line every ten seconds."""
     live = sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
-    shown = _live(console, tally, total, meter) if live else _plain(tally, total, meter)
+    shown = _live(console, tally, total, client) if live else _plain(tally, total, client)
     task = asyncio.create_task(shown)
     try:
         yield
@@ -59,7 +64,7 @@ async def following(console: Console, tally: Tally, total: int | None, meter: Me
             await task
 
 
-async def _live(console: Console, tally: Tally, total: int | None, meter: Meter) -> None:
+async def _live(console: Console, tally: Tally, total: int | None, client: AltcraftClient) -> None:
     progress = Progress(
         BarColumn(bar_width=None), TextColumn("{task.fields[done]}"), TextColumn("{task.fields[rate]}"), expand=True
     )
@@ -70,7 +75,7 @@ async def _live(console: Console, tally: Tally, total: int | None, meter: Meter)
         of_total = "" if total is None else f" of {total:,}"
         rate = f"{pace.of(tally.total):,.0f}/s"
         progress.update(job, completed=tally.total, done=f"{tally.total:,}{of_total}", rate=rate)
-        return Group(progress, _figures(tally, meter))
+        return Group(progress, _figures(tally, client))
 
     with Live(frame(), console=console, auto_refresh=False, transient=True) as live:
         while True:
@@ -78,22 +83,22 @@ async def _live(console: Console, tally: Tally, total: int | None, meter: Meter)
             live.update(frame(), refresh=True)
 
 
-def _figures(tally: Tally, meter: Meter) -> Text:
+def _figures(tally: Tally, client: AltcraftClient) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
     for state, count in tally.states.most_common():
         text.append(f"{count:,} {state}  ", style=_STYLES.get(state, ""))
     if tally.retries:
         text.append(f"{tally.retries:,} retries  ", style="yellow")
-    return text.append(meter(), style="dim")
+    return text.append(_meter(client), style="dim")
 
 
-async def _plain(tally: Tally, total: int | None, meter: Meter) -> None:
+async def _plain(tally: Tally, total: int | None, client: AltcraftClient) -> None:
     pace = _Pace()
     while True:
         await asyncio.sleep(_PLAIN_EVERY)
         of_total = "" if total is None else f" of {total:,}"
-        said = f"{tally.total:,}{of_total} done, {pace.of(tally.total):,.0f}/s, {tally.failed:,} failed, {meter()}\n"
-        sys.stderr.write(said)
+        said = f"{tally.total:,}{of_total} done, {pace.of(tally.total):,.0f}/s, {tally.failed:,} failed"
+        sys.stderr.write(f"{said}, {_meter(client)}\n")
         sys.stderr.flush()
 
 

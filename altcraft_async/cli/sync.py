@@ -196,7 +196,7 @@ class _Run:
         started = time.monotonic()
         with interruptible() as interruption:
             try:
-                async with client, following(self._console, self._sink.tally, self._total(), _meter(client)):
+                async with client, following(self._console, self._sink.tally, self._total(), client):
                     await self._send(client)
             except asyncio.CancelledError:
                 if interruption.exit_code is None:
@@ -296,15 +296,6 @@ async def _first(rows: AsyncGenerator[ReadItem, None], count: int) -> AsyncGener
 
 def _reason(error: BaseException) -> str:
     return error.message if isinstance(error, AltcraftError) else str(error)
-
-
-def _meter(client: AltcraftClient) -> Callable[[], str]:
-    def say() -> str:
-        now = client.statistics()
-        pushed = f", {now.rejected_sends:,} turned away" if now.rejected_sends else ""
-        return f"{now.in_flight} of {now.limit} in flight{pushed}"
-
-    return say
 
 
 def _print_json(job: SyncJob, reader: UpdateReader, tally: Tally, elapsed: float, code: int) -> None:

@@ -84,7 +84,7 @@ def _summary(thing: object) -> str:
 def _member_docs(enumeration: type[enum.Enum]) -> dict[str, str]:
     """Give the docstring below each member of an enumeration."""
     source = inspect.getsource(enumeration)
-    found = re.findall(r'^    ([A-Z_]+) = .*\n    """(.+?)"""', source, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r'^    ([A-Z_]+) = [^\n]*\n    """(.+?)"""', source, flags=re.MULTILINE | re.DOTALL)
     docs = {name: " ".join(text.split()).removesuffix(".") for name, text in found}
     missing = {member.name for member in enumeration} - docs.keys()
     if missing:
