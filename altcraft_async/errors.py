@@ -9,7 +9,7 @@
     ├── InvalidUpdateError           one input row is wrong; it was not sent
     ├── SourceError                  the caller's own iterable of updates raised
     ├── DeliveryError                one call did not end in success
-    │   ├── NotSentError               the server never took the call
+    │   ├── NotSentError               an attempt that was due could not be made
     │   │   ├── DeadlineError            no time was left for an attempt
     │   │   ├── RetryBudgetError         the client's retry budget was empty
     │   │   └── RunStoppedError          the run ended before this line's turn
@@ -162,7 +162,11 @@ class DeliveryError(AltcraftError):
 
 
 class NotSentError(DeliveryError):
-    """The server never took the call; sending it again is safe."""
+    """An attempt that was due could not be made.
+
+    Where an earlier attempt may have been applied, ``maybe_applied`` is true;
+    otherwise the server never took the call, and sending it again is safe.
+    """
 
 
 class DeadlineError(NotSentError, TimeoutError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import attrs
@@ -89,7 +88,7 @@ class Outcome:
 
 def _counts(report: Report) -> Mapping[OutcomeState, int]:
     counted = Counter(outcome.state for outcome in report.outcomes)
-    return MappingProxyType({state: counted[state] for state in OutcomeState})
+    return {state: counted[state] for state in OutcomeState}
 
 
 @attrs.frozen

@@ -93,7 +93,7 @@ def _member_docs(enumeration: type[enum.Enum]) -> dict[str, str]:
     return docs
 
 
-def _yes(value: bool) -> str:  # noqa: FBT001 - a pure function's only argument
+def _yes(value: bool) -> str:
     return "yes" if value else ""
 
 

@@ -21,7 +21,7 @@ class SoftRole(PyXRefRole):
     """Writes ``py:obj`` references that may stay without a target."""
 
     def process_link(
-        self, env: BuildEnvironment, refnode: nodes.Element, has_explicit_title: bool, title: str, target: str  # noqa: FBT001
+        self, env: BuildEnvironment, refnode: nodes.Element, has_explicit_title: bool, title: str, target: str
     ) -> tuple[str, str]:
         """Mark the reference as soft."""
         title, target = super().process_link(env, refnode, has_explicit_title, title, target)

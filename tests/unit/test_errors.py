@@ -74,7 +74,6 @@ def test_every_error_survives_pickling_with_its_facts(kind):
     assert vars(copy) == vars(error)
 
 
-@pytest.mark.xfail(strict=True, reason="a report's counts are a mappingproxy, which cannot be pickled")
 def test_a_batch_error_survives_pickling_with_its_report():
     outcomes = [Outcome(0, None, OutcomeState.INVALID, error=InvalidUpdateError("it is empty"))]
     report = Report(outcomes=outcomes, elapsed=1.0, sent=0, retries=0, rejected_sends=0)
