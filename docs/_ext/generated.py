@@ -278,7 +278,8 @@ class Generated(Directive):
         """Make the content."""
         make = CONTENTS.get(self.arguments[0])
         if make is None:
-            raise self.error(f"nothing is generated under the name {self.arguments[0]!r}")
+            msg = f"nothing is generated under the name {self.arguments[0]!r}"
+            raise self.error(msg)
         return [make()]
 
 
