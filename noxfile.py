@@ -51,7 +51,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documents and run their examples; warnings are errors."""
-    session.install(".[docs]")
+    session.install(".[docs,test]")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "doctest", "docs", "docs/_build/doctest")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
 
@@ -71,7 +71,7 @@ def wheel(session: nox.Session) -> None:
     for old in target.glob("*.whl"):
         old.unlink()
     session.run("python", "-m", "build", "--wheel", "--outdir", str(target), ".")
-    (built,) = target.glob("*.whl")
+    built = next(target.glob("*.whl")).resolve()
     session.run("python", "-m", "pip", "install", "--force-reinstall", str(built), silent=True)
     session.chdir(target)
     # without the extra: the library imports, and the command names what is missing

@@ -342,6 +342,10 @@ def targets(results: Iterable[Result]) -> list[Target]:
         ours = rows[OURS]
         found += _own_targets(f"{scenario}, {lines:,}", ours)
         found += _against_others(f"{scenario}, {lines:,}", rows)
+        if scenario.startswith("outage"):
+            sends = rows[OURS_AS_IT_COMES].sends_per_line
+            text = f"{scenario}, {lines:,}: sends with default retries, of 1.1 times the lines plus the retry budget"
+            found.append(Target(text, sends * lines / (1.1 * lines + (RetryPolicy().budget or 0)), 1.0, most=True))
         twin = runs.get((lines, "queue-jitter"))
         if scenario == "stuck" and twin is not None:
             share = ours.goodput / twin[OURS].goodput

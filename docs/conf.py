@@ -24,6 +24,7 @@ myst_heading_anchors = 3
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
+autodoc_mock_imports = ["pytest"]  # of the plugin, and not needed for reading its docstring
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 default_role = "soft"

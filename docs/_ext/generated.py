@@ -235,13 +235,11 @@ def _unknowns() -> nodes.bullet_list:
 
 
 def _cli(name: str = "") -> nodes.literal_block:
-    command: click.Command = cli
-    words = "altcraft-async"
+    settings = {"terminal_width": _HELP_WIDTH, "max_content_width": _HELP_WIDTH}
+    context = click.Context(cli, info_name="altcraft-async", **settings, **cli.context_settings)
     if name:
-        command = cli.commands[name]
-        words += f" {name}"
-    context = click.Context(command, info_name=words, terminal_width=_HELP_WIDTH, max_content_width=_HELP_WIDTH)
-    text = command.get_help(context)
+        context = click.Context(cli.commands[name], parent=context, info_name=name, **settings)
+    text = context.command.get_help(context)
     return nodes.literal_block(text, text, language="text")
 
 

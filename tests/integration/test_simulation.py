@@ -108,6 +108,14 @@ def test_lines_that_back_off_for_long_hold_up_nobody_else():
     assert counts.last_free <= 1.05 * usual.last_free
 
 
+def test_an_outage_of_half_a_minute_loses_no_line_and_meets_no_storm():
+    behaviour = Behaviour(jitter=0.5, outage=(0.5, 30.5), refused=True)
+    report, counts = deliver(behaviour, 1000)
+    assert report.ok
+    assert counts.sent <= 1.1 * 1000
+    assert report.elapsed <= 40.0
+
+
 def test_a_single_call_under_a_saturating_bulk_run_waits_one_server_latency_at_most():
     behaviour = Behaviour()
     server = SimulatedServer(behaviour)
