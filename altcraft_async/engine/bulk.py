@@ -93,6 +93,9 @@ class Run:
     ) -> None:
         _check(coalesce, ("all", "latest"), "coalesce")
         _check(lane, ("line", "order"), "lane")
+        if coalesce == "latest" and lane == "order":
+            msg = "coalesce='latest' needs lane='line': an update replaces only one of its own line"
+            raise ConfigurationError(msg, field="coalesce")
         if window < 1:
             msg = f"window must be at least 1, not {window}"
             raise ConfigurationError(msg, field="window")

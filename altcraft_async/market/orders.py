@@ -94,8 +94,8 @@ class Orders:
         never in flight together and reach the server in input order; all others
         go side by side, as many as the client's concurrency allows. With
         `coalesce` ``"latest"`` a waiting update is dropped, as ``superseded``,
-        when a newer one for its lane comes; that skips a status, and with it
-        perhaps an automation. `deadline` is in seconds for the whole run; what
+        when a newer one for its line comes; that skips a status, and with it
+        perhaps an automation, and needs `lane` ``"line"``. `deadline` is in seconds for the whole run; what
         did not get its turn by then is ``not_sent``. `rate` is the most updates a
         second that this run starts, beside the client's own limits. `window` is the
         most updates held in memory before their outcome.

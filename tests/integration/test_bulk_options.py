@@ -48,3 +48,9 @@ async def test_a_rate_of_zero_is_refused():
     async with AltcraftClient("http://127.0.0.1:9", token="t") as client:
         with pytest.raises(ConfigurationError, match="rate"):
             await client.market.orders.update_order_line_statuses([], rate=0.0)
+
+
+async def test_coalescing_is_refused_for_whole_orders():
+    async with AltcraftClient("http://127.0.0.1:9", token="t") as client:
+        with pytest.raises(ConfigurationError, match="lane='line'"):
+            await client.market.orders.update_order_line_statuses([], coalesce="latest", lane="order")
