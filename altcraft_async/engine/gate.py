@@ -139,7 +139,7 @@ class Gate:
 
     def record(self, now: float, latency: float, signal: Signal) -> None:
         """Tell the law how a call ended that reached the server and still holds its permit."""
-        if self._circuit.on_answer():
+        if self._circuit.on_answer(now - latency):
             self._opens_at = 0.0
             self.resize(self._law.limit)
         if not self._adaptive:
@@ -147,7 +147,7 @@ class Gate:
         limit = self._law.on_result(now, latency, signal, self._in_flight)
         if self._law.rate is not self._pacer.rate:
             self._follow_rate()
-        if limit != self.limit:
+        if limit != self.limit and not self._circuit.is_open:
             self.resize(limit)
 
     def record_unreachable(self, now: float) -> bool:
@@ -168,7 +168,7 @@ class Gate:
         self._follow_rate()
         if self._observers:
             notify(self._observers, SendingPaused(seconds))
-        if limit != self.limit:
+        if limit != self.limit and not self._circuit.is_open:
             self.resize(limit)
 
     def _follow_rate(self) -> None:

@@ -43,9 +43,14 @@ class Circuit:
         """Show the state."""
         return f"<Circuit {'open' if self.is_open else 'closed'}, {self._failures} failures>"
 
-    def on_answer(self) -> bool:
-        """Note that the server was reached; say whether that closed the circuit."""
+    def on_answer(self, started: float) -> bool:
+        """Note that the server was reached by a call begun at `started`; say whether that closed the circuit.
+
+        A call begun before the first failure proves nothing: a server that shuts down ends its calls.
+        """
         self._answered = True
+        if self._failures and started <= self._since:
+            return False
         self._failures = 0
         was_open, self.is_open = self.is_open, False
         return was_open

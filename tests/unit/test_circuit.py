@@ -44,13 +44,13 @@ def test_an_answer_between_failures_starts_the_count_again():
     for _ in range(3):
         for _ in range(THRESHOLD - 1):
             circuit.on_failure(0.0)
-        assert circuit.on_answer() is False
+        assert circuit.on_answer(1.0) is False
     assert not circuit.is_open
 
 
 def test_an_answer_closes_it_and_the_next_outage_starts_with_the_first_wait():
     circuit = _opened()
-    assert circuit.on_answer() is True
+    assert circuit.on_answer(1.0) is True
     assert not circuit.is_open
     waits = [circuit.on_failure(9.0) for _ in range(THRESHOLD)]
     assert waits[-1] == FIRST_WAIT
@@ -64,7 +64,7 @@ def test_a_server_that_never_answered_is_given_up_after_the_first_patience():
 
 def test_a_server_that_has_answered_gets_the_whole_patience():
     circuit = _circuit()
-    circuit.on_answer()
+    circuit.on_answer(0.0)
     for _ in range(THRESHOLD):
         circuit.on_failure(100.0)
     assert not circuit.hopeless(160.0)
@@ -73,3 +73,10 @@ def test_a_server_that_has_answered_gets_the_whole_patience():
 
 def test_repr_shows_the_state():
     assert repr(_opened()) == f"<Circuit open, {THRESHOLD} failures>"
+
+
+def test_an_answer_to_a_call_begun_before_the_outage_proves_nothing():
+    circuit = _opened(now=10.0)
+    assert circuit.on_answer(9.9) is False
+    assert circuit.is_open
+    assert circuit.on_answer(10.3) is True

@@ -297,7 +297,9 @@ async def test_an_unreachable_server_gets_one_probe_at_a_time_until_it_answers()
     assert gate.statistics().reachable is False
     assert gate.limit == 1
     assert not gate.try_acquire()
-    gate.record(now, 0.1, Signal.NEUTRAL)
+    gate.record(now + 0.1, 0.2, Signal.NEUTRAL)  # begun before the outage: proves nothing
+    assert gate.statistics().reachable is False
+    gate.record(now + 0.3, 0.1, Signal.NEUTRAL)
     assert gate.statistics().reachable is True
     assert gate.limit == 8
     assert gate.try_acquire()
