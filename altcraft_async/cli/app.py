@@ -171,7 +171,8 @@ def _columns(pairs: Sequence[str]) -> dict[str, str]:
 
 @cli.command(
     short_help="Send the updates of a file.",
-    epilog="Also: send every update again that failed: altcraft-async sync failed.csv",
+    epilog="Also: send again what failed: altcraft-async sync failed.csv. A change whose outcome was unknown may then "
+    "be made twice.",
 )
 @click.argument("source", metavar="FILE|-")
 @click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Read FIELD from this column or key.")

@@ -126,7 +126,7 @@ def summary(console: Console, tally: Tally, elapsed: float, *, results: bool) ->
         text.append(", " if ":" in text.plain else ": ")
         text.append(f"{count:,} {state}", style=_STYLES.get(state, ""))
     if tally.sent:
-        text.append(f"; {tally.sent:,} requests, {tally.retries:,} of them retries")
+        text.append(f"; {tally.sent:,} requests, {tally.retries:,} of them retries, {tally.turned_away:,} turned away")
     console.print(text)
     for line, outcome in tally.failures:
         place = "" if line is None or str(outcome.state) == "invalid" else f"line {line}: "

@@ -54,17 +54,19 @@ class Tally:
     """Counts outcomes as they come.
 
     ``states`` counts them by state, ``sent`` the requests, ``retries`` those
-    that were not an update's first. ``failures`` keeps the first few that need
+    that were not an update's first, ``turned_away`` those answered with
+    back-pressure (the client counts them). ``failures`` keeps the first few that need
     a person's attention, ``refused`` the first answer 401 or 403, ``unreachable``
     the first failed connection.
     """
 
-    __slots__ = ("_codes", "_shown", "failures", "refused", "retries", "sent", "states", "unreachable")
+    __slots__ = ("_codes", "_shown", "failures", "refused", "retries", "sent", "states", "turned_away", "unreachable")
 
     def __init__(self) -> None:
         self.states: Counter[str] = Counter()
         self.sent = 0
         self.retries = 0
+        self.turned_away = 0
         self.failures: list[tuple[int | None, Outcome]] = []
         self.refused: BaseException | None = None
         self.unreachable: BaseException | None = None

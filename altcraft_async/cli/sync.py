@@ -203,6 +203,7 @@ class _Run:
                     raise
                 interruption.settle()
         elapsed = time.monotonic() - started
+        self._sink.tally.turned_away = client.statistics().rejected_sends
         self._trouble = self._trouble or self._sink.trouble
         cut = interruption.exit_code is not None or self._trouble is not None
         unread = not self._reader.exhausted and (cut or self._job.limit is None)
@@ -307,6 +308,7 @@ def _print_json(job: SyncJob, reader: UpdateReader, tally: Tally, elapsed: float
         "states": dict(tally.states.most_common()),
         "requests": tally.sent,
         "retries": tally.retries,
+        "turned_away": tally.turned_away,
         "elapsed": round(elapsed, 3),
         "complete": reader.exhausted,
         "exit_code": int(code),
