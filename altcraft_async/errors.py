@@ -8,6 +8,11 @@
     ├── MissingExtraError            an optional library is not installed
     ├── InvalidUpdateError           one input row is wrong; it was not sent
     ├── SourceError                  the caller's own iterable of updates raised
+    ├── StorageError                 a file that keeps updates cannot be used
+    │   ├── JournalError               the journal of a run
+    │   │   └── InputChangedError        the input is not the one that it records
+    │   └── OutboxError                the outbox of a service, or it was closed
+    │       └── OutboxFullError          it holds as many updates as it may
     ├── DeliveryError                one call did not end in success
     │   ├── NotSentError               an attempt that was due could not be made
     │   │   ├── DeadlineError            no time was left for an attempt
@@ -53,9 +58,13 @@ __all__ = [
     "ConnectionLostError",
     "DeadlineError",
     "DeliveryError",
+    "InputChangedError",
     "InvalidUpdateError",
+    "JournalError",
     "MissingExtraError",
     "NotSentError",
+    "OutboxError",
+    "OutboxFullError",
     "PermissionDeniedError",
     "RateLimitError",
     "ResponseTooLargeError",
@@ -63,6 +72,7 @@ __all__ = [
     "RunStoppedError",
     "ServerError",
     "SourceError",
+    "StorageError",
     "TariffLimitError",
     "TransportError",
     "UnreadableResponseError",
@@ -132,6 +142,57 @@ class SourceError(AltcraftError):
         super().__init__(message)
         self.taken = taken
         self.report: Any = report
+
+
+class StorageError(AltcraftError):
+    """A file that keeps updates cannot be used; ``path`` is the file.
+
+    The message says why, and what to do. Nothing that the file held by then is lost.
+    """
+
+    def __init__(self, message: str = "", *, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class JournalError(StorageError):
+    """The journal of a run cannot be used; sending has stopped.
+
+    What was committed survives. Updates without a recorded outcome are in doubt
+    and are sent again, under their old ids, when the run is continued.
+    ``report``, where a gathering call raised the error in the middle, has the
+    outcomes that were committed.
+    """
+
+    def __init__(self, message: str = "", *, path: str | None = None, report: object | None = None) -> None:
+        super().__init__(message, path=path)
+        self.report: Any = report
+
+
+class InputChangedError(JournalError):
+    """The input is not the one that the journal records.
+
+    ``index`` is the 0-based place of the first update that differs. Nothing from
+    there on was sent.
+    """
+
+    def __init__(
+        self, message: str = "", *, path: str | None = None, report: object | None = None, index: int | None = None
+    ) -> None:
+        super().__init__(message, path=path, report=report)
+        self.index = index
+
+
+class OutboxError(StorageError):
+    """The outbox cannot be used, or was closed; the update was not accepted."""
+
+
+class OutboxFullError(OutboxError):
+    """The outbox holds as many updates as it may; ``capacity`` says how many. The update was not accepted."""
+
+    def __init__(self, message: str = "", *, path: str | None = None, capacity: int = 0) -> None:
+        super().__init__(message, path=path)
+        self.capacity = capacity
 
 
 class DeliveryError(AltcraftError):
