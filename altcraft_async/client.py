@@ -51,6 +51,7 @@ class ClientOptions(TypedDict, total=False):
     concurrency: int | Adaptive
     rate: float | None
     max_response_bytes: int
+    dedup_window: float
     trust_env: bool
     allow_insecure: bool
     observers: Sequence[Observer]
@@ -104,6 +105,7 @@ class AltcraftClient:
     - `concurrency`: `Adaptive`, or an int for a fixed limit of calls in flight
     - `rate`: the most calls a second, or None
     - `max_response_bytes`: longer answers are refused
+    - `dedup_window`: seconds for which the platform remembers a ``Request-ID``
     - `observers`: objects with ``on_event``, see `altcraft_async.observe`
     - `session`: an aiohttp session to use; it is never closed by the client
     - `trace_configs`, `trust_env`: passed to the aiohttp session
@@ -161,6 +163,8 @@ class AltcraftClient:
             max_response_bytes=settings.max_response_bytes,
             observers=self._observers,
             totals=self._totals,
+            target=self._base_url,
+            dedup_window=settings.dedup_window,
         )
         self._market = Market(self._delivery)
 
@@ -172,8 +176,8 @@ class AltcraftClient:
         file that holds it) are required. The others are ``ALTCRAFT_REQUEST_FORMAT``,
         ``_RESPONSE_FORMAT``, ``_TOKEN_IN``, ``_REQUEST_ID_HEADER``, ``_TIMEOUT``,
         ``_CONNECT_TIMEOUT``, ``_ATTEMPTS``, ``_CONCURRENCY``, ``_RATE``,
-        ``_MAX_RESPONSE_BYTES``, ``_TRUST_ENV`` and ``_ALLOW_INSECURE``. Keywords go
-        before variables. Raises `ConfigurationError`, naming the variable.
+        ``_MAX_RESPONSE_BYTES``, ``_DEDUP_WINDOW``, ``_TRUST_ENV`` and
+        ``_ALLOW_INSECURE``. Keywords go before variables. Raises `ConfigurationError`, naming the variable.
         """
         environ = os.environ if environ is None else environ
         values = {key[9:].lower(): value for key, value in environ.items() if key.startswith("ALTCRAFT_") and value}

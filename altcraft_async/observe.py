@@ -22,12 +22,14 @@ __all__ = [
     "AttemptEnded",
     "AttemptStarted",
     "Event",
+    "JournalOpened",
     "LimitChanged",
     "LoggingObserver",
     "Observer",
     "RetryPlanned",
     "SendingPaused",
     "UpdateSettled",
+    "UpdatesSkipped",
     "notify",
 ]
 
@@ -72,6 +74,28 @@ class UpdateSettled:
 
 
 @attrs.frozen
+class UpdatesSkipped:
+    """The `count` updates from index `first` on are not sent: by the journal, nothing is left to do for them."""
+
+    first: int
+    count: int
+
+
+@attrs.frozen
+class JournalOpened:
+    """A run keeps the journal at `path`, under `run_id`.
+
+    `recorded` lines have an outcome in it, from earlier runs, and `retried` of
+    those that failed are sent again.
+    """
+
+    path: str
+    run_id: str
+    recorded: int
+    retried: int
+
+
+@attrs.frozen
 class LimitChanged:
     """The concurrency limit of the client moved."""
 
@@ -86,7 +110,16 @@ class SendingPaused:
     seconds: float
 
 
-Event: TypeAlias = AttemptStarted | AttemptEnded | RetryPlanned | UpdateSettled | LimitChanged | SendingPaused
+Event: TypeAlias = (
+    AttemptStarted
+    | AttemptEnded
+    | RetryPlanned
+    | UpdateSettled
+    | JournalOpened
+    | UpdatesSkipped
+    | LimitChanged
+    | SendingPaused
+)
 
 
 class Observer(Protocol):

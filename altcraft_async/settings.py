@@ -66,6 +66,7 @@ class Settings:
     concurrency: int | Adaptive = attrs.field(default=Adaptive(), validator=_concurrency)
     rate: float | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
     max_response_bytes: int = attrs.field(default=10 * 1024 * 1024, validator=_positive)
+    dedup_window: float = attrs.field(default=86_400.0, validator=_positive)
     trust_env: bool = False
     allow_insecure: bool = False
 
@@ -155,6 +156,7 @@ READERS: Final[dict[str, Callable[[object], Any]]] = {
     "concurrency": _concurrency_of,
     "rate": _number,
     "max_response_bytes": _whole,
+    "dedup_window": _number,
     "trust_env": _flag,
     "allow_insecure": _flag,
 }

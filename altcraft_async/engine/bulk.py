@@ -5,6 +5,10 @@ updates are held; workers, never more than the gate's limit, take ready updates
 from the lanes and make their first attempt. An update that needs a retry leaves
 its worker and waits in a task of its own, its lane closed behind it, so nobody
 else waits with it. Every update read ends in exactly one `Outcome`.
+
+A `Recorder` makes a run durable. It tells which updates ended in an earlier run,
+it gives the ids, and outcomes are handed on, and their lanes opened, only when it
+says that they are safe: so of each lane at most one update is ever in doubt.
 """
 
 from __future__ import annotations
@@ -12,43 +16,45 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from itertools import islice
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
 from altcraft_async.engine.delivery import History, Totals
+from altcraft_async.engine.rows import LANE_KEYS, check_choice, subject_of, update_of
 from altcraft_async.errors import (
     ConfigurationError,
     DeadlineError,
     DeliveryError,
     InvalidUpdateError,
+    JournalError,
     RunStoppedError,
     SourceError,
+    StorageError,
 )
 from altcraft_async.flow.lanes import Lanes
 from altcraft_async.flow.pace import Pacer
 from altcraft_async.flow.retry import StopReason
-from altcraft_async.observe import UpdateSettled, notify
+from altcraft_async.observe import UpdateSettled, UpdatesSkipped, notify
 from altcraft_async.outcome import Outcome, OutcomeState, Report
 from altcraft_async.protocol.values import LineStatusUpdate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterator, Sequence
 
     from altcraft_async.engine.delivery import Delivery
+    from altcraft_async.engine.recorder import Recorder
+    from altcraft_async.engine.rows import Coalesce, Lane, Row, Source
     from altcraft_async.flow.retry import Stop
     from altcraft_async.protocol.wire import Call
 
-__all__ = ["Coalesce", "Lane", "Run", "Source", "request_ids"]
-
-Coalesce: TypeAlias = Literal["all", "latest"]
-Lane: TypeAlias = Literal["line", "order"]
-Row: TypeAlias = "LineStatusUpdate | tuple[str, str, str] | InvalidUpdateError"
-Source: TypeAlias = "Iterable[Row] | AsyncIterable[Row]"
+__all__ = ["Run", "request_ids"]
 
 _GRACE = 5.0
 """Seconds that requests in flight get to end when a run is cancelled."""
 
 _UNREACHABLE = StopReason.UNREACHABLE
+_DEADLINE = StopReason.DEADLINE
 
 _YIELD_EVERY = 1000
 """Rows of a stopped run that are read in one go before other tasks get a turn."""
@@ -56,26 +62,26 @@ _YIELD_EVERY = 1000
 _Item: TypeAlias = tuple[int, LineStatusUpdate, "Hashable"]
 
 
-def request_ids() -> Callable[[int], str]:
-    """Return a function from an update's index to its ``Request-ID``, fresh for each run.
+def request_ids() -> Callable[[int, LineStatusUpdate], str]:
+    """Return a function that gives an update at an index its ``Request-ID``, fresh for each run.
 
     The ids have the form of random UUIDs; the index is their last part.
     """
     prefix = str(uuid4())[:24]
-    return lambda index: f"{prefix}{index:012x}"
+    return lambda index, _: f"{prefix}{index:012x}"
 
 
 class Run:
     """One bulk run over `source`; use `gather` or `stream`, once.
 
-    `deadline` is in seconds from the start.
+    `deadline` is in seconds from the start. The `recorder` is opened and closed by the run.
     """
 
     __slots__ = (
-        "_busy", "_call_of", "_deadline", "_deadline_timer", "_delivery", "_ended", "_error", "_gathered", "_grace",
-        "_held", "_id_of", "_intake_task", "_key_of", "_lanes", "_loop", "_low", "_open", "_output", "_pacer", "_ready",
-        "_room", "_source", "_stopped", "_tasks", "_until", "_waiting", "_window", "_workers", "complete", "taken",
-        "totals",
+        "_broken", "_busy", "_call_of", "_deadline", "_deadline_timer", "_delivery", "_ended", "_error", "_gathered",
+        "_grace", "_held", "_id_of", "_intake_task", "_key_of", "_lanes", "_loop", "_low", "_open", "_output", "_pacer",
+        "_ready", "_recorder", "_recording", "_room", "_source", "_stopped", "_tasks", "_until", "_waiting", "_window",
+        "_workers", "complete", "taken", "totals",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - the keywords of the public call
@@ -90,9 +96,10 @@ class Run:
         rate: float | None = None,
         window: int = 1000,
         grace: float = _GRACE,
+        recorder: Recorder | None = None,
     ) -> None:
-        _check(coalesce, ("all", "latest"), "coalesce")
-        _check(lane, ("line", "order"), "lane")
+        check_choice(coalesce, ("all", "latest"), "coalesce")
+        check_choice(lane, ("line", "order"), "lane")
         if coalesce == "latest" and lane == "order":
             msg = "coalesce='latest' needs lane='line': an update replaces only one of its own line"
             raise ConfigurationError(msg, field="coalesce")
@@ -105,8 +112,9 @@ class Run:
         self._delivery = delivery
         self._source = source
         self._call_of = call_of
-        self._id_of = request_ids()
-        self._key_of: Callable[[LineStatusUpdate], Hashable] = _line if lane == "line" else _order
+        self._recorder = recorder
+        self._id_of = request_ids() if recorder is None else recorder.request_id
+        self._key_of = LANE_KEYS[lane]
         self._lanes: Lanes[_Item] = Lanes(latest_only=coalesce == "latest")
         self._pacer = None if rate is None else Pacer(rate)
         self._window = window
@@ -124,8 +132,9 @@ class Run:
         self._intake_task: asyncio.Task[None] | None = None
         self._stopped: DeliveryError | None = None
         self._error: BaseException | None = None
+        self._recording: dict[int, Hashable | None] = {}
         self._workers = self._busy = self._held = self._open = self.taken = 0
-        self._ended = False
+        self._ended = self._broken = False
         self.complete = True
         self.totals = Totals()
 
@@ -133,7 +142,7 @@ class Run:
         """Run to the end and return the outcomes in input order; see `Orders.update_order_line_statuses`."""
         self._gathered = []
         started = asyncio.get_running_loop().time()
-        self._start()
+        await self._start()
         try:
             while not self._ended:
                 await self._wait_for_output()
@@ -147,7 +156,7 @@ class Run:
             rejected_sends=self.totals.rejected_sends,
             complete=self.complete,
         )
-        if isinstance(self._error, SourceError):
+        if isinstance(self._error, SourceError | JournalError):
             self._error.report = report
         if self._error is not None:
             raise self._error
@@ -155,7 +164,7 @@ class Run:
 
     async def stream(self) -> AsyncGenerator[Outcome, None]:
         """Yield outcomes as they come; see `Orders.stream_order_line_statuses`."""
-        self._start()
+        await self._start()
         output = self._output
         try:
             while True:
@@ -175,8 +184,10 @@ class Run:
 
     # -- life
 
-    def _start(self) -> None:
+    async def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        if self._recorder is not None:
+            await self._recorder.open(self._on_recorded, self._on_recorder_failed)
         if self._deadline is not None:
             self._until = self._loop.time() + self._deadline
             self._deadline_timer = self._loop.call_at(self._until, self._on_deadline)
@@ -214,7 +225,15 @@ class Run:
             waiter.set_result(None)
 
     async def _close(self) -> None:
-        """Stop whatever still runs: no intake, a bounded grace for what is in flight, then cancellation."""
+        """Stop whatever still runs, and make safe what ended."""
+        try:
+            await self._wind_up()
+        finally:
+            if self._recorder is not None:
+                await self._recorder.aclose()
+
+    async def _wind_up(self) -> None:
+        """Leave no task behind: no intake, a bounded grace for what is in flight, then cancellation."""
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
         if self._ended:
@@ -252,25 +271,49 @@ class Run:
 
     async def _intake(self) -> None:
         try:
-            if isinstance(self._source, AsyncIterable):
-                async for row in self._source:
-                    self._admit(row)
-                    if self._held >= self._window:
-                        await self._wait_for_room()
-            else:
-                for row in self._source:
-                    self._admit(row)
-                    if self._held >= self._window:
-                        await self._wait_for_room()
-                    elif self._stopped is not None and not self.taken % _YIELD_EVERY:
-                        await asyncio.sleep(0)
+            await self._read()
+            if self._recorder is not None:
+                self._recorder.exhausted(self.taken)
         except asyncio.CancelledError:
             if self._stopped is None:
                 raise
+        except StorageError as error:
+            self._fail(error)
         except Exception as error:  # noqa: BLE001 - the caller's own code; handed on when the run has ended
             message = f"the source of updates failed after {self.taken} rows ({type(error).__name__})"
             self._error = SourceError(message, taken=self.taken)
             self._error.__cause__ = error
+
+    async def _read(self) -> None:
+        if isinstance(self._source, AsyncIterable):
+            async for row in self._source:
+                self._admit(row)
+                if self._held >= self._window:
+                    await self._wait_for_room()
+            return
+        rows = iter(self._source)
+        for row in rows:
+            self._admit(row)
+            if self._held >= self._window:
+                await self._wait_for_room()
+            elif self._stopped is not None and not self.taken % _YIELD_EVERY:
+                await asyncio.sleep(0)
+            while self._skip(rows):  # noqa: ASYNC110 - other tasks get a turn between two blocks
+                await asyncio.sleep(0)
+
+    def _skip(self, rows: Iterator[Row]) -> bool:
+        """Pass over the next rows together, where a journal says that nothing is left to do for them."""
+        if self._recorder is None or self._gathered is not None:
+            return False
+        first = self.taken
+        updates = [update_of(row) for row in islice(rows, self._recorder.ahead(first))]
+        if not updates:
+            return False
+        self._recorder.skip(updates)
+        self.taken += len(updates)
+        if self._delivery.observers:
+            notify(self._delivery.observers, UpdatesSkipped(first, len(updates)))
+        return True
 
     async def _wait_for_room(self) -> None:
         self._room = self._loop.create_future()
@@ -279,18 +322,26 @@ class Run:
     def _admit(self, row: Row) -> None:
         index = self.taken
         self.taken = index + 1
-        self._held += 1
-        self._open += 1
-        if self._gathered is not None:
-            self._gathered.append(None)
+        wrong: InvalidUpdateError | None = None
         if type(row) is LineStatusUpdate:
             update = row
         else:
             try:
-                update = _update_of(row)
+                update = update_of(row)
             except InvalidUpdateError as error:
-                self._settle(Outcome(index, None, OutcomeState.INVALID, error=error))
+                wrong = error
+        if self._recorder is not None:
+            state = self._recorder.recall(index, wrong or update)
+            if state is not None:
+                self._pass_over(index, wrong or update, state, self._recorder)
                 return
+        self._held += 1
+        self._open += 1
+        if self._gathered is not None:
+            self._gathered.append(None)
+        if wrong is not None:
+            self._settle(Outcome(index, None, OutcomeState.INVALID, error=wrong))
+            return
         key = self._key_of(update)
         item = (index, update, key)
         if self._stopped is not None:
@@ -301,6 +352,19 @@ class Run:
             self._settle(Outcome(replaced[0], replaced[1], OutcomeState.SUPERSEDED))
         else:
             self._staff()
+
+    def _pass_over(
+        self, index: int, row: LineStatusUpdate | InvalidUpdateError, state: OutcomeState, recorder: Recorder
+    ) -> None:
+        """Deal with a row that ended in an earlier run: a report has all of them, a stream only the failures."""
+        if state.ok and self._delivery.observers:
+            notify(self._delivery.observers, UpdatesSkipped(index, 1))
+        if self._gathered is not None:
+            self._gathered.append(recorder.recalled(row))
+        elif not state.ok:
+            self._held += 1
+            self._output.append(recorder.recalled(row))
+            self._wake(self._ready)
 
     # -- sending
 
@@ -324,7 +388,7 @@ class Run:
                     item = lanes.take()
                     if item is None:
                         break
-                    history = History(self._id_of(item[0]), "")
+                    history = History(self._id_of(item[0], item[1]), "")
                     stop = await self._attempt(item, history)
                 finally:
                     gate.release()
@@ -359,13 +423,16 @@ class Run:
         self._busy += 1
         try:
             return await self._delivery.attempt(
-                self._call_of(item[1]), history, deadline=self._until, totals=self.totals
+                self._call_of(item[1]), history, deadline=self._deadline_of(item), totals=self.totals
             )
         except BaseException:  # cancelled after the grace, or a defect: the line still gets its one outcome
             self._abandon(item, history)
             raise
         finally:
             self._busy -= 1
+
+    def _deadline_of(self, item: _Item) -> float | None:
+        return self._until if self._recorder is None else self._until or self._recorder.deadline(item[0])
 
     async def _retry(self, item: _Item, history: History) -> None:
         """Make the further attempts of an update, its lane closed behind it, and settle it."""
@@ -374,7 +441,7 @@ class Run:
         self._waiting[task] = history
         try:
             stop = await self._delivery.retry(
-                self._call_of(item[1]), history, deadline=self._until, bulk=True, totals=self.totals
+                self._call_of(item[1]), history, deadline=self._deadline_of(item), bulk=True, totals=self.totals
             )
         except BaseException:
             self._abandon(item, history)
@@ -389,39 +456,78 @@ class Run:
         """Settle an update whose delivery has ended."""
         last = history.last
         if last is None or last.error is not None:
-            history.subject = _subject(item[1])
+            history.subject = subject_of(item[1])
         error = self._delivery.failure(history, stop)
         ends_run = (last is not None and last.verdict.fatal) or (stop is not None and stop.reason is _UNREACHABLE)
         if ends_run and error is not None and self._stopped is None:
             self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {error.message}"))
-        self._conclude(item, history, error)
+        out_of_time = stop is not None and stop.reason is _DEADLINE and self._until is not None
+        out_of_retries = self._stopped is not None and last is not None and last.verdict.retry
+        self._conclude(item, history, error, cut=ends_run or out_of_time or out_of_retries)
 
     def _abandon(self, item: _Item, history: History) -> None:
         """Settle an update whose delivery was cut short."""
-        history.subject = _subject(item[1])
+        history.subject = subject_of(item[1])
         kind = DeadlineError if isinstance(self._stopped, DeadlineError) else RunStoppedError
         when = "while a request was under way" if history.in_flight else "before another attempt"
         said = f"the run {'met its deadline' if kind is DeadlineError else 'was stopped'} {when}"
         if history.last is not None and history.last.error is not None:
             said += f"; the last attempt: {history.last.error.message}"
-        self._conclude(item, history, history.sign(kind(said)))
+        self._conclude(item, history, history.sign(kind(said)), cut=True)
 
-    def _conclude(self, item: _Item, history: History, error: DeliveryError | None) -> None:
+    def _conclude(self, item: _Item, history: History, error: DeliveryError | None, *, cut: bool) -> None:
         index, update, key = item
         attempts = history.attempts
         elapsed = self._loop.time() - history.started if attempts else 0.0
         request_id = history.request_id if attempts else None
-        self._settle(Outcome(index, update, history.state(), attempts, elapsed, request_id, error))
-        self._lanes.done(key)
-        self._staff()
+        outcome = Outcome(index, update, history.state(), attempts, elapsed, request_id, error)
+        self._settle(outcome, cut=cut, key=key)
 
     def _settle_unsent(self, item: _Item) -> None:
         stopped = self._stopped
         error = type(stopped)(stopped.message) if stopped is not None else RunStoppedError()
-        error.subject = _subject(item[1])
-        self._settle(Outcome(item[0], item[1], OutcomeState.NOT_SENT, error=error))
+        error.subject = subject_of(item[1])
+        self._settle(Outcome(item[0], item[1], OutcomeState.NOT_SENT, error=error), cut=True)
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _settle(self, outcome: Outcome, *, cut: bool = False, key: Hashable | None = None) -> None:
+        """Hand over an outcome and open the lane of `key`, at once or when it is recorded.
+
+        An outcome that was `cut` by the end of the run is none of the line's own:
+        it is not recorded, so that the next run sends the update.
+        """
+        if self._recorder is None or cut:
+            self._hand_over(outcome)
+            if key is not None:
+                self._lanes.done(key)
+                self._staff()
+        elif self._broken:
+            self._open -= 1
+        else:
+            self._recording[outcome.index] = key
+            self._recorder.record(outcome)
+
+    def _on_recorded(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            key = self._recording.pop(outcome.index)
+            self._hand_over(outcome)
+            if key is not None:
+                self._lanes.done(key)
+        self._staff()
+        self._check_end()
+
+    def _on_recorder_failed(self, error: StorageError) -> None:
+        """Drop the outcomes that could not be made safe: their updates are in doubt, and the next run sends them."""
+        self._broken = True
+        self._fail(error)
+        self._open -= len(self._recording)
+        self._recording.clear()
+        self._check_end()
+
+    def _fail(self, error: StorageError) -> None:
+        self._error = self._error or error
+        self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {error}"), read_on=False)
+
+    def _hand_over(self, outcome: Outcome) -> None:
         self._open -= 1
         if self._delivery.observers:
             notify(self._delivery.observers, UpdateSettled(outcome))
@@ -435,37 +541,3 @@ class Run:
             self._output.append(outcome)
             if self._ready is not None:
                 self._wake(self._ready)
-
-
-def _check(value: str, allowed: tuple[str, ...], field: str) -> None:
-    if value not in allowed:
-        msg = f"{field} must be one of {', '.join(allowed)}, not {value!r}"
-        raise ConfigurationError(msg, field=field)
-
-
-def _line(update: LineStatusUpdate) -> Hashable:
-    return (update.order_external_id, update.order_line_external_id)
-
-
-def _order(update: LineStatusUpdate) -> Hashable:
-    return update.order_external_id
-
-
-def _subject(update: LineStatusUpdate) -> str:
-    return f"order line {update.order_external_id}/{update.order_line_external_id}"
-
-
-def _update_of(row: object) -> LineStatusUpdate:
-    """Make an update of a 3-tuple; raise the `InvalidUpdateError` that says what is wrong with any other row."""
-    if isinstance(row, LineStatusUpdate):
-        return row
-    if isinstance(row, InvalidUpdateError):
-        raise row
-    if isinstance(row, tuple | list) and len(row) == 3:  # noqa: PLR2004 - the three ids
-        return LineStatusUpdate(*row)
-    what = f"{type(row).__name__} of {len(row)}" if isinstance(row, tuple | list) else type(row).__name__
-    msg = (
-        "a row must be a LineStatusUpdate or a tuple (order_external_id, order_line_external_id, "
-        f"status_external_id), not a {what}"
-    )
-    raise InvalidUpdateError(msg)

@@ -119,6 +119,8 @@ class Delivery:
     """Delivers calls for one client; see the module.
 
     `gate`, `transport`, `budget` and `totals` are shared with the client's copies.
+    `target` is the platform's address, for records of what was sent to it, and
+    `dedup_window` how many seconds it remembers a ``Request-ID``.
     """
 
     wire: Wire = attrs.field(repr=False)
@@ -131,6 +133,8 @@ class Delivery:
     max_response_bytes: int
     observers: Sequence[Observer] = ()
     totals: Totals = attrs.field(factory=Totals)
+    target: str = ""
+    dedup_window: float = 86_400.0
     random: Random = attrs.field(factory=Random, repr=False)
 
     async def call(

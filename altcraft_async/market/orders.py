@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from altcraft_async.engine.bulk import Run
+from altcraft_async.errors import ConfigurationError
 from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine
 from altcraft_async.protocol.wire import Call
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncGenerator
 
-    from altcraft_async.engine.bulk import Coalesce, Lane, Source
     from altcraft_async.engine.delivery import Delivery
+    from altcraft_async.engine.recorder import Recorder
+    from altcraft_async.engine.rows import Coalesce, Lane, Source
     from altcraft_async.outcome import Outcome, Report
 
 __all__ = ["Orders"]
@@ -85,6 +88,9 @@ class Orders:
         lane: Lane = "line",
         rate: float | None = None,
         window: int = 1000,
+        journal: str | os.PathLike[str] | None = None,
+        retry_failed: bool = False,
+        extend: bool = False,
     ) -> Report:
         """Give many order lines their new statuses, and gather what became of each.
 
@@ -95,10 +101,24 @@ class Orders:
         go side by side, as many as the client's concurrency allows. With
         `coalesce` ``"latest"`` a waiting update is dropped, as ``superseded``,
         when a newer one for its line comes; that skips a status, and with it
-        perhaps an automation, and needs `lane` ``"line"``. `deadline` is in seconds for the whole run; what
-        did not get its turn by then is ``not_sent``. `rate` is the most updates a
+        perhaps an automation, and needs `lane` ``"line"``. `deadline` is in seconds
+        for the whole run; what did not get its turn by then is ``not_sent``. `rate` is the most updates a
         second that this run starts, beside the client's own limits. `window` is the
         most updates held in memory before their outcome.
+
+        `journal` is a file that records the run, made if it is not there. Called
+        again with the same file and the same input, killed or not, the run goes on:
+        updates that ended are not sent again, those in doubt are sent under their
+        old ``Request-ID``, and the report has the outcomes of all runs. What was cut
+        short by the end of a run has no outcome in the journal and is sent by the
+        next. With `retry_failed` those that ended ``rejected``, ``unknown`` or
+        ``not_sent`` are sent again too, unless a newer update of their line was made
+        meanwhile, which leaves them ``superseded``. `extend` permits an input that
+        has grown at its end. An outcome is handed on when it is on disk, at most
+        0.1 seconds after the answer. Raises `JournalError` where the file cannot be
+        used, also in the middle, and `InputChangedError` at the first row that is not
+        the one recorded; warns with `altcraft_async.journal.DedupWindowWarning` where
+        the last run is longer ago than the platform remembers ids.
 
         Returns a `Report` with one outcome for each update, in input order. It
         never raises for a line; a token that is refused (401, 403) stops the run
@@ -119,6 +139,7 @@ class Orders:
             lane=lane,
             rate=rate,
             window=window,
+            recorder=self._journal(journal, retry_failed=retry_failed, extend=extend),
         )
         return await run.gather()
 
@@ -131,6 +152,9 @@ class Orders:
         lane: Lane = "line",
         rate: float | None = None,
         window: int = 1000,
+        journal: str | os.PathLike[str] | None = None,
+        retry_failed: bool = False,
+        extend: bool = False,
     ) -> AsyncGenerator[Outcome, None]:
         """Give many order lines their new statuses, and yield each outcome as it comes.
 
@@ -138,6 +162,10 @@ class Orders:
         the outcomes come in the order in which updates end. Memory is flat: no
         more than `window` updates and outcomes are held, so a slow consumer slows
         the sending, and that the reading of `updates`.
+
+        With a `journal`, updates for which nothing is left to do are passed over
+        without an outcome, and those that failed in an earlier run are yielded again;
+        `altcraft_async.journal.JournalReader` has them all.
 
         Closing the iterator early (``aclose()``) or cancelling its consumer stops
         reading and gives requests in flight up to 5 seconds. A ``break`` alone
@@ -152,8 +180,28 @@ class Orders:
             lane=lane,
             rate=rate,
             window=window,
+            recorder=self._journal(journal, retry_failed=retry_failed, extend=extend),
         )
         return run.stream()
+
+    def _journal(self, path: str | os.PathLike[str] | None, *, retry_failed: bool, extend: bool) -> Recorder | None:
+        if path is None:
+            if retry_failed or extend:
+                field = "retry_failed" if retry_failed else "extend"
+                msg = f"{field} goes with a journal: give journal=PATH, the file that an earlier run wrote"
+                raise ConfigurationError(msg, field=field)
+            return None
+        from altcraft_async.engine.journal import Journal  # noqa: PLC0415 - most runs keep none
+
+        delivery = self._delivery
+        return Journal(
+            path,
+            target=delivery.target,
+            retry_failed=retry_failed,
+            extend=extend,
+            dedup_window=delivery.dedup_window,
+            observers=delivery.observers,
+        )
 
 
 def _echo(data: object, asked: LineStatusUpdate) -> UpdatedOrderLine:

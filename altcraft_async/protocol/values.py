@@ -67,6 +67,14 @@ def check_id(field: str, value: object) -> str:
     return value
 
 
+def _all_good(order: str, line: str, status: str) -> bool:
+    """Say of most good ids, quickly, that they are good: three checks in one."""
+    try:
+        return (order + line + status).isprintable() and bool(order.strip() and line.strip() and status.strip())
+    except (TypeError, AttributeError):
+        return False
+
+
 @attrs.frozen(slots=True, init=False)
 class LineStatusUpdate:
     """One change to make: this line of this order gets this status.
@@ -83,10 +91,12 @@ class LineStatusUpdate:
     status_external_id: str
 
     def __init__(self, order_external_id: str, order_line_external_id: str, status_external_id: str) -> None:
-        check_id("order_external_id", order_external_id)
-        check_id("order_line_external_id", order_line_external_id)
-        check_id("status_external_id", status_external_id)
-        self.__attrs_init__(order_external_id, order_line_external_id, str(status_external_id))
+        if not _all_good(order_external_id, order_line_external_id, status_external_id):
+            check_id("order_external_id", order_external_id)
+            check_id("order_line_external_id", order_line_external_id)
+            check_id("status_external_id", status_external_id)
+        status = status_external_id if type(status_external_id) is str else str(status_external_id)
+        self.__attrs_init__(order_external_id, order_line_external_id, status)
 
     @property
     def key(self) -> LineKey:

@@ -1,0 +1,55 @@
+"""The seam between a bulk run and the place that keeps its outcomes: the journal of a run, or an outbox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from altcraft_async.errors import InvalidUpdateError, StorageError
+    from altcraft_async.outcome import Outcome, OutcomeState
+    from altcraft_async.protocol.values import LineStatusUpdate
+
+__all__ = ["Recorder"]
+
+
+class Recorder(Protocol):
+    """What a run needs of the place where its outcomes are kept. All calls come from the event loop."""
+
+    async def open(self, recorded: Callable[[Sequence[Outcome]], None], failed: Callable[[StorageError], None]) -> None:
+        """Get ready; raises `StorageError`.
+
+        From then on call `recorded` with outcomes once they are safe, and
+        `failed`, once, when no more can be.
+        """
+
+    def recall(self, index: int, row: LineStatusUpdate | InvalidUpdateError) -> OutcomeState | None:
+        """Return the state in which a row ended in an earlier run, or None for one that is to be sent.
+
+        Called for each row in order. Raises `StorageError` to refuse the row and all after it.
+        """
+
+    def ahead(self, index: int) -> int:
+        """Return how many rows from `index` on ended well in an earlier run, one after the other; 0 is never wrong."""
+
+    def skip(self, rows: Sequence[LineStatusUpdate]) -> None:
+        """Recall that many rows at once, from the index that `ahead` was asked about; raises as `recall` does."""
+
+    def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome:
+        """Return the whole outcome of the row that was recalled last."""
+
+    def request_id(self, index: int, update: LineStatusUpdate) -> str:
+        """Return the ``Request-ID`` of an update, the same in every run."""
+
+    def deadline(self, index: int) -> float | None:
+        """Return when to give up on an update, in the event loop's time, or None."""
+
+    def record(self, outcome: Outcome) -> None:
+        """Queue a final outcome."""
+
+    def exhausted(self, rows: int) -> None:
+        """Take note that the source ended after `rows` rows; raises `StorageError` where it cannot have."""
+
+    async def aclose(self) -> None:
+        """Make safe what was queued, and free everything; harmless when called again."""

@@ -1,0 +1,60 @@
+"""What a bulk call is given: rows become updates, and updates get their lanes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from altcraft_async.errors import ConfigurationError, InvalidUpdateError
+from altcraft_async.protocol.values import LineStatusUpdate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Hashable, Iterable
+
+__all__ = ["LANE_KEYS", "Coalesce", "Lane", "Row", "Source", "check_choice", "subject_of", "update_of"]
+
+Coalesce: TypeAlias = Literal["all", "latest"]
+Lane: TypeAlias = Literal["line", "order"]
+Row: TypeAlias = "LineStatusUpdate | tuple[str, str, str] | InvalidUpdateError"
+Source: TypeAlias = "Iterable[Row] | AsyncIterable[Row]"
+
+
+def check_choice(value: str, allowed: tuple[str, ...], field: str) -> None:
+    """Raise `ConfigurationError`, naming `field`, unless `value` is one of those allowed."""
+    if value not in allowed:
+        msg = f"{field} must be one of {', '.join(allowed)}, not {value!r}"
+        raise ConfigurationError(msg, field=field)
+
+
+def _line(update: LineStatusUpdate) -> Hashable:
+    return (update.order_external_id, update.order_line_external_id)
+
+
+def _order(update: LineStatusUpdate) -> Hashable:
+    return update.order_external_id
+
+
+LANE_KEYS: dict[Lane, Callable[[LineStatusUpdate], Hashable]] = {"line": _line, "order": _order}
+"""What of an update decides its lane."""
+
+
+def subject_of(update: LineStatusUpdate) -> str:
+    """Name the order line of an update, for errors."""
+    return f"order line {update.order_external_id}/{update.order_line_external_id}"
+
+
+def update_of(row: object) -> LineStatusUpdate:
+    """Make an update of a 3-tuple; raise the `InvalidUpdateError` that says what is wrong with any other row."""
+    if type(row) is tuple and len(row) == 3:  # noqa: PLR2004 - the three ids, and the usual case
+        return LineStatusUpdate(*row)
+    if isinstance(row, LineStatusUpdate):
+        return row
+    if isinstance(row, InvalidUpdateError):
+        raise row
+    if isinstance(row, tuple | list) and len(row) == 3:  # noqa: PLR2004 - the three ids
+        return LineStatusUpdate(*row)
+    what = f"{type(row).__name__} of {len(row)}" if isinstance(row, tuple | list) else type(row).__name__
+    msg = (
+        "a row must be a LineStatusUpdate or a tuple (order_external_id, order_line_external_id, "
+        f"status_external_id), not a {what}"
+    )
+    raise InvalidUpdateError(msg)

@@ -1,0 +1,314 @@
+"""SQLite files that hold updates: opened with care, locked, and written in groups by one thread.
+
+The one owner of sqlite3, under the journal and the outbox. Files are in WAL
+mode with ``synchronous=FULL``: what is committed survives the death of the
+process and of the machine. `GroupWriter` makes that affordable: whatever was
+submitted while one commit ran shares the next one. Every trouble of SQLite or
+of the file system becomes the owner's `StorageError`, with the path and what
+to do about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import attrs
+
+from altcraft_async.errors import StorageError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["FileKind", "GroupWriter", "Lock", "insert_many", "open_database", "translated"]
+
+_T = TypeVar("_T")
+
+_BUSY_SECONDS = 10.0
+"""How long a statement waits for another connection's commit; commits take milliseconds."""
+
+_ROWS_AT_ONCE = 128
+"""Rows in one INSERT. One statement lets go of the interpreter once, however many rows it brings; a statement a row
+would wait for the busy event loop after each of them."""
+
+
+@attrs.frozen
+class FileKind:
+    """What a file is: its `name` in messages, its mark and format `version` inside, its `schema`, its error."""
+
+    name: str
+    application_id: int
+    version: int
+    schema: str
+    error: type[StorageError]
+
+
+@contextlib.contextmanager
+def translated(kind: FileKind, path: str) -> Iterator[None]:
+    """Turn an error of SQLite or the file system into the kind's own, with the path and the remedy."""
+    import sqlite3  # noqa: PLC0415 - most programs keep no file
+
+    try:
+        yield
+    except sqlite3.Error as error:
+        said = _said(kind, path, getattr(error, "sqlite_errorname", "") or "", str(error))
+    except OSError as error:
+        said = f"{kind.name} {path} cannot be used ({error.strerror or error}); check the path and its rights"
+    else:
+        return
+    raise kind.error(said, path=path)
+
+
+def _said(kind: FileKind, path: str, code: str, text: str) -> str:
+    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return f"{kind.name} {path} is in use by another process; wait until that has ended"
+    if code == "SQLITE_FULL":
+        return f"the disk with {kind.name} {path} is full; free some space and run again with the same file"
+    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
+        return _damaged(kind, path)
+    if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return f"{kind.name} {path} cannot be written; check that its directory is there and may be written to"
+    if code.startswith("SQLITE_IOERR"):
+        return f"{kind.name} {path} failed on its disk ({text}); check the disk and its space, and run again"
+    return f"{kind.name} {path} cannot be used ({text}); check the file"
+
+
+def _damaged(kind: FileKind, path: str) -> str:
+    return (
+        f"{kind.name} {path} is damaged; put it aside and restore a copy, or read out what is left of it with "
+        "`sqlite3 FILE .recover`"
+    )
+
+
+def open_database(kind: FileKind, path: str, *, write: bool = True, check: bool = True) -> sqlite3.Connection:
+    """Open the file, and where it is to be written, make it if it is not there; raises the kind's error.
+
+    The connection is in autocommit mode and may be used by any one thread at a
+    time. Refused are files of another kind or of an unknown format version, and,
+    with `check`, which reads the whole file, damaged ones.
+    """
+    with translated(kind, path):
+        if not write and not Path(path).is_file():
+            msg = f"{kind.name} {path} does not exist; check the path"
+            raise kind.error(msg, path=path)
+        uri = f"{Path(path).absolute().as_uri()}?mode={'rwc' if write else 'rw'}"
+        connection = _connect(uri, uri=True)
+        try:
+            _prepare(kind, path, connection, write=write, check=check)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _connect(name: str, *, uri: bool = False, timeout: float = _BUSY_SECONDS) -> sqlite3.Connection:
+    import sqlite3  # noqa: PLC0415 - most programs keep no file
+
+    return sqlite3.connect(name, uri=uri, timeout=timeout, isolation_level=None, check_same_thread=False)
+
+
+def _prepare(kind: FileKind, path: str, connection: sqlite3.Connection, *, write: bool, check: bool) -> None:
+    mark, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+    fresh = not mark and not version and not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if not fresh and mark != kind.application_id:
+        msg = f"{path} is no {kind.name.split()[-1]} of altcraft_async; give another path"
+        raise kind.error(msg, path=path)
+    if not fresh and version != kind.version:
+        msg = (
+            f"{kind.name} {path} has format version {version}, and this altcraft_async knows version {kind.version}; "
+            f"use the release that wrote it, or another path"
+        )
+        raise kind.error(msg, path=path)
+    if check and not fresh and connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise kind.error(_damaged(kind, path), path=path)
+    if fresh and not write:
+        msg = f"{kind.name} {path} is empty; check the path"
+        raise kind.error(msg, path=path)
+    if write:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+    else:
+        connection.execute("PRAGMA query_only=ON")  # not mode=ro, which would leave its log behind
+    if fresh:
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {kind.schema}; PRAGMA application_id={kind.application_id}; "
+            f"PRAGMA user_version={kind.version}; COMMIT;"
+        )
+
+
+def insert_many(connection: sqlite3.Connection, head: str, rows: Sequence[tuple[object, ...]]) -> None:
+    """Run ``{head} VALUES (…), (…), …`` over all `rows`, many in one statement."""
+    marks = f"({','.join('?' * len(rows[0]))})" if rows else ""
+    start, size = 0, _ROWS_AT_ONCE
+    while start < len(rows):
+        while size > len(rows) - start:  # powers of two, so that few different statements are prepared
+            size //= 2
+        part = rows[start : start + size]
+        connection.execute(f"{head} VALUES {','.join([marks] * size)}", [value for row in part for value in row])
+        start += size
+
+
+class Lock:
+    """A file's lock, held by one process at a time; the system frees it when the process dies.
+
+    It is a SQLite lock on an empty file of its own beside the one it is about,
+    so that readers of that one are not shut out, and works wherever SQLite does.
+    """
+
+    __slots__ = ("_connection", "_kind", "path")
+
+    def __init__(self, kind: FileKind, path: str) -> None:
+        self.path = f"{path}.lock"
+        self._kind = kind
+        self._connection: sqlite3.Connection | None = None
+
+    def acquire(self, message: str) -> None:
+        """Take the lock, or raise the kind's error with `message` where another holds it."""
+        import sqlite3  # noqa: PLC0415 - most programs keep no file
+
+        with translated(self._kind, self.path):
+            connection = _connect(self.path, timeout=0.0)
+            try:
+                connection.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError as error:
+                connection.close()
+                if getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":
+                    raise self._kind.error(message, path=self.path.removesuffix(".lock")) from None
+                raise
+            self._connection = connection
+
+    def release(self) -> None:
+        """Give the lock back; harmless without it."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class GroupWriter(Generic[_T]):
+    """Commits what is submitted, in order and in groups, on a thread of its own.
+
+    `write` makes the statements of one group; they are one transaction. After
+    the commit `committed` is called on the event loop with the group. When a
+    group fails, the transaction is rolled back, `failed` is called with the
+    error, once, and nothing more is written. A group is gathered for `linger`
+    seconds, or until `hurry`.
+
+    The connection is the writer's from here on, and closed by `aclose`.
+    """
+
+    __slots__ = (
+        "_committed", "_connection", "_ended", "_failed", "_items", "_kind", "_linger", "_loop", "_path", "_signal",
+        "_stopping", "_thread", "_urgent", "_write",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 - what a writer is made of
+        self,
+        kind: FileKind,
+        path: str,
+        connection: sqlite3.Connection,
+        *,
+        write: Callable[[sqlite3.Connection, Sequence[_T]], None],
+        committed: Callable[[Sequence[_T]], None],
+        failed: Callable[[StorageError], None],
+        linger: float = 0.0,
+    ) -> None:
+        self._kind = kind
+        self._path = path
+        self._connection = connection
+        self._write = write
+        self._committed = committed
+        self._failed = failed
+        self._linger = linger
+        self._items: deque[_T] = deque()
+        self._signal = threading.Event()
+        self._urgent = threading.Event()
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        # A daemon, so that a program that forgets to close can still end: what was not told as committed is in doubt.
+        self._thread = threading.Thread(target=self._run, name=f"altcraft-{os.path.basename(path)}", daemon=True)  # noqa: PTH119
+        self._thread.start()
+
+    def submit(self, item: _T) -> None:
+        """Queue an item for the next group."""
+        self._items.append(item)
+        if not self._signal.is_set():
+            self._signal.set()
+
+    def hurry(self) -> None:
+        """Let the present group be committed without lingering."""
+        if not self._urgent.is_set():
+            self._urgent.set()
+
+    async def aclose(self) -> None:
+        """Commit what was submitted, end the thread, close the connection; harmless when called again.
+
+        Cancellation does not cut it short: a commit takes milliseconds.
+        """
+        self._stopping = True
+        self.hurry()
+        self._signal.set()
+        cancelled: asyncio.CancelledError | None = None
+        while not self._ended.done():
+            try:
+                await asyncio.shield(self._ended)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._signal.wait()
+                if self._linger and not self._stopping:
+                    self._urgent.wait(self._linger)
+                    self._urgent.clear()
+                stopping = self._stopping
+                self._signal.clear()  # before the items are taken: one that comes later sets it again
+                group = [self._items.popleft() for _ in range(len(self._items))]
+                if group:
+                    self._commit(group)
+                    self._tell(self._committed, group)
+                if stopping:
+                    break
+        except StorageError as error:
+            self._tell(self._failed, error)
+        except Exception as error:  # noqa: BLE001 - a defect, but nobody may wait for ever for a thread that has died
+            said = f"{self._kind.name} {self._path} could not be written ({type(error).__name__}: {error})"
+            self._tell(self._failed, self._kind.error(said, path=self._path))
+        finally:
+            with contextlib.suppress(Exception):
+                self._connection.close()
+            self._tell(_resolve, self._ended)
+
+    def _commit(self, group: list[_T]) -> None:
+        connection = self._connection
+        with translated(self._kind, self._path):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._write(connection, group)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    with contextlib.suppress(Exception):
+                        connection.execute("ROLLBACK")
+                raise
+
+    def _tell(self, callback: Callable[[_T2], object], value: _T2) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(callback, value)
+
+
+_T2 = TypeVar("_T2")
+
+
+def _resolve(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
