@@ -232,6 +232,11 @@ class AltcraftClient:
         return self._root._closed  # noqa: SLF001 - of the same class
 
     @property
+    def observers(self) -> tuple[Observer, ...]:
+        """The objects that are told of events."""
+        return self._observers
+
+    @property
     def market(self) -> Market:
         """The Market's resources; raises `ClientClosedError` after ``aclose()``."""
         self._check_open()

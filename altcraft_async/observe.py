@@ -26,6 +26,7 @@ __all__ = [
     "LimitChanged",
     "LoggingObserver",
     "Observer",
+    "OutboxChanged",
     "RetryPlanned",
     "SendingPaused",
     "UpdateSettled",
@@ -96,6 +97,14 @@ class JournalOpened:
 
 
 @attrs.frozen
+class OutboxChanged:
+    """An outbox now has `pending` updates that wait and `dead` ones that were given up."""
+
+    pending: int
+    dead: int
+
+
+@attrs.frozen
 class LimitChanged:
     """The concurrency limit of the client moved."""
 
@@ -117,6 +126,7 @@ Event: TypeAlias = (
     | UpdateSettled
     | JournalOpened
     | UpdatesSkipped
+    | OutboxChanged
     | LimitChanged
     | SendingPaused
 )

@@ -131,7 +131,13 @@ class Journal:
             opening.add_done_callback(self._discard)
             raise
         self._writer = GroupWriter(
-            KIND, self._path, writing, write=self._write, committed=self._committed, failed=failed, linger=_LINGER
+            KIND,
+            self._path,
+            writing,
+            write=self._write,
+            committed=self._committed,
+            failed=lambda error, _: failed(error),
+            linger=_LINGER,
         )
         notify(self._observers, opened)
         if stale is not None:

@@ -16,7 +16,7 @@ import os
 import threading
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, TypeVarTuple
 
 import attrs
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["FileKind", "GroupWriter", "Lock", "insert_many", "open_database", "translated"]
 
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 _BUSY_SECONDS = 10.0
 """How long a statement waits for another connection's commit; commits take milliseconds."""
@@ -170,8 +171,15 @@ class Lock:
 
     def acquire(self, message: str) -> None:
         """Take the lock, or raise the kind's error with `message` where another holds it."""
+        if not self.try_acquire():
+            raise self._kind.error(message, path=self.path.removesuffix(".lock"))
+
+    def try_acquire(self) -> bool:
+        """Take the lock; false where another holds it."""
         import sqlite3  # noqa: PLC0415 - most programs keep no file
 
+        if self._connection is not None:
+            return True
         with translated(self._kind, self.path):
             connection = _connect(self.path, timeout=0.0)
             try:
@@ -179,9 +187,10 @@ class Lock:
             except sqlite3.OperationalError as error:
                 connection.close()
                 if getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":
-                    raise self._kind.error(message, path=self.path.removesuffix(".lock")) from None
+                    return False
                 raise
             self._connection = connection
+        return True
 
     def release(self) -> None:
         """Give the lock back; harmless without it."""
@@ -195,16 +204,16 @@ class GroupWriter(Generic[_T]):
 
     `write` makes the statements of one group; they are one transaction. After
     the commit `committed` is called on the event loop with the group. When a
-    group fails, the transaction is rolled back, `failed` is called with the
-    error, once, and nothing more is written. A group is gathered for `linger`
-    seconds, or until `hurry`.
+    group fails, the transaction is rolled back and `failed` is called with the
+    error and the group; with `stop_on_failure` nothing more is written then. A
+    group is gathered for `linger` seconds, or until `hurry`.
 
     The connection is the writer's from here on, and closed by `aclose`.
     """
 
     __slots__ = (
         "_committed", "_connection", "_ended", "_failed", "_items", "_kind", "_linger", "_loop", "_path", "_signal",
-        "_stopping", "_thread", "_urgent", "_write",
+        "_stop_on_failure", "_stopping", "_thread", "_urgent", "_write",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a writer is made of
@@ -215,8 +224,9 @@ class GroupWriter(Generic[_T]):
         *,
         write: Callable[[sqlite3.Connection, Sequence[_T]], None],
         committed: Callable[[Sequence[_T]], None],
-        failed: Callable[[StorageError], None],
+        failed: Callable[[StorageError, Sequence[_T]], None],
         linger: float = 0.0,
+        stop_on_failure: bool = True,
     ) -> None:
         self._kind = kind
         self._path = path
@@ -225,6 +235,7 @@ class GroupWriter(Generic[_T]):
         self._committed = committed
         self._failed = failed
         self._linger = linger
+        self._stop_on_failure = stop_on_failure
         self._items: deque[_T] = deque()
         self._signal = threading.Event()
         self._urgent = threading.Event()
@@ -264,29 +275,36 @@ class GroupWriter(Generic[_T]):
             raise cancelled
 
     def _run(self) -> None:
+        going = True
+        while going:
+            self._signal.wait()
+            if self._linger and not self._stopping:
+                self._urgent.wait(self._linger)
+                self._urgent.clear()
+            going = not self._stopping
+            self._signal.clear()  # before the items are taken: one that comes later sets it again
+            group = [self._items.popleft() for _ in range(len(self._items))]
+            if group and not self._end(group) and self._stop_on_failure:
+                going = False
+        with contextlib.suppress(Exception):
+            self._connection.close()
+        self._tell(_resolve, self._ended)
+
+    def _end(self, group: list[_T]) -> bool:
+        """Commit a group and tell; say whether it went well."""
+        error: StorageError
         try:
-            while True:
-                self._signal.wait()
-                if self._linger and not self._stopping:
-                    self._urgent.wait(self._linger)
-                    self._urgent.clear()
-                stopping = self._stopping
-                self._signal.clear()  # before the items are taken: one that comes later sets it again
-                group = [self._items.popleft() for _ in range(len(self._items))]
-                if group:
-                    self._commit(group)
-                    self._tell(self._committed, group)
-                if stopping:
-                    break
-        except StorageError as error:
-            self._tell(self._failed, error)
-        except Exception as error:  # noqa: BLE001 - a defect, but nobody may wait for ever for a thread that has died
-            said = f"{self._kind.name} {self._path} could not be written ({type(error).__name__}: {error})"
-            self._tell(self._failed, self._kind.error(said, path=self._path))
-        finally:
-            with contextlib.suppress(Exception):
-                self._connection.close()
-            self._tell(_resolve, self._ended)
+            self._commit(group)
+        except StorageError as failure:
+            error = failure
+        except Exception as defect:  # noqa: BLE001 - nobody may wait for ever for a thread that has died
+            said = f"{self._kind.name} {self._path} could not be written ({type(defect).__name__}: {defect})"
+            error = self._kind.error(said, path=self._path)
+        else:
+            self._tell(self._committed, group)
+            return True
+        self._tell(self._failed, error, group)
+        return False
 
     def _commit(self, group: list[_T]) -> None:
         connection = self._connection
@@ -301,12 +319,9 @@ class GroupWriter(Generic[_T]):
                         connection.execute("ROLLBACK")
                 raise
 
-    def _tell(self, callback: Callable[[_T2], object], value: _T2) -> None:
+    def _tell(self, callback: Callable[[*_Ts], object], *values: *_Ts) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            self._loop.call_soon_threadsafe(callback, value)
-
-
-_T2 = TypeVar("_T2")
+            self._loop.call_soon_threadsafe(callback, *values)
 
 
 def _resolve(ended: asyncio.Future[None]) -> None:

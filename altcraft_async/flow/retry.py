@@ -5,6 +5,8 @@ The law, in order:
 1. A verdict that no attempt can better ends it.
 2. At most `RetryPolicy.attempts` attempts are made, and no more when the server
    has been out of reach for longer than the patience (`altcraft_async.flow.circuit`).
+   Where `attempts` is None neither bound holds, and an empty budget (5) does not end
+   the retries but makes each wait long.
 3. The wait is exponential with full jitter: a random part of
    ``base * 2 ** (attempts so far - 1)``, at most `RetryPolicy.max_delay`. What the
    server asked for with ``Retry-After`` is a minimum beside it.
@@ -46,7 +48,7 @@ class RetryPolicy:
     """How failed attempts are repeated.
 
     `attempts` is the most attempts of one call, the first included; 1 turns
-    retries off. `base` and `max_delay` shape the backoff, in seconds.
+    retries off, with None they go on until a deadline. `base` and `max_delay` shape the backoff, in seconds.
     `max_retry_after` is the longest ``Retry-After`` that is obeyed; a longer one
     is cut to it. `budget` is how many retries can be made without any success
     between them, and `refund` what one success gives back; with None as
@@ -55,7 +57,7 @@ class RetryPolicy:
     that has never answered. `rules` says which answers are retried.
     """
 
-    attempts: int = attrs.field(default=5, validator=_positive)
+    attempts: int | None = attrs.field(default=5, validator=_positive)
     base: float = attrs.field(default=0.5, validator=_positive)
     max_delay: float = attrs.field(default=30.0, validator=_positive)
     max_retry_after: float = attrs.field(default=60.0, validator=_positive)
@@ -136,17 +138,23 @@ def decide(  # noqa: PLR0913 - every input of the law is an argument
     """
     if not verdict.retry:
         return Stop(StopReason.FINAL)
-    if hopeless:
+    endless = policy.attempts is None
+    if hopeless and not endless:
         return Stop(StopReason.UNREACHABLE)
-    if attempts >= policy.attempts:
+    if policy.attempts is not None and attempts >= policy.attempts:
         return Stop(StopReason.ATTEMPTS)
     ceiling = min(policy.max_delay, policy.base * 2.0 ** min(attempts - 1, 60))
     delay = ceiling * random
     if retry_after is not None:
         delay = max(delay, min(retry_after, policy.max_retry_after))
+    fits = deadline is None or now + delay < deadline
+    if fits and not budget.spend():
+        if not endless:
+            return Stop(StopReason.BUDGET)
+        delay = max(delay, policy.max_delay * (1.0 + random) / 2)
     if deadline is not None and now + delay >= deadline:
         return Stop(StopReason.DEADLINE)
-    return Retry(delay) if budget.spend() else Stop(StopReason.BUDGET)
+    return Retry(delay)
 
 
 def parse_retry_after(text: str | None, *, now: float) -> float | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import attrs
+
 from altcraft_async.engine.bulk import Run
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine
@@ -183,6 +185,16 @@ class Orders:
             recorder=self._journal(journal, retry_failed=retry_failed, extend=extend),
         )
         return run.stream()
+
+    def run(self, updates: Source, *, recorder: Recorder) -> Run:
+        """Return the engine's run over `updates` for a caller that keeps the outcomes itself, like an outbox.
+
+        Its updates are retried until they succeed, are refused, or meet their own
+        deadline. Yields, orders and cancels as `stream_order_line_statuses` does.
+        """
+        delivery = self._delivery
+        patient = attrs.evolve(delivery, policy=attrs.evolve(delivery.policy, attempts=None))
+        return Run(patient, updates, call_of=_call_of, recorder=recorder)
 
     def _journal(self, path: str | os.PathLike[str] | None, *, retry_failed: bool, extend: bool) -> Recorder | None:
         if path is None:

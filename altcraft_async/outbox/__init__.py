@@ -1,0 +1,23 @@
+"""A durable queue for services: accept a status change, answer the caller, crash, and still deliver it.
+
+.. code-block:: python
+
+    async with AltcraftClient.from_env() as altcraft, Outbox("outbox.db", altcraft) as outbox:
+        await outbox.put(LineStatusUpdate("order_1", "line_1", "delivered"))  # on disk when this returns
+
+An update that was accepted stays in the file until the server has said yes or
+no. It is delivered in the background, by the engine of the bulk calls: in order
+for each line, as many side by side as the server allows, under one
+``Request-ID`` however often the process dies. What cannot be delivered becomes a
+dead letter, with the reason, that can be listed, retried and purged.
+
+The file is SQLite; any other database can take its place behind `OutboxStore`.
+"""
+
+from __future__ import annotations
+
+from altcraft_async.outbox.service import Outbox, OutboxStatistics
+from altcraft_async.outbox.sqlite import SqliteStore
+from altcraft_async.outbox.store import Counts, DeadLetter, Entry, OutboxStore
+
+__all__ = ["Counts", "DeadLetter", "Entry", "Outbox", "OutboxStatistics", "OutboxStore", "SqliteStore"]

@@ -1,0 +1,237 @@
+"""The delivering side of an outbox: the store feeds a bulk run, and the run's outcomes go back to the store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+import attrs
+
+from altcraft_async.errors import AltcraftError, StorageError
+from altcraft_async.outbox.store import DeadLetter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from altcraft_async.client import AltcraftClient
+    from altcraft_async.errors import InvalidUpdateError
+    from altcraft_async.outbox.store import Counts, Entry, OutboxStore
+    from altcraft_async.outcome import Outcome, OutcomeState
+    from altcraft_async.protocol.values import LineStatusUpdate
+
+__all__ = ["Drainer"]
+
+_log = logging.getLogger("altcraft_async")
+
+_AT_ONCE = 256
+"""Entries read from the store in one go."""
+
+_LOOK_EVERY = 0.25
+"""Seconds between two looks for what other processes have put, and for a free claim."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+"""Seconds before delivery is tried again when something stopped it altogether, like a refused token."""
+
+
+class Drainer:
+    """Delivers what waits in `store`, in one run after the other, until `finish` or cancellation.
+
+    One run lasts for as long as nothing stops it, like a refused token, which
+    `trouble` then tells; then it starts anew with all that waits. `changed` is
+    called with the store's counts after each commit.
+    """
+
+    __slots__ = (
+        "_altcraft", "_changed", "_clock", "_ended", "_entries", "_failed", "_fed", "_finishing", "_flusher",
+        "_give_up_after", "_loop", "_news", "_recorded", "_store", "delivered", "draining", "last_success", "trouble",
+    )  # fmt: skip
+
+    _recorded: Callable[[Sequence[Outcome]], None]
+    _failed: Callable[[StorageError], None]
+
+    def __init__(
+        self,
+        store: OutboxStore,
+        altcraft: AltcraftClient,
+        *,
+        give_up_after: float | None,
+        clock: Callable[[], float],
+        changed: Callable[[Counts], None],
+    ) -> None:
+        self._store = store
+        self._altcraft = altcraft
+        self._give_up_after = give_up_after
+        self._clock = clock
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._finishing = asyncio.Event()
+        self._entries: dict[int, Entry] = {}
+        self._fed = 0
+        self._ended: list[Outcome] = []
+        self._flusher: asyncio.Task[None] | None = None
+        self.delivered = 0
+        self.last_success: float | None = None
+        self.draining = False
+        self.trouble: str | None = None
+
+    def wake(self) -> None:
+        """Say that something new waits."""
+        self._news.set()
+
+    def finish(self) -> None:
+        """Let `run` return once all that waits is delivered, or as soon as delivery is stopped by something."""
+        self._finishing.set()
+        self._news.set()
+
+    async def run(self) -> None:
+        """Deliver. Cancelled, it gives requests in flight the grace of a bulk run, and records how they end."""
+        pause = _FIRST_PAUSE
+        while await self._claimed():
+            before = self.delivered
+            try:
+                await self._deliver()
+            except AltcraftError as error:
+                self.trouble = str(error)
+            except Exception as error:  # noqa: BLE001 - a defect must not end the delivery of a service for good
+                _log.exception("the delivery of the outbox %s failed, and is begun anew", self._store.path)
+                self.trouble = f"delivery failed ({type(error).__name__})"
+            if self._finishing.is_set():
+                return
+            pause = _FIRST_PAUSE if self.delivered > before else min(2 * pause, _LONGEST_PAUSE)
+            _log.warning("the outbox %s delivers again in %.0f s: %s", self._store.path, pause, self.trouble)
+            await _within(self._finishing, pause)
+
+    async def _claimed(self) -> bool:
+        """Wait until this process may deliver; false when there is nothing to wait for any more."""
+        said = False
+        while not self.draining:
+            try:
+                self.draining = await self._store.claim()
+            except StorageError as error:
+                self.trouble = str(error)
+            if not self.draining:
+                if not said:
+                    _log.info("another process delivers the outbox %s; this one stands by", self._store.path)
+                    said = True
+                if await _within(self._finishing, _LOOK_EVERY):
+                    return False
+        return True
+
+    async def _deliver(self) -> None:
+        self._entries.clear()
+        self._fed = 0
+        run = self._altcraft.market.orders.run(self._feed(), recorder=self)
+        async with contextlib.aclosing(run.stream()) as outcomes:
+            async for outcome in outcomes:
+                if outcome.index in self._entries and outcome.error is not None:  # cut short: it goes on waiting
+                    self.trouble = str(outcome.error.message)
+
+    async def _feed(self) -> AsyncGenerator[LineStatusUpdate, None]:
+        after = -1
+        while True:
+            self._news.clear()
+            entries = await self._store.pending(after=after, limit=_AT_ONCE)
+            for entry in entries:
+                self._entries[self._fed] = entry
+                self._fed += 1
+                yield entry.update
+            if entries:
+                after = entries[-1].id
+            elif self._finishing.is_set():
+                return
+            else:
+                await _within(self._news, _LOOK_EVERY)
+
+    # -- the recorder of the run
+
+    async def open(self, recorded: Callable[[Sequence[Outcome]], None], failed: Callable[[StorageError], None]) -> None:
+        """Take the run's callbacks; the store is open."""
+        self._recorded = recorded
+        self._failed = failed
+
+    def recall(self, index: int, row: LineStatusUpdate | InvalidUpdateError) -> OutcomeState | None:
+        """Know of nothing that ended: that is deleted."""
+
+    def ahead(self, index: int) -> int:
+        """Know of nothing that ended."""
+        del index
+        return 0
+
+    def skip(self, rows: Sequence[LineStatusUpdate]) -> None:
+        """Pass nothing over."""
+
+    def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome:
+        """Never happens, as nothing is recalled."""
+        raise LookupError(row)
+
+    def request_id(self, index: int, update: LineStatusUpdate) -> str:
+        """Return the id that the entry was accepted with."""
+        del update
+        return self._entries[index].request_id
+
+    def deadline(self, index: int) -> float | None:
+        """Return when the entry is to be given up."""
+        if self._give_up_after is None:
+            return None
+        return self._loop.time() + self._entries[index].put_at + self._give_up_after - self._clock()
+
+    def record(self, outcome: Outcome) -> None:
+        """Queue an end for the store."""
+        self._ended.append(outcome)
+        if self._flusher is None:
+            self._flusher = self._loop.create_task(self._flush())
+
+    def exhausted(self, rows: int) -> None:
+        """Have no opinion: the feed ends when the outbox is closed."""
+
+    async def aclose(self) -> None:
+        """Wait until the store has all ends; the store stays open."""
+        if self._flusher is not None:
+            await asyncio.wait((self._flusher,))
+
+    async def _flush(self) -> None:
+        try:
+            while self._ended:
+                outcomes, self._ended = self._ended, []
+                entries = [self._entries[outcome.index] for outcome in outcomes]
+                pairs = list(zip(entries, outcomes, strict=True))
+                delivered = [entry for entry, outcome in pairs if outcome.ok]
+                counts = await self._store.settle(
+                    delivered, [self._buried(entry, outcome) for entry, outcome in pairs if not outcome.ok]
+                )
+                for outcome in outcomes:
+                    del self._entries[outcome.index]
+                if delivered:
+                    self.delivered += len(delivered)
+                    self.last_success = self._clock()
+                    self.trouble = None
+                self._changed(counts)
+                self._recorded(outcomes)
+        except StorageError as error:
+            self._ended.clear()
+            self._failed(error)
+        finally:
+            self._flusher = None
+
+    def _buried(self, entry: Entry, outcome: Outcome) -> DeadLetter:
+        reason = "" if outcome.error is None else str(outcome.error)
+        return DeadLetter(
+            **attrs.asdict(entry, recurse=False),
+            state=outcome.state,
+            reason=reason,
+            attempts=outcome.attempts,
+            died_at=self._clock(),
+        )
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event for some seconds; say whether it came."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,312 @@
+"""`Outbox`: what a service holds, puts into, and closes at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import warnings
+from typing import TYPE_CHECKING, Self
+from uuid import uuid4
+
+import attrs
+
+from altcraft_async.engine.rows import update_of
+from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullError, StorageError
+from altcraft_async.observe import OutboxChanged, notify
+from altcraft_async.outbox.drain import Drainer
+from altcraft_async.outbox.sqlite import SqliteStore
+from altcraft_async.outbox.store import Counts
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from types import TracebackType
+
+    from altcraft_async.client import AltcraftClient
+    from altcraft_async.outbox.store import DeadLetter, OutboxStore
+    from altcraft_async.protocol.values import LineStatusUpdate
+
+__all__ = ["Outbox", "OutboxStatistics"]
+
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at the counts, which other processes change too."""
+
+_LETTERS_AT_ONCE = 256
+
+
+@attrs.frozen
+class OutboxStatistics:
+    """A snapshot of an outbox, as of the last commit or of the last look, at most a second ago.
+
+    `pending` updates wait or are under way, at most `capacity`; `dead` were given
+    up. `oldest` is how many seconds the first in the queue has been waiting, 0.0
+    where none is. `delivered` counts what this process delivered since it
+    started, `last_success` is the Unix time of the last of them, or None.
+    `draining` is true in the process that delivers. `trouble` says in words what
+    keeps updates from being delivered or accepted, or is None.
+    """
+
+    pending: int
+    dead: int
+    capacity: int
+    oldest: float
+    delivered: int
+    last_success: float | None
+    draining: bool
+    trouble: str | None
+
+
+class Outbox:
+    """A durable queue of status updates: ``async with Outbox("outbox.db", altcraft) as outbox``.
+
+    `store` is the path of a SQLite file, made if it is not there, or an
+    `OutboxStore`. With a client the outbox delivers in the background; without one
+    it only accepts, and another process delivers. Any number of processes of one
+    host may put into one file, and one of them delivers: the others stand by to take
+    over when it ends. With `standby` false, opening a second one that would deliver
+    raises `OutboxError` instead.
+
+    At most `capacity` updates wait (in a file; a store has its own). An update that
+    could not be delivered for `give_up_after` seconds, a day by default, after which
+    the platform would no longer recognise a repeat, becomes a dead letter; with None,
+    never. Until then it is retried, whatever the client's `RetryPolicy.attempts`.
+
+    It belongs to one event loop. Close it before the client: that waits up to
+    `drain_timeout` seconds for what waits to be delivered, and up to 5 more for requests
+    in flight. What is left then is delivered after the next start.
+
+    Raises `OutboxError` where the file cannot be used.
+    """
+
+    __slots__ = (
+        "_altcraft", "_clock", "_closed", "_counts", "_drain_timeout", "_drainer", "_give_up_after", "_room",
+        "_standby", "_store", "_tasks", "_trouble",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 - the settings of a service
+        self,
+        store: str | os.PathLike[str] | OutboxStore,
+        altcraft: AltcraftClient | None = None,
+        *,
+        capacity: int = 100_000,
+        drain_timeout: float = 10.0,
+        give_up_after: float | None = 86_400.0,
+        standby: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        for field, value in (("capacity", capacity), ("give_up_after", give_up_after)):
+            if value is not None and not value > 0:
+                msg = f"{field} of an outbox must be above zero, not {value}"
+                raise ConfigurationError(msg, field=field)
+        is_path = isinstance(store, str) or hasattr(store, "__fspath__")
+        self._store: OutboxStore = SqliteStore(store, capacity=capacity) if is_path else store  # type: ignore[arg-type, assignment]
+        self._altcraft = altcraft
+        self._drain_timeout = drain_timeout
+        self._give_up_after = give_up_after
+        self._standby = standby
+        self._clock = clock
+        self._counts = Counts(0, 0, None)
+        self._room = asyncio.Event()
+        self._drainer: Drainer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._trouble: str | None = None
+        self._closed: bool | None = None  # None: not open yet
+
+    def __repr__(self) -> str:
+        """Show the file and how much waits."""
+        state = {None: "not open", True: "closed", False: f"{self._counts.pending} pending, {self._counts.dead} dead"}
+        return f"<Outbox {self._store.path} {state[self._closed]}>"
+
+    # -- life
+
+    async def open(self) -> None:
+        """Open the store and begin to deliver what waits there; ``async with`` does it."""
+        if self._closed is not None:
+            msg = f"the outbox {self._store.path} was opened before; make a new one"
+            raise OutboxError(msg, path=self._store.path)
+        await self._store.open()
+        try:
+            self._counts = await self._store.counts()
+            if self._altcraft is not None:
+                await self._start_drainer(self._altcraft)
+        except BaseException:
+            await self._store.aclose()
+            raise
+        self._closed = False
+        self._tasks.append(asyncio.create_task(self._look()))
+
+    async def _start_drainer(self, altcraft: AltcraftClient) -> None:
+        drainer = Drainer(
+            self._store, altcraft, give_up_after=self._give_up_after, clock=self._clock, changed=self._on_changed
+        )
+        if not self._standby:
+            drainer.draining = await self._store.claim()
+            if not drainer.draining:
+                msg = f"the outbox {self._store.path} is delivered by another process; open it without a client"
+                raise OutboxError(msg, path=self._store.path)
+        self._drainer = drainer
+        self._tasks.append(asyncio.create_task(drainer.run()))
+
+    async def aclose(self) -> None:
+        """Accept nothing more, deliver what can be in time, close the store; harmless when called again.
+
+        Cancelled, it cuts the time for delivering short.
+        """
+        if self._closed is not False:
+            return
+        self._closed = True
+        try:
+            if self._drainer is not None:
+                self._drainer.finish()
+                await asyncio.wait(self._tasks[:1], timeout=self._drain_timeout)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            try:
+                await asyncio.wait(self._tasks)
+            finally:
+                await self._store.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Open the outbox."""
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the outbox."""
+        await self.aclose()
+
+    def __del__(self) -> None:
+        """Warn of an outbox that was never closed."""
+        if getattr(self, "_closed", None) is False:
+            warnings.warn(f"unclosed {self!r}; use 'async with' or await aclose()", ResourceWarning, stacklevel=2)
+
+    # -- accepting
+
+    async def put(
+        self,
+        update: LineStatusUpdate | tuple[str, str, str],
+        *,
+        request_id: str | None = None,
+        timeout: float = 0.0,  # noqa: ASYNC109 - of waiting for room alone, which a cancellation could not tell apart
+    ) -> str:
+        """Accept an update, and return its ``Request-ID`` when it is on disk.
+
+        Updates of one line are delivered in the order in which this process began
+        their puts, except those that had to wait for room. Puts that overlap share a
+        commit. `request_id` is the id of the change, where the caller has one of its
+        own, like that of the message it came with; by default it is a fresh UUID.
+
+        Raises `InvalidUpdateError` for ids that cannot be sent, `OutboxFullError`
+        where no room has come within `timeout` seconds, and `OutboxError` where the
+        outbox is closed or its file cannot be written: in all these cases the update
+        was not accepted. Cancelled, it may or may not have been.
+        """
+        made = update_of(update)
+        if request_id is not None and not (request_id.isascii() and request_id.isprintable() and request_id.strip()):
+            msg = "request_id must be printable ASCII text; it becomes a header"
+            raise ConfigurationError(msg, field="request_id")
+        request_id = request_id or str(uuid4())
+        give_up = asyncio.get_running_loop().time() + timeout
+        while True:
+            self._check_open()
+            try:
+                counts = await self._store.put(made, request_id, self._clock())
+            except OutboxFullError:
+                if not await self._wait_for_room(give_up):
+                    raise
+            else:
+                break
+        self._on_changed(counts)
+        if self._drainer is not None:
+            self._drainer.wake()
+        return request_id
+
+    async def _wait_for_room(self, give_up: float) -> bool:
+        left = give_up - asyncio.get_running_loop().time()
+        if left <= 0:
+            return False
+        self._room.clear()
+        try:
+            async with asyncio.timeout(min(left, _LOOK_EVERY)):  # another process may make room too
+                await self._room.wait()
+        except TimeoutError:
+            pass
+        return True
+
+    def _check_open(self) -> None:
+        if self._closed is not False:
+            state = "not open yet; use 'async with'" if self._closed is None else "closed; make a new one"
+            msg = f"the outbox {self._store.path} is {state}"
+            raise OutboxError(msg, path=self._store.path)
+
+    # -- looking
+
+    def statistics(self) -> OutboxStatistics:
+        """Take a snapshot."""
+        drainer, counts = self._drainer, self._counts
+        return OutboxStatistics(
+            pending=counts.pending,
+            dead=counts.dead,
+            capacity=self._store.capacity,
+            oldest=0.0 if counts.oldest is None or not counts.pending else max(0.0, self._clock() - counts.oldest),
+            delivered=0 if drainer is None else drainer.delivered,
+            last_success=None if drainer is None else drainer.last_success,
+            draining=drainer is not None and drainer.draining,
+            trouble=self._trouble or (None if drainer is None else drainer.trouble),
+        )
+
+    async def _look(self) -> None:
+        """Look again and again at what the commits of this process do not tell."""
+        while True:
+            try:
+                self._on_changed(await self._store.counts())
+                self._trouble = None
+            except StorageError as error:
+                self._trouble = str(error)
+            await asyncio.sleep(_LOOK_EVERY)
+
+    def _on_changed(self, counts: Counts) -> None:
+        before, self._counts = self._counts, counts
+        if counts.oldest is None and counts.pending:  # a commit does not tell
+            self._counts = attrs.evolve(counts, oldest=before.oldest or self._clock())
+        if counts.pending < before.pending:
+            self._room.set()
+        changed = (counts.pending, counts.dead) != (before.pending, before.dead)
+        if changed and self._altcraft is not None:
+            notify(self._altcraft.observers, OutboxChanged(counts.pending, counts.dead))
+
+    # -- dead letters
+
+    async def dead_letters(self) -> AsyncIterator[DeadLetter]:
+        """Yield the updates that were given up, the longest accepted first."""
+        self._check_open()
+        after = -1
+        while letters := await self._store.dead_letters(after=after, limit=_LETTERS_AT_ONCE):
+            for letter in letters:
+                yield letter
+            after = letters[-1].id
+
+    async def retry(self, ids: Iterable[int] | None = None) -> int:
+        """Let dead letters be delivered again, behind all that wait; return how many.
+
+        `ids` are those of `DeadLetter`. With None all are taken but the overtaken
+        ones, which would put their lines back to an older status. A rejected one
+        gets a new ``Request-ID``, since an answer that the platform keeps for the old one
+        could only say the same; the others keep theirs.
+        """
+        self._check_open()
+        count = await self._store.retry(None if ids is None else list(ids), self._clock())
+        if self._drainer is not None:
+            self._drainer.wake()
+        self._on_changed(await self._store.counts())
+        return count
+
+    async def purge(self, ids: Iterable[int] | None = None) -> int:
+        """Delete dead letters, those with these `ids` or all; return how many."""
+        self._check_open()
+        count = await self._store.purge(None if ids is None else list(ids))
+        self._on_changed(await self._store.counts())
+        return count
