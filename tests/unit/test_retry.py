@@ -78,6 +78,27 @@ def test_no_wait_is_begun_that_ends_at_or_after_the_deadline(now, left, random):
         assert now + 0.5 * random >= now + left
 
 
+ENDLESS = RetryPolicy(attempts=None)
+
+
+@pytest.mark.parametrize("facts", [{"attempts": 10_000}, {"hopeless": True}])
+def test_without_a_bound_of_attempts_only_a_verdict_or_a_deadline_ends_the_retries(facts):
+    assert isinstance(decision(policy=ENDLESS, **facts), Retry)
+    assert decision(TABLE[Evidence.REFUSED], policy=ENDLESS, **facts) == Stop(StopReason.FINAL)
+    assert decision(policy=ENDLESS, deadline=100.1, **facts) == Stop(StopReason.DEADLINE)
+
+
+@given(random=st.floats(0, 1, exclude_max=True))
+def test_without_a_bound_of_attempts_an_empty_budget_makes_the_wait_long(random):
+    retry = decision(policy=ENDLESS, budget=RetryBudget(0.5), random=random)
+    assert isinstance(retry, Retry)
+    assert ENDLESS.max_delay / 2 <= retry.delay <= ENDLESS.max_delay
+
+
+def test_a_long_wait_for_an_empty_budget_keeps_the_deadline_too():
+    assert decision(policy=ENDLESS, budget=RetryBudget(0.5), deadline=110.0) == Stop(StopReason.DEADLINE)
+
+
 def test_every_retry_is_paid_and_an_empty_budget_stops():
     budget = RetryBudget(2)
     results = [decision(budget=budget) for _ in range(3)]
