@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
 from altcraft_async.engine.delivery import History, Totals
-from altcraft_async.engine.rows import LANE_KEYS, check_choice, subject_of, update_of
+from altcraft_async.engine.rows import LANE_KEYS, check_choice, read_row, subject_of
 from altcraft_async.errors import (
     ConfigurationError,
     DeadlineError,
@@ -306,7 +306,7 @@ class Run:
         if self._recorder is None or self._gathered is not None:
             return False
         first = self.taken
-        updates = [update_of(row) for row in islice(rows, self._recorder.ahead(first))]
+        updates = [read_row(row) for row in islice(rows, self._recorder.ahead(first))]
         if not updates:
             return False
         self._recorder.skip(updates)
@@ -322,25 +322,18 @@ class Run:
     def _admit(self, row: Row) -> None:
         index = self.taken
         self.taken = index + 1
-        wrong: InvalidUpdateError | None = None
-        if type(row) is LineStatusUpdate:
-            update = row
-        else:
-            try:
-                update = update_of(row)
-            except InvalidUpdateError as error:
-                wrong = error
+        update = row if type(row) is LineStatusUpdate else read_row(row)
         if self._recorder is not None:
-            state = self._recorder.recall(index, wrong or update)
+            state = self._recorder.recall(index, update)
             if state is not None:
-                self._pass_over(index, wrong or update, state, self._recorder)
+                self._pass_over(index, update, state, self._recorder)
                 return
         self._held += 1
         self._open += 1
         if self._gathered is not None:
             self._gathered.append(None)
-        if wrong is not None:
-            self._settle(Outcome(index, None, OutcomeState.INVALID, error=wrong))
+        if isinstance(update, InvalidUpdateError):
+            self._settle(Outcome(index, None, OutcomeState.INVALID, error=update))
             return
         key = self._key_of(update)
         item = (index, update, key)

@@ -66,10 +66,12 @@ class Journal:
     """Records one run at `path`, or goes on with the run recorded there; see `altcraft_async.engine.recorder.Recorder`.
 
     `target` is where the run sends to; a journal of a run against another one is
-    refused. With `retry_failed` the lines that ended rejected, unknown or not
-    sent are sent again, a rejected one under a new id, because an answer that is
-    kept for the old one could only say the same; but a failed update that a newer
-    one of its line has overtaken becomes ``superseded``. `extend` permits more
+    refused. With `retry_failed`, and where every row of the input has an outcome,
+    the lines that ended rejected, unknown or not sent are sent again: a rejected one
+    under a new id, because an answer that is kept for the old one could only say the
+    same; but a failed update that a newer one of its line has overtaken becomes
+    ``superseded``. A run that has not finished is finished first: a newer update that is
+    in doubt may have been applied, and the older one must not follow it. `extend` permits more
     rows than the input had when it was last read to its end. `dedup_window` is
     the platform's, in seconds.
     """
@@ -176,7 +178,7 @@ class Journal:
                     "give another journal, or the address of that run"
                 )
                 raise JournalError(msg, path=self._path)
-            if self._retry_failed:
+            if self._retry_failed and _recorded_lines(connection) == self._length:
                 retried = self._reopen(connection)
             recorded = _recorded_lines(connection)
             if recorded != self._length:
@@ -265,7 +267,7 @@ class Journal:
         """Return how many rows from `index` on can be passed over together."""
         return self._replay.ahead() if index == self._replay.expected else 0
 
-    def skip(self, rows: Sequence[LineStatusUpdate]) -> None:
+    def skip(self, rows: Sequence[LineStatusUpdate | InvalidUpdateError]) -> None:
         """Pass over that many rows; raises `InputChangedError` for one that is not the one recorded."""
         self._replay.skip(rows)
 

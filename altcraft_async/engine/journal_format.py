@@ -203,7 +203,7 @@ class Replay:
             count += 1
         return count
 
-    def skip(self, rows: Sequence[LineStatusUpdate]) -> None:
+    def skip(self, rows: Sequence[Row]) -> None:
         """Hold as many rows, from the `expected` index on, against their lines; `InputChangedError` as in `match`."""
         at = self._at
         for line, row in zip(self._lines[at : at + len(rows)], rows, strict=True):

@@ -33,7 +33,7 @@ class Recorder(Protocol):
     def ahead(self, index: int) -> int:
         """Return how many rows from `index` on ended well in an earlier run, one after the other; 0 is never wrong."""
 
-    def skip(self, rows: Sequence[LineStatusUpdate]) -> None:
+    def skip(self, rows: Sequence[LineStatusUpdate | InvalidUpdateError]) -> None:
         """Recall that many rows at once, from the index that `ahead` was asked about; raises as `recall` does."""
 
     def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome:

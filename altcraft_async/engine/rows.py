@@ -10,7 +10,7 @@ from altcraft_async.protocol.values import LineStatusUpdate
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Hashable, Iterable
 
-__all__ = ["LANE_KEYS", "Coalesce", "Lane", "Row", "Source", "check_choice", "subject_of", "update_of"]
+__all__ = ["LANE_KEYS", "Coalesce", "Lane", "Row", "Source", "check_choice", "read_row", "subject_of", "update_of"]
 
 Coalesce: TypeAlias = Literal["all", "latest"]
 Lane: TypeAlias = Literal["line", "order"]
@@ -58,3 +58,11 @@ def update_of(row: object) -> LineStatusUpdate:
         f"status_external_id), not a {what}"
     )
     raise InvalidUpdateError(msg)
+
+
+def read_row(row: object) -> LineStatusUpdate | InvalidUpdateError:
+    """Return the update that a row makes, or what is wrong with it."""
+    try:
+        return update_of(row)
+    except InvalidUpdateError as error:
+        return error

@@ -113,9 +113,9 @@ class Orders:
         updates that ended are not sent again, those in doubt are sent under their
         old ``Request-ID``, and the report has the outcomes of all runs. What was cut
         short by the end of a run has no outcome in the journal and is sent by the
-        next. With `retry_failed` those that ended ``rejected``, ``unknown`` or
-        ``not_sent`` are sent again too, unless a newer update of their line was made
-        meanwhile, which leaves them ``superseded``. `extend` permits an input that
+        next. With `retry_failed`, once every row has its outcome, those that ended
+        ``rejected``, ``unknown`` or ``not_sent`` are sent again, unless a newer update
+        of their line was made meanwhile, which leaves them ``superseded``. `extend` permits an input that
         has grown at its end. An outcome is handed on when it is on disk, at most
         0.1 seconds after the answer. Raises `JournalError` where the file cannot be
         used, also in the middle, and `InputChangedError` at the first row that is not

@@ -160,7 +160,7 @@ class Drainer:
         del index
         return 0
 
-    def skip(self, rows: Sequence[LineStatusUpdate]) -> None:
+    def skip(self, rows: Sequence[LineStatusUpdate | InvalidUpdateError]) -> None:
         """Pass nothing over."""
 
     def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome:

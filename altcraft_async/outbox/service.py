@@ -292,8 +292,9 @@ class Outbox:
     async def retry(self, ids: Iterable[int] | None = None) -> int:
         """Let dead letters be delivered again, behind all that wait; return how many.
 
-        `ids` are those of `DeadLetter`. With None all are taken but the overtaken
-        ones, which would put their lines back to an older status. A rejected one
+        `ids` are those of `DeadLetter`. With None all are taken except where a newer
+        update of the line was delivered or waits: that line would be put back to an
+        older status. A rejected one
         gets a new ``Request-ID``, since an answer that the platform keeps for the old one
         could only say the same; the others keep theirs.
         """

@@ -34,6 +34,7 @@ _KIND = FileKind(
             id INTEGER PRIMARY KEY, order_external_id TEXT NOT NULL, order_line_external_id TEXT NOT NULL,
             status_external_id TEXT NOT NULL, request_id TEXT NOT NULL, put_at REAL NOT NULL
         );
+        CREATE INDEX IF NOT EXISTS entry_of_line ON entry (order_external_id, order_line_external_id);
         CREATE TABLE IF NOT EXISTS dead (
             id INTEGER PRIMARY KEY, order_external_id TEXT NOT NULL, order_line_external_id TEXT NOT NULL,
             status_external_id TEXT NOT NULL, request_id TEXT NOT NULL, put_at REAL NOT NULL, state TEXT NOT NULL,
@@ -48,6 +49,14 @@ _KIND = FileKind(
     """,
     error=OutboxError,
 )
+
+_NOT_OVERTAKEN = """
+    overtaken = 0 AND NOT EXISTS (
+        SELECT 1 FROM entry WHERE entry.order_external_id = dead.order_external_id
+        AND entry.order_line_external_id = dead.order_line_external_id AND entry.id > dead.id
+    )
+"""
+"""No newer update of the line has been delivered, or waits to be."""
 
 _LINGER = 0.01
 """Seconds that ends of deliveries wait for company; a put never waits."""
@@ -192,7 +201,7 @@ class SqliteStore:
         """Move dead letters back."""
 
         def work(ledger: _Ledger) -> int:
-            letters = [_letter(row) for row in _chosen(ledger.connection, ids, "overtaken = 0")]
+            letters = [_letter(row) for row in _chosen(ledger.connection, ids, _NOT_OVERTAKEN)]
             for letter in letters:
                 fresh = letter.state is OutcomeState.REJECTED  # an answer kept for the old id could only say the same
                 ledger.add(letter.update, str(uuid4()) if fresh else letter.request_id, put_at)

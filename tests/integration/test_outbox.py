@@ -165,6 +165,16 @@ async def test_retrying_all_leaves_the_overtaken_ones_alone(sandbox, connect, pa
         assert await outbox.retry([letter.id, 999]) == 1
 
 
+async def test_retrying_all_leaves_alone_what_a_waiting_update_will_overtake(sandbox, connect, path):
+    async with Outbox(path, connect(sandbox)) as outbox:
+        await outbox.put((*LINE, "no-such-status"))
+        await outbox.put(("order_2", "line_2_1", "no-such-status"))
+    async with Outbox(path) as outbox:
+        await outbox.put((*LINE, "delivered"))
+        assert await outbox.retry() == 1
+        assert [letter.update.order_external_id for letter in await letters_of(outbox)] == ["order_1"]
+
+
 async def test_dead_letters_can_be_purged(sandbox, connect, path):
     async with Outbox(path, connect(sandbox)) as outbox:
         for order in ("order_97", "order_98", "order_99"):
