@@ -95,7 +95,9 @@ class OutboxStore(Protocol):
     async def retry(self, ids: Sequence[int] | None, put_at: float) -> int:
         """Let these dead letters wait again, behind all others.
 
-        With None, all those of whose line no newer update was delivered or waits. A rejected one gets a new ``Request-ID``, the others keep theirs. Returns how many they were.
+        With None, all those of whose line no newer update was delivered or waits. A
+        rejected one gets a new ``Request-ID``, the others keep theirs. Returns how many
+        they were.
         """
 
     async def purge(self, ids: Sequence[int] | None) -> int:
