@@ -26,7 +26,7 @@ from altcraft_async.errors import (
 )
 from altcraft_async.flow.lanes import Lanes
 from altcraft_async.flow.pace import Pacer
-from altcraft_async.flow.retry import StopReason
+from altcraft_async.flow.retry import Stop, StopReason
 from altcraft_async.observe import UpdateSettled, notify
 from altcraft_async.outcome import Outcome, OutcomeState, Report
 from altcraft_async.protocol.values import LineStatusUpdate
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable
 
     from altcraft_async.engine.delivery import Delivery
-    from altcraft_async.flow.retry import Stop
     from altcraft_async.protocol.wire import Call
 
 __all__ = ["Coalesce", "Lane", "Run", "Source", "request_ids"]
@@ -177,6 +176,7 @@ class Run:
 
     def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._delivery.gate.bind(self._loop)
         if self._deadline is not None:
             self._until = self._loop.time() + self._deadline
             self._deadline_timer = self._loop.call_at(self._until, self._on_deadline)
@@ -390,6 +390,8 @@ class Run:
         last = history.last
         if last is None or last.error is not None:
             history.subject = _subject(item[1])
+        if last is not None and last.verdict.retry and isinstance(self._stopped, DeadlineError):
+            stop = Stop(StopReason.DEADLINE)  # another attempt was due, and only the deadline forbade it
         error = self._delivery.failure(history, stop)
         ends_run = (last is not None and last.verdict.fatal) or (stop is not None and stop.reason is _UNREACHABLE)
         if ends_run and error is not None and self._stopped is None:
@@ -411,6 +413,8 @@ class Run:
         attempts = history.attempts
         elapsed = self._loop.time() - history.started if attempts else 0.0
         request_id = history.request_id if attempts else None
+        if error is not None:
+            error.request_id = request_id
         self._settle(Outcome(index, update, history.state(), attempts, elapsed, request_id, error))
         self._lanes.done(key)
         self._staff()
