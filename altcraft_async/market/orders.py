@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from altcraft_async.engine.bulk import Run
-from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine
+from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine, check_request_id
 from altcraft_async.protocol.wire import Call
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ class Orders:
         """
         update = LineStatusUpdate(order_external_id, order_line_external_id, status_external_id)
         subject = f"order line {order_external_id}/{order_line_external_id}"
-        envelope = await self._delivery.call(
-            _call_of(update), request_id=request_id or str(uuid4()), subject=subject, deadline=deadline
-        )
+        change = check_request_id(request_id) if request_id else str(uuid4())
+        envelope = await self._delivery.call(_call_of(update), request_id=change, subject=subject, deadline=deadline)
         return _echo(envelope.get("data"), update)
 
     async def update_order_line_statuses(

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 import attrs
 
-from altcraft_async.errors import InvalidUpdateError
+from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 
 __all__ = [
     "JSON",
@@ -64,6 +64,18 @@ def check_id(field: str, value: object) -> str:
                 "remove control characters from the id"
             )
             raise InvalidUpdateError(msg, field=field)
+    return value
+
+
+def check_request_id(value: object) -> str:
+    """Return `value` where it can be a ``Request-ID``; raise `ConfigurationError` otherwise."""
+    if not isinstance(value, str):
+        msg = f"request_id must be a string, not {type(value).__name__}; convert it, always to the same text"
+        raise ConfigurationError(msg, field="request_id")
+    bad = None if value.isprintable() else _FORBIDDEN.search(value)
+    if bad is not None:
+        msg = f"request_id has the control character U+{ord(bad[0]):04X} at position {bad.start() + 1}; remove it"
+        raise ConfigurationError(msg, field="request_id")
     return value
 
 
