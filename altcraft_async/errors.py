@@ -505,7 +505,7 @@ class BatchError(AltcraftError):
     ``failures`` holds the outcomes concerned, in input order.
     """
 
-    effect = "all updates but the `failures`, each as its outcome tells"
+    effect = "all updates but the `failures`; of these, what each outcome tells"
     remedy = "Go through `failures`: each state says whether it is safe to send again, each error why it failed."
 
     def __init__(self, message: str = "", *, report: object | None = None, failures: Sequence[Any] = ()) -> None:

@@ -14,6 +14,7 @@ from altcraft_async import (
     Adaptive,
     AltcraftClient,
     AltcraftError,
+    APIError,
     ConfigurationError,
     DeliveryError,
     InvalidUpdateError,
@@ -250,6 +251,8 @@ async def _update(client: AltcraftClient, ids: tuple[str, str, str], deadline: f
             raise
         except DeliveryError as error:
             click.echo(f"Error: {error}", err=True)
+            if not isinstance(error, APIError):
+                click.echo("altcraft-async doctor looks for the reason.", err=True)
             return exit_code_of(error)
         except asyncio.CancelledError:
             if interruption.exit_code is None:

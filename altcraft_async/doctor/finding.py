@@ -20,7 +20,7 @@ class Check(enum.StrEnum):
     """The checks, in the order in which they are made."""
 
     SETTINGS = "settings"
-    """The variables are known and can work; which settings follow from them."""
+    """All variables are known and can work; the settings that follow are listed, the token by its length."""
     NAME = "name"
     """The name of the host has addresses."""
     CONNECTION = "connection"
@@ -30,9 +30,9 @@ class Check(enum.StrEnum):
     CLOCK = "clock"
     """This machine's clock and the server's agree."""
     ROUND_TRIPS = "round trips"
-    """How long calls take, and how many in flight a rate needs."""
+    """Calls are answered one after the other over one connection; it tells how many a rate needs in flight."""
     REPEATS = "repeats"
-    """A call that is repeated under its ``Request-ID`` is recognised as a repeat."""
+    """A call that is made again under its ``Request-ID`` is marked as a repeat, so a retry changes nothing twice."""
 
 
 class Level(enum.StrEnum):
