@@ -68,10 +68,10 @@ async def _next(source: AsyncGenerator[Finding, None], findings: Sequence[Findin
     """Await the next finding, and say on a terminal what is being waited for."""
     checks = list(Check)
     place = checks.index(findings[-1].check) + 1 if findings else 0
-    waiting = contextlib.nullcontext()
-    if sys.stderr.isatty() and place < len(checks):
-        waiting = stderr_console().status(f"Checking: {checks[place]} …")  # type: ignore[assignment]
-    with waiting:
+    talk = stderr_console()
+    with contextlib.ExitStack() as shown:
+        if talk.is_terminal and not talk.is_dumb_terminal and place < len(checks):
+            shown.enter_context(talk.status(f"Checking: {checks[place]}"))
         return await anext(source, None)
 
 

@@ -19,7 +19,7 @@ import attrs
 
 from altcraft_async.doctor.finding import Check, Finding, Level, count, duration, skipped
 from altcraft_async.doctor.verdicts import answered, judge, refused
-from altcraft_async.errors import AltcraftError, APIError
+from altcraft_async.errors import AltcraftError, APIError, DeadlineError
 from altcraft_async.flow.limit import Adaptive
 from altcraft_async.flow.retry import RetryPolicy
 
@@ -94,11 +94,16 @@ class Caller:
         return self._listener.heard
 
     async def ask(self, *, request_id: str | None = None) -> AltcraftError | None:
-        """Make the call; return the error that it ended with, or None."""
+        """Make the call; return the error that it ended with, or None.
+
+        Where only the time for another attempt was wanting, that is the error of the last one.
+        """
         self._listener.heard = None
         try:
             fields: dict[str, JSON] = {"external_id": self._order}
             await self._client.call(_METHOD, fields, request_id=request_id, deadline=self.within)
+        except DeadlineError as error:
+            return error.__cause__ if isinstance(error.__cause__, AltcraftError) else error
         except AltcraftError as error:
             return error
         return None

@@ -106,7 +106,7 @@ async def findings_of_settings(**environ: str) -> list[Finding]:
         ("ALTCRAFT_TIMEUOT", "3", "ALTCRAFT_TIMEUOT is no setting", "Did you mean ALTCRAFT_TIMEOUT?"),
         ("ALTCRAFT_ZZZ", "3", "ALTCRAFT_ZZZ is no setting", "Known are ALTCRAFT_BASE_URL"),
         ("ALTCRAFT_TIMEOUT", "-1", "ALTCRAFT_TIMEOUT must be a number above zero", "Mend it"),
-        ("ALTCRAFT_ATTEMPTS", "0", "ALTCRAFT_ATTEMPTS must be above zero", "Mend it"),
+        ("ALTCRAFT_ATTEMPTS", "0", "ALTCRAFT_ATTEMPTS must be a number above zero", "Mend it"),
         ("ALTCRAFT_CONCURRENCY", "lots", "ALTCRAFT_CONCURRENCY must be a whole number or 'adaptive'", "Mend it"),
         ("ALTCRAFT_TOKEN_IN", "url", "ALTCRAFT_TOKEN_IN must be 'body' or 'header'", "Mend it"),
         ("ALTCRAFT_TOKEN", "", "ALTCRAFT_TOKEN is not set", "ALTCRAFT_TOKEN_FILE"),

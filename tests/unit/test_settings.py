@@ -97,7 +97,7 @@ def test_what_cannot_be_read_says_what_was_expected(field, value, expected):
     [
         ("timeout", "-1", "a number above zero, not -1.0"),
         ("connect_timeout", 0, "a number above zero, not 0.0"),
-        ("attempts", "0", "above zero, not 0"),
+        ("attempts", "0", "a number above zero, not 0"),
         ("rate", "-2", "a number above zero, not -2.0"),
         ("concurrency", "0", "an int of at least 1, or Adaptive(...), not 0"),
         ("token_in", "url", "'body' or 'header', not 'url'"),
