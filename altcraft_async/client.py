@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import warnings
 from pathlib import Path
@@ -18,6 +19,7 @@ from altcraft_async.flow.circuit import Circuit
 from altcraft_async.flow.limit import make_limit
 from altcraft_async.flow.retry import RetryBudget
 from altcraft_async.market import Market
+from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call, Wire
 from altcraft_async.settings import Settings, check_base_url
 
@@ -112,7 +114,8 @@ class AltcraftClient:
     - `tls`: True, an `ssl.SSLContext`, or False for no check of certificates
     - `transport`: another carrier of requests instead of aiohttp
 
-    One client is safe to share by all tasks of an event loop. Raises
+    One client is safe to share by all tasks of an event loop, and belongs to the
+    loop of its first call: in another one its calls raise `EventLoopError`. Raises
     `ConfigurationError`, naming the setting, for one that cannot work.
     """
 
@@ -120,8 +123,7 @@ class AltcraftClient:
         given: dict[str, Any] = dict(options)
         unknown = given.keys() - ClientOptions.__annotations__.keys()
         if unknown:
-            msg = f"{min(unknown)} is no setting of AltcraftClient"
-            raise ConfigurationError(msg, field=min(unknown))
+            raise _no_setting(min(unknown))
         settings = Settings(**{key: value for key, value in given.items() if key not in _NOT_SETTINGS})
         self._base_url = check_base_url(base_url, allow_insecure=settings.allow_insecure)
         observers = tuple(given.get("observers", ()))
@@ -210,9 +212,7 @@ class AltcraftClient:
         try:
             settings = attrs.evolve(self._settings, **given)
         except TypeError:
-            unknown = min(given.keys() - {field.name for field in attrs.fields(Settings)})
-            msg = f"{unknown} is no setting of AltcraftClient"
-            raise ConfigurationError(msg, field=unknown) from None
+            raise _no_setting(min(given.keys() - {field.name for field in attrs.fields(Settings)})) from None
         copy = object.__new__(type(self))
         copy._base_url = self._base_url
         copy._closed = False
@@ -225,6 +225,16 @@ class AltcraftClient:
     def __repr__(self) -> str:
         """Show where to and in which state; never the token."""
         return f"<AltcraftClient {self._base_url} {'closed' if self.closed else repr(self._gate)}>"
+
+    @property
+    def base_url(self) -> str:
+        """The platform's address."""
+        return self._base_url
+
+    @property
+    def settings(self) -> Settings:
+        """What the client was told, apart from where and who."""
+        return self._settings
 
     @property
     def closed(self) -> bool:
@@ -265,7 +275,7 @@ class AltcraftClient:
             raise ConfigurationError(msg, field="method")
         envelope = await self._delivery.call(
             Call(path, dict(fields or {})),
-            request_id=request_id or str(uuid4()),
+            request_id=str(uuid4()) if request_id is None else check_request_id(request_id),
             subject=f"call {path}",
             deadline=deadline,
         )
@@ -289,9 +299,16 @@ class AltcraftClient:
         )
 
     async def aclose(self) -> None:
-        """Close the client and its own session; harmless when called again, without effect on a copy."""
+        """Close the client and its own session; harmless when called again, without effect on a copy.
+
+        In another event loop than the client's it works only when that one is
+        closed already; otherwise it raises `EventLoopError` and closes nothing.
+        """
         if self._root is not self or self._closed:
             return
+        loop = self._gate.loop
+        if loop is not None and not loop.is_closed():
+            self._gate.bind(asyncio.get_running_loop())
         self._closed = True
         await self._transport.aclose()
 
@@ -308,8 +325,10 @@ class AltcraftClient:
 
     def __del__(self) -> None:
         """Warn of a client that was used and never closed."""
-        if getattr(self, "_root", None) is self and not self._closed and self._totals.sent:
-            warnings.warn(f"unclosed {self!r}; use 'async with' or await aclose()", ResourceWarning, stacklevel=2)
+        gate = getattr(self, "_gate", None)
+        if gate is not None and gate.loop is not None and self._root is self and not self._closed:
+            message = f"unclosed {self!r}; use 'async with' or await aclose()"
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
     def _check_open(self) -> None:
         if self.closed:
@@ -317,10 +336,19 @@ class AltcraftClient:
             raise ClientClosedError(msg)
 
 
+def _no_setting(name: str) -> ConfigurationError:
+    known = ", ".join(sorted(ClientOptions.__annotations__))
+    return ConfigurationError(f"{name} is no setting of AltcraftClient; known are {known}", field=name)
+
+
 def _read_token(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        token = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        msg = f"ALTCRAFT_TOKEN_FILE {path} cannot be read ({reason})"
+        msg = f"ALTCRAFT_TOKEN_FILE {path} cannot be read ({reason}); check the path and who may read it"
         raise ConfigurationError(msg, field="token") from None
+    if not token:
+        msg = f"ALTCRAFT_TOKEN_FILE {path} is empty; put the token into it"
+        raise ConfigurationError(msg, field="token")
+    return token

@@ -5,6 +5,7 @@
     AltcraftError
     ├── ConfigurationError           a setting that cannot work; nothing was sent
     ├── ClientClosedError            the client was used after its aclose()
+    ├── EventLoopError               the client was used from another event loop
     ├── MissingExtraError            an optional library is not installed
     ├── InvalidUpdateError           one input row is wrong; it was not sent
     ├── SourceError                  the caller's own iterable of updates raised
@@ -34,8 +35,9 @@
     └── BatchError                   a bulk run left lines that were not applied
 
 Every message is one sentence that says what happened and to which order line.
-The facts stand beside it as attributes. Neither the token nor a raw body is
-ever part of an error. Errors can be pickled.
+The facts stand beside it as attributes; what the server may have applied and
+what to do next are told for each class by ``effect`` and ``remedy``. Neither
+the token nor a raw body is ever part of an error. Errors can be pickled.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ __all__ = [
     "ConnectionLostError",
     "DeadlineError",
     "DeliveryError",
+    "EventLoopError",
     "InputChangedError",
     "InvalidUpdateError",
     "JournalError",
@@ -81,7 +84,15 @@ __all__ = [
 
 
 class AltcraftError(Exception):
-    """The base of every error that this library raises."""
+    """The base of every error that this library raises.
+
+    ``message`` says what happened. Two texts of the class, for people, say the
+    rest: ``effect`` what the server may have applied when this error is met,
+    ``remedy`` what to do next.
+    """
+
+    effect: ClassVar[str] = "see the attributes of the error"
+    remedy: ClassVar[str] = "Catch the classes below it one by one, or log it and raise it on."
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
@@ -91,6 +102,9 @@ class AltcraftError(Exception):
 class ConfigurationError(AltcraftError, ValueError):
     """A setting cannot work; ``field`` names it. Nothing was sent."""
 
+    effect = "nothing"
+    remedy = "Mend the setting that the message names; `altcraft-async doctor` checks them all."
+
     def __init__(self, message: str = "", *, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
@@ -99,9 +113,25 @@ class ConfigurationError(AltcraftError, ValueError):
 class ClientClosedError(AltcraftError, RuntimeError):
     """The client was used after ``aclose()``. Nothing was sent."""
 
+    effect = "nothing of this call"
+    remedy = "Make a new client, or close the old one only after its last call."
+
+
+class EventLoopError(AltcraftError, RuntimeError):
+    """The client was used from another event loop than the one of its first call. Nothing was sent.
+
+    Also what a process meets that was forked with a client in use.
+    """
+
+    effect = "nothing"
+    remedy = "Make one client in each event loop, and after a fork one in each process."
+
 
 class MissingExtraError(AltcraftError, ImportError):
     """An optional library is absent; the message names the extra to install."""
+
+    effect = "nothing"
+    remedy = "Install the extra that the message names."
 
 
 class InvalidUpdateError(AltcraftError, ValueError):
@@ -110,6 +140,9 @@ class InvalidUpdateError(AltcraftError, ValueError):
     ``field`` is the name of the wrong field where one is to blame, ``line`` the
     1-based line of the input file where the row came from one.
     """
+
+    effect = "nothing"
+    remedy = "Mend the row and send it again; the other rows are not concerned."
 
     def __init__(
         self,
@@ -138,6 +171,9 @@ class SourceError(AltcraftError):
     those updates; a gathering call also gives their ``report``.
     """
 
+    effect = "what was taken before, as `report` or the outcomes so far tell"
+    remedy = "Mend what raised (`__cause__`), and go on after the `taken` updates."
+
     def __init__(self, message: str = "", *, taken: int = 0, report: object | None = None) -> None:
         super().__init__(message)
         self.taken = taken
@@ -149,6 +185,9 @@ class StorageError(AltcraftError):
 
     The message says why, and what to do. Nothing that the file held by then is lost.
     """
+
+    effect = "what was sent before; the file has what is known of it"
+    remedy = "Mend what the message names (disk, rights, another process that uses the file), then open it again."
 
     def __init__(self, message: str = "", *, path: str | None = None) -> None:
         super().__init__(message)
@@ -164,6 +203,12 @@ class JournalError(StorageError):
     outcomes that were committed.
     """
 
+    effect = "what was sent before, some of it perhaps not yet in the journal"
+    remedy = (
+        "Mend what the message names, then run again with the same journal: what is in doubt goes out under its "
+        "old ids."
+    )
+
     def __init__(self, message: str = "", *, path: str | None = None, report: object | None = None) -> None:
         super().__init__(message, path=path)
         self.report: Any = report
@@ -176,6 +221,9 @@ class InputChangedError(JournalError):
     there on was sent.
     """
 
+    effect = "what the journal records, nothing from the differing update on"
+    remedy = "Give the input that the run began with, or begin a new run with another journal."
+
     def __init__(
         self, message: str = "", *, path: str | None = None, report: object | None = None, index: int | None = None
     ) -> None:
@@ -186,9 +234,15 @@ class InputChangedError(JournalError):
 class OutboxError(StorageError):
     """The outbox cannot be used, or was closed; the update was not accepted."""
 
+    effect = "nothing: the update was not accepted"
+    remedy = "Mend what the message names, or refuse the work that the update came with."
+
 
 class OutboxFullError(OutboxError):
     """The outbox holds as many updates as it may; ``capacity`` says how many. The update was not accepted."""
+
+    effect = "nothing: the update was not accepted"
+    remedy = "Put the update later, or see why the outbox does not drain: its dead letters, the token, the server."
 
     def __init__(self, message: str = "", *, path: str | None = None, capacity: int = 0) -> None:
         super().__init__(message, path=path)
@@ -203,6 +257,9 @@ class DeliveryError(AltcraftError):
     which sending again is safe, ``attempts`` counts what was sent, and
     ``maybe_applied`` is true where the server may have made the change.
     """
+
+    effect = "as `maybe_applied` tells"
+    remedy = "Where `maybe_applied` is true, send again with the same `request_id`, else as its class says."
 
     def __init__(self, message: str = "", *, maybe_applied: bool = False) -> None:
         super().__init__(message)
@@ -229,29 +286,55 @@ class NotSentError(DeliveryError):
     otherwise the server never took the call, and sending it again is safe.
     """
 
+    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
+    remedy = "Send again, with the same `request_id` where `maybe_applied` is true."
+
 
 class DeadlineError(NotSentError, TimeoutError):
     """No time was left for an attempt that could finish."""
+
+    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
+    remedy = "Send again with more time, with the same `request_id` where `maybe_applied` is true."
 
 
 class RetryBudgetError(NotSentError):
     """The client's shared retry budget was empty: the service looks down."""
 
+    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
+    remedy = (
+        "Wait until the service is well, then send again, with the same `request_id` where `maybe_applied` is true."
+    )
+
 
 class RunStoppedError(NotSentError):
     """The run was stopped before this line's turn came."""
+
+    effect = "nothing, unless `maybe_applied` tells of an attempt under way"
+    remedy = (
+        "Mend what stopped the run, as the message says, then send again, with the same `request_id` where "
+        "`maybe_applied` is true."
+    )
 
 
 class TransportError(DeliveryError):
     """No answer at all."""
 
+    effect = "perhaps the change, as `maybe_applied` tells"
+    remedy = "Send again with the same `request_id`; if it stays, `altcraft-async doctor` looks for the reason."
+
 
 class ConnectError(TransportError, ConnectionError):
     """No connection could be made, so nothing was sent."""
 
+    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
+    remedy = "Check the address, the network and that the server is up (`altcraft-async doctor`), then send again."
+
 
 class ConnectionLostError(TransportError, ConnectionError):
     """The connection broke after the request may have gone out."""
+
+    effect = "perhaps the change, as `maybe_applied` tells"
+    remedy = "Send again with the same `request_id`, within the platform's deduplication window (a day)."
 
     def __init__(self, message: str = "", *, maybe_applied: bool = True) -> None:
         super().__init__(message, maybe_applied=maybe_applied)
@@ -260,12 +343,23 @@ class ConnectionLostError(TransportError, ConnectionError):
 class AttemptTimeoutError(TransportError, TimeoutError):
     """No answer came within the attempt's timeout."""
 
+    effect = "perhaps the change"
+    remedy = (
+        "Send again with the same `request_id`; if it stays, allow more time (`Timeout.total`) or send less at once."
+    )
+
     def __init__(self, message: str = "", *, maybe_applied: bool = True) -> None:
         super().__init__(message, maybe_applied=maybe_applied)
 
 
 class UnreadableResponseError(DeliveryError):
     """An answer came that is not an envelope of the API."""
+
+    effect = "perhaps the change"
+    remedy = (
+        "Check that the address is the platform's and no proxy answers (`altcraft-async doctor`), then send again "
+        "with the same `request_id`."
+    )
 
     def __init__(self, message: str = "", *, status: int = 0, maybe_applied: bool = True) -> None:
         super().__init__(message, maybe_applied=maybe_applied)
@@ -274,6 +368,9 @@ class UnreadableResponseError(DeliveryError):
 
 class ResponseTooLargeError(UnreadableResponseError):
     """An answer was longer than ``max_response_bytes`` and was not read."""
+
+    effect = "perhaps the change"
+    remedy = "Raise `max_response_bytes`, or ask for less; an update may be sent again with the same `request_id`."
 
 
 class APIError(DeliveryError):
@@ -284,6 +381,9 @@ class APIError(DeliveryError):
     envelope); ``duplicate`` is true when the answer was a replay of an earlier
     one to the same ``Request-ID``.
     """
+
+    effect = "nothing, unless `maybe_applied` is true"
+    remedy = "Read `code` and `text`, mend what they name, and send again as a new change."
 
     advice: ClassVar[str] = ""
 
@@ -309,9 +409,15 @@ class APIError(DeliveryError):
 class BadRequestError(APIError):
     """400: the server calls the request itself incorrect."""
 
+    effect = "nothing"
+    remedy = "Read `text`: an id is probably unknown to the platform; mend it and send again as a new change."
+
 
 class AuthenticationError(APIError):
     """401: the token is missing or wrong."""
+
+    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
+    remedy = "Check the token: `ALTCRAFT_TOKEN`, and whether it is still valid on the platform."
 
     advice = "; check the token"
 
@@ -319,11 +425,17 @@ class AuthenticationError(APIError):
 class TariffLimitError(APIError):
     """402: the limit of the account's tariff is reached."""
 
+    effect = "nothing"
+    remedy = "Have the limit of the account's tariff raised, then send again."
+
     advice = "; the account's tariff limit is reached"
 
 
 class PermissionDeniedError(APIError):
     """403: the token's role does not include the Market."""
+
+    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
+    remedy = "Give the token's role the right to the Market, then send again."
 
     advice = "; check that the token's role includes the market"
 
@@ -331,9 +443,18 @@ class PermissionDeniedError(APIError):
 class RateLimitError(APIError):
     """429: too many requests; ``retry_after`` is in seconds where it was given."""
 
+    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
+    remedy = "Send again later, after `retry_after` where it is given; lower `rate` or `concurrency` if it stays."
+
 
 class ServerError(APIError):
     """5xx: the server failed; the change may or may not have been made."""
+
+    effect = "perhaps the change, as `maybe_applied` tells"
+    remedy = (
+        "Wait until the service is well, then send again with the same `request_id`; where `duplicate` is true, as a "
+        "new change."
+    )
 
 
 _BY_CODE: dict[int, type[APIError]] = {
@@ -383,6 +504,9 @@ class BatchError(AltcraftError):
 
     ``failures`` holds the outcomes concerned, in input order.
     """
+
+    effect = "all updates but the `failures`; of these, what each outcome tells"
+    remedy = "Go through `failures`: each state says whether it is safe to send again, each error why it failed."
 
     def __init__(self, message: str = "", *, report: object | None = None, failures: Sequence[Any] = ()) -> None:
         super().__init__(message)

@@ -71,6 +71,9 @@ class InputError(ConfigurationError):
     the trouble.
     """
 
+    effect = "nothing"
+    remedy = "Mend the input, or how it is called, as the message says; then read it again."
+
     def __init__(self, message: str = "", *, field: str | None = None, source: str = "input") -> None:
         super().__init__(message, field=field)
         self.source = source

@@ -20,10 +20,19 @@ if TYPE_CHECKING:
 __all__ = ["READERS", "Settings", "Timeout", "check_base_url"]
 
 
+_LONGEST_SHOWN = 20
+"""Characters of a wrong value that a message repeats: a longer one could be the token, put into the wrong place."""
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST_SHOWN else f"a {type(value).__name__} of {len(shown)} characters"
+
+
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     del instance
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        msg = f"{attribute.name} must be a number above zero, not {value!r}"
+        msg = f"{attribute.name} must be a number above zero, not {_shown(value)}"
         raise ConfigurationError(msg, field=attribute.name)
 
 
@@ -31,7 +40,7 @@ def _one_of(*allowed: str) -> Callable[[object, attrs.Attribute[Any], object], N
     def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
         del instance
         if value not in allowed:
-            msg = f"{attribute.name} must be {' or '.join(map(repr, allowed))}, not {value!r}"
+            msg = f"{attribute.name} must be {' or '.join(map(repr, allowed))}, not {_shown(value)}"
             raise ConfigurationError(msg, field=attribute.name)
 
     return check
@@ -41,7 +50,7 @@ def _concurrency(instance: object, attribute: attrs.Attribute[Any], value: objec
     del instance
     if isinstance(value, Adaptive) or (type(value) is int and value >= 1):
         return
-    msg = f"{attribute.name} must be an int of at least 1, or Adaptive(...), not {value!r}"
+    msg = f"{attribute.name} must be an int of at least 1, or Adaptive(...), not {_shown(value)}"
     raise ConfigurationError(msg, field=attribute.name)
 
 
@@ -79,7 +88,6 @@ class Settings:
         ``adaptive``. Raises `ConfigurationError`, calling the field by its `name`.
         """
         read: dict[str, Any] = {}
-        timeout: dict[str, float] = {}
         for field, value in values.items():
             reader = READERS.get(field)
             if reader is None:
@@ -88,18 +96,15 @@ class Settings:
                 raise ConfigurationError(msg, field=field)
             try:
                 result = reader(value)
-            except (ValueError, TypeError, KeyError):
-                msg = f"{name(field)} must be {_EXPECTED[field]}, not {value!r}"
+                cls(**_filled({field: result}))  # alone, so that what cannot work is laid at its door
+            except ConfigurationError as error:  # it names the part of a value object, not what was given
+                msg = f"{name(field)} must be {error.message.partition(' must be ')[2]}"
                 raise ConfigurationError(msg, field=field) from None
-            if field in {"timeout", "connect_timeout"}:
-                timeout["total" if field == "timeout" else "connect"] = result
-            elif field == "attempts":
-                read["retry"] = RetryPolicy(attempts=result)
-            else:
-                read[field] = result
-        if timeout:
-            read["timeout"] = Timeout(**timeout)
-        return cls(**read)
+            except (ValueError, TypeError, KeyError):
+                msg = f"{name(field)} must be {_EXPECTED[field]}, not {_shown(value)}"
+                raise ConfigurationError(msg, field=field) from None
+            read[field] = result
+        return cls(**_filled(read))
 
     @classmethod
     def from_toml(cls, text: str) -> Settings:
@@ -115,6 +120,18 @@ class Settings:
             msg = "[altcraft] must be a table of settings"
             raise ConfigurationError(msg, field="altcraft")
         return cls.parse(table)
+
+
+def _filled(read: dict[str, Any]) -> dict[str, Any]:
+    """Turn plain settings into the arguments of `Settings`, of which some are value objects."""
+    filled = dict(read)
+    parts = {"total": "timeout", "connect": "connect_timeout"}
+    timeout = {part: filled.pop(field) for part, field in parts.items() if field in filled}
+    if timeout:
+        filled["timeout"] = Timeout(**timeout)
+    if "attempts" in filled:
+        filled["retry"] = RetryPolicy(attempts=filled.pop("attempts"))
+    return filled
 
 
 def _flag(value: object) -> bool:
@@ -195,9 +212,12 @@ def check_base_url(base_url: str, *, allow_insecure: bool) -> str:
         msg = f"base_url is not an http(s) address; {remedy}"
         raise ConfigurationError(msg, field="base_url")
     if parts.username is not None or parts.password is not None:
-        msg = "base_url must not carry a user name or password"
+        msg = "base_url must not carry a user name or password; leave them out, the token is given apart"
         raise ConfigurationError(msg, field="base_url")
     if parts.scheme == "http" and not _is_loopback(host) and not allow_insecure:
-        msg = "base_url is http://, which would send the token in the clear; use https://, or allow_insecure=True"
+        msg = (
+            "base_url is http://, which would send the token in the clear; use https://, or permit it "
+            "(allow_insecure=True, ALTCRAFT_ALLOW_INSECURE=true)"
+        )
         raise ConfigurationError(msg, field="base_url")
     return base_url.strip().rstrip("/").removesuffix("/api/v1.1")

@@ -13,6 +13,7 @@ from altcraft_async import AltcraftClient, RetryPolicy, Timeout
 from altcraft_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from altcraft_async.observe import Event
@@ -33,14 +34,17 @@ class RawServer:
 
     `answers` are taken in turn, the last one again and again; None closes the
     connection without an answer, and `HANG` gives none at all. The connection is
-    closed after each answer unless `keep_alive`.
+    closed after each answer unless `keep_alive`. With `tls` it speaks HTTPS.
     """
 
     HANG = b"(no answer)"
 
-    def __init__(self, answers: list[bytes | None], *, keep_alive: bool = False) -> None:
+    def __init__(
+        self, answers: list[bytes | None], *, keep_alive: bool = False, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.answers = answers
         self.keep_alive = keep_alive
+        self.tls = tls
         self.requests: list[RawRequest] = []
         self.connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -55,10 +59,10 @@ class RawServer:
     @property
     def base_url(self) -> str:
         host, port = self._server.sockets[0].getsockname()[:2]
-        return f"http://{host}:{port}"
+        return f"{'https' if self.tls else 'http'}://{host}:{port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._talk, "127.0.0.1", 0, ssl=self.tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -158,8 +162,8 @@ async def start_raw_server() -> AsyncIterator[Callable[..., Awaitable[RawServer]
     """Start servers that answer with given bytes."""
     async with AsyncExitStack() as stack:
 
-        async def start(*answers: bytes | None, keep_alive: bool = False) -> RawServer:
-            return await stack.enter_async_context(RawServer(list(answers), keep_alive=keep_alive))
+        async def start(*answers: bytes | None, **options: Any) -> RawServer:
+            return await stack.enter_async_context(RawServer(list(answers), **options))
 
         yield start
 

@@ -14,6 +14,7 @@ from altcraft_async import (
     Adaptive,
     AltcraftClient,
     AltcraftError,
+    APIError,
     ConfigurationError,
     DeliveryError,
     InvalidUpdateError,
@@ -144,6 +145,12 @@ def _make_client(
     allow_insecure: bool,
     **options: Any,
 ) -> AltcraftClient:
+    environ = _environ(base_url=base_url, token_file=token_file, allow_insecure=allow_insecure)
+    return AltcraftClient.from_env(environ, observers=observers, **options)
+
+
+def _environ(*, base_url: str | None, token_file: str | None, allow_insecure: bool) -> dict[str, str]:
+    """Give the environment, with what the options say in its place."""
     environ = dict(os.environ)
     if base_url is not None:
         environ["ALTCRAFT_BASE_URL"] = base_url
@@ -151,8 +158,8 @@ def _make_client(
         environ.pop("ALTCRAFT_TOKEN", None)
         environ["ALTCRAFT_TOKEN_FILE"] = token_file
     if allow_insecure:
-        options["allow_insecure"] = True
-    return AltcraftClient.from_env(environ, observers=observers, **options)
+        environ["ALTCRAFT_ALLOW_INSECURE"] = "true"
+    return environ
 
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:
@@ -244,6 +251,8 @@ async def _update(client: AltcraftClient, ids: tuple[str, str, str], deadline: f
             raise
         except DeliveryError as error:
             click.echo(f"Error: {error}", err=True)
+            if not isinstance(error, APIError):
+                click.echo("altcraft-async doctor looks for the reason.", err=True)
             return exit_code_of(error)
         except asyncio.CancelledError:
             if interruption.exit_code is None:
@@ -253,6 +262,24 @@ async def _update(client: AltcraftClient, ids: tuple[str, str, str], deadline: f
     values = {field: getattr(echo, field) for field in FIELDS}
     click.echo(json.dumps(values, ensure_ascii=False) if as_json else " ".join(values.values()))
     return ExitCode.OK
+
+
+@cli.command(short_help="Say what is wrong when it does not work.")
+@click.option("--json", "as_json", is_flag=True, help="Write all findings as one JSON object.")
+@_client_options
+def doctor(as_json: bool, **connection: Any) -> int:
+    """Check settings, name, connection, TLS, token, clock and round trips.
+
+    Each check is told in a line on stdout: ok, warning, failed or skipped, with
+    what to do about it. Nothing is changed on the platform, and the token is
+    never shown.
+
+    Exit codes: 0 no failure; 1 a setting is wrong; 4 the token is refused; 2 any
+    other failure. Of several failures the first counts.
+    """
+    from altcraft_async.cli.doctor import doctor as start  # noqa: PLC0415 - quick start of the other commands
+
+    return start(_environ(**connection), as_json=as_json)
 
 
 @cli.command(short_help="Show the whole job against a server that misbehaves; needs no account.")

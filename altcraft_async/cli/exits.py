@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 from altcraft_async.errors import (
     AuthenticationError,
+    BatchError,
     ConnectError,
     DeadlineError,
+    DeliveryError,
+    InvalidUpdateError,
     PermissionDeniedError,
     RetryBudgetError,
+    SourceError,
 )
 
 if TYPE_CHECKING:
@@ -42,12 +46,13 @@ class ExitCode(enum.IntEnum):
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
-    """Return the exit code for an update that ended with `error`."""
+    """Return the exit code for an update that ended with `error`, or a command that could not begin for it."""
     if isinstance(error, AuthenticationError | PermissionDeniedError):
         return ExitCode.AUTHENTICATION
     if isinstance(error, DeadlineError | RetryBudgetError):
         return ExitCode.STOPPED
-    return ExitCode.NOT_ALL_APPLIED
+    of_updates = isinstance(error, DeliveryError | InvalidUpdateError | SourceError | BatchError)
+    return ExitCode.NOT_ALL_APPLIED if of_updates else ExitCode.USAGE
 
 
 class Tally:

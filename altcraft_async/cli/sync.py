@@ -272,7 +272,8 @@ class _Run:
         if tally.refused is not None:
             say(Text(f"Nothing more was sent: {_reason(tally.refused)}.", style="red"))
         if tally.unreachable is not None:
-            say(Text("The server could not be reached; check the address, and that it is up.", style="red"))
+            said = "The server could not be reached; check the address, and that it is up (altcraft-async doctor)."
+            say(Text(said, style="red"))
         if unread and self._job.failed is not None and self._copies_unread:
             say(f"The rows that were not read are in {self._job.failed} too.")
         elif unread:

@@ -34,7 +34,7 @@ from altcraft_async.errors import (
 )
 from altcraft_async.flow.lanes import Lanes
 from altcraft_async.flow.pace import Pacer
-from altcraft_async.flow.retry import StopReason
+from altcraft_async.flow.retry import Stop, StopReason
 from altcraft_async.observe import UpdateSettled, UpdatesSkipped, notify
 from altcraft_async.outcome import Outcome, OutcomeState, Report
 from altcraft_async.protocol.values import LineStatusUpdate
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from altcraft_async.engine.delivery import Delivery
     from altcraft_async.engine.recorder import Recorder
     from altcraft_async.engine.rows import Coalesce, Lane, Row, Source
-    from altcraft_async.flow.retry import Stop
     from altcraft_async.protocol.wire import Call
 
 __all__ = ["Run", "request_ids"]
@@ -186,6 +185,7 @@ class Run:
 
     async def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._delivery.gate.bind(self._loop)
         if self._recorder is not None:
             await self._recorder.open(self._on_recorded, self._on_recorder_failed)
         if self._deadline is not None:
@@ -450,6 +450,8 @@ class Run:
         last = history.last
         if last is None or last.error is not None:
             history.subject = subject_of(item[1])
+        if last is not None and last.verdict.retry and isinstance(self._stopped, DeadlineError):
+            stop = Stop(StopReason.DEADLINE)  # another attempt was due, and only the deadline forbade it
         error = self._delivery.failure(history, stop)
         ends_run = (last is not None and last.verdict.fatal) or (stop is not None and stop.reason is _UNREACHABLE)
         if ends_run and error is not None and self._stopped is None:
@@ -473,6 +475,8 @@ class Run:
         attempts = history.attempts
         elapsed = self._loop.time() - history.started if attempts else 0.0
         request_id = history.request_id if attempts else None
+        if error is not None:
+            error.request_id = request_id
         outcome = Outcome(index, update, history.state(), attempts, elapsed, request_id, error)
         self._settle(outcome, cut=cut, key=key)
 

@@ -21,6 +21,7 @@ from altcraft_async.errors import (
     DeadlineError,
     DeliveryError,
     RetryBudgetError,
+    TransportError,
     UnreadableResponseError,
     api_error,
 )
@@ -109,7 +110,7 @@ _SUCCESSES = {evidence: TABLE[evidence] for evidence in (Evidence.SUCCESS, Evide
 _FAILED_SENDS = (
     (ConnectError, TABLE[Evidence.NEVER_SENT]),
     (AttemptTimeoutError, TABLE[Evidence.TIMEOUT]),
-    (ConnectionLostError, TABLE[Evidence.LOST]),
+    (TransportError, TABLE[Evidence.LOST]),
     (UnreadableResponseError, TABLE[Evidence.UNREADABLE]),
 )
 
@@ -146,7 +147,10 @@ class Delivery:
         backoff. Raises the `DeliveryError` that says why it did not succeed.
         Cancellation drops the attempt under way, which the server may have taken.
         """
-        clock = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        if loop is not self.gate.loop:
+            self.gate.bind(loop)
+        clock = loop.time
         until = None if deadline is None else clock() + deadline
         history = History(request_id, subject)
         stop = await self._first(call, history, until)

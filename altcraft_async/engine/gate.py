@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from altcraft_async.errors import EventLoopError
 from altcraft_async.flow.circuit import Circuit
 from altcraft_async.flow.limit import FixedLimit, Signal
 from altcraft_async.flow.pace import Pacer
@@ -52,12 +53,13 @@ class Gate:
     """Gives out permits; see the module.
 
     Every acquired permit must be released exactly once. Cancelling a waiter
-    takes it out of the queue and never costs a permit.
+    takes it out of the queue and never costs a permit. `loop` is the event loop
+    that the client belongs to, None before its first call.
     """
 
     __slots__ = (
         "_adaptive", "_bulk", "_circuit", "_in_flight", "_law", "_observers", "_opens_at", "_pacer", "_rate",
-        "_singles", "_singles_in_a_row", "_timer", "limit",
+        "_singles", "_singles_in_a_row", "_timer", "limit", "loop",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +83,7 @@ class Gate:
         self._bulk: deque[asyncio.Future[None]] = deque()
         self._singles_in_a_row = 0
         self._timer: asyncio.TimerHandle | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         """Show the gate's state."""
@@ -93,6 +96,18 @@ class Gate:
         return GateStatistics(
             self.limit, self._in_flight, waiting, self._pacer.rate, paused, reachable=not self._circuit.is_open
         )
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to `loop` from now on; raises `EventLoopError` where that is another one already.
+
+        What waits in one loop cannot be woken from another, and connections
+        cannot be shared by two, so nothing else would end well.
+        """
+        if self.loop is None:
+            self.loop = loop
+        elif self.loop is not loop:
+            msg = "the client belongs to another event loop, that of its first call; make one client in each loop"
+            raise EventLoopError(msg)
 
     def resize(self, limit: int) -> None:
         """Move the limit: a higher one wakes waiters at once, under a lower one the holders finish."""

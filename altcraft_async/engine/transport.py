@@ -31,6 +31,7 @@ from altcraft_async.errors import (
     ConnectError,
     ConnectionLostError,
     DeliveryError,
+    EventLoopError,
     ResponseTooLargeError,
     UnreadableResponseError,
 )
@@ -75,7 +76,8 @@ def map_error(error: Exception) -> AltcraftError:  # noqa: PLR0911 - one answer 
     if isinstance(error, aiohttp.ServerFingerprintMismatch):
         return ConnectError("the server's TLS certificate has another fingerprint")
     if isinstance(error, _WRONG_ADDRESS):
-        return ConfigurationError(f"the base URL does not lead to the API ({name})", field="base_url")
+        said = f"base_url does not lead to the API ({name}); give the platform's own address"
+        return ConfigurationError(said, field="base_url")
     if isinstance(error, aiohttp.ClientPayloadError):
         return UnreadableResponseError("the answer was cut off")
     if isinstance(error, HttpProcessingError):
@@ -100,6 +102,8 @@ def _reason(error: BaseException) -> str:
     if isinstance(inner, ssl.SSLError):
         why = getattr(inner, "verify_message", None) or getattr(inner, "reason", None) or type(inner).__name__
         return f"TLS: {why.lower().replace('_', ' ')}"
+    if isinstance(inner, TimeoutError):
+        return "not in time"
     number = getattr(inner, "errno", None)
     if isinstance(inner, OSError) and isinstance(number, int) and number > 0:
         return os.strerror(number)
@@ -176,7 +180,7 @@ class AiohttpTransport:
         except RuntimeError:
             if not session.closed:  # type: ignore[union-attr]
                 raise
-            failure = ClientClosedError("the session was closed; make a new client")
+            failure = ClientClosedError("the session was closed; make a new client with an open session")
         raise failure  # outside the handler, so that no context clings to it
 
     async def aclose(self) -> None:
@@ -192,7 +196,11 @@ class AiohttpTransport:
         if self._closed:
             msg = "the client is closed; make a new one"
             raise ClientClosedError(msg)
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if getattr(self._session, "_loop", loop) is not loop:
+            msg = "the session that was given belongs to another event loop; make session and client in one loop"
+            raise EventLoopError(msg)
+        self._loop = loop
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=15.0, ssl=self._tls),
@@ -313,7 +321,7 @@ class _DirectWay:
         lines = [f"{name}: {value}" for name, value in request.headers.items()]
         own = "\r\n".join(lines)
         if _FORBIDDEN_IN_HEADER.search("".join(lines)):
-            msg = "a header has a control character"
+            msg = "a header has a control character; give a request_id without"
             raise ConfigurationError(msg, field="request_id")
         return f"{head}Content-Length: {len(request.body)}\r\n{own}\r\n\r\n".encode() + request.body
 

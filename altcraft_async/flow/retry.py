@@ -36,10 +36,12 @@ if TYPE_CHECKING:
 __all__ = ["Retry", "RetryBudget", "RetryPolicy", "Stop", "StopReason", "decide", "parse_retry_after"]
 
 
-def _positive(instance: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     del instance
-    if value is not None and not value > 0:
-        msg = f"retry {attribute.name} must be above zero, not {value}"
+    if value is None and attribute.name in {"attempts", "budget"}:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        msg = f"retry {attribute.name} must be a number above zero, not {value!r}"
         raise ConfigurationError(msg, field=attribute.name)
 
 

@@ -9,7 +9,7 @@ import attrs
 
 from altcraft_async.engine.bulk import Run
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine
+from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine, check_request_id
 from altcraft_async.protocol.wire import Call
 
 if TYPE_CHECKING:
@@ -76,9 +76,8 @@ class Orders:
         """
         update = LineStatusUpdate(order_external_id, order_line_external_id, status_external_id)
         subject = f"order line {order_external_id}/{order_line_external_id}"
-        envelope = await self._delivery.call(
-            _call_of(update), request_id=request_id or str(uuid4()), subject=subject, deadline=deadline
-        )
+        change = str(uuid4()) if request_id is None else check_request_id(request_id)
+        envelope = await self._delivery.call(_call_of(update), request_id=change, subject=subject, deadline=deadline)
         return _echo(envelope.get("data"), update)
 
     async def update_order_line_statuses(

@@ -16,6 +16,7 @@ from altcraft_async.observe import OutboxChanged, notify
 from altcraft_async.outbox.drain import Drainer
 from altcraft_async.outbox.sqlite import SqliteStore
 from altcraft_async.outbox.store import Counts
+from altcraft_async.protocol.values import check_request_id
 
 if TYPE_CHECKING:
     import os
@@ -205,10 +206,7 @@ class Outbox:
         was not accepted. Cancelled, it may or may not have been.
         """
         made = update_of(update)
-        if request_id is not None and not (request_id.isascii() and request_id.isprintable() and request_id.strip()):
-            msg = "request_id must be printable ASCII text; it becomes a header"
-            raise ConfigurationError(msg, field="request_id")
-        request_id = request_id or str(uuid4())
+        request_id = str(uuid4()) if request_id is None else check_request_id(request_id)
         give_up = asyncio.get_running_loop().time() + timeout
         while True:
             self._check_open()

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 import attrs
 
-from altcraft_async.errors import InvalidUpdateError
+from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 
 __all__ = [
     "JSON",
@@ -73,6 +73,17 @@ def _all_good(order: str, line: str, status: str) -> bool:
         return (order + line + status).isprintable() and bool(order.strip() and line.strip() and status.strip())
     except (TypeError, AttributeError):
         return False
+
+
+def check_request_id(value: object) -> str:
+    """Return `value` where it can be a ``Request-ID``; raise `ConfigurationError` otherwise."""
+    if not isinstance(value, str):
+        msg = f"request_id must be a string, not {type(value).__name__}; convert it, always to the same text"
+        raise ConfigurationError(msg, field="request_id")
+    if not (value.isascii() and value.isprintable() and value.strip()):
+        msg = "request_id must be printable ASCII text and not blank: it becomes a header"
+        raise ConfigurationError(msg, field="request_id")
+    return value
 
 
 @attrs.frozen(slots=True, init=False)

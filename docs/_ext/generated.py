@@ -29,9 +29,10 @@ from altcraft_async import (
 )
 from altcraft_async import settings as settings_module
 from altcraft_async.cli.app import cli
-from altcraft_async.cli.exits import ExitCode
+from altcraft_async.cli.exits import ExitCode, exit_code_of
 from altcraft_async.cli.presets import PRESETS
 from altcraft_async.cli.results import COLUMNS
+from altcraft_async.doctor import Check, Level
 from altcraft_async.protocol.verdict import TABLE
 from altcraft_async.sandbox import FaultKind, Sandbox
 
@@ -152,6 +153,25 @@ def _errors() -> nodes.table:
     return _table(("error", "is also a", "meaning"), rows)
 
 
+def _error_facts() -> nodes.table:
+    rows = [
+        (f"`{kind.__name__}`", kind.effect, kind.remedy, f"`{exit_code_of(kind()).value}`")
+        for _, kind in _tree(AltcraftError)
+        if kind is not AltcraftError
+    ]
+    return _table(("error", "may have been applied", "what to do next", "exit code"), rows)
+
+
+def _doctor_checks() -> nodes.table:
+    docs = _member_docs(Check)
+    return _table(("check", "it is all right when"), [(f"`{check}`", docs[check.name]) for check in Check])
+
+
+def _doctor_levels() -> nodes.table:
+    docs = _member_docs(Level)
+    return _table(("level", "meaning"), [(f"`{level}`", docs[level.name]) for level in Level])
+
+
 def _meanings() -> dict[str, str]:
     """Read what each keyword of the client means from the client's own docstring."""
     found: dict[str, str] = {}
@@ -245,7 +265,10 @@ def _cli(name: str = "") -> nodes.literal_block:
 
 CONTENTS: Mapping[str, Callable[[], nodes.Node]] = {
     "adaptive": _fields_of(Adaptive),
+    "doctor-checks": _doctor_checks,
+    "doctor-levels": _doctor_levels,
     "environment": _environment,
+    "error-facts": _error_facts,
     "errors": _errors,
     "exit-codes": _exit_codes,
     "fault-kinds": _faults,

@@ -48,6 +48,7 @@ def test_update_says_in_one_sentence_why_it_failed(
     ended = command("update", *arguments, **environ)
     assert ended.returncode == code
     assert said in ended.stderr
+    assert ("altcraft-async doctor" in ended.stderr) is (code == 3)
     assert ended.stdout == ""
 
 

@@ -211,6 +211,13 @@ def test_the_token_can_come_from_a_file(tmp_path):
     assert client._token == "from-the-file"
 
 
+def test_a_token_file_that_holds_nothing_is_named(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("\n")
+    with pytest.raises(ConfigurationError, match="token is empty; put the token into it"):
+        AltcraftClient.from_env({"ALTCRAFT_BASE_URL": "https://x.test", "ALTCRAFT_TOKEN_FILE": str(file)})
+
+
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
@@ -238,7 +245,7 @@ def test_a_token_that_cannot_work_is_refused_without_being_shown(token):
 
 
 def test_an_unknown_keyword_is_named():
-    with pytest.raises(ConfigurationError, match="concurency is no setting"):
+    with pytest.raises(ConfigurationError, match=r"concurency is no setting .*; known are .*concurrency"):
         AltcraftClient("https://x.test", "t", concurency=4)
 
 
@@ -329,6 +336,13 @@ async def test_an_observer_that_raises_harms_no_delivery(sandbox, connect, caplo
     report = await connect(sandbox, observers=[Broken()]).market.orders.update_order_line_statuses([LINE])
     assert report.ok
     assert "an observer failed on AttemptStarted" in caplog.text
+
+
+async def test_a_client_tells_where_it_goes_and_what_it_was_told(sandbox, connect):
+    client = connect(sandbox.base_url + "/api/v1.1/", rate=5.0)
+    assert client.base_url == sandbox.base_url
+    assert client.settings.rate == 5.0
+    assert client.with_options(response_format="xml").settings.response_format == "xml"
 
 
 async def test_reprs_tell_the_state(sandbox, connect):

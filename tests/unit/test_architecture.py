@@ -34,7 +34,7 @@ FLOORS = (
     ("market",),
     ("client",),
     ("",),
-    ("ingest", "integrations"),
+    ("doctor", "ingest", "integrations"),
     ("cli",),
 )
 """From the ground up; the longest name that fits counts, and the package itself (``""``) only hands names on."""
@@ -187,7 +187,7 @@ def test_the_sandbox_shares_only_errors_and_status_names(module):
     "module", [m for m in FILES if within(m, ("engine", "market")) or m in {"client", "observe", ""}]
 )
 def test_the_core_does_not_know_its_users(module):
-    above = ("cli", "sandbox", "ingest", "integrations")
+    above = ("cli", "sandbox", "doctor", "ingest", "integrations")
     assert not any(within(imported, above) for imported in own(imports_of(module).runtime))
 
 

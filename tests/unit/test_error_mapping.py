@@ -110,6 +110,10 @@ def test_the_message_names_the_reason_of_the_system_not_the_addresses_of_the_req
     assert str(map_error(error)) == "no connection to the server (Connection refused)"
 
 
+def test_a_connection_that_takes_too_long_is_told_in_words():
+    assert str(map_error(aiohttp.ConnectionTimeoutError())) == "no connection to the server (not in time)"
+
+
 @pytest.mark.parametrize(
     ("attributes", "said"),
     [

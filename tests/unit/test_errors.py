@@ -23,6 +23,7 @@ from altcraft_async.errors import (
     ConnectionLostError,
     DeadlineError,
     DeliveryError,
+    EventLoopError,
     InvalidUpdateError,
     MissingExtraError,
     PermissionDeniedError,
@@ -32,6 +33,7 @@ from altcraft_async.errors import (
     UnreadableResponseError,
     api_error,
 )
+from altcraft_async.ingest import InputError
 
 KINDS = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, AltcraftError)]
 
@@ -63,6 +65,31 @@ def test_every_error_has_one_base_a_name_that_says_so_and_a_docstring(kind):
     assert kind.__name__ in errors.__all__
 
 
+@pytest.mark.parametrize("kind", [*KINDS, InputError])
+def test_every_error_tells_what_may_have_been_applied_and_what_to_do(kind):
+    assert {"effect", "remedy"} <= vars(kind).keys(), "each class tells its own, not its parent's"
+    assert kind.effect[0].islower()
+    assert not kind.effect.endswith(".")
+    assert kind.remedy[0].isupper()
+    assert kind.remedy.endswith(".")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, InputError])
+def test_what_an_error_tells_names_only_what_it_has(kind):
+    error = kind("what happened")
+    elsewhere = {"failures", "rate", "concurrency", "max_response_bytes", "ALTCRAFT_TOKEN", "__cause__"}
+    named = set(re.findall(r"`([A-Za-z_]+)`", f"{kind.effect} {kind.remedy}"))
+    assert {name for name in named if not hasattr(error, name)} <= elsewhere
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if issubclass(kind, DeliveryError)])
+def test_what_may_have_been_applied_is_told_as_the_error_says_it(kind):
+    if kind("what happened").maybe_applied:
+        assert "perhaps the change" in kind.effect
+    else:
+        assert kind.effect == "nothing" or "maybe_applied" in kind.effect
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_error_survives_pickling_with_its_facts(kind):
     error = kind("what happened")
@@ -89,6 +116,7 @@ def test_a_batch_error_survives_pickling_with_its_report():
     [
         (ConfigurationError, ValueError),
         (InvalidUpdateError, ValueError),
+        (EventLoopError, RuntimeError),
         (MissingExtraError, ImportError),
         (DeadlineError, TimeoutError),
         (AttemptTimeoutError, TimeoutError),

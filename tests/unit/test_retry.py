@@ -145,11 +145,17 @@ def test_a_budget_of_none_has_no_end():
     "field",
     ["attempts", "base", "max_delay", "max_retry_after", "budget", "refund", "patience", "first_patience"],
 )
-@pytest.mark.parametrize("value", [0, -1, float("nan")])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), "5", True])
 def test_a_policy_that_cannot_work_names_the_field(field, value):
     with pytest.raises(ConfigurationError, match=field) as caught:
         RetryPolicy(**{field: value})
     assert caught.value.field == field
+
+
+def test_only_the_budget_can_be_without_a_limit():
+    assert RetryPolicy(budget=None).budget is None
+    with pytest.raises(ConfigurationError, match="retry attempts must be a number above zero, not None"):
+        RetryPolicy(attempts=None)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1", 1.0), (" 120 ", 120.0), ("86400", 86_400.0)])

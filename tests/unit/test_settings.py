@@ -92,6 +92,30 @@ def test_what_cannot_be_read_says_what_was_expected(field, value, expected):
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("timeout", "-1", "a number above zero, not -1.0"),
+        ("connect_timeout", 0, "a number above zero, not 0.0"),
+        ("attempts", "0", "a number above zero, not 0"),
+        ("rate", "-2", "a number above zero, not -2.0"),
+        ("concurrency", "0", "an int of at least 1, or Adaptive(...), not 0"),
+        ("token_in", "url", "'body' or 'header', not 'url'"),
+    ],
+)
+def test_what_cannot_work_is_called_by_the_name_that_was_given(field, value, expected):
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.parse({"timeout": "5", field: value}, name=lambda name: f"X_{name.upper()}")
+    assert (str(caught.value), caught.value.field) == (f"X_{field.upper()} must be {expected}", field)
+
+
+@pytest.mark.parametrize("field", ["token_in", "rate", "concurrency", "request_format", "trust_env", "attempts"])
+def test_a_long_value_is_not_repeated_for_it_could_be_the_token(field):
+    with pytest.raises(ConfigurationError, match="not a str of 34 characters") as caught:
+        Settings.parse({field: "0123456789abcdef" * 2})
+    assert "abcdef" not in str(caught.value)
+
+
 def test_an_unknown_setting_is_named_beside_the_known_ones():
     with pytest.raises(ConfigurationError, match=r"timeuot is no setting; known are .*timeout"):
         Settings.parse({"timeuot": 1})

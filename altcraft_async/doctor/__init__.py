@@ -1,0 +1,18 @@
+"""The doctor: checks of settings, network, token and clock, told in plain words.
+
+.. code-block:: python
+
+    async for finding in diagnose():
+        print(finding.level, finding.check, finding.said, finding.remedy or "")
+
+`diagnose` makes the checks in order and yields what each found. Every check is
+bounded in time, none raises for what it finds, and only reading calls are made.
+The token is never part of a finding.
+"""
+
+from __future__ import annotations
+
+from altcraft_async.doctor.diagnosis import diagnose
+from altcraft_async.doctor.finding import Check, Finding, Level
+
+__all__ = ["Check", "Finding", "Level", "diagnose"]
