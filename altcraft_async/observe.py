@@ -5,8 +5,8 @@ event loop, so it must be quick. One that raises is logged and otherwise
 ignored: it never harms a delivery. No event holds the token or a body.
 
 Every `CallStarted` is followed by one `CallEnded`, and every `AttemptStarted`
-by one `AttemptEnded`, in the same task and before its call ends: also where
-the call fails, is cancelled or is cut off.
+by one `AttemptEnded`, in the same task and before its call ends; also where the
+call fails, is cancelled or is cut off.
 """
 
 from __future__ import annotations
@@ -118,7 +118,10 @@ class UpdateSettled:
 
 @attrs.frozen
 class LimitChanged:
-    """The concurrency limit of the client moved; `previous` is 0 when the client is made."""
+    """The concurrency limit of the client moved.
+
+    `previous` is 0 when the client is made, which may be before there is an event loop.
+    """
 
     limit: int
     previous: int

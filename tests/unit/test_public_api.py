@@ -16,6 +16,8 @@ SUBMODULES = [
     "altcraft_async",
     "altcraft_async.errors",
     "altcraft_async.ingest",
+    "altcraft_async.integrations.opentelemetry",
+    "altcraft_async.integrations.prometheus",
     "altcraft_async.market",
     "altcraft_async.observe",
     "altcraft_async.sandbox",
