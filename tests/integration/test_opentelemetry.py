@@ -257,7 +257,7 @@ async def test_a_stream_belongs_to_the_span_that_reads_it(sandbox, connect, tele
 
 
 @pytest.mark.parametrize("grace", ["within", "over"])
-async def test_nothing_is_left_of_a_run_that_was_cancelled(start_sandbox, connect, telemetry, grace):
+async def test_nothing_is_left_of_a_run_that_was_cancelled(start_sandbox, connect, telemetry, until, grace):
     sandbox = await start_sandbox(seed=3, faults=Faults(latency=0.002, error_500=0.3, reset_before=0.1))
     client = connect(sandbox, observers=[telemetry.observer])
 
@@ -268,7 +268,7 @@ async def test_nothing_is_left_of_a_run_that_was_cancelled(start_sandbox, connec
                 pass
 
     task = asyncio.ensure_future(consume())
-    await asyncio.sleep(0.05)
+    await until(lambda: sandbox.ledger.requests > 30)
     task.cancel()
     if grace == "over":
         await asyncio.sleep(0)
