@@ -10,7 +10,10 @@ nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["lint", "types", "architecture", "tests", "docs", "minimum", "wheel"]
 nox.options.stop_on_first_error = False
 
-MINIMUM = ("aiohttp==3.11.0", "attrs==23.1.0", "tenacity==9.0.0", "xmltodict==0.14.2", "click==8.2.0", "rich==13.7.0")
+MINIMUM = (
+    "aiohttp==3.11.0", "attrs==23.1.0", "tenacity==9.0.0", "xmltodict==0.14.2", "click==8.2.0", "rich==13.7.0",
+    "opentelemetry-api==1.31.0", "opentelemetry-sdk==1.31.0", "prometheus-client==0.20.0",
+)  # fmt: skip
 
 
 @nox.session
@@ -84,6 +87,8 @@ def wheel(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure cost per update, memory and import time; not part of the checks, for it wants a quiet machine."""
-    session.install(".", "uvloop>=0.20", "aiohttp-retry>=2.9", "httpx>=0.28")
+    session.install(
+        ".[opentelemetry,prometheus]", "opentelemetry-sdk", "uvloop>=0.20", "aiohttp-retry>=2.9", "httpx>=0.28"
+    )
     for script in ("cost_per_update.py", "memory.py", "import_time.py"):
         session.run("python", f"benchmarks/{script}", *session.posargs)

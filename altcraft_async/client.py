@@ -19,6 +19,7 @@ from altcraft_async.flow.circuit import Circuit
 from altcraft_async.flow.limit import make_limit
 from altcraft_async.flow.retry import RetryBudget
 from altcraft_async.market import Market
+from altcraft_async.observe import LimitChanged, notify
 from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call, Wire
 from altcraft_async.settings import Settings, check_base_url
@@ -139,6 +140,8 @@ class AltcraftClient:
         circuit = Circuit(patience=settings.retry.patience, first_patience=settings.retry.first_patience)
         law = make_limit(settings.concurrency)
         self._gate = Gate(law, rate=settings.rate, circuit=circuit, observers=observers)
+        if observers:
+            notify(observers, LimitChanged(self._gate.limit, 0))
         self._budget = RetryBudget(settings.retry.budget, settings.retry.refund)
         self._totals = Totals()
         self._set_up(settings, token, observers)
@@ -164,8 +167,8 @@ class AltcraftClient:
             total_timeout=settings.timeout.total,
             max_response_bytes=settings.max_response_bytes,
             observers=self._observers,
+            base_url=self._base_url,
             totals=self._totals,
-            target=self._base_url,
             dedup_window=settings.dedup_window,
         )
         self._market = Market(self._delivery)

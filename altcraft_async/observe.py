@@ -3,6 +3,10 @@
 An observer is an object with ``on_event(event)``, called synchronously on the
 event loop, so it must be quick. One that raises is logged and otherwise
 ignored: it never harms a delivery. No event holds the token or a body.
+
+Every `CallStarted` is followed by one `CallEnded`, and every `AttemptStarted`
+by one `AttemptEnded`, in the same task and before its call ends; also where the
+call fails, is cancelled or is cut off.
 """
 
 from __future__ import annotations
@@ -13,14 +17,18 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import attrs
 
 if TYPE_CHECKING:
+    from asyncio import CancelledError
     from collections.abc import Sequence
 
-    from altcraft_async.errors import DeliveryError
-    from altcraft_async.outcome import Outcome
+    from altcraft_async.errors import AltcraftError, DeliveryError
+    from altcraft_async.outcome import Outcome, OutcomeState
 
 __all__ = [
     "AttemptEnded",
     "AttemptStarted",
+    "CallEnded",
+    "CallEvent",
+    "CallStarted",
     "Event",
     "JournalOpened",
     "LimitChanged",
@@ -36,35 +44,71 @@ __all__ = [
 
 
 @attrs.frozen
-class AttemptStarted:
-    """A request goes out: the `attempt`-th (from 1) of the call under `request_id`."""
+class CallEvent:
+    """What the events of one call have in common.
+
+    `method` is the API's, `request_id` the ``Request-ID`` of all attempts. The
+    two ids name the order line that the call concerns, where it concerns one.
+    `call_id` is the same in all events of the call and in none of another;
+    `request_id` is not, where a caller gives one id to calls that overlap.
+    """
 
     method: str
     request_id: str
-    attempt: int
+    order_external_id: str | None = attrs.field(default=None, kw_only=True)
+    order_line_external_id: str | None = attrs.field(default=None, kw_only=True)
+    call_id: int = attrs.field(default=0, kw_only=True)
 
 
 @attrs.frozen
-class AttemptEnded:
-    """An attempt ended after `elapsed` seconds, in `error` unless it succeeded; `status` is 0 without an answer."""
+class CallStarted(CallEvent):
+    """A call begins: a single one when it is made, an update of a bulk run with its first attempt."""
 
-    method: str
-    request_id: str
+
+@attrs.frozen
+class AttemptStarted(CallEvent):
+    """A request goes out to `url`: the `attempt`-th (from 1) of its call."""
+
+    attempt: int
+    url: str = ""
+
+
+@attrs.frozen
+class AttemptEnded(CallEvent):
+    """An attempt ended after `elapsed` seconds, in `error` unless it succeeded.
+
+    `status` is the HTTP status, 0 without an answer. `rejected` says that it was
+    back-pressure. An attempt that was cancelled has the `asyncio.CancelledError`.
+    """
+
     attempt: int
     elapsed: float
     status: int
+    error: AltcraftError | CancelledError | None
+    rejected: bool = False
+
+
+@attrs.frozen
+class RetryPlanned(CallEvent):
+    """Another attempt will be made after `delay` seconds, because of `error`."""
+
+    attempt: int
+    delay: float
     error: DeliveryError | None
 
 
 @attrs.frozen
-class RetryPlanned:
-    """Another attempt will be made after `delay` seconds, because of `error`."""
+class CallEnded(CallEvent):
+    """A call ended in `state`, after `elapsed` seconds and `attempts`, in `error` unless it succeeded.
 
-    method: str
-    request_id: str
-    attempt: int
-    delay: float
-    error: DeliveryError | None
+    `state` is what would be the outcome's: a call that was cancelled ends
+    ``unknown`` where the server may have taken it, else ``not_sent``.
+    """
+
+    state: OutcomeState
+    attempts: int
+    elapsed: float
+    error: AltcraftError | CancelledError | None
 
 
 @attrs.frozen
@@ -106,7 +150,10 @@ class OutboxChanged:
 
 @attrs.frozen
 class LimitChanged:
-    """The concurrency limit of the client moved."""
+    """The concurrency limit of the client moved.
+
+    `previous` is 0 when the client is made, which may be before there is an event loop.
+    """
 
     limit: int
     previous: int
@@ -120,12 +167,14 @@ class SendingPaused:
 
 
 Event: TypeAlias = (
-    AttemptStarted
+    CallStarted
+    | AttemptStarted
     | AttemptEnded
     | RetryPlanned
+    | CallEnded
     | UpdateSettled
-    | JournalOpened
     | UpdatesSkipped
+    | JournalOpened
     | OutboxChanged
     | LimitChanged
     | SendingPaused
@@ -152,7 +201,17 @@ def notify(observers: Sequence[Observer], event: Event) -> None:
 
 
 class LoggingObserver:
-    """Writes events to the standard log: attempts at DEBUG, retries and pauses at INFO, failed updates at WARNING."""
+    """Writes events to the standard log.
+
+    WARNING: an update of a bulk run that was not applied. INFO: a planned retry, a
+    pause that the server asked for, a journal that was opened. DEBUG: everything else; a single call that fails
+    is its caller's to log.
+
+    Every record has the attributes ``method``, ``request_id``, ``order_external_id``,
+    ``order_line_external_id``, ``index`` (in the input), ``attempt``, ``state``,
+    ``elapsed`` (seconds) and ``error_type``: None where the event does not know, so
+    that a format may name any of them.
+    """
 
     __slots__ = ("_log",)
 
@@ -161,14 +220,45 @@ class LoggingObserver:
 
     def on_event(self, event: Event, /) -> None:
         """Log `event`."""
+        level = _level(event)
+        if not self._log.isEnabledFor(level):
+            return
+        extra = _extra(event)
         match event:
             case UpdateSettled(outcome=outcome) if not outcome.ok:
-                extra = {"request_id": outcome.request_id, "index": outcome.index, "state": str(outcome.state)}
-                self._log.warning("update %d: %s: %s", outcome.index, outcome.state, outcome.error, extra=extra)
+                self._log.log(level, "update %d: %s: %s", outcome.index, outcome.state, outcome.error, extra=extra)
             case RetryPlanned(attempt=attempt, delay=delay, error=error):
-                extra = {"request_id": event.request_id}
-                self._log.info("retry %d in %.2f s: %s", attempt, delay, error, extra=extra)
+                self._log.log(level, "retry %d in %.2f s: %s", attempt, delay, error, extra=extra)
             case SendingPaused(seconds=seconds):
-                self._log.info("the server asked for a pause of %.1f s", seconds)
+                self._log.log(level, "the server asked for a pause of %.1f s", seconds, extra=extra)
+            case JournalOpened(path=path, recorded=recorded, retried=retried):
+                said = "journal %s: %d updates are recorded, %d that failed are sent again"
+                self._log.log(level, said, path, recorded, retried, extra=extra)
             case _:
-                self._log.debug("%s", event)
+                self._log.log(level, "%s", event, extra=extra)
+
+
+def _level(event: Event) -> int:
+    if isinstance(event, UpdateSettled) and not event.outcome.ok:
+        return logging.WARNING
+    return logging.INFO if isinstance(event, RetryPlanned | SendingPaused | JournalOpened) else logging.DEBUG
+
+
+def _extra(event: Event) -> dict[str, object]:
+    """Gather what `event` knows of the call or update that it is about."""
+    outcome = event.outcome if isinstance(event, UpdateSettled) else None
+    about = outcome or event
+    line = outcome.update if outcome else event
+    state = getattr(about, "state", None)
+    error = getattr(about, "error", None)
+    return {
+        "method": getattr(about, "method", None),
+        "request_id": getattr(about, "request_id", None),
+        "order_external_id": getattr(line, "order_external_id", None),
+        "order_line_external_id": getattr(line, "order_line_external_id", None),
+        "index": getattr(about, "index", None),
+        "attempt": getattr(about, "attempt", getattr(about, "attempts", None)),
+        "state": None if state is None else str(state),
+        "elapsed": getattr(about, "elapsed", None),
+        "error_type": None if error is None else type(error).__name__,
+    }

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 import aiohttp
 import attrs
@@ -20,6 +20,7 @@ import yarl
 from aiohttp_retry import ExponentialRetry, RetryClient
 
 from altcraft_async import AltcraftClient
+from altcraft_async.client import ClientOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -157,18 +158,44 @@ async def _httpx(base_url: str) -> AsyncIterator[Send]:
         yield lambda updates: _by_workers(send_one, updates)
 
 
-def _client(base_url: str, concurrency: int | None) -> AltcraftClient:
-    return (
-        AltcraftClient(base_url, TOKEN)
-        if concurrency is None
-        else AltcraftClient(base_url, TOKEN, concurrency=concurrency)
-    )
+def _client(base_url: str, concurrency: int | None, **options: Unpack[ClientOptions]) -> AltcraftClient:
+    if concurrency is not None:
+        options["concurrency"] = concurrency
+    return AltcraftClient(base_url, TOKEN, **options)
 
 
-def _streamed(concurrency: int | None) -> Callable[[str], AbstractAsyncContextManager[Send]]:
+def _prometheus() -> ClientOptions:
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415 - not every run needs it
+
+    from altcraft_async.integrations.prometheus import PrometheusObserver  # noqa: PLC0415
+
+    return {"observers": [PrometheusObserver(CollectorRegistry())]}
+
+
+def _opentelemetry() -> ClientOptions:
+    """Use the real SDK, with spans that are made and not exported."""
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - not every run needs it
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: PLC0415
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+
+    from altcraft_async.integrations.opentelemetry import OpenTelemetryObserver  # noqa: PLC0415
+
+    return {"observers": [OpenTelemetryObserver(TracerProvider(), MeterProvider([InMemoryMetricReader()]))]}
+
+
+def _propagating() -> ClientOptions:
+    """Send trace context too, which takes aiohttp's session for each call."""
+    from altcraft_async.integrations.opentelemetry import propagation  # noqa: PLC0415 - not every run needs it
+
+    return {**_opentelemetry(), "trace_configs": [propagation()]}
+
+
+def _streamed(
+    concurrency: int | None, options: Callable[[], ClientOptions] = ClientOptions
+) -> Callable[[str], AbstractAsyncContextManager[Send]]:
     @asynccontextmanager
     async def opened(base_url: str) -> AsyncIterator[Send]:
-        async with _client(base_url, concurrency) as altcraft:
+        async with _client(base_url, concurrency, **options()) as altcraft:
 
             async def send(updates: Sequence[Ids]) -> None:
                 async for outcome in altcraft.market.orders.stream_order_line_statuses(updates):
@@ -221,6 +248,9 @@ CONTENDERS = (
     Contender(NAIVE, _naive),
     Contender("ours, streamed", _streamed(None), limit=1.0),
     Contender("ours, streamed, concurrency=64", _streamed(IN_FLIGHT), limit=1.0),
+    Contender("ours, streamed, Prometheus", _streamed(None, _prometheus)),
+    Contender("ours, streamed, OpenTelemetry", _streamed(None, _opentelemetry)),
+    Contender("ours, streamed, trace context sent", _streamed(None, _propagating)),
     Contender("ours, gathered", _gathered(None), limit=1.05),
     Contender("ours, gathered, concurrency=64", _gathered(IN_FLIGHT), limit=1.05),
     Contender("ours, single calls from 64 workers", _single, limit=1.15),

@@ -32,11 +32,13 @@ default_role = "soft"
 nitpicky = True
 nitpick_ignore_regex = [
     # the standard library: its documents are not loaded, so that the build needs no network
-    (r"py:class", r"(collections\.abc|logging|os)\.\w+"),
+    (r"py:class", r"(collections\.abc|logging|os)\.\w+|CancelledError"),
+    # other libraries, for the same reason
+    (r"py:class", r"(aiohttp|prometheus_client)\..+|TracerProvider|MeterProvider|TextMapPropagator"),
     # what annotations write inside brackets, cut apart
     (r"py:class", r"(Literal|Callable)\[.*"),
     # aliases and arguments that are told in words where they are used
-    (r"py:class", r"(Coalesce|Delivery|Format|JSON|Lane|ReadItem|Source|TokenPlace|(.*\.)?ClientOptions)"),
+    (r"py:class", r"(Coalesce|Delivery|Event|Format|JSON|Lane|ReadItem|Source|TokenPlace|(.*\.)?ClientOptions)"),
 ]
 
 doctest_global_setup = """

@@ -472,6 +472,8 @@ class Run:
 
     def _conclude(self, item: _Item, history: History, error: DeliveryError | None, *, cut: bool) -> None:
         index, update, key = item
+        if self._delivery.observers:
+            self._delivery.end(history, error, self._loop.time())
         attempts = history.attempts
         elapsed = self._loop.time() - history.started if attempts else 0.0
         request_id = history.request_id if attempts else None

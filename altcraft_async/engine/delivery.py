@@ -8,13 +8,15 @@ A call that waits between attempts holds no permit of the gate.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import attrs
 
 from altcraft_async.errors import (
+    AltcraftError,
     AttemptTimeoutError,
     ConnectError,
     ConnectionLostError,
@@ -27,12 +29,12 @@ from altcraft_async.errors import (
 )
 from altcraft_async.flow.limit import Signal
 from altcraft_async.flow.retry import Retry, RetryPolicy, Stop, StopReason, decide, parse_retry_after
-from altcraft_async.observe import AttemptEnded, AttemptStarted, RetryPlanned, notify
+from altcraft_async.observe import AttemptEnded, AttemptStarted, CallEnded, CallStarted, RetryPlanned, notify
 from altcraft_async.outcome import OutcomeState
 from altcraft_async.protocol.verdict import TABLE, Evidence, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     import tenacity
 
@@ -68,13 +70,26 @@ class Attempt:
     retry_after: float | None = None
 
 
+class _Facts(TypedDict):
+    """What every event of one call says of it."""
+
+    method: str
+    request_id: str
+    order_external_id: str | None
+    order_line_external_id: str | None
+    call_id: int
+
+
+_call_ids = itertools.count(1)
+
+
 @attrs.define
 class History:
     """What has happened to one call so far; it outlives a cancelled delivery.
 
     `in_flight` says whether an attempt is under way. Setting `halted` makes that
     attempt the last. `hopeless` says that the server has been out of reach for too
-    long.
+    long. `facts` is what observers were told of the call, None where none was.
     """
 
     request_id: str
@@ -86,6 +101,7 @@ class History:
     in_flight: bool = False
     halted: bool = False
     hopeless: bool = False
+    facts: _Facts | None = None
 
     def state(self) -> OutcomeState:
         """Give the state in which the call ends if nothing more is tried."""
@@ -120,8 +136,8 @@ class Delivery:
     """Delivers calls for one client; see the module.
 
     `gate`, `transport`, `budget` and `totals` are shared with the client's copies.
-    `target` is the platform's address, for records of what was sent to it, and
-    `dedup_window` how many seconds it remembers a ``Request-ID``.
+    `base_url` is the platform's address, for telling where requests go, and
+    `dedup_window` how many seconds the platform remembers a ``Request-ID``.
     """
 
     wire: Wire = attrs.field(repr=False)
@@ -133,26 +149,39 @@ class Delivery:
     total_timeout: float
     max_response_bytes: int
     observers: Sequence[Observer] = ()
+    base_url: str = ""
     totals: Totals = attrs.field(factory=Totals)
-    target: str = ""
     dedup_window: float = 86_400.0
     random: Random = attrs.field(factory=Random, repr=False)
 
-    async def call(
+    def call(
         self, call: Call, *, request_id: str, subject: str, deadline: float | None = None
-    ) -> Mapping[str, JSON]:
+    ) -> Coroutine[None, None, Mapping[str, JSON]]:
         """Deliver one call ahead of bulk ones and return its envelope.
 
         `deadline` is in seconds from now and covers waiting, attempts and
         backoff. Raises the `DeliveryError` that says why it did not succeed.
         Cancellation drops the attempt under way, which the server may have taken.
         """
+        history = History(request_id, subject)
+        return (self._observed if self.observers else self._deliver)(call, history, deadline)
+
+    async def _observed(self, call: Call, history: History, deadline: float | None) -> Mapping[str, JSON]:
+        clock = asyncio.get_running_loop().time
+        self._begin(call, history, clock())
+        try:
+            payload = await self._deliver(call, history, deadline)
+        except BaseException as error:
+            self.end(history, error, clock())
+            raise
+        self.end(history, None, clock())
+        return payload
+
+    async def _deliver(self, call: Call, history: History, deadline: float | None) -> Mapping[str, JSON]:
         loop = asyncio.get_running_loop()
         if loop is not self.gate.loop:
             self.gate.bind(loop)
-        clock = loop.time
-        until = None if deadline is None else clock() + deadline
-        history = History(request_id, subject)
+        until = None if deadline is None else loop.time() + deadline
         stop = await self._first(call, history, until)
         if stop is None and history.last is not None and history.last.verdict.retry:
             stop = await self.retry(call, history, deadline=until, bulk=False)
@@ -198,32 +227,84 @@ class Delivery:
             total = left
         request = self.wire.encode(call, history.request_id)
         history.attempts += 1
-        if history.attempts == 1:
+        if history.attempts == 1 and history.facts is None:
             history.started = started
         if self.observers:
-            notify(self.observers, AttemptStarted(call.method, history.request_id, history.attempts))
+            self._tell_start(call, history, started)
         status = 0
         history.in_flight = True
         try:
-            response = await self.transport.send(
-                request, connect=self.connect_timeout, total=total, max_bytes=self.max_response_bytes
-            )
-        except DeliveryError as error:
-            last = self._failed_send(error)
-        except asyncio.CancelledError:
-            history.maybe_applied = True
+            try:
+                response = await self.transport.send(
+                    request, connect=self.connect_timeout, total=total, max_bytes=self.max_response_bytes
+                )
+            except DeliveryError as error:
+                last = self._failed_send(error)
+            else:
+                status = response.status
+                last = self._judge(self.wire.decode(response))
+        except BaseException as error:
+            history.maybe_applied = history.maybe_applied or isinstance(error, asyncio.CancelledError)
+            self._tell_end(history, clock() - started, status, error)
             raise
-        else:
-            status = response.status
-            last = self._judge(self.wire.decode(response))
         history.in_flight = False  # not where it was cut short: then it tells so
         now = clock()
         history.last = last
         self._account(last, history, now, now - started, totals)
         if self.observers:
-            event = AttemptEnded(call.method, history.request_id, history.attempts, now - started, status, last.error)
-            notify(self.observers, event)
+            self._tell_end(history, now - started, status, last.error, rejected=last.verdict.pressure)
         return None
+
+    # -- observers
+
+    def _begin(self, call: Call, history: History, now: float) -> None:
+        order, line = call.fields.get("order_external_id"), call.fields.get("order_line_external_id")
+        history.started = now
+        history.facts = {
+            "method": call.method,
+            "request_id": history.request_id,
+            "order_external_id": order if isinstance(order, str) else None,
+            "order_line_external_id": line if isinstance(line, str) else None,
+            "call_id": next(_call_ids),
+        }
+        notify(self.observers, CallStarted(**history.facts))
+
+    def _tell_start(self, call: Call, history: History, now: float) -> None:
+        if history.facts is None:  # an update of a bulk run, which begins with its first attempt
+            self._begin(call, history, now)
+        if history.facts is not None:
+            event = AttemptStarted(
+                attempt=history.attempts, url=f"{self.base_url}/api/v1.1/{call.method}", **history.facts
+            )
+            notify(self.observers, event)
+
+    def _tell_end(
+        self, history: History, elapsed: float, status: int, error: BaseException | None, *, rejected: bool = False
+    ) -> None:
+        if history.facts is not None:
+            event = AttemptEnded(
+                attempt=history.attempts,
+                elapsed=elapsed,
+                status=status or getattr(error, "status", 0),
+                error=_presentable(error),
+                rejected=rejected,
+                **history.facts,
+            )
+            notify(self.observers, event)
+
+    def end(self, history: History, error: BaseException | None, now: float) -> None:
+        """Tell the observers, where they were told of the call, that it has ended in `error`."""
+        if history.facts is not None:
+            event = CallEnded(
+                state=history.state(),
+                attempts=history.attempts,
+                elapsed=now - history.started,
+                error=_presentable(error),
+                **history.facts,
+            )
+            notify(self.observers, event)
+
+    # -- judging
 
     def _failed_send(self, error: DeliveryError) -> Attempt:
         if isinstance(error, ConnectionLostError) and not error.maybe_applied:
@@ -305,8 +386,8 @@ class Delivery:
                 budget=self.budget,
                 random=self.random.random(),
             )
-            if isinstance(decision, Retry) and self.observers:
-                event = RetryPlanned(call.method, history.request_id, history.attempts, decision.delay, last.error)
+            if isinstance(decision, Retry) and history.facts is not None:
+                event = RetryPlanned(attempt=history.attempts, delay=decision.delay, error=last.error, **history.facts)
                 notify(self.observers, event)
             return isinstance(decision, Retry)
 
@@ -347,3 +428,10 @@ class Delivery:
             error = kind(said if cause is None else f"{said}; the last attempt: {cause.message}")
             error.__cause__ = cause
         return None if error is None else history.sign(error)
+
+
+def _presentable(error: BaseException | None) -> AltcraftError | asyncio.CancelledError | None:
+    """Give an error as events may hold it: of a foreign one, which can say anything, only the name."""
+    if error is None or isinstance(error, AltcraftError | asyncio.CancelledError):
+        return error
+    return DeliveryError(f"an unexpected error ({type(error).__name__})")

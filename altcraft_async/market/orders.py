@@ -207,7 +207,7 @@ class Orders:
         delivery = self._delivery
         return Journal(
             path,
-            target=delivery.target,
+            target=delivery.base_url,
             retry_failed=retry_failed,
             extend=extend,
             dedup_window=delivery.dedup_window,

@@ -1,4 +1,4 @@
-"""The token appears nowhere: not in logs, reprs, errors or their chains, whatever the server does."""
+"""The token appears nowhere: not in logs, spans, metrics, reprs, errors or their chains, whatever the server does."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ import traceback
 
 import aiohttp
 import pytest
+from opentelemetry.instrumentation.aiohttp_client import create_trace_config
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry, generate_latest
 
 from altcraft_async import AltcraftClient, AltcraftError, DeliveryError, RetryPolicy, Timeout
+from altcraft_async.integrations.opentelemetry import OpenTelemetryObserver, propagation
+from altcraft_async.integrations.prometheus import PrometheusObserver
 from altcraft_async.observe import LoggingObserver
 from altcraft_async.sandbox import Fault, Faults
 
@@ -20,25 +29,39 @@ YES = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + b'{"error":0}'
 
 
 class Everything(logging.Handler):
-    """Keeps all that reaches the root logger, with arguments and tracebacks, as one text."""
+    """Keeps all that reaches the root logger, with arguments, extras and tracebacks, and all spans and metrics."""
 
     def __init__(self):
         super().__init__(level=logging.DEBUG)
-        self.seen = []
+        self.records = []
+        self.spans = InMemorySpanExporter()
+        self.meters = InMemoryMetricReader()
+        self.registry = CollectorRegistry()
+        tracers = TracerProvider()
+        tracers.add_span_processor(SimpleSpanProcessor(self.spans))
+        telemetry = OpenTelemetryObserver(tracers, MeterProvider([self.meters]))
+        self.observers = [LoggingObserver(), telemetry, PrometheusObserver(self.registry)]
 
     def emit(self, record):
-        self.seen.append(self.format(record) + repr(record.__dict__))
+        self.records.append(self.format(record) + repr(record.__dict__))
+
+    def text(self):
+        """All of it, as one text."""
+        metrics = self.meters.get_metrics_data()
+        spans = [span.to_json() for span in self.spans.get_finished_spans()]
+        scraped = generate_latest(self.registry).decode()
+        return "\n".join([*self.records, *spans, metrics.to_json() if metrics else "", scraped])
 
 
 @pytest.fixture
-def logged():
+def told():
     handler = Everything()
     names = ["", "asyncio", "aiohttp.client", "aiohttp.internal", "altcraft_async", "tenacity"]
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.DEBUG)
     logging.getLogger().addHandler(handler)
-    yield handler.seen
+    yield handler
     logging.getLogger().removeHandler(handler)
     for name, level in before.items():
         logging.getLogger(name).setLevel(level)
@@ -95,12 +118,12 @@ async def use(client) -> str:
     return "\n".join([*texts, reachable_values(client)])
 
 
-def options(codec, token_in, **others):
+def options(told, codec, token_in, **others):
     return {
         "request_format": codec,
         "response_format": codec,
         "token_in": token_in,
-        "observers": [LoggingObserver()],
+        "observers": told.observers,
         "retry": RetryPolicy(attempts=2, base=0.001),
         "timeout": Timeout(connect=0.5, total=0.2),
         **others,
@@ -112,29 +135,31 @@ KINDS = ["error", "error_after", "html", "reset_before", "reset_after", "truncat
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_not_through_faults(  # noqa: PLR0917 - fixtures
-    start_sandbox, connect, logged, codec, token_in, kind
+    start_sandbox, connect, told, codec, token_in, kind
 ):
     asyncio.get_running_loop().set_debug(True)
     sandbox = await start_sandbox(token=CANARY, faults=Faults(script=lambda *_: Fault(kind)))
-    seen = await use(connect(sandbox, **options(codec, token_in)))
+    seen = await use(connect(sandbox, **options(told, codec, token_in)))
     assert sandbox.ledger.requests > 3
     assert CANARY not in seen
-    assert CANARY not in "\n".join(logged)
-    assert any("AttemptStarted" in text for text in logged)
+    text = told.text()
+    assert CANARY not in text
+    for shown in ("AttemptStarted", '"altcraft.state"', '"http.client.request.duration"', "altcraft_call_duration"):
+        assert shown in text
 
 
 @pytest.mark.parametrize("settings", [{}, {"market_right": False}, {"wrong_token_code": 403}])
 @pytest.mark.parametrize("error_style", ["http200", "http4xx"])
 async def test_not_through_refusals(  # noqa: PLR0917 - fixtures
-    start_sandbox, connect, logged, codec, token_in, settings, error_style
+    start_sandbox, connect, told, codec, token_in, settings, error_style
 ):
     asyncio.get_running_loop().set_debug(True)
     token = CANARY if "market_right" in settings else "right-token"
     sandbox = await start_sandbox(token=token, error_style=error_style, **settings)
-    seen = await use(connect(sandbox, CANARY, **options(codec, token_in)))
+    seen = await use(connect(sandbox, CANARY, **options(told, codec, token_in)))
     assert "error 40" in seen
     assert CANARY not in seen
-    assert CANARY not in "\n".join(logged)
+    assert CANARY not in told.text()
 
 
 @pytest.mark.parametrize(
@@ -152,39 +177,39 @@ async def test_not_through_refusals(  # noqa: PLR0917 - fixtures
 )
 @pytest.mark.parametrize("status", [200, 400, 500])
 async def test_not_through_a_server_that_echoes_it(  # noqa: PLR0917 - fixtures
-    start_raw_server, connect, logged, token_in, answer, status
+    start_raw_server, connect, told, token_in, answer, status
 ):
     asyncio.get_running_loop().set_debug(True)
     server = await start_raw_server(None)
     body = answer.replace(b"%b", CANARY.encode())
     server.answers = [server.answer(body, status=status, Set_Cookie=f"token={CANARY}", X_Token=CANARY)]
-    seen = await use(connect(server, CANARY, **options("json", token_in)))
+    seen = await use(connect(server, CANARY, **options(told, "json", token_in)))
     assert CANARY not in seen
-    assert CANARY not in "\n".join(logged)
+    assert CANARY not in told.text()
 
 
-async def test_not_through_a_broken_status_line_that_echoes_it(start_raw_server, connect, logged, token_in):
+async def test_not_through_a_broken_status_line_that_echoes_it(start_raw_server, connect, told, token_in):
     for answer in (f"HTTP/1.1 {CANARY}\r\n\r\n", f"{CANARY}\r\n\r\n", f"HTTP/1.1 200 OK\r\n{CANARY}\r\n\r\n"):
         server = await start_raw_server(answer.encode())
-        seen = await use(connect(server, CANARY, **options("json", token_in)))
+        seen = await use(connect(server, CANARY, **options(told, "json", token_in)))
         assert "Unreadable" in seen or "ConnectionLost" in seen
         assert CANARY not in seen
-    assert CANARY not in "\n".join(logged)
+    assert CANARY not in told.text()
 
 
-async def test_not_through_a_given_session_and_its_errors(start_raw_server, connect, logged, token_in):
+async def test_not_through_a_given_session_and_its_errors(start_raw_server, connect, told, token_in):
     asyncio.get_running_loop().set_debug(True)
     answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", None, f"HTTP/1.1 {CANARY}\r\n\r\n".encode()]
     for answer in answers:
         server = await start_raw_server(answer)
         async with aiohttp.ClientSession() as session:
-            seen = await use(connect(server, CANARY, **options("json", token_in, session=session)))
+            seen = await use(connect(server, CANARY, **options(told, "json", token_in, session=session)))
         assert CANARY not in seen
-    assert CANARY not in "\n".join(logged)
+    assert CANARY not in told.text()
 
 
 async def test_not_through_a_server_that_is_down_or_never_answers(
-    start_raw_server, closed_port, connect, logged, token_in
+    start_raw_server, closed_port, connect, told, token_in
 ):
     asyncio.get_running_loop().set_debug(True)
     server = await start_raw_server(None)
@@ -192,21 +217,36 @@ async def test_not_through_a_server_that_is_down_or_never_answers(
     policy = RetryPolicy(attempts=2, base=0.001, first_patience=0.01)
     for target in (closed_port, server):
         timeout = Timeout(connect=0.5, total=0.05)
-        seen = await use(connect(target, CANARY, **options("json", token_in, retry=policy, timeout=timeout)))
+        seen = await use(connect(target, CANARY, **options(told, "json", token_in, retry=policy, timeout=timeout)))
         assert CANARY not in seen
-    assert CANARY not in "\n".join(logged)
+    assert CANARY not in told.text()
 
 
-async def test_not_through_a_cancelled_call(start_sandbox, connect, logged, token_in):
+async def test_not_through_traces_of_the_http_below(start_raw_server, connect, told, token_in):
+    answers = [b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", None, f"HTTP/1.1 {CANARY}\r\n\r\n".encode()]
+    tracers = TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(told.spans))
+    traces = [propagation(), create_trace_config(tracer_provider=tracers)]
+    for answer in answers:
+        server = await start_raw_server(answer)
+        seen = await use(connect(server, CANARY, **options(told, "json", token_in, trace_configs=traces)))
+        assert "traceparent" in server.requests[0].head.lower()
+        assert CANARY not in seen
+    ours = [span for span in told.spans.get_finished_spans() if span.instrumentation_scope.name == "altcraft_async"]
+    assert CANARY not in "".join(span.to_json() for span in ours)
+
+
+async def test_not_through_a_cancelled_call(start_sandbox, connect, told, token_in):
     asyncio.get_running_loop().set_debug(True)
     sandbox = await start_sandbox(token=CANARY, faults=Faults(latency=1.0))
-    task = asyncio.ensure_future(connect(sandbox, token_in=token_in).market.orders.update_order_line_status(*LINE))
+    client = connect(sandbox, token_in=token_in, observers=told.observers)
+    task = asyncio.ensure_future(client.market.orders.update_order_line_status(*LINE))
     await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
     assert CANARY not in shown(caught.value)
-    assert CANARY not in "\n".join(logged)
+    assert CANARY not in told.text()
 
 
 async def test_not_through_wrong_settings_or_parameters(connect, token_in):

@@ -18,7 +18,15 @@ from altcraft_async import (
     RetryPolicy,
     Timeout,
 )
-from altcraft_async.observe import AttemptEnded, AttemptStarted, RetryPlanned
+from altcraft_async.observe import (
+    AttemptEnded,
+    AttemptStarted,
+    CallEnded,
+    CallEvent,
+    CallStarted,
+    LimitChanged,
+    RetryPlanned,
+)
 from altcraft_async.sandbox import Fault, Faults
 
 LINE = ("order_1", "line_1_1", "delivered")
@@ -320,9 +328,9 @@ async def test_observers_see_each_attempt_and_each_planned_retry(sandbox, connec
     sandbox.faults = Faults(script=[Fault("error", status=500)])
     await connect(sandbox, observers=[watcher]).market.orders.update_order_line_status(*LINE, request_id="id-1")
     assert [type(event) for event in watcher.events] == [
-        AttemptStarted, AttemptEnded, RetryPlanned, AttemptStarted, AttemptEnded,
+        LimitChanged, CallStarted, AttemptStarted, AttemptEnded, RetryPlanned, AttemptStarted, AttemptEnded, CallEnded,
     ]  # fmt: skip
-    assert {event.request_id for event in watcher.events} == {"id-1"}
+    assert {event.request_id for event in watcher.of(CallEvent)} == {"id-1"}
     first, second = watcher.of(AttemptEnded)
     assert (first.attempt, first.status, first.error.code) == (1, 500, 500)
     assert (second.attempt, second.status, second.error) == (2, 200, None)

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from altcraft_async.flow.retry import RetryPolicy
-from altcraft_async.observe import AttemptEnded, AttemptStarted, LimitChanged, RetryPlanned, SendingPaused
+from altcraft_async.observe import (
+    AttemptEnded,
+    AttemptStarted,
+    CallEnded,
+    CallStarted,
+    LimitChanged,
+    RetryPlanned,
+    SendingPaused,
+)
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -32,6 +40,8 @@ class Diary:
                 detail = (event.request_id[-12:], event.attempt, getattr(event, "delay", getattr(event, "elapsed", 0)))
             case LimitChanged(limit=limit) | SendingPaused(seconds=limit):
                 detail = (limit,)
+            case CallStarted() | CallEnded():
+                detail = (event.request_id[-12:], getattr(event, "elapsed", 0))
             case _:
                 detail = (event.outcome.index, event.outcome.state)
         self.entries.append((now, type(event).__name__, detail))

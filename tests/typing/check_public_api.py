@@ -31,7 +31,9 @@ from altcraft_async import (
     UpdatedOrderLine,
     VerdictRules,
 )
-from altcraft_async.observe import Event, LoggingObserver, Observer, UpdateSettled
+from altcraft_async.integrations.opentelemetry import OpenTelemetryObserver, propagation
+from altcraft_async.integrations.prometheus import PrometheusObserver
+from altcraft_async.observe import CallEnded, CallEvent, Event, LoggingObserver, Observer, UpdateSettled
 from altcraft_async.protocol.values import JSON
 
 
@@ -46,6 +48,10 @@ class Counting:
             case UpdateSettled(outcome=outcome):
                 assert_type(outcome, Outcome)
                 self.settled += 1
+            case CallEnded(state=state):
+                assert_type(state, OutcomeState)
+            case CallEvent():
+                assert_type(event.order_external_id, str | None)
             case _:
                 pass
 
@@ -64,9 +70,9 @@ def make_clients(session: aiohttp.ClientSession) -> AltcraftClient:
         concurrency=Adaptive(maximum=50),
         rate=10.0,
         max_response_bytes=1000,
-        observers=[observer, LoggingObserver()],
+        observers=[observer, LoggingObserver(), OpenTelemetryObserver(), PrometheusObserver()],
         session=session,
-        trace_configs=(),
+        trace_configs=[propagation()],
         tls=True,
         trust_env=False,
         allow_insecure=False,

@@ -17,8 +17,12 @@ SUBMODULES = [
     "altcraft_async.doctor",
     "altcraft_async.errors",
     "altcraft_async.ingest",
+    "altcraft_async.integrations.opentelemetry",
+    "altcraft_async.integrations.prometheus",
+    "altcraft_async.journal",
     "altcraft_async.market",
     "altcraft_async.observe",
+    "altcraft_async.outbox",
     "altcraft_async.sandbox",
     "altcraft_async.settings",
 ]

@@ -152,10 +152,10 @@ def test_a_policy_that_cannot_work_names_the_field(field, value):
     assert caught.value.field == field
 
 
-def test_only_the_budget_can_be_without_a_limit():
-    assert RetryPolicy(budget=None).budget is None
-    with pytest.raises(ConfigurationError, match="retry attempts must be a number above zero, not None"):
-        RetryPolicy(attempts=None)
+def test_only_the_budget_and_the_attempts_can_be_without_a_limit():
+    assert RetryPolicy(budget=None, attempts=None).budget is None
+    with pytest.raises(ConfigurationError, match="retry patience must be a number above zero, not None"):
+        RetryPolicy(patience=None)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1", 1.0), (" 120 ", 120.0), ("86400", 86_400.0)])
