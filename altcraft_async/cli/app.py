@@ -320,3 +320,66 @@ def sandbox(port: int, faults: str, seed: int, orders: int, assumptions: bool) -
     if assumptions:
         return serve.assumptions()
     return serve.serve(port=port, faults=faults, seed=seed, orders=orders)
+
+
+@cli.group(short_help="Look into a service's outbox, and tidy up its dead letters.")
+def outbox() -> None:
+    """Look into the outbox of a service, whether it runs or not.
+
+    None of these commands delivers anything: that does the service that has the
+    outbox open.
+    """
+
+
+@outbox.command(name="show", short_help="Say what waits and what is dead.")
+@click.argument("path", metavar="FILE")
+@click.option("--json", "as_json", is_flag=True, help="Write it as one JSON object to stdout.")
+def outbox_show(path: str, as_json: bool) -> int:
+    """Say how many updates wait, for how long, and how many are dead.
+
+    The exit code is 2 where some are dead.
+    """
+    from altcraft_async.cli.outbox import show  # noqa: PLC0415 - quick start of the other commands
+
+    return show(path, as_json=as_json)
+
+
+@outbox.command(name="dead", short_help="List the dead letters, as JSON lines.")
+@click.argument("path", metavar="FILE")
+def outbox_dead(path: str) -> int:
+    """Write the dead letters to stdout, one JSON object a line.
+
+    A line can be fed to sync again, once mended; it then gets a new Request-ID. The
+    exit code is 2 where there are any.
+    """
+    from altcraft_async.cli.outbox import dead  # noqa: PLC0415
+
+    return dead(path)
+
+
+@outbox.command(name="retry", short_help="Let dead letters be delivered again.")
+@click.argument("path", metavar="FILE")
+@click.argument("ids", metavar="[ID]...", nargs=-1, type=click.IntRange(min=1))
+def outbox_retry(path: str, ids: Sequence[int]) -> int:
+    """Let dead letters be delivered again: those with these ids, or all.
+
+    Without ids the overtaken ones stay dead: they would put their lines back to an
+    older status.
+    """
+    from altcraft_async.cli.outbox import retry  # noqa: PLC0415
+
+    return retry(path, ids)
+
+
+@outbox.command(name="purge", short_help="Delete dead letters.")
+@click.argument("path", metavar="FILE")
+@click.argument("ids", metavar="[ID]...", nargs=-1, type=click.IntRange(min=1))
+@click.option("--all", "everything", is_flag=True, help="Delete all dead letters.")
+def outbox_purge(path: str, ids: Sequence[int], everything: bool) -> int:
+    """Delete the dead letters with these ids, or with --all all of them."""
+    from altcraft_async.cli.outbox import purge  # noqa: PLC0415
+
+    if bool(ids) == everything:
+        msg = "say which dead letters to delete: their ids, or --all"
+        raise click.UsageError(msg)
+    return purge(path, ids)

@@ -1,0 +1,73 @@
+"""``outbox …``: a person looks into a service's outbox from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from altcraft_async import AltcraftClient
+from altcraft_async.outbox import Outbox
+
+if TYPE_CHECKING:
+    from conftest import CommandLine
+
+    from altcraft_async.sandbox import ThreadedSandbox
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def filled(command: CommandLine, sandbox: ThreadedSandbox) -> str:
+    """An outbox with one update that waits and two dead letters, one of them overtaken."""
+    path = command.directory / "outbox.db"
+
+    async def fill() -> None:
+        async with (
+            AltcraftClient(sandbox.base_url, sandbox.token) as altcraft,
+            Outbox(path, altcraft) as outbox,
+        ):
+            for update in (("order_1", "line_1_1", "no-such"), ("order_1", "line_1_1", "new"), ("nope", "l", "new")):
+                await outbox.put(update)
+        async with Outbox(path) as outbox:
+            await outbox.put(("order_2", "line_2_1", "delivered"))
+
+    asyncio.run(fill())
+    return "outbox.db"
+
+
+def test_dead_letters_are_shown_listed_retried_and_purged(command: CommandLine, filled: str) -> None:
+    shown = command("outbox", "show", filled)
+    assert shown.returncode == 2
+    assert "1 update waits, the first for" in shown.stderr
+    assert "2 dead letters. To list them: altcraft-async outbox dead outbox.db" in shown.stderr
+
+    listed = command("outbox", "dead", filled)
+    first, second = (json.loads(line) for line in listed.stdout.splitlines())
+    assert (first["order_external_id"], first["state"], first["overtaken"]) == ("order_1", "rejected", True)
+    assert (second["status_external_id"], second["overtaken"]) == ("new", False)
+    assert "there is no order 'nope'" in second["reason"]
+
+    assert "1 dead letter put back, 1 left." in command("outbox", "retry", filled).stderr
+    assert "1 dead letter deleted." in command("outbox", "purge", filled, "--all").stderr
+    ended = command("outbox", "show", filled, "--json")
+    assert ended.returncode == 0
+    assert (json.loads(ended.stdout)["pending"], json.loads(ended.stdout)["dead"]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("show", "no.db"), "the outbox no.db does not exist; check the path"),
+        (("show", "text.db"), "is damaged|is no outbox"),
+        (("purge", "no.db"), "say which dead letters to delete: their ids, or --all"),
+        (("retry", "no.db", "x"), "'x' is not a valid integer range"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(command: CommandLine, arguments: tuple[str, ...], said: str) -> None:
+    command.write("text.db", "not a database " * 100)
+    ended = command("outbox", *arguments)
+    assert ended.returncode == 1
+    assert any(part in ended.stderr for part in said.split("|"))
