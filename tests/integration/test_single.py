@@ -124,7 +124,7 @@ async def test_a_request_id_can_be_given(sandbox, connect):
     assert sandbox.ledger.changes(*LINE)[0].request_id == "my-own-id"
 
 
-@pytest.mark.parametrize("bad", ["a\r\nX-Evil: 1", "a\nb", "a\x00b", "a\ud800", 5])
+@pytest.mark.parametrize("bad", ["a\r\nX-Evil: 1", "a\nb", "a\x00b", "a\ud800", "идентификатор", " ", "", 5])
 @pytest.mark.parametrize("with_session", [False, True])
 async def test_a_request_id_cannot_smuggle_headers(sandbox, connect, bad, with_session):
     async with aiohttp.ClientSession() as session:

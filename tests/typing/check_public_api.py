@@ -31,6 +31,7 @@ from altcraft_async import (
     UpdatedOrderLine,
     VerdictRules,
 )
+from altcraft_async.doctor import Check, Finding, Level, diagnose
 from altcraft_async.integrations.opentelemetry import OpenTelemetryObserver, propagation
 from altcraft_async.integrations.prometheus import PrometheusObserver
 from altcraft_async.observe import CallEnded, CallEvent, Event, LoggingObserver, Observer, UpdateSettled
@@ -168,3 +169,17 @@ def read_settings() -> None:
     assert_type(settings, Settings)
     assert_type(settings.concurrency, int | Adaptive)
     assert_type(Settings.parse({"rate": "5"}).rate, float | None)
+
+
+async def ask_the_doctor() -> None:
+    async for finding in diagnose({"ALTCRAFT_TOKEN": "t"}, within=5.0, calls=3, tls=True, token_in="header"):
+        assert_type(finding, Finding)
+        assert_type(finding.check, Check)
+        assert_type(finding.level, Level)
+        assert_type(finding.remedy, str | None)
+        assert_type(finding.error, AltcraftError | None)
+
+
+def tell_what_to_do(error: AltcraftError) -> str:
+    assert_type(error.effect, str)
+    return error.remedy
