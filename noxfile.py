@@ -15,6 +15,9 @@ MINIMUM = (
     "opentelemetry-api==1.31.0", "opentelemetry-sdk==1.31.0", "prometheus-client==0.20.0",
 )  # fmt: skip
 
+SIDE_BY_SIDE = ("-n", "auto", "--dist", "worksteal")
+"""The tests mostly wait for servers and processes, so a worker a core does not get in the way of another."""
+
 
 @nox.session
 def lint(session: nox.Session) -> None:
@@ -46,7 +49,7 @@ def tests(session: nox.Session) -> None:
     session.install(".[test]", "uvloop>=0.20; sys_platform != 'win32'")
     session.run("coverage", "erase")
     # coverage starts before pytest, because pytest loads the package's own plugin
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *SIDE_BY_SIDE, *session.posargs)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", *([] if session.posargs else ["--fail-under=90"]))
 
@@ -63,7 +66,7 @@ def docs(session: nox.Session) -> None:
 def minimum(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that are allowed."""
     session.install(".[test]", *MINIMUM)
-    session.run("pytest", "-q", *session.posargs)
+    session.run("pytest", "-q", *SIDE_BY_SIDE, *session.posargs)
 
 
 @nox.session

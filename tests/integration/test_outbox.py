@@ -24,6 +24,7 @@ from altcraft_async.outbox import Counts, DeadLetter, Entry, Outbox, SqliteStore
 from altcraft_async.sandbox import Fault, Faults
 
 LINE = ("order_1", "line_1_1")
+BUSY = Fault("error", status=429, retry_after=5.0)
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ async def test_an_outage_is_waited_out_whatever_the_retry_policy(sandbox, connec
 
 @pytest.mark.parametrize(
     ("fault", "state"),
-    [(Fault("reset_after"), "unknown"), (Fault("reset_before"), "unknown"), (Fault("error", status=429), "not_sent")],
+    [(Fault("reset_after"), "unknown"), (Fault("reset_before"), "unknown"), (BUSY, "not_sent")],
     ids=["reset after", "reset before", "429"],
 )
 async def test_what_cannot_be_delivered_in_time_is_given_up(  # noqa: PLR0917 - fixtures
@@ -216,7 +217,7 @@ async def test_what_cannot_be_delivered_in_time_is_given_up(  # noqa: PLR0917 - 
         (letter,) = await letters_of(outbox)
         assert (letter.state, letter.request_id) == (state, request_id)
         assert "deadline" in letter.reason
-        assert letter.attempts > 1
+        assert letter.attempts > 1 or fault is BUSY
 
 
 async def test_an_unknown_letter_is_retried_under_its_old_id(start_sandbox, connect, path, until):
