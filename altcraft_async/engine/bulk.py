@@ -33,7 +33,7 @@ from altcraft_async.errors import (
     StorageError,
 )
 from altcraft_async.flow.lanes import Lanes
-from altcraft_async.flow.pace import Pacer
+from altcraft_async.flow.pace import TIMER_SLACK, Pacer
 from altcraft_async.flow.retry import StopReason
 from altcraft_async.observe import UpdateSettled, UpdatesSkipped, notify
 from altcraft_async.outcome import Outcome, OutcomeState, Report
@@ -402,7 +402,7 @@ class Run:
             self._staff()
 
     async def _keep_pace(self, pacer: Pacer) -> None:
-        await asyncio.sleep(pacer.reserve(self._loop.time()))
+        await asyncio.sleep(pacer.reserve(self._loop.time(), late=TIMER_SLACK))
 
     async def _pause(self, wait: Coroutine[None, None, None]) -> bool:
         """Await what a worker without an update waits for; false when the run was stopped meanwhile."""

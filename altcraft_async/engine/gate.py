@@ -18,7 +18,7 @@ import attrs
 
 from altcraft_async.flow.circuit import Circuit
 from altcraft_async.flow.limit import FixedLimit, Signal
-from altcraft_async.flow.pace import Pacer
+from altcraft_async.flow.pace import TIMER_SLACK, Pacer
 from altcraft_async.observe import LimitChanged, SendingPaused, notify
 
 if TYPE_CHECKING:
@@ -195,7 +195,8 @@ class Gate:
             waiter = self._next_waiter()
             if waiter.done():  # cancelled while it waited
                 continue
-            self._pacer.reserve(asyncio.get_running_loop().time())
+            # it waited, so it may be late: at thousands a second, a timer's delay is longer than the interval
+            self._pacer.reserve(asyncio.get_running_loop().time(), late=TIMER_SLACK)
             self._in_flight += 1
             waiter.set_result(None)
 

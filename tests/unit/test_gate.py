@@ -229,6 +229,14 @@ async def test_the_rate_spreads_the_starts():
     assert loop.time() - started >= 10 / 500
 
 
+async def test_a_rate_above_what_timers_can_do_is_reached():
+    gate = Gate(FixedLimit(1000), rate=4000.0)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await asyncio.gather(*(gate.acquire() for _ in range(400)))
+    assert 0.09 < loop.time() - began < 0.2  # one start a timer would take 0.4 and more
+
+
 async def test_a_cancelled_waiter_does_not_use_up_the_rate():
     gate = Gate(FixedLimit(100), rate=100.0)
     await gate.acquire()
