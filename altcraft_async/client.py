@@ -19,7 +19,6 @@ from altcraft_async.flow.circuit import Circuit
 from altcraft_async.flow.limit import make_limit
 from altcraft_async.flow.retry import RetryBudget
 from altcraft_async.market import Market
-from altcraft_async.observe import LimitChanged, notify
 from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call, Wire
 from altcraft_async.settings import Settings, check_base_url
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.transport import Transport
     from altcraft_async.flow.limit import Adaptive
     from altcraft_async.flow.retry import RetryPolicy
@@ -139,9 +139,10 @@ class AltcraftClient:
         )
         circuit = Circuit(patience=settings.retry.patience, first_patience=settings.retry.first_patience)
         law = make_limit(settings.concurrency)
-        self._gate = Gate(law, rate=settings.rate, circuit=circuit, observers=observers)
-        if observers:
-            notify(observers, LimitChanged(self._gate.limit, 0))
+        notifier = _notifier(observers, self._base_url)
+        self._gate = Gate(law, rate=settings.rate, circuit=circuit, notifier=notifier)
+        if notifier is not None:
+            notifier.limit_changed(self._gate.limit, 0)
         self._budget = RetryBudget(settings.retry.budget, settings.retry.refund)
         self._totals = Totals()
         self._set_up(settings, token, observers)
@@ -166,7 +167,7 @@ class AltcraftClient:
             connect_timeout=settings.timeout.connect,
             total_timeout=settings.timeout.total,
             max_response_bytes=settings.max_response_bytes,
-            observers=self._observers,
+            notifier=_notifier(self._observers, self._base_url),
             base_url=self._base_url,
             totals=self._totals,
             dedup_window=settings.dedup_window,
@@ -243,11 +244,6 @@ class AltcraftClient:
     def closed(self) -> bool:
         """Whether the client, or the one it is a copy of, was closed."""
         return self._root._closed  # noqa: SLF001 - of the same class
-
-    @property
-    def observers(self) -> tuple[Observer, ...]:
-        """The objects that are told of events."""
-        return self._observers
 
     @property
     def market(self) -> Market:
@@ -337,6 +333,14 @@ class AltcraftClient:
         if self.closed:
             msg = "the client is closed; make a new one"
             raise ClientClosedError(msg)
+
+
+def _notifier(observers: Sequence[Observer], base_url: str) -> Notifier | None:
+    if not observers:
+        return None
+    from altcraft_async.engine.notifier import Notifier  # noqa: PLC0415 - most programs do not watch
+
+    return Notifier(observers, base_url)
 
 
 def _no_setting(name: str) -> ConfigurationError:

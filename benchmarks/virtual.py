@@ -90,7 +90,8 @@ class Behaviour:
     `burst` at once, are let in and the others answered 429.
 
     `retry_after` (whole seconds) goes with each 429. Turning a call away takes
-    `refusal`. The share `errors` of the served calls is answered 500. Within
+    `refusal`. The share `flaky` of the calls is turned away whatever the load, and
+    the share `errors` of the served calls is answered 500. Within
     `outage`, from its first to its second time, every call is answered 503, or
     with `refused` finds no connection. The share `stuck` of the order lines is
     answered 500 with ``Retry-After: 30`` until 30 s after its first call.
@@ -107,6 +108,7 @@ class Behaviour:
     burst: int = 10
     retry_after: int | None = None
     refusal: float = 0.002
+    flaky: float = 0.0
     errors: float = 0.0
     outage: tuple[float, float] | None = None
     refused: bool = False
@@ -232,7 +234,7 @@ class SimulatedServer:
         server = self._behaviour
         if server.outage is not None and server.outage[0] <= now < server.outage[1]:
             self._refuse(answer, None if server.refused else _DOWN)
-        elif server.rate is not None and not self._admitted(now):
+        elif self._turns_away(now):
             self._refuse(answer, self._turned_away)
         else:
             free = True
@@ -249,6 +251,12 @@ class SimulatedServer:
                 self._queue.append((answer, free))
             else:
                 self._refuse(answer, self._turned_away)
+
+    def _turns_away(self, now: float) -> bool:
+        server = self._behaviour
+        if server.rate is not None and not self._admitted(now):
+            return True
+        return server.flaky > 0.0 and self._random.random() < server.flaky
 
     def _slots(self, now: float) -> float:
         server = self._behaviour

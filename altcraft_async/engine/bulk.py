@@ -33,9 +33,8 @@ from altcraft_async.errors import (
     StorageError,
 )
 from altcraft_async.flow.lanes import Lanes
-from altcraft_async.flow.pace import Pacer
+from altcraft_async.flow.pace import TIMER_SLACK, Pacer
 from altcraft_async.flow.retry import Stop, StopReason
-from altcraft_async.observe import UpdateSettled, UpdatesSkipped, notify
 from altcraft_async.outcome import Outcome, OutcomeState, Report
 from altcraft_async.protocol.values import LineStatusUpdate
 
@@ -311,8 +310,8 @@ class Run:
             return False
         self._recorder.skip(updates)
         self.taken += len(updates)
-        if self._delivery.observers:
-            notify(self._delivery.observers, UpdatesSkipped(first, len(updates)))
+        if self._delivery.notifier is not None:
+            self._delivery.notifier.updates_skipped(first, len(updates))
         return True
 
     async def _wait_for_room(self) -> None:
@@ -350,8 +349,8 @@ class Run:
         self, index: int, row: LineStatusUpdate | InvalidUpdateError, state: OutcomeState, recorder: Recorder
     ) -> None:
         """Deal with a row that ended in an earlier run: a report has all of them, a stream only the failures."""
-        if state.ok and self._delivery.observers:
-            notify(self._delivery.observers, UpdatesSkipped(index, 1))
+        if state.ok and self._delivery.notifier is not None:
+            self._delivery.notifier.updates_skipped(index, 1)
         if self._gathered is not None:
             self._gathered.append(recorder.recalled(row))
         elif not state.ok:
@@ -395,7 +394,7 @@ class Run:
             self._staff()
 
     async def _keep_pace(self, pacer: Pacer) -> None:
-        await asyncio.sleep(pacer.reserve(self._loop.time()))
+        await asyncio.sleep(pacer.reserve(self._loop.time(), late=TIMER_SLACK))
 
     async def _pause(self, wait: Coroutine[None, None, None]) -> bool:
         """Await what a worker without an update waits for; false when the run was stopped meanwhile."""
@@ -472,8 +471,8 @@ class Run:
 
     def _conclude(self, item: _Item, history: History, error: DeliveryError | None, *, cut: bool) -> None:
         index, update, key = item
-        if self._delivery.observers:
-            self._delivery.end(history, error, self._loop.time())
+        if self._delivery.notifier is not None:
+            self._delivery.notifier.call_ended(history, error, self._loop.time())
         attempts = history.attempts
         elapsed = self._loop.time() - history.started if attempts else 0.0
         request_id = history.request_id if attempts else None
@@ -528,8 +527,8 @@ class Run:
 
     def _hand_over(self, outcome: Outcome) -> None:
         self._open -= 1
-        if self._delivery.observers:
-            notify(self._delivery.observers, UpdateSettled(outcome))
+        if self._delivery.notifier is not None:
+            self._delivery.notifier.update_settled(outcome)
         if self._gathered is not None:
             self._gathered[outcome.index] = outcome
             self._held -= 1

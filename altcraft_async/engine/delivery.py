@@ -8,7 +8,6 @@ A call that waits between attempts holds no permit of the gate.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from random import Random
 from typing import TYPE_CHECKING, TypedDict
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, TypedDict
 import attrs
 
 from altcraft_async.errors import (
-    AltcraftError,
     AttemptTimeoutError,
     ConnectError,
     ConnectionLostError,
@@ -29,19 +27,18 @@ from altcraft_async.errors import (
 )
 from altcraft_async.flow.limit import Signal
 from altcraft_async.flow.retry import Retry, RetryPolicy, Stop, StopReason, decide, parse_retry_after
-from altcraft_async.observe import AttemptEnded, AttemptStarted, CallEnded, CallStarted, RetryPlanned, notify
 from altcraft_async.outcome import OutcomeState
 from altcraft_async.protocol.verdict import TABLE, Evidence, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Coroutine, Mapping
 
     import tenacity
 
     from altcraft_async.engine.gate import Gate
+    from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.transport import Transport
     from altcraft_async.flow.retry import RetryBudget
-    from altcraft_async.observe import Observer
     from altcraft_async.protocol.values import JSON
     from altcraft_async.protocol.wire import Call, Reply, Wire
 
@@ -78,9 +75,6 @@ class _Facts(TypedDict):
     order_external_id: str | None
     order_line_external_id: str | None
     call_id: int
-
-
-_call_ids = itertools.count(1)
 
 
 @attrs.define
@@ -148,7 +142,7 @@ class Delivery:
     connect_timeout: float
     total_timeout: float
     max_response_bytes: int
-    observers: Sequence[Observer] = ()
+    notifier: Notifier | None = None
     base_url: str = ""
     totals: Totals = attrs.field(factory=Totals)
     dedup_window: float = 86_400.0
@@ -164,17 +158,21 @@ class Delivery:
         Cancellation drops the attempt under way, which the server may have taken.
         """
         history = History(request_id, subject)
-        return (self._observed if self.observers else self._deliver)(call, history, deadline)
+        if self.notifier is None:
+            return self._deliver(call, history, deadline)
+        return self._observed(call, history, deadline, self.notifier)
 
-    async def _observed(self, call: Call, history: History, deadline: float | None) -> Mapping[str, JSON]:
+    async def _observed(
+        self, call: Call, history: History, deadline: float | None, notifier: Notifier
+    ) -> Mapping[str, JSON]:
         clock = asyncio.get_running_loop().time
-        self._begin(call, history, clock())
+        notifier.call_started(call, history, clock())
         try:
             payload = await self._deliver(call, history, deadline)
         except BaseException as error:
-            self.end(history, error, clock())
+            notifier.call_ended(history, error, clock())
             raise
-        self.end(history, None, clock())
+        notifier.call_ended(history, None, clock())
         return payload
 
     async def _deliver(self, call: Call, history: History, deadline: float | None) -> Mapping[str, JSON]:
@@ -229,8 +227,9 @@ class Delivery:
         history.attempts += 1
         if history.attempts == 1 and history.facts is None:
             history.started = started
-        if self.observers:
-            self._tell_start(call, history, started)
+        notifier = self.notifier
+        if notifier is not None:
+            notifier.attempt_started(call, history, started)
         status = 0
         history.in_flight = True
         try:
@@ -245,66 +244,16 @@ class Delivery:
                 last = self._judge(self.wire.decode(response))
         except BaseException as error:
             history.maybe_applied = history.maybe_applied or isinstance(error, asyncio.CancelledError)
-            self._tell_end(history, clock() - started, status, error)
+            if notifier is not None:
+                notifier.attempt_ended(history, clock() - started, status, error)
             raise
         history.in_flight = False  # not where it was cut short: then it tells so
         now = clock()
         history.last = last
         self._account(last, history, now, now - started, totals)
-        if self.observers:
-            self._tell_end(history, now - started, status, last.error, rejected=last.verdict.pressure)
+        if notifier is not None:
+            notifier.attempt_ended(history, now - started, status, last.error, rejected=last.verdict.pressure)
         return None
-
-    # -- observers
-
-    def _begin(self, call: Call, history: History, now: float) -> None:
-        order, line = call.fields.get("order_external_id"), call.fields.get("order_line_external_id")
-        history.started = now
-        history.facts = {
-            "method": call.method,
-            "request_id": history.request_id,
-            "order_external_id": order if isinstance(order, str) else None,
-            "order_line_external_id": line if isinstance(line, str) else None,
-            "call_id": next(_call_ids),
-        }
-        notify(self.observers, CallStarted(**history.facts))
-
-    def _tell_start(self, call: Call, history: History, now: float) -> None:
-        if history.facts is None:  # an update of a bulk run, which begins with its first attempt
-            self._begin(call, history, now)
-        if history.facts is not None:
-            event = AttemptStarted(
-                attempt=history.attempts, url=f"{self.base_url}/api/v1.1/{call.method}", **history.facts
-            )
-            notify(self.observers, event)
-
-    def _tell_end(
-        self, history: History, elapsed: float, status: int, error: BaseException | None, *, rejected: bool = False
-    ) -> None:
-        if history.facts is not None:
-            event = AttemptEnded(
-                attempt=history.attempts,
-                elapsed=elapsed,
-                status=status or getattr(error, "status", 0),
-                error=_presentable(error),
-                rejected=rejected,
-                **history.facts,
-            )
-            notify(self.observers, event)
-
-    def end(self, history: History, error: BaseException | None, now: float) -> None:
-        """Tell the observers, where they were told of the call, that it has ended in `error`."""
-        if history.facts is not None:
-            event = CallEnded(
-                state=history.state(),
-                attempts=history.attempts,
-                elapsed=now - history.started,
-                error=_presentable(error),
-                **history.facts,
-            )
-            notify(self.observers, event)
-
-    # -- judging
 
     def _failed_send(self, error: DeliveryError) -> Attempt:
         if isinstance(error, ConnectionLostError) and not error.maybe_applied:
@@ -386,9 +335,8 @@ class Delivery:
                 budget=self.budget,
                 random=self.random.random(),
             )
-            if isinstance(decision, Retry) and history.facts is not None:
-                event = RetryPlanned(attempt=history.attempts, delay=decision.delay, error=last.error, **history.facts)
-                notify(self.observers, event)
+            if isinstance(decision, Retry) and self.notifier is not None:
+                self.notifier.retry_planned(history, decision.delay, last.error)
             return isinstance(decision, Retry)
 
         first = True
@@ -428,10 +376,3 @@ class Delivery:
             error = kind(said if cause is None else f"{said}; the last attempt: {cause.message}")
             error.__cause__ = cause
         return None if error is None else history.sign(error)
-
-
-def _presentable(error: BaseException | None) -> AltcraftError | asyncio.CancelledError | None:
-    """Give an error as events may hold it: of a foreign one, which can say anything, only the name."""
-    if error is None or isinstance(error, AltcraftError | asyncio.CancelledError):
-        return error
-    return DeliveryError(f"an unexpected error ({type(error).__name__})")

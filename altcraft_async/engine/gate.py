@@ -19,14 +19,11 @@ import attrs
 from altcraft_async.errors import EventLoopError
 from altcraft_async.flow.circuit import Circuit
 from altcraft_async.flow.limit import FixedLimit, Signal
-from altcraft_async.flow.pace import Pacer
-from altcraft_async.observe import LimitChanged, SendingPaused, notify
+from altcraft_async.flow.pace import TIMER_SLACK, Pacer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from altcraft_async.engine.notifier import Notifier
     from altcraft_async.flow.limit import ConcurrencyLimit
-    from altcraft_async.observe import Observer
 
 __all__ = ["SINGLES_IN_A_ROW", "Gate", "GateStatistics"]
 
@@ -58,7 +55,7 @@ class Gate:
     """
 
     __slots__ = (
-        "_adaptive", "_bulk", "_circuit", "_in_flight", "_law", "_observers", "_opens_at", "_pacer", "_rate",
+        "_adaptive", "_bulk", "_circuit", "_in_flight", "_law", "_notifier", "_opens_at", "_pacer", "_rate",
         "_singles", "_singles_in_a_row", "_timer", "limit", "loop",
     )  # fmt: skip
 
@@ -68,7 +65,7 @@ class Gate:
         *,
         rate: float | None = None,
         circuit: Circuit | None = None,
-        observers: Sequence[Observer] = (),
+        notifier: Notifier | None = None,
     ) -> None:
         self._law = law
         self._adaptive = not isinstance(law, FixedLimit)
@@ -76,7 +73,7 @@ class Gate:
         self._rate = rate
         self._pacer = Pacer(rate)
         self._circuit = circuit or Circuit(patience=60.0, first_patience=5.0)
-        self._observers = observers
+        self._notifier = notifier
         self._in_flight = 0
         self._opens_at = 0.0
         self._singles: deque[asyncio.Future[None]] = deque()
@@ -112,8 +109,8 @@ class Gate:
     def resize(self, limit: int) -> None:
         """Move the limit: a higher one wakes waiters at once, under a lower one the holders finish."""
         previous, self.limit = self.limit, limit
-        if self._observers and limit != previous:
-            notify(self._observers, LimitChanged(limit, previous))
+        if self._notifier is not None and limit != previous:
+            self._notifier.limit_changed(limit, previous)
         if limit > previous:
             self._wake()
 
@@ -181,8 +178,8 @@ class Gate:
         self._opens_at = now + seconds
         limit = self._law.on_pause(now, seconds)
         self._follow_rate()
-        if self._observers:
-            notify(self._observers, SendingPaused(seconds))
+        if self._notifier is not None:
+            self._notifier.sending_paused(seconds)
         if limit != self.limit and not self._circuit.is_open:
             self.resize(limit)
 
@@ -210,7 +207,8 @@ class Gate:
             waiter = self._next_waiter()
             if waiter.done():  # cancelled while it waited
                 continue
-            self._pacer.reserve(asyncio.get_running_loop().time())
+            # it waited, so it may be late: at thousands a second, a timer's delay is longer than the interval
+            self._pacer.reserve(asyncio.get_running_loop().time(), late=TIMER_SLACK)
             self._in_flight += 1
             waiter.set_result(None)
 

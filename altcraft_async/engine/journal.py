@@ -37,7 +37,6 @@ from altcraft_async.engine.journal_format import (
 )
 from altcraft_async.engine.store import GroupWriter, Lock, insert_many, open_database, translated
 from altcraft_async.errors import InputChangedError, JournalError
-from altcraft_async.observe import JournalOpened, notify
 from altcraft_async.outcome import Outcome, OutcomeState
 
 if TYPE_CHECKING:
@@ -45,8 +44,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
+    from altcraft_async.engine.notifier import Notifier
     from altcraft_async.errors import InvalidUpdateError, StorageError
-    from altcraft_async.observe import Observer
     from altcraft_async.protocol.values import LineStatusUpdate
 
 __all__ = ["DedupWindowWarning", "Journal"]
@@ -78,7 +77,7 @@ class Journal:
 
     __slots__ = (
         "_clock", "_connection", "_created", "_dedup_window", "_extend", "_length", "_lock", "_new_length",
-        "_observers", "_path", "_prefix", "_recalled", "_recorded", "_replay", "_retry_failed", "_rounds", "_target",
+        "_notifier", "_path", "_prefix", "_recalled", "_recorded", "_replay", "_retry_failed", "_rounds", "_target",
         "_writer", "run_id",
     )  # fmt: skip
 
@@ -96,7 +95,7 @@ class Journal:
         retry_failed: bool = False,
         extend: bool = False,
         dedup_window: float = 86_400.0,
-        observers: Sequence[Observer] = (),
+        notifier: Notifier | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = str(path)
@@ -104,7 +103,7 @@ class Journal:
         self._retry_failed = retry_failed
         self._extend = extend
         self._dedup_window = dedup_window
-        self._observers = observers
+        self._notifier = notifier
         self._clock = clock
         self._lock = Lock(KIND, self._path)
         self._rounds: dict[int, int] = {}
@@ -128,7 +127,7 @@ class Journal:
         self._recorded = recorded
         opening = asyncio.get_running_loop().run_in_executor(None, self._open)
         try:
-            writing, opened, stale = await asyncio.shield(opening)
+            writing, counts, stale = await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(self._discard)
             raise
@@ -141,29 +140,30 @@ class Journal:
             failed=lambda error, _: failed(error),
             linger=_LINGER,
         )
-        notify(self._observers, opened)
+        if self._notifier is not None:
+            self._notifier.journal_opened(self._path, self.run_id, *counts)
         if stale is not None:
             warnings.warn(stale, DedupWindowWarning, stacklevel=2)
 
-    def _discard(self, opening: asyncio.Future[tuple[sqlite3.Connection, JournalOpened, str | None]]) -> None:
+    def _discard(self, opening: asyncio.Future[tuple[sqlite3.Connection, tuple[int, int], str | None]]) -> None:
         """Undo an opening that nobody waits for any more."""
         if opening.exception() is None:
             opening.result()[0].close()
         self._free()
 
-    def _open(self) -> tuple[sqlite3.Connection, JournalOpened, str | None]:
-        """Do what blocks; return a connection for writing, the event, and the warning that is due."""
+    def _open(self) -> tuple[sqlite3.Connection, tuple[int, int], str | None]:
+        """Do what blocks; return a writing connection, the counts of lines to tell of, and the warning that is due."""
         self._lock.acquire(f"the journal {self._path} is in use by another run; wait until that has ended")
         try:
             connection = self._connection = open_database(KIND, self._path)
             with translated(KIND, self._path):
-                opened, stale = self._begin(connection)
-            return open_database(KIND, self._path, check=False), opened, stale
+                counts, stale = self._begin(connection)
+            return open_database(KIND, self._path, check=False), counts, stale
         except BaseException:
             self._free()
             raise
 
-    def _begin(self, connection: sqlite3.Connection) -> tuple[JournalOpened, str | None]:
+    def _begin(self, connection: sqlite3.Connection) -> tuple[tuple[int, int], str | None]:
         known = connection.execute("SELECT run_id, target, created, written, length FROM run").fetchone()
         retried, recorded, stale = 0, 0, None
         if known is None:
@@ -185,7 +185,7 @@ class Journal:
                 stale = self._staleness(self._clock() - written)
         self._prefix = id_prefix(self.run_id)
         self._replay = Replay(connection, self._path)
-        return JournalOpened(self._path, self.run_id, recorded, retried), stale
+        return (recorded, retried), stale
 
     def _staleness(self, age: float) -> str | None:
         """Say what can happen where lines may be in doubt for longer than the platform remembers their ids."""

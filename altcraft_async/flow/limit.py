@@ -12,7 +12,8 @@ order in which a run meets them:
 2. **A reject takes its own permit back.** The limit falls by one for each
    rejected send, and so comes to rest at the number that the server *was
    accepting*, which is its capacity: no guess, no blind halving. (Where the
-   limit stood far above what was in use, it falls to the use, at most by half.)
+   limit stood far above what was in use, it falls to the most that was in use in
+   the last second or two, at most by half.)
 3. **The ceiling is probed seldom.** After a reject the limit holds for 100
    accepted calls (or 10 round trips, whichever is sooner), then adds 1, 2, 4, …
    a round, at most a quarter of itself. A probe that fails doubles the hold, to
@@ -204,8 +205,9 @@ class AdaptiveLimit:
     __slots__ = (
         "_accepted", "_background", "_baseline", "_bound", "_brake", "_ceiling", "_dipped", "_doubling", "_enough",
         "_fell_from", "_full", "_grown_at", "_hold", "_hold_calls", "_hold_pause", "_hold_until", "_latency",
-        "_learned", "_load", "_load_before", "_mark_at", "_opens", "_patience", "_paused_until", "_rejected",
-        "_rejected_at", "_risen", "_samples", "_settings", "_slowest", "_step", "_suspicion", "limit", "rate",
+        "_learned", "_load", "_load_before", "_mark_at", "_opens", "_patience", "_paused_until", "_peak",
+        "_peak_before", "_rejected", "_rejected_at", "_risen", "_samples", "_settings", "_slowest", "_step",
+        "_suspicion", "limit", "rate",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
@@ -213,6 +215,8 @@ class AdaptiveLimit:
         self.limit = self._settings.initial
         self.rate: float | None = None
         self._accepted = self._rejected = 0
+        # The most calls in flight, of one or two seconds, among which the server accepted one.
+        self._peak = self._peak_before = 0
         self._doubling = True
         # The round being collected: latencies, the sum of in-flight counts, when it may begin, when it is complete.
         self._samples: list[float] = []
@@ -247,8 +251,8 @@ class AdaptiveLimit:
         """
         if signal is _SUCCESS:
             self._accepted += 1
-            if now >= self._mark_at:
-                self._mark_at = self._suspicion.mark(now, self._accepted)
+            if in_flight > self._peak or now >= self._mark_at:
+                self._note_use(now, in_flight)
             if now >= self._opens:
                 samples = self._samples
                 if not samples:
@@ -288,6 +292,13 @@ class AdaptiveLimit:
         measured = self._baseline < math.inf
         latency, baseline = (self._latency, self._baseline) if measured else (None, None)
         return LimitStatistics(self.limit, self.rate, latency, baseline, self._accepted, self._rejected)
+
+    def _note_use(self, now: float, in_flight: int) -> None:
+        if now >= self._mark_at:
+            self._mark_at = self._suspicion.mark(now, self._accepted)
+            self._peak_before, self._peak = self._peak, in_flight
+        else:
+            self._peak = in_flight
 
     # Rounds: what latency says (rules 3 to 6)
 
@@ -405,7 +416,8 @@ class AdaptiveLimit:
             self._hold = min(2 * self._hold, _LONGEST_HOLD) if probing else _HOLD
             counts = (self._accepted, self._rejected)
             self._suspicion.begin(now, self.limit, counts, probing=probing, expected=probing or self._doubling)
-        in_use = self.limit if now < self._paused_until else max(in_flight, self.limit // 2)
+        used = max(in_flight, self._peak, self._peak_before)
+        in_use = self.limit if now < self._paused_until else max(used, self.limit // 2)
         self.limit = max(self._settings.minimum, min(self.limit, in_use) - 1)
         self._doubling = False
         self._step, self._dipped = 1, 0

@@ -18,9 +18,10 @@ import math
 
 from altcraft_async.errors import ConfigurationError
 
-__all__ = ["Background", "LearnedRate", "Pacer", "Suspicion"]
+__all__ = ["TIMER_SLACK", "Background", "LearnedRate", "Pacer", "Suspicion"]
 
-
+TIMER_SLACK = 0.01
+"""How late a timer, and what it wakes, may come in a busy event loop without slowing the pace, in seconds."""
 _SLOWEST = 2.0
 """Starts per second that a learned rate never goes below: slower, it could not learn."""
 _CLIMB = 0.5
@@ -102,15 +103,17 @@ class Pacer:
             return 0.0
         return max(0.0, self._due - (self._burst - 1) * self._interval - now)
 
-    def reserve(self, now: float) -> float:
+    def reserve(self, now: float, *, late: float = 0.0) -> float:
         """Take the next start and give the seconds to wait for it (0.0: go now).
 
         Every call is one start, to be made after the wait; reservations are
-        served in the order they were made.
+        served in the order they were made. A start that comes at most `late`
+        seconds after it was due counts as made when it was due, so that what held
+        it back costs the following ones nothing.
         """
         if self._rate is None:
             return 0.0
-        due = max(now, self._due)
+        due = max(now - late, self._due)
         self._due = due + self._interval
         return max(0.0, due - (self._burst - 1) * self._interval - now)
 

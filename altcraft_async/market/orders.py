@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from altcraft_async.engine.delivery import Delivery
+    from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.recorder import Recorder
     from altcraft_async.engine.rows import Coalesce, Lane, Source
     from altcraft_async.outcome import Outcome, Report
@@ -185,6 +186,11 @@ class Orders:
         )
         return run.stream()
 
+    @property
+    def notifier(self) -> Notifier | None:
+        """Whom the engine tells what it does, for others that have something to tell."""
+        return self._delivery.notifier
+
     def run(self, updates: Source, *, recorder: Recorder) -> Run:
         """Return the engine's run over `updates` for a caller that keeps the outcomes itself, like an outbox.
 
@@ -211,7 +217,7 @@ class Orders:
             retry_failed=retry_failed,
             extend=extend,
             dedup_window=delivery.dedup_window,
-            observers=delivery.observers,
+            notifier=delivery.notifier,
         )
 
 

@@ -12,7 +12,6 @@ import attrs
 
 from altcraft_async.engine.rows import update_of
 from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullError, StorageError
-from altcraft_async.observe import OutboxChanged, notify
 from altcraft_async.outbox.drain import Drainer
 from altcraft_async.outbox.sqlite import SqliteStore
 from altcraft_async.outbox.store import Counts
@@ -272,9 +271,9 @@ class Outbox:
             self._counts = attrs.evolve(counts, oldest=before.oldest or self._clock())
         if counts.pending < before.pending:
             self._room.set()
-        changed = (counts.pending, counts.dead) != (before.pending, before.dead)
-        if changed and self._altcraft is not None:
-            notify(self._altcraft.observers, OutboxChanged(counts.pending, counts.dead))
+        notifier = None if self._altcraft is None or self._altcraft.closed else self._altcraft.market.orders.notifier
+        if notifier is not None and (counts.pending, counts.dead) != (before.pending, before.dead):
+            notifier.outbox_changed(counts.pending, counts.dead)
 
     # -- dead letters
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -146,6 +147,36 @@ def test_a_single_call_under_a_saturating_bulk_run_waits_one_server_latency_at_m
 
     run(work())
     assert max(waits) <= 2 * behaviour.latency + 0.001
+
+
+def latencies_of_a_service(watcher, flaky):
+    """Let 300 handlers call now and then; give the sorted times of the calls that took one attempt."""
+    server = SimulatedServer(Behaviour(latency=0.05, jitter=0.1, slots=None, flaky=flaky), seed=2)
+    chance, times = Random(2), []
+
+    async def handle(client, number, clock):
+        while clock() < 12.0:
+            await asyncio.sleep(chance.expovariate(1 / 0.3))
+            started, request_id = clock(), f"{number} at {clock()}"
+            await client.market.orders.update_order_line_status(
+                f"order_{number}", "line", "delivered", request_id=request_id
+            )
+            times.append((request_id, clock() - started))
+
+    async def work():
+        clock = asyncio.get_running_loop().time
+        async with simulated_client(server, seed=2, observers=[watcher]) as client:
+            await asyncio.gather(*(handle(client, number, clock) for number in range(300)))
+
+    run(work())
+    retried = {event.request_id for event in watcher.of(RetryPlanned)}
+    return sorted(time for request_id, time in times[2000:] if request_id not in retried)
+
+
+@pytest.mark.slow
+def test_rejects_that_no_load_explains_do_not_make_the_calls_of_a_service_wait(watcher):
+    usual, flaky = latencies_of_a_service(watcher, 0.0), latencies_of_a_service(watcher, 0.01)
+    assert flaky[len(flaky) * 99 // 100] <= 1.15 * usual[len(usual) * 99 // 100]
 
 
 def test_the_clock_jumps_and_orders_timers():

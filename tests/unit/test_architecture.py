@@ -28,7 +28,7 @@ FLOORS = (
     ("protocol.verdict", "protocol.json", "protocol.xml", "outcome"),
     ("protocol", "flow"),
     ("settings", "observe"),
-    ("engine.transport", "engine.gate", "engine.store", "engine.recorder", "engine.rows"),
+    ("engine.transport", "engine.gate", "engine.store", "engine.recorder", "engine.rows", "engine.notifier"),
     ("engine.delivery", "engine.journal", "engine.journal_format"),
     ("engine",),
     ("market",),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from altcraft_async.engine.gate import SINGLES_IN_A_ROW, Gate
+from altcraft_async.engine.notifier import Notifier
 from altcraft_async.flow.circuit import THRESHOLD, Circuit
 from altcraft_async.flow.limit import FixedLimit, LimitStatistics, Signal
 from altcraft_async.observe import LimitChanged, SendingPaused
@@ -186,7 +187,7 @@ async def test_raising_the_limit_wakes_waiters_and_lowering_it_lets_holders_fini
 
 
 async def test_a_pause_holds_everybody_and_then_lets_them_go(watcher):
-    gate = Gate(FixedLimit(5), observers=[watcher])
+    gate = Gate(FixedLimit(5), notifier=Notifier([watcher]))
     loop = asyncio.get_running_loop()
     started = loop.time()
     gate.pause(0.03)
@@ -199,7 +200,7 @@ async def test_a_pause_holds_everybody_and_then_lets_them_go(watcher):
 
 
 async def test_of_several_pauses_the_one_that_ends_last_counts(watcher):
-    gate = Gate(FixedLimit(5), observers=[watcher])
+    gate = Gate(FixedLimit(5), notifier=Notifier([watcher]))
     loop = asyncio.get_running_loop()
     started = loop.time()
     for seconds in (0.01, 0.04, 0.02):
@@ -227,6 +228,14 @@ async def test_the_rate_spreads_the_starts():
     started = loop.time()
     await asyncio.gather(*(gate.acquire() for _ in range(11)))
     assert loop.time() - started >= 10 / 500
+
+
+async def test_a_rate_above_what_timers_can_do_is_reached():
+    gate = Gate(FixedLimit(1000), rate=4000.0)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await asyncio.gather(*(gate.acquire() for _ in range(400)))
+    assert 0.09 < loop.time() - began < 0.2  # one start a timer would take 0.4 and more
 
 
 async def test_a_cancelled_waiter_does_not_use_up_the_rate():
@@ -264,7 +273,7 @@ class Downhill:
 
 
 async def test_a_moving_limit_is_followed_and_told_of(watcher):
-    gate = Gate(Downhill(), observers=[watcher])
+    gate = Gate(Downhill(), notifier=Notifier([watcher]))
     for _ in range(4):
         assert gate.try_acquire()
     gate.record(1.0, 0.1, Signal.SUCCESS)

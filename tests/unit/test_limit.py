@@ -155,6 +155,26 @@ def test_a_single_reject_in_sparse_traffic_cuts_at_most_by_half() -> None:
     assert law.rate is None
 
 
+def test_a_reject_leaves_what_was_in_use_within_the_last_second() -> None:
+    law = AdaptiveLimit(Adaptive(initial=60))
+    exhaust(law, 0.1)
+    law.on_result(0.1, 0.05, SUCCESS, 45)
+    law.on_result(0.9, 0.05, SUCCESS, 30)
+    law.on_result(0.9, 0.01, OVERLOAD, 31)
+
+    assert law.limit == 44
+
+
+def test_use_of_long_ago_does_not_count() -> None:
+    law = AdaptiveLimit(Adaptive(initial=60))
+    exhaust(law, 0.1)
+    for now in (0.1, 1.2, 2.3):
+        law.on_result(now, 0.05, SUCCESS, 45 if now < 1 else 30)
+    law.on_result(2.4, 0.01, OVERLOAD, 31)
+
+    assert law.limit == 30
+
+
 def test_rejects_that_come_home_in_a_pause_cost_one_permit_each() -> None:
     law = AdaptiveLimit(Adaptive(initial=60))
     exhaust(law, 0.1)

@@ -32,6 +32,24 @@ def test_time_unused_is_never_worth_more_than_the_burst() -> None:
     assert starts(pacer, 3, now=100.0) == pytest.approx([100.0, 100.0, 100.1])
 
 
+def test_starts_that_come_late_keep_the_rate() -> None:
+    pacer = Pacer(1000.0)
+    pacer.reserve(0.0)
+    for late in (0.0025, 0.005, 0.0075):  # a timer that can do no better: what was due by then goes out
+        while pacer.peek(late) == 0.0:
+            pacer.reserve(late, late=0.01)
+
+    assert pacer.peek(0.0075) == pytest.approx(0.0005)
+
+
+def test_a_start_that_comes_later_than_is_allowed_for_loses_the_rest() -> None:
+    pacer = Pacer(1000.0)
+    pacer.reserve(0.0)
+    pacer.reserve(1.0, late=0.002)
+
+    assert [pacer.reserve(1.0, late=0.002) for _ in range(4)] == pytest.approx([0.0, 0.0, 0.001, 0.002])
+
+
 def test_no_rate_never_waits() -> None:
     assert starts(Pacer(None), 100) == [0.0] * 100
 
