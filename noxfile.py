@@ -55,6 +55,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Kill runs and services by the hundred; minutes long, so not part of the checks."""
+    session.install(".[test]")
+    session.run("pytest", "-m", "chaos", "-s", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documents and run their examples; warnings are errors."""
     session.install(".[docs,test]")
