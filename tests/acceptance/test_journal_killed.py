@@ -69,7 +69,7 @@ class Runs:
         assert not again, f"sent again although the outcome had been handed over: {sorted(again)[:3]}"
         self.resent += len(started & self.in_doubt)
         self.in_doubt = (self.in_doubt | started) - done
-        self.most_in_doubt = max(self.most_in_doubt, len(self.in_doubt))
+        self.most_in_doubt = max(self.most_in_doubt, len(started - done))
         self.handed_over |= done
 
     def check(self) -> None:
@@ -125,7 +125,7 @@ def test_a_kill_at_any_write_boundary_loses_and_doubles_nothing(tmp_path: Path) 
         killed.check()
         assert killed.kills == 2 + len(COMMITS) + len(ATTEMPTS)
         assert killed.resent > 0, "no kill met a request in doubt"
-        assert killed.most_in_doubt < 500
+        assert killed.most_in_doubt < 200, "more than what was under way and what was answered within one commit"
 
 
 def test_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_two_hundred_kills_of_one_run_of_20000_updates(tmp_path: Path) -> None:
             assert killed.once(after=chance.uniform(0.02, 0.2), concurrency=32) == KILLED, "it ended too soon"
         assert killed.once(concurrency=32) == 0
         killed.check()
-    said = f"{killed.kills} kills, {killed.resent} sent again, at most {killed.most_in_doubt} in doubt at once"
+    said = f"{killed.kills} kills, {killed.resent} sent again, at most {killed.most_in_doubt} in doubt at a kill"
     sys.stdout.write(f"\n{said}\n")
 
 
