@@ -219,7 +219,7 @@ class UpdateReader:
         self._stream = stream
         self._own = own
         self._keep = keep_rows
-        self._kept: dict[int, KeptRow] = {}
+        self._kept: dict[int, _Read] = {}
         self._columns = columns
         self._lines = _Lines(stream)
         first = self._first_line()
@@ -248,11 +248,11 @@ class UpdateReader:
     def __iter__(self) -> Iterator[ReadItem]:
         """Give the rows in input order: updates, and errors for the rows that are none."""
         kept = self._kept if self._keep else None
-        for item, line, raw in self._rows:
+        for row in self._rows:
             if kept is not None:
-                kept[self.rows_read] = KeptRow(line, raw)
+                kept[self.rows_read] = row
             self.rows_read += 1
-            yield item
+            yield row[0]
         self.exhausted = True
 
     async def in_thread(self, *, ahead: int = 1024) -> AsyncGenerator[ReadItem, None]:
@@ -268,7 +268,7 @@ class UpdateReader:
         try:
             while (row := await pump.next_row()) is not None:
                 if self._keep:
-                    self._kept[self.rows_read] = KeptRow(row[1], row[2])
+                    self._kept[self.rows_read] = row
                 self.rows_read += 1
                 yield row[0]
             self.exhausted = True
@@ -281,7 +281,16 @@ class UpdateReader:
         None where it was taken before, or not kept. For an `Outcome` this is
         the row that it came from.
         """
-        return self._kept.pop(index, None)
+        row = self._kept.pop(index, None)
+        if row is None:
+            return None
+        _, line, raw = row
+        return KeptRow(line, raw if not raw or raw[-1] == _NEWLINE else raw + b"\n")
+
+    def drop_rows(self, first: int, count: int) -> None:
+        """Keep no longer the `count` rows from the 0-based index `first` on: those of an `UpdatesSkipped`."""
+        for index in range(first, first + count):
+            self._kept.pop(index, None)
 
     @property
     def first_kept(self) -> int:
@@ -428,7 +437,7 @@ class _Lines:
         taken = self.taken
         raw = taken[0] if len(taken) == 1 else b"".join(taken)
         taken.clear()
-        return raw if not raw or raw[-1] == _NEWLINE else raw + b"\n"
+        return raw
 
     def _skip_long_line(self) -> None:
         self.trouble = (
@@ -459,27 +468,32 @@ class _Csv:
 
     def rows(self, lines: _Lines) -> Iterator[_Read]:
         """Give the rows; one that cannot be costs its first line only, and reading goes on from the second."""
+        item, taken = self._item, lines.taken
         while True:
             message = _bad_quoting("")
             try:
                 for fields in csv.reader(lines.texts(), delimiter=self._separator, strict=True):
-                    if len(lines.taken) > 1 and self._runs_away(fields):
+                    line = lines.number
+                    if len(taken) == 1:
+                        raw = taken.pop()
+                    elif self._runs_away(fields):
                         break
-                    line = lines.number - len(lines.taken) + 1
-                    trouble, lines.trouble = lines.trouble, None
-                    raw = lines.row()
-                    if trouble is not None:
+                    else:
+                        line -= len(taken) - 1
+                        raw = lines.row()
+                    if (trouble := lines.trouble) is not None:
+                        lines.trouble = None
                         yield self._invalid(trouble, line), line, raw
                     elif fields:
-                        yield self._item(fields, line), line, raw
+                        yield item(fields, line), line, raw
                 else:
                     return
             except csv.Error as error:
                 message = _bad_quoting(str(error))
-            line = lines.number - len(lines.taken) + 1
-            trouble, lines.trouble = lines.trouble if len(lines.taken) == 1 else None, None
-            lines.push_back(lines.taken[1:])
-            del lines.taken[1:]
+            line = lines.number - len(taken) + 1
+            trouble, lines.trouble = lines.trouble if len(taken) == 1 else None, None
+            lines.push_back(taken[1:])
+            del taken[1:]
             yield self._invalid(trouble or message, line), line, lines.row()
 
     def _runs_away(self, fields: list[str]) -> bool:

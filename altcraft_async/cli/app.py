@@ -46,6 +46,13 @@ Completion:  eval "$(_ALTCRAFT_ASYNC_COMPLETE=bash_source altcraft-async)"
 """
 
 
+_JOURNAL_EPILOG = """
+\b
+Exit codes: 0 done; 1 no such journal, a damaged one, or an input that is not the
+one it records; 2 the output could not be written.
+"""
+
+
 def run() -> int:
     """Run the command that ``sys.argv`` asks for and return its exit code."""
     try:
@@ -176,14 +183,23 @@ def _columns(pairs: Sequence[str]) -> dict[str, str]:
     return columns
 
 
+_map_option = click.option(
+    "--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Read FIELD from this column or key."
+)
+
+
 @cli.command(
     short_help="Send the updates of a file.",
-    epilog="Also: send again what failed: altcraft-async sync failed.csv. A change whose outcome was unknown may then "
-    "be made twice.",
+    epilog="With --journal the same command can be run again at any time, also after it was killed: what is done is "
+    "not sent again, and no change is made twice. Without it, sending again what failed (altcraft-async sync "
+    "failed.csv) may make a change twice whose outcome was unknown.",
 )
 @click.argument("source", metavar="FILE|-")
-@click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Read FIELD from this column or key.")
+@_map_option
 @click.option("--format", "input_format", type=click.Choice(["csv", "jsonl"]), help="Default: by suffix or content.")
+@click.option("--journal", metavar="FILE", help="Record the run here; or go on with the run that is recorded here.")
+@click.option("--retry-failed", is_flag=True, help="With --journal, when the run is finished: send again what failed.")
+@click.option("--extend", is_flag=True, help="With --journal: the input has got more rows at its end.")
 @click.option("--results", metavar="FILE", help="Write each outcome: as JSON lines, or CSV to *.csv; - is stdout.")
 @click.option("--failed", metavar="FILE", help="Write the rows that failed, in the input's own format.")
 @click.option("--dry-run", is_flag=True, help="Read and check all of the input; send nothing and write no file.")
@@ -208,7 +224,7 @@ def sync(
     the order of their rows. A row that is wrong is told with its line number,
     and the others go on.
     """
-    from altcraft_async.cli.sync import SyncJob  # noqa: PLC0415 - quick start of the other commands
+    from altcraft_async.cli.job import SyncJob  # noqa: PLC0415 - quick start of the other commands
     from altcraft_async.cli.sync import sync as start  # noqa: PLC0415
 
     options = {name: fields.pop(name) for name in ("base_url", "token_file", "allow_insecure")}
@@ -223,6 +239,64 @@ def sync(
         return _make_client(observers, **options)
 
     return start(SyncJob(columns=_columns(pairs), **fields), make_client)
+
+
+@cli.group(short_help="Tell what the journal of a run says.", epilog=_JOURNAL_EPILOG)
+def journal() -> None:
+    """Look into the journal that sync --journal wrote, also while a run writes it.
+
+    Data goes to stdout, talk to stderr.
+    """
+
+
+def _extract_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("-o", "--output", metavar="FILE|-", default="-", show_default=True, help="Where to write."),
+        _map_option,
+        click.option("--input", "source", metavar="FILE|-", help="The input of the run, as it was."),
+        click.argument("path", metavar="JOURNAL"),
+    ):
+        command = option(command)
+    return command
+
+
+@journal.command("show", short_help="Say what became of the run.")
+@click.argument("path", metavar="JOURNAL")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object; times are Unix seconds.")
+def journal_show(path: str, as_json: bool) -> int:
+    """Say what became of the run, in words, and what to do next."""
+    from altcraft_async.cli.journal import show  # noqa: PLC0415 - quick start of the other commands
+
+    return show(path, as_json=as_json)
+
+
+@journal.command("failed", short_help="Extract the rows that failed.")
+@_extract_options
+@click.option("--format", "input_format", type=click.Choice(["csv", "jsonl"]), help="Default: by suffix or content.")
+def journal_failed(pairs: Sequence[str], **fields: Any) -> int:
+    """Write the rows that failed as a file that sync takes.
+
+    With --input they are as they stood there, with all columns; the input is held
+    against the journal first. Without it they are the three ids, as the journal has
+    them, in the --format, and rows that were invalid are missing.
+    """
+    from altcraft_async.cli.journal import Extract, failed  # noqa: PLC0415 - quick start of the other commands
+
+    return failed(Extract(columns=_columns(pairs), **fields))
+
+
+@journal.command("export", short_help="Extract every outcome.")
+@_extract_options
+@click.option("--format", "input_format", type=click.Choice(["csv", "jsonl"]), help="Of INPUT; default: by suffix.")
+def journal_export(pairs: Sequence[str], **fields: Any) -> int:
+    """Write every recorded outcome, in input order, like sync --results does.
+
+    As JSON lines, or CSV to *.csv. Ids, request ids and lines of the file are there for
+    every row with --input; without it, ids only for those that failed.
+    """
+    from altcraft_async.cli.journal import Extract, export  # noqa: PLC0415 - quick start of the other commands
+
+    return export(Extract(columns=_columns(pairs), **fields))
 
 
 @cli.command(short_help="Send one update.")

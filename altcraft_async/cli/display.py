@@ -74,7 +74,8 @@ async def _live(console: Console, tally: Tally, total: int | None, client: Altcr
     def frame() -> Group:
         of_total = "" if total is None else f" of {total:,}"
         rate = f"{pace.of(tally.total):,.0f}/s"
-        progress.update(job, completed=tally.total, done=f"{tally.total:,}{of_total}", rate=rate)
+        done = tally.done_before + tally.total
+        progress.update(job, completed=done, done=f"{done:,}{of_total}", rate=rate)
         return Group(progress, _figures(tally, client))
 
     with Live(frame(), console=console, auto_refresh=False, transient=True) as live:
@@ -87,8 +88,10 @@ def _figures(tally: Tally, client: AltcraftClient) -> Text:
     text = Text(no_wrap=True, overflow="ellipsis")
     for state, count in tally.states.most_common():
         text.append(f"{count:,} {state}  ", style=_STYLES.get(state, ""))
-    if tally.retries:
-        text.append(f"{tally.retries:,} retries  ", style="yellow")
+    if tally.done_before:
+        text.append(f"{tally.done_before:,} done before  ", style="dim")
+    if retries := client.statistics().retries:
+        text.append(f"{retries:,} retries  ", style="yellow")
     return text.append(_meter(client), style="dim")
 
 
@@ -97,7 +100,8 @@ async def _plain(tally: Tally, total: int | None, client: AltcraftClient) -> Non
     while True:
         await asyncio.sleep(_PLAIN_EVERY)
         of_total = "" if total is None else f" of {total:,}"
-        said = f"{tally.total:,}{of_total} done, {pace.of(tally.total):,.0f}/s, {tally.failed:,} failed"
+        done = tally.done_before + tally.total
+        said = f"{done:,}{of_total} done, {pace.of(tally.total):,.0f}/s, {tally.failed:,} failed"
         sys.stderr.write(f"{said}, {_meter(client)}\n")
         sys.stderr.flush()
 
@@ -120,11 +124,15 @@ class _Pace:
 
 def summary(console: Console, tally: Tally, elapsed: float, *, results: bool) -> None:
     """Say what became of all updates, and name the first that need attention."""
-    rate = tally.total / elapsed if elapsed > 0 else 0.0
+    rate = (tally.total - tally.recalled) / elapsed if elapsed > 0 else 0.0
     text = Text(f"{tally.total:,} {'update' if tally.total == 1 else 'updates'} in {elapsed:.1f} s ({rate:,.0f}/s)")
     for state, count in tally.states.most_common():
         text.append(", " if ":" in text.plain else ": ")
         text.append(f"{count:,} {state}", style=_STYLES.get(state, ""))
+    if tally.recalled:
+        text.append(f" ({tally.recalled:,} of them in an earlier run)")
+    if tally.done_before:
+        text.append(f"; {tally.done_before:,} more were done in an earlier run")
     if tally.sent:
         text.append(f"; {tally.sent:,} requests, {tally.retries:,} of them retries, {tally.turned_away:,} turned away")
     console.print(text)

@@ -19,7 +19,7 @@ from altcraft_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from altcraft_async import Outcome
+    from altcraft_async import ClientStatistics, Outcome
 
 __all__ = ["ExitCode", "Tally", "exit_code_of"]
 
@@ -58,17 +58,23 @@ def exit_code_of(error: BaseException) -> ExitCode:
 class Tally:
     """Counts outcomes as they come.
 
-    ``states`` counts them by state, ``sent`` the requests, ``retries`` those
-    that were not an update's first, ``turned_away`` those answered with
-    back-pressure (the client counts them). ``failures`` keeps the first few that need
-    a person's attention, ``refused`` the first answer 401 or 403, ``unreachable``
-    the first failed connection.
+    ``states`` counts them by state; ``recalled`` of them are failures of an earlier
+    run, and ``done_before`` is how many more rows were done in one, by the journal.
+    ``sent`` counts the requests, ``retries`` those that were not an update's first,
+    ``turned_away`` those answered with back-pressure, as `take_traffic` had them from
+    the client. ``failures`` keeps the first few that need a person's attention,
+    ``refused`` the first answer 401 or 403, ``unreachable`` the first failed connection.
     """
 
-    __slots__ = ("_codes", "_shown", "failures", "refused", "retries", "sent", "states", "turned_away", "unreachable")
+    __slots__ = (
+        "_codes", "_shown", "done_before", "failures", "recalled", "refused", "retries", "sent", "states",
+        "turned_away", "unreachable",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.states: Counter[str] = Counter()
+        self.done_before = 0
+        self.recalled = 0
         self.sent = 0
         self.retries = 0
         self.turned_away = 0
@@ -93,19 +99,23 @@ class Tally:
         """The exit code of all of them: the token's trouble first, then a stop, then single failures."""
         return max(self._codes, default=ExitCode.OK)
 
-    def add(self, outcome: Outcome, line: int | None = None) -> None:
-        """Count one outcome; `line` is its row's line in the input."""
+    def take_traffic(self, statistics: ClientStatistics) -> None:
+        """Take over what the client counted."""
+        self.sent, self.retries = statistics.sent, statistics.retries
+        self.turned_away = statistics.rejected_sends
+
+    def add(self, outcome: Outcome, line: int | None = None, *, recalled: bool = False) -> None:
+        """Count one outcome; `line` is its row's line in the input, `recalled` says that an earlier run had it."""
         self.states[str(outcome.state)] += 1
-        self.sent += outcome.attempts
-        self.retries += max(0, outcome.attempts - 1)
+        self.recalled += recalled
         if outcome.ok:
             return
         error = outcome.error
-        code = ExitCode.NOT_ALL_APPLIED if error is None else exit_code_of(error)
+        code = ExitCode.NOT_ALL_APPLIED if error is None or recalled else exit_code_of(error)
         self._codes.add(code)
         if code is ExitCode.AUTHENTICATION and self.refused is None:
             self.refused = error
-        if isinstance(error, ConnectError) and self.unreachable is None:
+        if isinstance(error, ConnectError) and self.unreachable is None and not recalled:
             self.unreachable = error
         kind = type(error).__name__
         if len(self.failures) < _SHOWN and self._shown[kind] < _SHOWN_OF_KIND.get(kind, _SHOWN):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -12,9 +14,11 @@ from typing import TYPE_CHECKING, Self
 from altcraft_async import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from altcraft_async import Outcome
 
-__all__ = ["COLUMNS", "RecordFile", "ResultsFile", "refuse_clashes"]
+__all__ = ["COLUMNS", "RecordFile", "ResultsFile", "csv_record", "refuse_clashes"]
 
 COLUMNS = (
     "index",
@@ -61,11 +65,11 @@ class RecordFile:
     """A file whose records are written at once and whole: a kill leaves complete records.
 
     ``-`` is standard output. A context manager. Raises `ConfigurationError`
-    where the file cannot be opened. When a write fails, ``trouble`` says why and
-    nothing more is written.
+    where the file cannot be opened. What it held is left alone until `start`. When a
+    write fails, ``trouble`` says why and nothing more is written.
     """
 
-    __slots__ = ("_file", "path", "trouble")
+    __slots__ = ("_file", "_regular", "path", "trouble")
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -74,10 +78,11 @@ class RecordFile:
             if path == "-":
                 self._file = io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
             else:
-                self._file = io.FileIO(path, "wb")
+                self._file = io.FileIO(path, "ab")
         except (OSError, ValueError) as error:
             msg = f"{path} cannot be written: {getattr(error, 'strerror', None) or error}"
             raise ConfigurationError(msg) from None
+        self._regular = path != "-" and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
 
     def __enter__(self) -> Self:
         """Give the file."""
@@ -87,18 +92,29 @@ class RecordFile:
         """Close it."""
         self._file.close()
 
+    @property
+    def size(self) -> int:
+        """How many bytes a file holds; 0 where it is none, like a pipe."""
+        return os.fstat(self._file.fileno()).st_size if self._regular else 0
+
+    def start(self, *, keep: bool = False) -> None:
+        """Empty the file, or with `keep` go on behind what it holds."""
+        if self._regular and not keep:
+            self._file.truncate(0)
+
     def write(self, record: bytes) -> None:
         """Write one record; it has left the process when this returns."""
         if self.trouble is not None:
             return
+        left = record
         try:
-            written = self._file.write(record)
-            while written < len(record):  # a pipe may take it in parts
-                record = record[written:]
-                written = self._file.write(record)
+            while left:  # a pipe may take it in parts
+                left = left[self._file.write(left) :]
         except OSError as error:
             name = "standard output" if self.path == "-" else self.path
             self.trouble = f"{name} cannot be written: {error.strerror or error}"
+            if self._regular:  # a part of a record would spoil the next one
+                self._file.truncate(self.size - (len(record) - len(left)))
 
 
 class ResultsFile(RecordFile):
@@ -109,8 +125,12 @@ class ResultsFile(RecordFile):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self._csv = path.lower().endswith(".csv")
-        if self._csv:
-            self.write(_csv_record(COLUMNS))
+
+    def start(self, *, keep: bool = False) -> None:
+        """Empty the file, or with `keep` go on behind what it holds; a CSV gets its header."""
+        super().start(keep=keep)
+        if self._csv and not self.size:
+            self.write(csv_record(COLUMNS))
 
     def add(self, outcome: Outcome, line: int | None) -> None:
         """Write one outcome; `line` is its row's line in the input."""
@@ -128,12 +148,13 @@ class ResultsFile(RecordFile):
             None if outcome.error is None else str(outcome.error),
         )
         if self._csv:
-            self.write(_csv_record(values))
+            self.write(csv_record(values))
         else:
             self.write(json.dumps(dict(zip(COLUMNS, values, strict=True)), ensure_ascii=False).encode() + b"\n")
 
 
-def _csv_record(values: tuple[object, ...]) -> bytes:
+def csv_record(values: Sequence[object]) -> bytes:
+    """Write the values as one line of a CSV."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue().encode()

@@ -4,197 +4,100 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
-import io
 import itertools
-import json
 import shlex
 import stat
 import sys
 import time
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import attrs
 from rich.text import Text
 
-from altcraft_async import AltcraftError, ConfigurationError, InvalidUpdateError, Outcome, OutcomeState, SourceError
+from altcraft_async import AltcraftError, ConfigurationError, JournalError, SourceError
 from altcraft_async.cli.display import following, stderr_console, summary
-from altcraft_async.cli.exits import ExitCode, Tally
+from altcraft_async.cli.dry_run import dry_run
+from altcraft_async.cli.exits import ExitCode
+from altcraft_async.cli.inputs import named_in, open_input
+from altcraft_async.cli.job import print_json
+from altcraft_async.cli.journal import advice
 from altcraft_async.cli.results import RecordFile, ResultsFile, refuse_clashes
 from altcraft_async.cli.signals import interruptible
-from altcraft_async.ingest import UpdateReader, read_updates
-from altcraft_async.observe import UpdateSettled
+from altcraft_async.cli.sink import Sink, Watcher
+from altcraft_async.journal import DedupWindowWarning, JournalReader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+
+    from rich.console import Console
 
     from altcraft_async import AltcraftClient
-    from altcraft_async.ingest import ReadItem
-    from altcraft_async.observe import Event, Observer
+    from altcraft_async.cli.job import SyncJob
+    from altcraft_async.ingest import ReadItem, UpdateReader
+    from altcraft_async.observe import Observer
 
     MakeClient = Callable[[Sequence[Observer]], AltcraftClient]
 
-__all__ = ["SyncJob", "sync"]
-
-
-@attrs.frozen(kw_only=True)
-class SyncJob:
-    """What ``sync`` was asked to do; the fields are its options."""
-
-    source: str
-    columns: dict[str, str]
-    input_format: str | None
-    results: str | None
-    failed: str | None
-    dry_run: bool
-    deadline: float | None
-    limit: int | None
-    coalesce: str
-    as_json: bool
+__all__ = ["sync"]
 
 
 def sync(job: SyncJob, make_client: MakeClient) -> int:
-    """Do `job` and return the exit code. Raises `ConfigurationError` before anything is sent."""
+    """Do `job` and return the exit code. Raises `ConfigurationError` or `JournalError` before anything is sent."""
+    _check(job)
+    with contextlib.ExitStack() as opened:
+        reader = opened.enter_context(open_input(job.source, job.input_format, job.columns))
+        console = stderr_console()
+        for note in reader.notes:
+            _note(console, note)
+        if job.dry_run:
+            return dry_run(job, reader, console)
+        watcher = Watcher(reader, console)
+        client = make_client((watcher,))
+        results = None if job.results is None else opened.enter_context(ResultsFile(job.results))
+        failed = None if job.failed is None else opened.enter_context(RecordFile(job.failed))
+        sink = Sink(reader, watcher, results, failed)
+        if job.journal is None:
+            sink.start()
+        return asyncio.run(_Run(job, reader, sink, watcher, console).main(client))
+
+
+def _check(job: SyncJob) -> None:
     if job.results == "-" and job.as_json:
         msg = "--results - and --json would both write to standard output; give the results a file"
         raise ConfigurationError(msg)
-    refuse_clashes(**{"input": job.source, "--results": job.results, "--failed": job.failed})
-    with contextlib.ExitStack() as opened:
-        reader = opened.enter_context(_read(job))
-        console = stderr_console()
-        for note in reader.notes:
-            console.print(Text(f"Note: {note}", style="yellow"))
-        if job.dry_run:
-            return _dry_run(job, reader)
-        recorder = _SettledRecorder()
-        client = make_client((recorder,))
-        results = None if job.results is None else opened.enter_context(ResultsFile(job.results))
-        failed = None if job.failed is None else opened.enter_context(RecordFile(job.failed))
-        if failed is not None:
-            failed.write(reader.header)
-        run = _Run(job, reader, _Sink(reader, results, failed), recorder)
-        return asyncio.run(run.main(client))
+    if job.journal is None and (job.retry_failed or job.extend):
+        option = "--retry-failed" if job.retry_failed else "--extend"
+        msg = f"{option} goes with --journal FILE, the file that an earlier run wrote"
+        raise ConfigurationError(msg)
+    if job.journal == "-":
+        msg = "a journal is a file; give its name, or ./- for one that is called so"
+        raise ConfigurationError(msg)
+    files = {"input": job.source, "--journal": job.journal, "--results": job.results, "--failed": job.failed}
+    refuse_clashes(**files)
 
 
-def _read(job: SyncJob) -> UpdateReader:
-    if job.source != "-":
-        return read_updates(job.source, input_format=job.input_format, columns=job.columns, keep_rows=True)
-    try:
-        # Not sys.stdin's own buffer: its lock, held by a blocked read, would stop the interpreter from ending.
-        stream = io.BufferedReader(io.FileIO(sys.stdin.fileno(), "rb", closefd=False))
-    except (AttributeError, OSError, ValueError):
-        msg = "standard input is closed; give a file, or pipe the updates in"
-        raise ConfigurationError(msg) from None
-    return read_updates(stream, input_format=job.input_format, columns=job.columns, name="stdin", keep_rows=True)
-
-
-def _dry_run(job: SyncJob, reader: UpdateReader) -> int:
-    tally = Tally()
-    started = time.monotonic()
-    lines = set()
-    for index, item in enumerate(itertools.islice(reader, job.limit)):
-        row = reader.take_row(index)
-        if isinstance(item, InvalidUpdateError):
-            tally.add(Outcome(index, None, OutcomeState.INVALID, error=item), row.line if row else None)
-        else:
-            lines.add(item.key)
-            tally.states["valid"] += 1
-    valid = tally.states["valid"]
-    elapsed = time.monotonic() - started
-    console = stderr_console()
-    summary(console, tally, elapsed, results=True)
-    console.print(f"Dry run, nothing was sent; ready to go: updates {valid:,}, order lines {len(lines):,}.")
-    code = ExitCode.NOT_ALL_APPLIED if tally.states["invalid"] else ExitCode.OK
-    if job.as_json:
-        _print_json(job, reader, tally, elapsed, code)
-    return code
-
-
-class _SettledRecorder:
-    """Keeps the outcomes that the client has told of and the stream has not yielded yet."""
-
-    __slots__ = ("waiting",)
-
-    def __init__(self) -> None:
-        self.waiting: dict[int, Outcome] = {}
-
-    def on_event(self, event: Event, /) -> None:
-        """Keep an update's outcome."""
-        if type(event) is UpdateSettled:
-            self.waiting[event.outcome.index] = event.outcome
-
-
-class _Sink:
-    """Where outcomes go: the tally, the results file, and for a failure its row to the failed file.
-
-    Outcomes come as they end; the failed file has its rows in input order all
-    the same, so that feeding it again keeps the order of every line. A failed
-    row therefore waits until all rows before it have ended.
-    """
-
-    __slots__ = ("_failed", "_held", "_reader", "_results", "tally")
-
-    def __init__(self, reader: UpdateReader, results: ResultsFile | None, failed: RecordFile | None) -> None:
-        self._reader = reader
-        self._results = results
-        self._failed = failed
-        self._held: list[tuple[int, bytes]] = []
-        self.tally = Tally()
-
-    @property
-    def trouble(self) -> str | None:
-        """Why a file could not be written, or None."""
-        return next((file.trouble for file in (self._results, self._failed) if file and file.trouble), None)
-
-    def take(self, outcome: Outcome) -> None:
-        row = self._reader.take_row(outcome.index)
-        line = None if row is None else row.line
-        self.tally.add(outcome, line)
-        if self._results is not None:
-            self._results.add(outcome, line)
-        if self._failed is not None:
-            if row is not None and not outcome.ok:
-                heapq.heappush(self._held, (outcome.index, row.raw))
-            if self._held:
-                self._write_failed(self._reader.first_kept)
-
-    def finish(self, *, with_unread: bool) -> None:
-        """Write the failed rows that still wait, those without an outcome, and if asked those not read yet."""
-        if self._failed is None:
-            return
-        while (index := self._reader.first_kept) < self._reader.rows_read:
-            row = self._reader.take_row(index)
-            if row is not None:
-                heapq.heappush(self._held, (index, row.raw))
-        self._write_failed(self._reader.rows_read)
-        if with_unread:
-            with contextlib.suppress(OSError):  # an input that broke has been told of
-                for block in self._reader.unread():
-                    self._failed.write(block)
-
-    def _write_failed(self, below: int) -> None:
-        while self._held and self._held[0][0] < below and self._failed is not None:
-            self._failed.write(heapq.heappop(self._held)[1])
+def _note(console: Console, note: object) -> None:
+    console.print(Text(f"Note: {note}", style="yellow"))
 
 
 class _Run:
     """One run of ``sync`` with a client; `main` returns the exit code."""
 
-    __slots__ = ("_console", "_job", "_reader", "_recorder", "_regular", "_sink", "_trouble")
+    __slots__ = ("_console", "_job", "_reader", "_regular", "_sink", "_trouble", "_watcher")
 
-    def __init__(self, job: SyncJob, reader: UpdateReader, sink: _Sink, recorder: _SettledRecorder) -> None:
+    def __init__(self, job: SyncJob, reader: UpdateReader, sink: Sink, watcher: Watcher, console: Console) -> None:
         self._job = job
         self._reader = reader
         self._sink = sink
-        self._recorder = recorder
+        self._watcher = watcher
         self._regular = job.source != "-" and stat.S_ISREG(Path(job.source).stat().st_mode)
         self._trouble: str | None = None
-        self._console = stderr_console()
+        self._console = console
 
     async def main(self, client: AltcraftClient) -> int:
         started = time.monotonic()
-        with interruptible() as interruption:
+        with interruptible() as interruption, _warnings_as_notes(self._console):
             try:
                 async with client, following(self._console, self._sink.tally, self._total(), client):
                     await self._send(client)
@@ -203,16 +106,17 @@ class _Run:
                     raise
                 interruption.settle()
         elapsed = time.monotonic() - started
-        self._sink.tally.turned_away = client.statistics().rejected_sends
+        self._sink.tally.take_traffic(client.statistics())
         self._trouble = self._trouble or self._sink.trouble
         cut = interruption.exit_code is not None or self._trouble is not None
         unread = not self._reader.exhausted and (cut or self._job.limit is None)
-        self._sink.finish(with_unread=unread and self._copies_unread)
+        self._sink.finish(with_open=self._job.journal is None, with_unread=unread and self._copies_unread)
         code = interruption.exit_code or self._code(unread=unread)
         summary(self._console, self._sink.tally, elapsed, results=self._job.results is not None)
         self._advise(interruption.exit_code, unread=unread)
         if self._job.as_json:
-            _print_json(self._job, self._reader, self._sink.tally, elapsed, code)
+            facts = self._watcher.journal_facts()
+            print_json(self._job, self._reader, self._sink.tally, elapsed=elapsed, code=code, journal=facts)
         return code
 
     async def _send(self, client: AltcraftClient) -> None:
@@ -221,31 +125,59 @@ class _Run:
             self._updates(),
             deadline=job.deadline,
             coalesce="latest" if job.coalesce == "latest" else "all",
+            journal=job.journal,
+            retry_failed=job.retry_failed,
+            extend=job.extend,
         )
-        waiting = self._recorder.waiting
+        waiting = self._watcher.waiting
         try:
             async with contextlib.aclosing(outcomes):
                 async for outcome in outcomes:
-                    self._sink.take(outcome)
+                    self._sink.take(outcome, recalled=outcome.index not in waiting)
                     waiting.pop(outcome.index, None)
                     if self._sink.trouble is not None:
                         break
         except SourceError as error:
-            self._trouble = f"{error}: {error.__cause__}"
+            if not isinstance(error.__cause__, _LimitReached):
+                self._trouble = f"{error}: {error.__cause__}"
+        except JournalError as error:
+            if not client.statistics().sent:
+                raise named_in(error, self._reader) from None
+            self._trouble = str(named_in(error, self._reader))
         finally:
             for index in sorted(waiting):
                 self._sink.take(waiting.pop(index))
 
     def _updates(self) -> Iterable[ReadItem] | AsyncGenerator[ReadItem, None]:
+        limit = self._job.limit
         if self._regular:
-            return itertools.islice(self._reader, self._job.limit)
-        rows = self._reader.in_thread()
-        return rows if self._job.limit is None else _first(rows, self._job.limit)
+            return self._reader if limit is None else self._first(limit)
+        return self._reader.in_thread() if limit is None else self._first_in_thread(limit)
+
+    def _first(self, count: int) -> Iterator[ReadItem]:
+        yield from itertools.islice(self._reader, count)
+        self._end_early()
+
+    async def _first_in_thread(self, count: int) -> AsyncGenerator[ReadItem, None]:
+        async with contextlib.aclosing(self._reader.in_thread()) as rows:
+            async for row in rows:
+                yield row
+                if self._reader.rows_read == count:
+                    break
+        self._end_early()
+
+    def _end_early(self) -> None:
+        """Keep a journal from taking the last row of ``--limit`` for the last of the input."""
+        if self._job.journal is not None and not self._reader.exhausted:
+            raise _LimitReached
 
     @property
     def _copies_unread(self) -> bool:
-        """Whether rows that were not read belong in the failed file: not those of a pipe, nor beyond a limit."""
-        return self._regular and self._job.limit is None
+        """Whether rows that were not read belong in the failed file.
+
+        Not those of a pipe, nor beyond a limit, nor with a journal: the next run sends them, and some may be done.
+        """
+        return self._regular and self._job.limit is None and self._job.journal is None
 
     def _total(self) -> int | None:
         """Count the lines of a regular file, for the bar; rows of several lines make it a little too high."""
@@ -278,45 +210,50 @@ class _Run:
             say(f"The rows that were not read are in {self._job.failed} too.")
         elif unread:
             say("The input was not read to its end.")
-        if (tally.failed or unread) and self._job.failed not in {None, "-"}:
-            again = ["altcraft-async", "sync", str(self._job.failed)]
-            for field, column in self._job.columns.items():
-                again += ["--map", f"{field}={column}"]
+        if self._job.journal is not None:
+            self._advise_by_journal(self._job.journal)
+        elif (tally.failed or unread) and self._job.failed not in {None, "-"}:
+            again = ["altcraft-async", "sync", str(self._job.failed), *self._mapping()]
             say(Text(f"To send what failed again: {shlex.join(again)}"))
 
+    def _advise_by_journal(self, path: str) -> None:
+        say, command, limit = self._console.print, ["altcraft-async", *sys.argv[1:]], self._job.limit
+        source = [self._job.source, *self._mapping()]
+        try:
+            with JournalReader(path) as journal:
+                known = journal.summary()
+        except JournalError:
+            say(Text(f"Next: when that is mended, run the same command again: {shlex.join(command)}"))
+            return
+        if limit is not None and not self._reader.exhausted and known.recorded >= limit:
+            say(f"Only the first {limit:,} rows were asked for; to go on with the rest, leave --limit out.")
+            return
+        for step in advice(known, command, source):
+            say(Text(f"Next: {step}"))
 
-async def _first(rows: AsyncGenerator[ReadItem, None], count: int) -> AsyncGenerator[ReadItem, None]:
-    async with contextlib.aclosing(rows):
-        if count:
-            left = count
-            async for row in rows:
-                yield row
-                left -= 1
-                if not left:
-                    return
+    def _mapping(self) -> list[str]:
+        return [word for field, column in self._job.columns.items() for word in ("--map", f"{field}={column}")]
+
+
+@contextlib.contextmanager
+def _warnings_as_notes(console: Console) -> Iterator[None]:
+    """Tell of a run that is continued late in words, as of all else."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, DedupWindowWarning):
+            _note(console, message)
+        else:
+            usual(message, category, *place, **more)
+
+    with warnings.catch_warnings():
+        usual, warnings.showwarning = warnings.showwarning, show
+        warnings.simplefilter("always", DedupWindowWarning)
+        yield
+
+
+class _LimitReached(Exception):  # noqa: N818 - no error
+    """The source ends before the end of the input."""
 
 
 def _reason(error: BaseException) -> str:
     return error.message if isinstance(error, AltcraftError) else str(error)
-
-
-def _print_json(job: SyncJob, reader: UpdateReader, tally: Tally, elapsed: float, code: int) -> None:
-    said = {
-        "source": reader.source,
-        "format": str(reader.format),
-        "dry_run": job.dry_run,
-        "updates": tally.total,
-        "states": dict(tally.states.most_common()),
-        "requests": tally.sent,
-        "retries": tally.retries,
-        "turned_away": tally.turned_away,
-        "elapsed": round(elapsed, 3),
-        "complete": reader.exhausted,
-        "exit_code": int(code),
-        "failures": [
-            {"index": outcome.index, "line": line, "state": str(outcome.state), "error": str(outcome.error)}
-            for line, outcome in tally.failures
-        ],
-    }
-    sys.stdout.write(json.dumps(said, ensure_ascii=False) + "\n")
-    sys.stdout.flush()

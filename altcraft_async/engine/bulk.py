@@ -305,14 +305,17 @@ class Run:
         if self._recorder is None or self._gathered is not None:
             return False
         first = self.taken
-        updates = [read_row(row) for row in islice(rows, self._recorder.ahead(first))]
-        if not updates:
-            return False
-        self._recorder.skip(updates)
-        self.taken += len(updates)
-        if self._delivery.notifier is not None:
-            self._delivery.notifier.updates_skipped(first, len(updates))
-        return True
+        updates: list[LineStatusUpdate | InvalidUpdateError] = []
+        try:
+            for row in islice(rows, self._recorder.ahead(first)):
+                updates.append(row if type(row) is LineStatusUpdate else read_row(row))  # noqa: PERF401 - keeps what came
+        finally:  # a source that fails has given these all the same
+            if updates:
+                self._recorder.skip(updates)
+                self.taken += len(updates)
+                if self._delivery.notifier is not None:
+                    self._delivery.notifier.updates_skipped(first, len(updates))
+        return bool(updates)
 
     async def _wait_for_room(self) -> None:
         self._room = self._loop.create_future()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from altcraft_async.cli.app import run
 from altcraft_async.sandbox import Faults, ThreadedSandbox
 
 if TYPE_CHECKING:
@@ -86,6 +87,29 @@ def command(tmp_path: Path, sandbox: ThreadedSandbox) -> Iterator[CommandLine]:
     for path in tmp_path.rglob("*"):
         if path.is_file() and path.name != "token.txt":
             assert CANARY.encode() not in path.read_bytes(), path
+
+
+@pytest.fixture
+def here(
+    command: CommandLine, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command line within this process: ten times as quick, for all that needs no process to kill."""
+    monkeypatch.chdir(command.directory)
+    for name, value in command.environ.items():
+        monkeypatch.setenv(name, value)
+
+    def call(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        capfd.readouterr()
+        with monkeypatch.context() as changed:
+            changed.setattr(sys, "argv", ["altcraft-async", *arguments])
+            for name, value in environ.items():
+                changed.setenv(name, value)
+            code = run()
+        stdout, stderr = capfd.readouterr()
+        command.said += stdout + stderr
+        return subprocess.CompletedProcess(arguments, code, stdout, stderr)
+
+    return call
 
 
 @pytest.fixture

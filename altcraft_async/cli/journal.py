@@ -1,0 +1,227 @@
+"""The commands of ``journal``: what a journal says of its run, for people and as files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import attrs
+from rich.text import Text
+
+from altcraft_async import ConfigurationError, JournalError, OutcomeState
+from altcraft_async.cli.display import stderr_console
+from altcraft_async.cli.exits import ExitCode
+from altcraft_async.cli.inputs import named_in, open_input
+from altcraft_async.cli.results import RecordFile, ResultsFile, csv_record, refuse_clashes
+from altcraft_async.ingest import FIELDS
+from altcraft_async.journal import JournalReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from altcraft_async import LineStatusUpdate, Outcome
+    from altcraft_async.ingest import KeptRow, UpdateReader
+    from altcraft_async.journal import JournalSummary
+
+__all__ = ["Extract", "advice", "export", "failed", "show"]
+
+_DONE = "Next: nothing is left to do; without the journal the same input would be sent anew\n"
+_FAILED = tuple(state for state in OutcomeState if not state.ok)
+
+
+def advice(summary: JournalSummary, command: Sequence[str], source: Sequence[str]) -> Iterator[str]:
+    """Say what to do next about a run that `command` made of `source`; nothing where nothing is left to do."""
+    again = [word for word in command if word != "--retry-failed"]
+    if summary.in_use:
+        yield "a run writes the journal now; wait until that has ended"
+        return
+    if not summary.finished:
+        yield f"to finish the run, run the same command again: {shlex.join(again)}"
+        return
+    invalid = summary.counts[OutcomeState.INVALID]
+    if summary.failed > invalid:
+        yield f"to send again what failed: {shlex.join([*again, '--retry-failed'])}"
+    if invalid:
+        extract = ["altcraft-async", "journal", "failed", summary.path, "--input", *source, "-o", "FILE"]
+        yield f"to mend invalid rows, extract them: {shlex.join(extract)}"
+
+
+def show(path: str, *, as_json: bool) -> int:
+    """Say on standard output what became of the run."""
+    with JournalReader(path) as journal:
+        summary = journal.summary()
+    if as_json:
+        sys.stdout.write(json.dumps(_as_json(summary), ensure_ascii=False) + "\n")
+    else:
+        facts = _facts(summary)
+        width = max(map(len, facts))
+        sys.stdout.write("".join(f"{name:<{width}}  {said}\n" for name, said in facts.items()))
+        steps = advice(summary, ["altcraft-async", "sync", "INPUT", "--journal", path], ["INPUT"])
+        sys.stdout.write("".join(f"Next: {step}\n" for step in steps) or _DONE)
+    sys.stdout.flush()
+    return ExitCode.OK
+
+
+def _as_json(summary: JournalSummary) -> dict[str, object]:
+    return {
+        "path": summary.path,
+        "run_id": summary.run_id,
+        "target": summary.target,
+        "started": round(summary.created, 3),
+        "last_written": round(summary.written, 3),
+        "in_use": summary.in_use,
+        "rows": summary.length,
+        "recorded": summary.recorded,
+        "finished": summary.finished,
+        "states": {str(state): count for state, count in summary.counts.items() if count},
+        "to_be_sent_again": summary.reopened,
+        "not_recorded": _not_recorded(summary),
+        "size": summary.size,
+        "bytes_per_line": _bytes_per_line(summary),
+    }
+
+
+def _facts(summary: JournalSummary) -> dict[str, str]:
+    missing = _not_recorded(summary)
+    facts = {
+        "run": summary.run_id,
+        "target": summary.target,
+        "started": _moment(summary.created),
+        "last written": f"{_moment(summary.written)} ({_span(time.time() - summary.written)} ago)",
+        "in use": "yes, a run writes it" if summary.in_use else "no",
+        "rows of the input": "not read to its end yet" if summary.length is None else f"{summary.length:,}",
+        "finished": "yes" if summary.finished else "no",
+        "recorded": f"{summary.recorded:,}",
+        **{f"  {state}": f"{count:,}" for state, count in summary.counts.items() if count},
+    }
+    if summary.reopened:
+        facts["to be sent again"] = f"{summary.reopened:,}"
+    if missing:
+        facts["not recorded yet"] = f"{missing:,}"
+    facts["size"] = f"{summary.size:,} bytes, {_bytes_per_line(summary):.0f} a line"
+    return facts
+
+
+def _not_recorded(summary: JournalSummary) -> int | None:
+    return None if summary.length is None else max(0, summary.length - summary.recorded - summary.reopened)
+
+
+def _bytes_per_line(summary: JournalSummary) -> float:
+    return round(summary.size / max(1, summary.recorded + summary.reopened), 1)
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(seconds))
+
+
+def _span(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+@attrs.frozen(kw_only=True)
+class Extract:
+    """What ``journal failed`` or ``journal export`` was asked for; the fields are their options."""
+
+    path: str
+    source: str | None
+    columns: Mapping[str, str]
+    input_format: str | None
+    output: str
+
+    def open_input(self, stack: contextlib.ExitStack) -> UpdateReader | None:
+        """Open the input where one was given."""
+        refuse_clashes(**{"input": self.source, "the journal": self.path, "--output": self.output})
+        if self.source is None:
+            if self.columns:
+                msg = "--map says how to read the input; give that with --input FILE"
+                raise ConfigurationError(msg)
+            return None
+        return stack.enter_context(open_input(self.source, self.input_format, self.columns))
+
+
+def failed(asked: Extract) -> int:
+    """Write the rows that failed as an input for ``sync``: as they stood in the input, or else their ids."""
+    with contextlib.ExitStack() as stack:
+        reader = asked.open_input(stack)
+        journal = stack.enter_context(JournalReader(asked.path))
+        summary = journal.summary()
+        output = stack.enter_context(RecordFile(asked.output))
+        output.start()
+        written = 0
+        if reader is not None:
+            output.write(reader.header)
+            for row, outcome in _joined(journal, reader):
+                if row is not None and outcome is not None and not outcome.ok:
+                    output.write(row.raw)
+                    written += 1
+        else:
+            as_json = (asked.input_format or _format_of(asked.output)) == "jsonl"
+            output.write(b"" if as_json else csv_record(FIELDS))
+            for outcome in journal.outcomes(*_FAILED):
+                if outcome.update is not None:
+                    output.write(_ids(outcome.update, as_json=as_json))
+                    written += 1
+        without_ids = summary.failed - written if reader is None else 0
+        return _end(output, [f"failed rows written: {written:,}", *_left_out(summary, without_ids)])
+
+
+def _format_of(output: str) -> str:
+    return "jsonl" if output.lower().endswith((".jsonl", ".ndjson", ".json")) else "csv"
+
+
+def _ids(update: LineStatusUpdate, *, as_json: bool) -> bytes:
+    values = attrs.asdict(update)
+    return json.dumps(values, ensure_ascii=False).encode() + b"\n" if as_json else csv_record(list(values.values()))
+
+
+def _left_out(summary: JournalSummary, without_ids: int) -> Iterator[str]:
+    if without_ids > 0:
+        yield f"invalid rows, whose ids the journal does not have: {without_ids:,}; give --input FILE to get them too"
+    if not summary.finished:
+        yield "the run is not finished: rows without an outcome are sent when it is continued"
+    if summary.failed - summary.counts[OutcomeState.INVALID]:
+        yield "to send failed rows again as they are, sync with --retry-failed keeps their ids and order"
+
+
+def export(asked: Extract) -> int:
+    """Write every recorded outcome, like the results file of ``sync``."""
+    with contextlib.ExitStack() as stack:
+        reader = asked.open_input(stack)
+        journal = stack.enter_context(JournalReader(asked.path))
+        output = stack.enter_context(ResultsFile(asked.output))
+        output.start()
+        written = 0
+        pairs = ((None, one) for one in journal.outcomes()) if reader is None else _joined(journal, reader)
+        for row, outcome in pairs:
+            if outcome is not None:
+                output.add(outcome, None if row is None else row.line)
+                written += 1
+            if output.trouble is not None:
+                break
+        return _end(output, [f"outcomes written: {written:,}"])
+
+
+def _joined(journal: JournalReader, reader: UpdateReader) -> Iterator[tuple[KeptRow | None, Outcome | None]]:
+    """Give each row of the input with its outcome; raises `JournalError`, naming the line, where they do not fit."""
+    try:
+        for index, outcome in enumerate(journal.joined(reader)):
+            yield reader.take_row(index), outcome
+    except JournalError as error:
+        raise named_in(error, reader) from None
+
+
+def _end(output: RecordFile, notes: Sequence[str]) -> int:
+    console = stderr_console()
+    if output.trouble is not None:
+        console.print(Text(f"Stopped: {output.trouble}", style="red"))
+        return ExitCode.NOT_ALL_APPLIED
+    for note in notes:
+        console.print(Text(f"{note[:1].upper()}{note[1:]}."))
+    return ExitCode.OK

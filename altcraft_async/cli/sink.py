@@ -1,0 +1,146 @@
+"""Where the outcomes of ``sync`` go, and what is noted beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from altcraft_async.cli.exits import Tally
+from altcraft_async.observe import JournalOpened, UpdateSettled, UpdatesSkipped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from altcraft_async import Outcome
+    from altcraft_async.cli.results import RecordFile, ResultsFile
+    from altcraft_async.ingest import UpdateReader
+    from altcraft_async.observe import Event
+
+__all__ = ["Sink", "Watcher"]
+
+
+class Watcher:
+    """Takes note of what the client tells beside the stream of outcomes.
+
+    ``waiting`` has the outcomes that the stream has not yielded yet, ``opened`` what was
+    told of the journal. Rows that a journal skips are counted, and kept no longer.
+    """
+
+    __slots__ = ("_console", "_reader", "opened", "tally", "waiting")
+
+    def __init__(self, reader: UpdateReader, console: Console) -> None:
+        self._reader = reader
+        self._console = console
+        self.tally = Tally()
+        self.waiting: dict[int, Outcome] = {}
+        self.opened: JournalOpened | None = None
+
+    @property
+    def continues(self) -> bool:
+        """Whether the journal has anything of an earlier run."""
+        return self.opened is not None and self.opened.recorded + self.opened.retried > 0
+
+    def journal_facts(self) -> dict[str, object] | None:
+        """Give what there is to tell of the journal to programs."""
+        opened = self.opened
+        if opened is None:
+            return None
+        return {
+            "path": opened.path,
+            "run_id": opened.run_id,
+            "continued": self.continues,
+            "recorded_before": opened.recorded,
+            "failed_before": self.tally.recalled,
+            "sent_again": opened.retried,
+        }
+
+    def on_event(self, event: Event, /) -> None:
+        """Keep an update's outcome, and what the journal is about."""
+        if type(event) is UpdateSettled:
+            self.waiting[event.outcome.index] = event.outcome
+        elif type(event) is UpdatesSkipped:
+            self.tally.done_before += event.count
+            self._reader.drop_rows(event.first, event.count)
+        elif type(event) is JournalOpened:
+            self.opened = event
+            said = "a run goes on" if self.continues else "a new run begins"
+            said += f"; rows that have ended: {event.recorded:,}" if self.continues else ""
+            said += f", failed ones that are sent again: {event.retried:,}" if event.retried else ""
+            self._console.print(Text(f"Journal {event.path}: {said}."))
+
+
+class Sink:
+    """Where outcomes go: the tally, the results file, and for a failure its row to the failed file.
+
+    Outcomes come as they end; the failed file has its rows in input order all
+    the same, so that feeding it again keeps the order of every line. A failed
+    row therefore waits until all rows before it have ended.
+
+    The files keep what they hold until `start`, which the first outcome makes
+    at the latest: a run that a journal refuses leaves those of the run before alone.
+    """
+
+    __slots__ = ("_failed", "_held", "_reader", "_results", "_started", "_watcher", "tally")
+
+    def __init__(
+        self, reader: UpdateReader, watcher: Watcher, results: ResultsFile | None, failed: RecordFile | None
+    ) -> None:
+        self._reader = reader
+        self._watcher = watcher
+        self._results = results
+        self._failed = failed
+        self._held: list[tuple[int, bytes]] = []
+        self._started = False
+        self.tally = watcher.tally
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a file could not be written, or None."""
+        return next((file.trouble for file in (self._results, self._failed) if file and file.trouble), None)
+
+    def start(self) -> None:
+        """Begin the files: anew, but the results of a run that is continued at their end."""
+        if self._started:
+            return
+        self._started = True
+        if self._results is not None:
+            self._results.start(keep=self._watcher.continues)
+        if self._failed is not None:
+            self._failed.start()
+            self._failed.write(self._reader.header)
+
+    def take(self, outcome: Outcome, *, recalled: bool = False) -> None:
+        """Take an outcome; a `recalled` one is in the results of the run that it came from."""
+        self.start()
+        row = self._reader.take_row(outcome.index)
+        line = None if row is None else row.line
+        self.tally.add(outcome, line, recalled=recalled)
+        if self._results is not None and not recalled:
+            self._results.add(outcome, line)
+        if self._failed is not None:
+            if row is not None and not outcome.ok:
+                heapq.heappush(self._held, (outcome.index, row.raw))
+            if self._held:
+                self._write_failed(self._reader.first_kept)
+
+    def finish(self, *, with_open: bool, with_unread: bool) -> None:
+        """Write the failed rows that still wait, and if asked those without an outcome, and those not read yet."""
+        self.start()
+        if self._failed is None:
+            return
+        while with_open and (index := self._reader.first_kept) < self._reader.rows_read:
+            row = self._reader.take_row(index)
+            if row is not None:
+                heapq.heappush(self._held, (index, row.raw))
+        self._write_failed(self._reader.rows_read)
+        if with_unread:
+            with contextlib.suppress(OSError):  # an input that broke has been told of
+                for block in self._reader.unread():
+                    self._failed.write(block)
+
+    def _write_failed(self, below: int) -> None:
+        while self._held and self._held[0][0] < below and self._failed is not None:
+            self._failed.write(heapq.heappop(self._held)[1])
