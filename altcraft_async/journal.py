@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from altcraft_async.engine.journal import DedupWindowWarning
-from altcraft_async.engine.journal_format import KIND, NUMBERS, OPEN, STATES, Line, Replay, id_prefix, outcome_of
+from altcraft_async.engine.journal_format import (
+    KIND,
+    NUMBERS,
+    OPEN,
+    SELECT_LINE,
+    STATES,
+    Line,
+    Replay,
+    RunRecord,
+    id_prefix,
+    outcome_of,
+)
 from altcraft_async.engine.store import Lock, open_database, translated
 from altcraft_async.errors import JournalError
 
@@ -104,36 +115,20 @@ class JournalReader:
     def summary(self) -> JournalSummary:
         """Count what is recorded; reads the file once."""
         with translated(KIND, self.path):
-            run = self._connection.execute("SELECT run_id, target, created, written, length FROM run").fetchone()
             found = dict(self._connection.execute("SELECT state, count(*) FROM line GROUP BY state").fetchall())
-        if run is None:
-            msg = f"the journal {self.path} records no run yet; give another path"
-            raise JournalError(msg, path=self.path)
-        files = [Path(self.path + suffix) for suffix in ("", "-wal")]
-        run_id, target, created, written, length = run
+        run = self._run()
         return JournalSummary(
             path=self.path,
-            run_id=run_id,
-            target=target,
-            created=created,
-            written=written,
-            length=length,
+            run_id=run.run_id,
+            target=run.target,
+            created=run.created,
+            written=run.written,
+            length=run.length,
             counts={state: found.get(number, 0) for number, state in enumerate(STATES)},
             reopened=found.get(OPEN, 0),
-            size=sum(file.stat().st_size for file in files if file.exists()),
-            in_use=self._in_use(),
+            size=sum(_size(self.path + suffix) for suffix in ("", "-wal")),
+            in_use=Lock(KIND, self.path).held(),
         )
-
-    def _in_use(self) -> bool:
-        lock = Lock(KIND, self.path)
-        if not Path(lock.path).exists():
-            return False
-        try:
-            lock.acquire("in use")
-        except JournalError:
-            return True
-        lock.release()
-        return False
 
     def outcomes(self, *states: OutcomeState) -> Iterator[Outcome]:
         """Give the recorded outcomes of these states, or of all, by index.
@@ -143,11 +138,9 @@ class JournalReader:
         """
         wanted = ",".join(str(NUMBERS[state]) for state in states or STATES)
         with translated(KIND, self.path):
-            prefix = self._prefix()
-            for row in self._connection.execute(
-                f"SELECT line, seal, state, round FROM line WHERE state IN ({wanted}) ORDER BY line"  # noqa: S608 - our own numbers
-            ):
-                yield outcome_of(self._connection, Line(*row), None, prefix)
+            prefix = id_prefix(self._run().run_id)
+            for row in self._connection.execute(f"{SELECT_LINE} WHERE state IN ({wanted}) ORDER BY line"):
+                yield outcome_of(self._connection, self.path, Line(*row), None, prefix)
 
     def joined(self, rows: Iterable[LineStatusUpdate | InvalidUpdateError]) -> Iterator[Outcome | None]:
         """Give for each row of the run's input, in order, its whole outcome, or None where it has none yet.
@@ -155,18 +148,29 @@ class JournalReader:
         `rows` are what `altcraft_async.ingest.read_updates` gives. Raises
         `InputChangedError` at the first row that is not the one recorded.
         """
-        with translated(KIND, self.path):
-            prefix = self._prefix()
-            replay = Replay(self._connection, self.path)
-            index = -1
-            for index, row in enumerate(rows):
-                if index != replay.expected:
-                    yield None
-                    continue
-                line = replay.match(index, row)
-                yield None if line.state == OPEN else outcome_of(self._connection, line, row, prefix)
-            replay.end(index + 1)
+        prefix = id_prefix(self._run().run_id)
+        replay = Replay(self._connection, self.path)
+        index = -1
+        for index, row in enumerate(rows):
+            if index != replay.expected:
+                yield None
+                continue
+            line = replay.match(index, row)
+            yield None if line.state == OPEN else outcome_of(self._connection, self.path, line, row, prefix)
+        replay.end(index + 1)
 
-    def _prefix(self) -> str:
-        run = self._connection.execute("SELECT run_id FROM run").fetchone()
-        return id_prefix(run[0]) if run else ""
+    def _run(self) -> RunRecord:
+        with translated(KIND, self.path):
+            run = RunRecord.read(self._connection, self.path)
+        if run is None:
+            msg = f"the journal {self.path} records no run yet; give another path"
+            raise JournalError(msg, path=self.path)
+        return run
+
+
+def _size(path: str) -> int:
+    """Return a file's size; a log comes and goes beside its journal."""
+    try:
+        return Path(path).stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -10,7 +10,9 @@ requests open, reads every answer and checks that its ``error`` is 0.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import tempfile
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 
@@ -25,7 +27,7 @@ from altcraft_async.client import ClientOptions
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-__all__ = ["CONTENDERS", "IN_FLIGHT", "NAIVE", "ONE_AT_A_TIME", "TOKEN", "Contender", "Ids"]
+__all__ = ["CONTENDERS", "IN_FLIGHT", "NAIVE", "ONE_AT_A_TIME", "STREAMED", "TOKEN", "Contender", "Ids"]
 
 Ids: TypeAlias = tuple[str, str, str]
 Send: TypeAlias = "Callable[[Sequence[Ids]], Awaitable[None]]"
@@ -34,6 +36,7 @@ IN_FLIGHT = 64
 TOKEN = "0123456789abcdef0123456789abcdef"
 PATH = "/api/v1.1/market/orders/update_order_line_status"
 NAIVE = "naive aiohttp worker loop"
+STREAMED = "ours, streamed"
 ONE_AT_A_TIME = "bare session.post, one at a time"
 
 
@@ -207,6 +210,22 @@ def _streamed(
     return opened
 
 
+@asynccontextmanager
+async def _journaled(base_url: str) -> AsyncIterator[Send]:
+    """Keep a journal, a fresh one for each run, where the system keeps its temporary files."""
+    async with _client(base_url, None) as altcraft:
+        with tempfile.TemporaryDirectory() as directory:
+            numbers = itertools.count()
+
+            async def send(updates: Sequence[Ids]) -> None:
+                journal = f"{directory}/{next(numbers)}.journal"
+                async for outcome in altcraft.market.orders.stream_order_line_statuses(updates, journal=journal):
+                    if not outcome.ok:
+                        raise outcome.error or RuntimeError(outcome)
+
+            yield send
+
+
 def _gathered(concurrency: int | None) -> Callable[[str], AbstractAsyncContextManager[Send]]:
     @asynccontextmanager
     async def opened(base_url: str) -> AsyncIterator[Send]:
@@ -246,7 +265,8 @@ async def _single_one_at_a_time(base_url: str) -> AsyncIterator[Send]:
 
 CONTENDERS = (
     Contender(NAIVE, _naive),
-    Contender("ours, streamed", _streamed(None), limit=1.0),
+    Contender(STREAMED, _streamed(None), limit=1.0),
+    Contender("ours, streamed, journal", _journaled, baseline=STREAMED, limit=1.15),
     Contender("ours, streamed, concurrency=64", _streamed(IN_FLIGHT), limit=1.0),
     Contender("ours, streamed, Prometheus", _streamed(None, _prometheus)),
     Contender("ours, streamed, OpenTelemetry", _streamed(None, _opentelemetry)),

@@ -21,13 +21,17 @@ import warnings
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import attrs
+
 from altcraft_async.engine.journal_format import (
     KIND,
     NUMBERS,
     OPEN,
+    SELECT_LINE_AND_KEY,
     STATES,
     Line,
     Replay,
+    RunRecord,
     failure_of,
     id_prefix,
     line_of,
@@ -76,15 +80,15 @@ class Journal:
     """
 
     __slots__ = (
-        "_clock", "_connection", "_created", "_dedup_window", "_extend", "_length", "_lock", "_new_length",
-        "_notifier", "_path", "_prefix", "_recalled", "_recorded", "_replay", "_retry_failed", "_rounds", "_target",
-        "_writer", "run_id",
+        "_clock", "_connection", "_dedup_window", "_extend", "_lock", "_new_length", "_notifier", "_path", "_prefix",
+        "_recalled", "_recorded", "_replay", "_retry_failed", "_rounds", "_run", "_target", "_writer",
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome]], None]
     _recalled: Line
     _connection: sqlite3.Connection
     _replay: Replay
+    _run: RunRecord
     _writer: GroupWriter[Outcome | None]
 
     def __init__(  # noqa: PLR0913 - the settings of a record
@@ -107,14 +111,12 @@ class Journal:
         self._clock = clock
         self._lock = Lock(KIND, self._path)
         self._rounds: dict[int, int] = {}
-        self._created = 0.0
-        self._length: int | None = None
         self._new_length: int | None = None
-        self._prefix = self.run_id = ""
+        self._prefix = ""
 
     def __repr__(self) -> str:
         """Show the file and the run."""
-        return f"<Journal {self._path} of run {self.run_id or '(not open)'}>"
+        return f"<Journal {self._path} of run {self._run.run_id if hasattr(self, '_run') else '(not open)'}>"
 
     # -- life
 
@@ -141,9 +143,13 @@ class Journal:
             linger=_LINGER,
         )
         if self._notifier is not None:
-            self._notifier.journal_opened(self._path, self.run_id, *counts)
+            self._notifier.journal_opened(self._path, self._run.run_id, *counts)
         if stale is not None:
-            warnings.warn(stale, DedupWindowWarning, stacklevel=2)
+            try:
+                warnings.warn(stale, DedupWindowWarning, stacklevel=2)
+            except DedupWindowWarning:  # made an error by a filter
+                await self.aclose()
+                raise
 
     def _discard(self, opening: asyncio.Future[tuple[sqlite3.Connection, tuple[int, int], str | None]]) -> None:
         """Undo an opening that nobody waits for any more."""
@@ -164,26 +170,29 @@ class Journal:
             raise
 
     def _begin(self, connection: sqlite3.Connection) -> tuple[tuple[int, int], str | None]:
-        known = connection.execute("SELECT run_id, target, created, written, length FROM run").fetchone()
+        known = RunRecord.read(connection, self._path)
         retried, recorded, stale = 0, 0, None
         if known is None:
-            self.run_id, self._created = str(uuid4()), self._clock()
-            values = (self.run_id, self._target, self._created, self._created)
-            connection.execute("INSERT INTO run VALUES (?, ?, ?, ?, NULL)", values)
+            now = float(self._clock())
+            self._run = RunRecord(str(uuid4()), self._target, now, now)
+            self._run.write(connection, first=True)
+            # Into the file itself, since a log whose beginning is damaged is a log without content.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         else:
-            self.run_id, target, self._created, written, self._length = known
-            if target != self._target:
+            self._run = known
+            if known.target != self._target:
                 msg = (
-                    f"the journal {self._path} records a run against {target}, not {self._target}; "
+                    f"the journal {self._path} records a run against {known.target}, not {self._target}; "
                     "give another journal, or the address of that run"
                 )
                 raise JournalError(msg, path=self._path)
-            if self._retry_failed and _recorded_lines(connection) == self._length:
-                retried = self._reopen(connection)
             recorded = _recorded_lines(connection)
-            if recorded != self._length:
-                stale = self._staleness(self._clock() - written)
-        self._prefix = id_prefix(self.run_id)
+            if self._retry_failed and recorded == known.length:
+                retried = self._reopen(connection)
+                recorded = _recorded_lines(connection)
+            if recorded != known.length:
+                stale = self._staleness(self._clock() - known.written)
+        self._prefix = id_prefix(self._run.run_id)
         self._replay = Replay(connection, self._path)
         return (recorded, retried), stale
 
@@ -201,9 +210,7 @@ class Journal:
         """Open the failed lines again, all at once, except those that a newer update of their line has overtaken."""
         failed = [
             (Line(*row), key)
-            for *row, key in connection.execute(
-                f"SELECT line, seal, state, round, key FROM line WHERE state IN ({_among(_RETRIED)})"  # noqa: S608 - our own numbers
-            )
+            for *row, key in connection.execute(f"{SELECT_LINE_AND_KEY} WHERE state IN ({_among(_RETRIED)})")
         ]
         connection.execute("CREATE TEMP TABLE failed_key (key BLOB PRIMARY KEY)")
         connection.executemany("INSERT OR IGNORE INTO failed_key VALUES (?)", [(key,) for _, key in failed])
@@ -250,9 +257,10 @@ class Journal:
         one beyond the end that the input had.
         """
         if index != self._replay.expected:
-            if self._length is not None and index >= self._length and not self._extend:
+            length = self._run.length
+            if length is not None and index >= length and not self._extend:
                 msg = (
-                    f"the input has more rows than the {self._length} that the journal {self._path} knows; "
+                    f"the input has more rows than the {length} that the journal {self._path} knows; "
                     "say that rows were appended (extend), or give another journal"
                 )
                 raise InputChangedError(msg, path=self._path, index=index)
@@ -273,8 +281,7 @@ class Journal:
 
     def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome:
         """Return the outcome of the row recalled last."""
-        with translated(KIND, self._path):
-            return outcome_of(self._connection, self._recalled, row, self._prefix)
+        return outcome_of(self._connection, self._path, self._recalled, row, self._prefix)
 
     # -- what ends now
 
@@ -290,21 +297,29 @@ class Journal:
         self._writer.submit(outcome)
 
     def exhausted(self, rows: int) -> None:
-        """Note the length of the input; raises `InputChangedError` where more rows are recorded."""
+        """Note the length of the input; raises `InputChangedError` where it is known to have more."""
         self._replay.end(rows)
-        if rows != self._length:
+        known = self._run.length
+        if known is not None and rows < known:
+            msg = (
+                f"the input ends after {rows} rows, and the journal {self._path} knows that it has {known}; "
+                "give the input as it was, or another journal"
+            )
+            raise InputChangedError(msg, path=self._path, index=rows)
+        if rows != known:
             self._new_length = rows
             self._writer.submit(None)
 
     def _write(self, connection: sqlite3.Connection, group: Sequence[Outcome | None]) -> None:
-        now = self._clock()
-        at = max(0, int(now - self._created))
+        now = float(self._clock())
+        at = max(0, int(now - self._run.created))
         outcomes = [outcome for outcome in group if outcome is not None]
         lines = [line_of(outcome, self._rounds.pop(outcome.index, 0), at) for outcome in outcomes]
         insert_many(connection, "INSERT OR REPLACE INTO line", lines)
         failures = [failure_of(outcome) for outcome in outcomes if not outcome.ok]
         insert_many(connection, "INSERT OR REPLACE INTO failure", failures)
-        connection.execute("UPDATE run SET written = ?, length = ifnull(?, length)", (now, self._new_length))
+        length = self._run.length if self._new_length is None else self._new_length
+        attrs.evolve(self._run, written=now, length=length).write(connection)
 
     def _committed(self, group: Sequence[Outcome | None]) -> None:
         self._recorded([outcome for outcome in group if outcome is not None])

@@ -14,7 +14,7 @@ from zlib import crc32
 import attrs
 
 from altcraft_async import errors
-from altcraft_async.engine.store import FileKind, translated
+from altcraft_async.engine.store import FileKind, damaged, translated
 from altcraft_async.errors import AltcraftError, InputChangedError, JournalError
 from altcraft_async.outcome import Outcome, OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
@@ -31,9 +31,12 @@ __all__ = [
     "KIND",
     "NUMBERS",
     "OPEN",
+    "SELECT_LINE",
+    "SELECT_LINE_AND_KEY",
     "STATES",
     "Line",
     "Replay",
+    "RunRecord",
     "content_of",
     "failure_of",
     "id_prefix",
@@ -50,7 +53,8 @@ KIND: Final = FileKind(
     version=1,
     schema="""
         CREATE TABLE run (
-            run_id TEXT NOT NULL, target TEXT NOT NULL, created REAL NOT NULL, written REAL NOT NULL, length INTEGER
+            run_id TEXT NOT NULL, target TEXT NOT NULL, created REAL NOT NULL, written REAL NOT NULL, length INTEGER,
+            seal INTEGER NOT NULL
         );
         CREATE TABLE line (
             line INTEGER PRIMARY KEY, key BLOB NOT NULL, seal INTEGER NOT NULL, state INTEGER NOT NULL,
@@ -69,8 +73,52 @@ NUMBERS: Final = {state: number for number, state in enumerate(STATES)}
 OPEN: Final = len(STATES)
 """The number of a line that failed and is to be sent again."""
 
+# Cast, because only the number of a line is sure to be one in a damaged file.
+_LINE: Final = "line, CAST(seal AS INTEGER), CAST(state AS INTEGER), CAST(round AS INTEGER)"
+SELECT_LINE: Final = f"SELECT {_LINE} FROM line"  # noqa: S608 - of our own parts
+SELECT_LINE_AND_KEY: Final = f"SELECT {_LINE}, key FROM line"  # noqa: S608
+_SELECT_EFFORT: Final = "SELECT CAST(attempts AS INTEGER), CAST(elapsed AS INTEGER) FROM line"
+
 _ENDED_WELL = {number for state, number in NUMBERS.items() if state.ok}
 _READ_AT_ONCE = 1024
+
+
+@attrs.frozen
+class RunRecord:
+    """What is recorded of the run as a whole; see `altcraft_async.journal.JournalSummary`.
+
+    All ids hang on `run_id`, so the row has a `seal` of its own.
+    """
+
+    run_id: str
+    target: str
+    created: float
+    written: float
+    length: int | None = None
+
+    @property
+    def seal(self) -> int:
+        """A checksum of everything else."""
+        return crc32("\x1f".join(map(repr, attrs.astuple(self))).encode())
+
+    @classmethod
+    def read(cls, connection: sqlite3.Connection, path: str) -> RunRecord | None:
+        """Read it, None where there is none yet; raises `JournalError` where it is not what was written."""
+        rows = connection.execute("SELECT run_id, target, created, written, length, seal FROM run").fetchall()
+        if not rows and connection.execute("SELECT count(*) FROM line").fetchone()[0] == 0:
+            return None
+        if len(rows) != 1 or (record := cls(*rows[0][:5])).seal != rows[0][5]:
+            raise damaged(KIND, path)
+        return record
+
+    def write(self, connection: sqlite3.Connection, *, first: bool = False) -> None:
+        """Write it, for the `first` time or over what is there."""
+        sql = (
+            "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?)"
+            if first
+            else "UPDATE run SET run_id = ?, target = ?, created = ?, written = ?, length = ?, seal = ?"
+        )
+        connection.execute(sql, (*attrs.astuple(self), self.seal))
 
 
 class Line(NamedTuple):
@@ -103,7 +151,7 @@ def sealed(line: int, content: int, state: int, round_: int) -> int:
 
     Sealing a seal with the same values gives the content back.
     """
-    return content ^ ((((round_ << 4 | state) << 24 ^ line) * 0x9E3779B1) & 0xFFFFFFFF)
+    return content ^ ((state << 28 ^ line) * 0x9E3779B1 ^ round_ * 0x85EBCA6B) & 0xFFFFFFFF
 
 
 def id_prefix(run_id: str) -> str:
@@ -138,29 +186,42 @@ def failure_of(outcome: Outcome) -> tuple[object, ...]:
 
 
 def outcome_of(
-    connection: sqlite3.Connection, line: Line, row: Row | None = None, prefix: str | None = None
+    connection: sqlite3.Connection, path: str, line: Line, row: Row | None = None, prefix: str = ""
 ) -> Outcome:
-    """Read an outcome back. Without its `row`, a line that did not fail has no update and no ``Request-ID``."""
+    """Read an outcome back. Without its `row`, a line that did not fail has no update and no ``Request-ID``.
+
+    Raises `JournalError` where what is recorded of a failure does not fit its line.
+    """
     state = STATES[line.state]
     update = row if isinstance(row, LineStatusUpdate) else None
     error = None
-    if not state.ok:
-        found = connection.execute("SELECT * FROM failure WHERE line = ?", (line.line,)).fetchone()
-        if found is not None:
-            ids, kind, facts = found[1:4], found[4], json.loads(found[5])
-            update = update or (None if ids[0] is None else LineStatusUpdate(*ids))
-            error = _restored(kind, facts)
-    attempts, milliseconds = connection.execute(
-        "SELECT attempts, elapsed FROM line WHERE line = ?", (line.line,)
-    ).fetchone()
+    with translated(KIND, path):
+        attempts, milliseconds = connection.execute(f"{_SELECT_EFFORT} WHERE line = ?", (line.line,)).fetchone()
+        if not state.ok:
+            found = connection.execute("SELECT * FROM failure WHERE line = ?", (line.line,)).fetchone()
+            recorded, error = _failure_from(found, path)
+            content = content_of(recorded or error)  # type: ignore[arg-type]  # without update: invalid
+            if row is None and sealed(line.line, content, line.state, line.round) != line.seal:
+                raise damaged(KIND, path)
+            update = update or recorded
     request_id = request_id_of(prefix, line.line, update, line.round) if prefix and update and attempts else None
     return Outcome(line.line, update, state, attempts, milliseconds / 1000, request_id, error)
 
 
+def _failure_from(found: tuple[Any, ...], path: str) -> tuple[LineStatusUpdate | None, AltcraftError]:
+    """Return the update and the error of a row of `failure`."""
+    try:
+        _, order, line, status, kind, facts = found
+        return None if order is None else LineStatusUpdate(order, line, status), _restored(kind, json.loads(facts))
+    except (TypeError, ValueError, AttributeError):
+        raise damaged(KIND, path) from None
+
+
 def _restored(kind: str, facts: Mapping[str, Any]) -> AltcraftError:
     """Make an error again of its class's name and its attributes."""
-    made = getattr(errors, kind, AltcraftError)
-    error: AltcraftError = made(facts.get("message", ""))
+    made = getattr(errors, kind, None)
+    known = made if isinstance(made, type) and issubclass(made, AltcraftError) else AltcraftError
+    error: AltcraftError = known(facts.get("message", ""))
     for name, value in facts.items():
         setattr(error, name, value)
     return error
@@ -239,8 +300,7 @@ class Replay:
         after = self._lines[-1][0] if self._lines else -1
         with translated(KIND, self._path):
             self._lines = self._connection.execute(
-                "SELECT line, seal, state, round FROM line WHERE line > ? ORDER BY line LIMIT ?",
-                (after, _READ_AT_ONCE),
+                f"{SELECT_LINE} WHERE line > ? ORDER BY line LIMIT ?", (after, _READ_AT_ONCE)
             ).fetchall()
         self._at = 0
         self.expected = self._lines[0][0] if self._lines else None

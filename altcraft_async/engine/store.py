@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["FileKind", "GroupWriter", "Lock", "insert_many", "open_database", "translated"]
+__all__ = ["FileKind", "GroupWriter", "Lock", "damaged", "insert_many", "open_database", "translated"]
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 _BUSY_SECONDS = 10.0
 """How long a statement waits for another connection's commit; commits take milliseconds."""
+
+_LOOK_SECONDS = 0.25
+"""How long a lock is waited for that may only be looked at."""
 
 _ROWS_AT_ONCE = 128
 """Rows in one INSERT. One statement lets go of the interpreter once, however many rows it brings; a statement a row
@@ -72,7 +75,7 @@ def _said(kind: FileKind, path: str, code: str, text: str) -> str:
     if code == "SQLITE_FULL":
         return f"the disk with {kind.name} {path} is full; free some space and run again with the same file"
     if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
-        return _damaged(kind, path)
+        return damaged(kind, path).message
     if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return f"{kind.name} {path} cannot be written; check that its directory is there and may be written to"
     if code.startswith("SQLITE_IOERR"):
@@ -80,11 +83,13 @@ def _said(kind: FileKind, path: str, code: str, text: str) -> str:
     return f"{kind.name} {path} cannot be used ({text}); check the file"
 
 
-def _damaged(kind: FileKind, path: str) -> str:
-    return (
+def damaged(kind: FileKind, path: str) -> StorageError:
+    """Return the kind's error for a file whose content cannot be trusted."""
+    msg = (
         f"{kind.name} {path} is damaged; put it aside and restore a copy, or read out what is left of it with "
         "`sqlite3 FILE .recover`"
     )
+    return kind.error(msg, path=path)
 
 
 def open_database(kind: FileKind, path: str, *, write: bool = True, check: bool = True) -> sqlite3.Connection:
@@ -98,6 +103,8 @@ def open_database(kind: FileKind, path: str, *, write: bool = True, check: bool 
         if not write and not Path(path).is_file():
             msg = f"{kind.name} {path} does not exist; check the path"
             raise kind.error(msg, path=path)
+        if _is_emptied(path):
+            raise damaged(kind, path)
         uri = f"{Path(path).absolute().as_uri()}?mode={'rwc' if write else 'rw'}"
         connection = _connect(uri, uri=True)
         try:
@@ -106,6 +113,12 @@ def open_database(kind: FileKind, path: str, *, write: bool = True, check: bool 
             connection.close()
             raise
         return connection
+
+
+def _is_emptied(path: str) -> bool:
+    """Say whether a file lost all it held: SQLite would drop the log of an empty one, which is begun after the file."""
+    file, log = Path(path), Path(f"{path}-wal")
+    return file.is_file() and not file.stat().st_size and log.is_file() and log.stat().st_size > 0
 
 
 def _connect(name: str, *, uri: bool = False, timeout: float = _BUSY_SECONDS) -> sqlite3.Connection:
@@ -127,7 +140,7 @@ def _prepare(kind: FileKind, path: str, connection: sqlite3.Connection, *, write
         )
         raise kind.error(msg, path=path)
     if check and not fresh and connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        raise kind.error(_damaged(kind, path), path=path)
+        raise damaged(kind, path)
     if fresh and not write:
         msg = f"{kind.name} {path} is empty; check the path"
         raise kind.error(msg, path=path)
@@ -155,6 +168,19 @@ def insert_many(connection: sqlite3.Connection, head: str, rows: Sequence[tuple[
         start += size
 
 
+def _succeeds(connection: sqlite3.Connection, statement: str) -> bool:
+    """Execute a statement that needs a lock; false where another connection has it."""
+    import sqlite3  # noqa: PLC0415 - most programs keep no file
+
+    try:
+        connection.execute(statement).fetchall()
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":
+            return False
+        raise
+    return True
+
+
 class Lock:
     """A file's lock, held by one process at a time; the system frees it when the process dies.
 
@@ -162,35 +188,45 @@ class Lock:
     so that readers of that one are not shut out, and works wherever SQLite does.
     """
 
-    __slots__ = ("_connection", "_kind", "path")
+    __slots__ = ("_about", "_connection", "_kind", "path")
 
     def __init__(self, kind: FileKind, path: str) -> None:
-        self.path = f"{path}.lock"
+        self.path = f"{os.path.realpath(path)}.lock"  # one lock for all names that a file has through links
+        self._about = path
         self._kind = kind
         self._connection: sqlite3.Connection | None = None
 
     def acquire(self, message: str) -> None:
         """Take the lock, or raise the kind's error with `message` where another holds it."""
-        if not self.try_acquire():
-            raise self._kind.error(message, path=self.path.removesuffix(".lock"))
+        if not self.try_acquire(patience=_LOOK_SECONDS):
+            raise self._kind.error(message, path=self._about)
 
-    def try_acquire(self) -> bool:
-        """Take the lock; false where another holds it."""
-        import sqlite3  # noqa: PLC0415 - most programs keep no file
-
+    def try_acquire(self, *, patience: float = 0.0) -> bool:
+        """Take the lock; false where another holds it, for longer than the seconds of `patience`."""
         if self._connection is not None:
             return True
         with translated(self._kind, self.path):
-            connection = _connect(self.path, timeout=0.0)
+            connection = _connect(self.path, timeout=patience)
             try:
-                connection.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
+                taken = _succeeds(connection, "BEGIN EXCLUSIVE")
+            except BaseException:
                 connection.close()
-                if getattr(error, "sqlite_errorname", "") == "SQLITE_BUSY":
-                    return False
                 raise
+        if taken:
             self._connection = connection
-        return True
+        else:
+            connection.close()
+        return taken
+
+    def held(self) -> bool:
+        """Say whether somebody holds the lock."""
+        if not Path(self.path).exists():
+            return False
+        with (
+            translated(self._kind, self.path),
+            contextlib.closing(_connect(f"{Path(self.path).as_uri()}?mode=ro", uri=True, timeout=0.0)) as connection,
+        ):
+            return not _succeeds(connection, "SELECT count(*) FROM sqlite_schema")
 
     def release(self) -> None:
         """Give the lock back; harmless without it."""
@@ -281,8 +317,8 @@ class GroupWriter(Generic[_T]):
             if self._linger and not self._stopping:
                 self._urgent.wait(self._linger)
                 self._urgent.clear()
+            self._signal.clear()  # before it is looked what there is: what comes later sets it again
             going = not self._stopping
-            self._signal.clear()  # before the items are taken: one that comes later sets it again
             group = [self._items.popleft() for _ in range(len(self._items))]
             if group and not self._end(group) and self._stop_on_failure:
                 going = False
