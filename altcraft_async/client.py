@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
@@ -80,6 +81,8 @@ class ClientStatistics:
     false while no connection can be made. `sent` requests
     were started, `retries` of them not a call's first, `rejected_sends` answered
     with back-pressure. `retry_budget` is how many retries are left to pay.
+    `last_success` is the Unix time at which a call last succeeded, None before the
+    first.
     """
 
     limit: int
@@ -92,6 +95,7 @@ class ClientStatistics:
     retries: int
     rejected_sends: int
     retry_budget: float
+    last_success: float | None
 
 
 class AltcraftClient:
@@ -284,6 +288,7 @@ class AltcraftClient:
         """Take a snapshot of the limit, the traffic and the retry budget."""
         gate = self._gate.statistics()
         totals = self._totals
+        last = totals.last_success
         return ClientStatistics(
             limit=gate.limit,
             in_flight=gate.in_flight,
@@ -295,6 +300,7 @@ class AltcraftClient:
             retries=totals.retries,
             rejected_sends=totals.rejected_sends,
             retry_budget=self._budget.tokens,
+            last_success=None if last is None else time.time() - (asyncio.get_running_loop().time() - last),
         )
 
     async def aclose(self) -> None:

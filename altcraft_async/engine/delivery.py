@@ -50,11 +50,12 @@ _MIN_ATTEMPT = 0.001
 
 @attrs.define
 class Totals:
-    """What a client, or one run, has sent so far."""
+    """What a client, or one run, has sent so far; `last_success` is a time of the event loop."""
 
     sent: int = 0
     retries: int = 0
     rejected_sends: int = 0
+    last_success: float | None = None
 
 
 @attrs.frozen
@@ -288,6 +289,7 @@ class Delivery:
         """Tell the flow laws and the totals how an attempt ended."""
         verdict = last.verdict
         if last.error is None:
+            self.totals.last_success = now
             self.budget.on_success()
             signal = Signal.SUCCESS
         else:

@@ -42,8 +42,10 @@ class OutboxStatistics:
     up. `oldest` is how many seconds the first in the queue has been waiting, 0.0
     where none is. `delivered` counts what this process delivered since it
     started, `last_success` is the Unix time of the last of them, or None.
-    `draining` is true in the process that delivers. `trouble` says in words what
-    keeps updates from being delivered or accepted, or is None.
+    `draining` is true in the process that delivers. `accepting` is false where the
+    outbox is not open, or where its file could not be read or written the last time;
+    one that is full still counts as accepting. `trouble` says in words what keeps
+    updates from being delivered or accepted, or is None.
     """
 
     pending: int
@@ -53,6 +55,7 @@ class OutboxStatistics:
     delivered: int
     last_success: float | None
     draining: bool
+    accepting: bool
     trouble: str | None
 
 
@@ -80,7 +83,7 @@ class Outbox:
 
     __slots__ = (
         "_altcraft", "_clock", "_closed", "_counts", "_drain_timeout", "_drainer", "_give_up_after", "_room",
-        "_standby", "_store", "_tasks", "_trouble",
+        "_standby", "_store", "_tasks", "_troubles",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - the settings of a service
@@ -109,7 +112,7 @@ class Outbox:
         self._room = asyncio.Event()
         self._drainer: Drainer | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._trouble: str | None = None
+        self._troubles: dict[str, str] = {}
         self._closed: bool | None = None  # None: not open yet
 
     def __repr__(self) -> str:
@@ -214,8 +217,12 @@ class Outbox:
             except OutboxFullError:
                 if not await self._wait_for_room(give_up):
                     raise
+            except StorageError as error:
+                self._troubles["writing"] = str(error)
+                raise
             else:
                 break
+        self._troubles.pop("writing", None)
         self._on_changed(counts)
         if self._drainer is not None:
             self._drainer.wake()
@@ -252,7 +259,8 @@ class Outbox:
             delivered=0 if drainer is None else drainer.delivered,
             last_success=None if drainer is None else drainer.last_success,
             draining=drainer is not None and drainer.draining,
-            trouble=self._trouble or (None if drainer is None else drainer.trouble),
+            accepting=self._closed is False and not self._troubles,
+            trouble=next(iter(self._troubles.values()), None if drainer is None else drainer.trouble),
         )
 
     async def _look(self) -> None:
@@ -260,9 +268,9 @@ class Outbox:
         while True:
             try:
                 self._on_changed(await self._store.counts())
-                self._trouble = None
+                self._troubles.pop("reading", None)
             except StorageError as error:
-                self._trouble = str(error)
+                self._troubles["reading"] = str(error)
             await asyncio.sleep(_LOOK_EVERY)
 
     def _on_changed(self, counts: Counts) -> None:

@@ -359,9 +359,12 @@ async def test_a_write_that_fails_is_told_to_its_caller_and_the_next_may_go_well
         execute(path, "CREATE TRIGGER refuse BEFORE INSERT ON entry BEGIN SELECT RAISE(ABORT, 'out of luck'); END")
         with pytest.raises(OutboxError, match="out of luck"):
             await outbox.put((*LINE, "new"))
+        assert not outbox.statistics().accepting
+        assert "out of luck" in outbox.statistics().trouble
         execute(path, "DROP TRIGGER refuse")
         await outbox.put((*LINE, "new"))
         assert outbox.statistics().pending == 1
+        assert outbox.statistics().accepting
 
 
 async def test_a_store_that_fails_stops_the_delivery_and_is_told(sandbox, connect, path, until):

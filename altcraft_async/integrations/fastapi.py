@@ -1,0 +1,317 @@
+"""FastAPI: one client, and outbox, for each application, opened and closed in order with it.
+
+.. code-block:: python
+
+    app = FastAPI(lifespan=altcraft_lifespan(outbox="outbox.db"))
+    install_problem_handlers(app)
+    app.include_router(health_router())
+
+    @app.post("/lines/{order}/{line}")
+    async def delivered(order: str, line: str, altcraft: AltcraftDep, deadline: DeadlineDep) -> None:
+        await altcraft.market.orders.update_order_line_status(order, line, "delivered", deadline=deadline.left())
+
+Needs the extra ``fastapi``: ``pip install 'altcraft-async[fastapi]'``. What is said
+in problems and in health, and how deadlines are read, is
+`altcraft_async.integrations.web`.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Final, Self, TypeAlias, Unpack
+
+import attrs
+
+from altcraft_async.client import AltcraftClient, ClientOptions
+from altcraft_async.errors import AltcraftError, ConfigurationError, MissingExtraError
+from altcraft_async.integrations.web import (
+    PROBLEM_MEDIA_TYPE,
+    PROBLEM_TYPES,
+    Deadline,
+    DeadlineHeader,
+    problem_of,
+    readiness_of,
+)
+from altcraft_async.outbox import Outbox
+
+try:
+    from fastapi import APIRouter, Depends, FastAPI, Request
+    from fastapi.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations
+    from fastapi.responses import JSONResponse, Response
+except ImportError:
+    msg = "the FastAPI integration needs fastapi, which is not installed: pip install 'altcraft-async[fastapi]'"
+    raise MissingExtraError(msg) from None
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from types import TracebackType
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from altcraft_async.sandbox import Sandbox, ThreadedSandbox
+
+__all__ = [
+    "AltcraftDep",
+    "Deadline",
+    "DeadlineDep",
+    "DeadlineHeader",
+    "OutboxDep",
+    "SandboxedApp",
+    "altcraft_client",
+    "altcraft_lifespan",
+    "altcraft_outbox",
+    "deadline_from",
+    "health_router",
+    "install_problem_handlers",
+    "use_sandbox",
+]
+
+_log = logging.getLogger("altcraft_async")
+
+OutboxSource: TypeAlias = "str | os.PathLike[str] | Callable[[AltcraftClient], Outbox]"
+"""The path of an outbox, or what makes one for a client."""
+Lifespan: TypeAlias = "Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, object] | None]]"
+"""A lifespan as FastAPI takes it."""
+
+_CLIENT: Final = "altcraft"
+_OUTBOX: Final = "altcraft_outbox"
+_REPLACEMENT: Final = "altcraft_replacement"
+
+
+@attrs.frozen
+class _Parts:
+    """What a lifespan opens."""
+
+    make_client: Callable[[], AltcraftClient]
+    outbox: OutboxSource | None
+
+
+def altcraft_lifespan(
+    make_client: Callable[[], AltcraftClient] = AltcraftClient.from_env,
+    *,
+    outbox: OutboxSource | None = None,
+    lifespan: Lifespan | None = None,
+) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, object]]]:
+    """Give the lifespan for ``FastAPI(lifespan=…)``, which opens one client and closes it.
+
+    The client is what `make_client` returns, by default that of the environment.
+    `outbox` adds an outbox at that path, or the one that it makes for the client.
+    `lifespan` is your own: it runs inside, so client and outbox are open before it
+    begins, and closed after it has ended: first the outbox, which sends what it can
+    in its ``drain_timeout``, then the client.
+
+    The state that your lifespan yields is kept; ``altcraft`` and ``altcraft_outbox`` are
+    added to it. A lifespan that needs the client itself can be written around this one:
+
+    .. code-block:: python
+
+        @asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, object]]:
+            async with altcraft_lifespan()(app) as state:
+                async with warehouse(state["altcraft"]) as stock:
+                    yield {**state, "stock": stock}
+
+    A server that runs several worker processes starts the lifespan in each, so each
+    has a client of its own, with its own limit.
+    """
+    usual = _Parts(make_client, outbox)
+
+    @asynccontextmanager
+    async def run(app: FastAPI) -> AsyncIterator[Mapping[str, object]]:
+        parts: _Parts = getattr(app.state, _REPLACEMENT, usual)
+        async with AsyncExitStack() as stack:
+            altcraft = await stack.enter_async_context(parts.make_client())
+            state: dict[str, object] = {_CLIENT: altcraft}
+            source = parts.outbox if usual.outbox is not None else None
+            if source is not None:
+                make = source if callable(source) else partial(Outbox, source)
+                state[_OUTBOX] = await stack.enter_async_context(make(altcraft))
+            own = None if lifespan is None else await stack.enter_async_context(lifespan(app))
+            yield {**(own or {}), **state}
+
+    return run
+
+
+async def altcraft_client(connection: HTTPConnection) -> AltcraftClient:
+    """Give the application's client; raises `ConfigurationError` where no lifespan has opened one."""
+    found = getattr(connection.state, _CLIENT, None)
+    if not isinstance(found, AltcraftClient):
+        msg = "the application has no Altcraft client; make it with FastAPI(lifespan=altcraft_lifespan())"
+        raise ConfigurationError(msg, field="lifespan")
+    return found
+
+
+async def altcraft_outbox(connection: HTTPConnection) -> Outbox:
+    """Give the application's outbox; raises `ConfigurationError` where no lifespan has opened one."""
+    found = getattr(connection.state, _OUTBOX, None)
+    if not isinstance(found, Outbox):
+        msg = "the application has no outbox; make it with FastAPI(lifespan=altcraft_lifespan(outbox=PATH))"
+        raise ConfigurationError(msg, field="outbox")
+    return found
+
+
+def deadline_from(header: DeadlineHeader) -> Callable[[HTTPConnection], Awaitable[Deadline]]:
+    """Give the dependency that reads a request's deadline from `header`.
+
+    .. code-block:: python
+
+        EnvoyDeadline = Annotated[Deadline, Depends(deadline_from(DeadlineHeader("X-Envoy-Expected-Rq-Timeout-Ms")))]
+
+    The time runs from when FastAPI has read the request.
+    """
+
+    async def read(connection: HTTPConnection) -> Deadline:
+        return header.read(connection.headers)
+
+    return read
+
+
+AltcraftDep = Annotated[AltcraftClient, Depends(altcraft_client)]
+"""A handler's argument of this type is the application's client."""
+OutboxDep = Annotated[Outbox, Depends(altcraft_outbox)]
+"""A handler's argument of this type is the application's outbox."""
+DeadlineDep = Annotated[Deadline, Depends(deadline_from(DeadlineHeader()))]
+"""A handler's argument of this type is the request's `Deadline`, from ``Request-Timeout``; see `deadline_from`."""
+
+
+def install_problem_handlers(app: FastAPI, *, types: str = PROBLEM_TYPES) -> None:
+    """Let `app` answer our errors with problem documents (RFC 9457), as ``application/problem+json``.
+
+    What a document says is told by `altcraft_async.integrations.web.problem_of`: nothing
+    that a stranger should not read. The whole error goes to the log ``altcraft_async``
+    instead, as a WARNING, where the status is 500 or above. `types` is the prefix of a
+    problem's ``type``.
+
+    A handler of your own for one of our classes goes before. WebSocket handlers get
+    their errors as they are.
+    """
+
+    async def answer(request: Request, error: Exception) -> Response:
+        if not isinstance(error, AltcraftError) or request.scope["type"] != "http":
+            raise error
+        problem = problem_of(error, instance=request.url.path, types=types)
+        if problem.status >= 500:  # noqa: PLR2004 - not the caller's fault
+            extra = {"request_id": problem.members.get("request_id")}
+            _log.warning("%s %s: %s", request.method, request.url.path, error, extra=extra)
+        return JSONResponse(problem.body, problem.status, problem.headers, PROBLEM_MEDIA_TYPE)
+
+    app.add_exception_handler(AltcraftError, answer)
+
+
+def health_router(
+    *, liveness: str | None = "/livez", readiness: str | None = "/readyz", overdue: float = 300.0
+) -> APIRouter:
+    """Give the two routes that a supervisor asks.
+
+    `liveness` answers 200 as long as the event loop turns. `readiness` answers 200, or
+    503 where the service cannot do its work, with the figures that this was judged by:
+    see `altcraft_async.integrations.web.readiness_of`, also for `overdue`. A path that is
+    None is left out.
+    """
+    router = APIRouter(include_in_schema=False)
+    fresh = {"Cache-Control": "no-store"}
+
+    async def live() -> Response:
+        return JSONResponse({"status": "pass"}, headers=fresh)
+
+    async def ready(request: Request) -> Response:
+        state = request.state
+        health = readiness_of(getattr(state, _CLIENT, None), getattr(state, _OUTBOX, None), overdue=overdue)
+        return JSONResponse(health.body, health.http_status, fresh)
+
+    for path, endpoint in ((liveness, live), (readiness, ready)):
+        if path is not None:
+            router.add_api_route(path, endpoint, methods=["GET", "HEAD"])
+    return router
+
+
+def use_sandbox(
+    app: FastAPI,
+    sandbox: Sandbox | ThreadedSandbox,
+    *,
+    outbox: OutboxSource | None = None,
+    **options: Unpack[ClientOptions],
+) -> SandboxedApp:
+    """Let `app` talk to a sandbox instead of Altcraft, for a test.
+
+    The application's `altcraft_lifespan` opens a client of `sandbox`, made with
+    `options`, instead of its own, and in place of its outbox, if it has one, `outbox` or
+    a fresh one in a temporary directory. All else runs as it does in earnest. Used with
+    ``with`` around a ``TestClient``, and with ``async with`` around httpx, whose transport
+    does not run lifespans:
+
+    .. code-block:: python
+
+        with use_sandbox(app, altcraft_sandbox), TestClient(app) as http: ...
+
+        async with use_sandbox(app, sandbox) as running:
+            async with AsyncClient(transport=ASGITransport(running), base_url="http://test") as http: ...
+    """
+    return SandboxedApp(app, _Parts(partial(AltcraftClient, sandbox.base_url, sandbox.token, **options), outbox))
+
+
+class SandboxedApp:
+    """An application that talks to a sandbox as long as this context is open; see `use_sandbox`."""
+
+    __slots__ = ("_app", "_parts", "_running", "_stack")
+
+    def __init__(self, app: FastAPI, parts: _Parts) -> None:
+        self._app = app
+        self._parts = parts
+        self._stack = ExitStack()
+        self._running = AsyncExitStack()
+
+    def __repr__(self) -> str:
+        """Show the application."""
+        return f"<SandboxedApp {self._app.title}>"
+
+    def __enter__(self) -> Self:
+        """Replace what the lifespan will open."""
+        parts = self._parts
+        if parts.outbox is None:
+            directory = self._stack.enter_context(TemporaryDirectory(prefix="altcraft-", ignore_cleanup_errors=True))
+            parts = attrs.evolve(parts, outbox=Path(directory) / "outbox.db")
+        before = getattr(self._app.state, _REPLACEMENT, None)
+        self._stack.callback(self._replace, before)
+        self._replace(parts)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Put the application back as it was."""
+        self._stack.close()
+
+    async def __aenter__(self) -> ASGIApp:
+        """Run the application's lifespan as well, and give the application as a client can call it."""
+        self.__enter__()
+        try:
+            state = await self._running.enter_async_context(self._app.router.lifespan_context(self._app))
+        except BaseException:
+            self._stack.close()
+            raise
+
+        async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._app({**scope, "state": dict(state or {})}, receive, send)
+
+        return with_state
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the lifespan, then put the application back as it was."""
+        try:
+            await self._running.__aexit__(kind, error, trace)
+        finally:
+            self._stack.close()
+
+    def _replace(self, parts: _Parts | None) -> None:
+        if parts is None:
+            delattr(self._app.state, _REPLACEMENT)
+        else:
+            setattr(self._app.state, _REPLACEMENT, parts)
