@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ANSWER", "main", "running_server"]
+__all__ = ["ANSWER", "Connection", "main", "running_server"]
 
 _BODY = (
     b'{"data": {"order_external_id": "order_1", "order_line_external_id": "line_1", '
@@ -35,7 +35,7 @@ ANSWER = (
 """The whole answer, headers and body, to every request."""
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One keep-alive connection; pipelined and split requests are both understood."""
 
     __slots__ = ("_buffer", "_delay", "_transport")
@@ -45,9 +45,11 @@ class _Connection(asyncio.Protocol):
         self._delay = delay
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way back."""
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
+        """Answer every request that is whole."""
         buffer = self._buffer + data if self._buffer else data
         while (end := buffer.find(b"\r\n\r\n")) >= 0:
             size = end + 4 + _content_length(buffer, end)
@@ -72,7 +74,7 @@ def _content_length(buffer: bytes, end: int) -> int:
 
 async def _serve(port: int, delay: float) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(delay), "127.0.0.1", port, backlog=1024)
+    server = await loop.create_server(lambda: Connection(delay), "127.0.0.1", port, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     async with server:
         await loop.run_in_executor(None, sys.stdin.read)  # the parent's end of the pipe is our life

@@ -262,7 +262,7 @@ def _extract_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @journal.command("show", short_help="Say what became of the run.")
 @click.argument("path", metavar="JOURNAL")
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object; times are Unix seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def journal_show(path: str, as_json: bool) -> int:
     """Say what became of the run, in words, and what to do next."""
     from altcraft_async.cli.journal import show  # noqa: PLC0415 - quick start of the other commands

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from altcraft_async import AltcraftClient
     from altcraft_async.cli.exits import Tally
 
-__all__ = ["following", "stderr_console", "summary"]
+__all__ = ["following", "stderr_console", "summary", "utc"]
 
 _STYLES = {
     "applied": "green",
@@ -43,6 +43,11 @@ def _meter(client: AltcraftClient) -> str:
     if not now.reachable:
         return f"{said}, no connection: next try in {now.paused:.0f} s"
     return f"{said}, paused for {now.paused:.0f} s" if now.paused else said
+
+
+def utc(seconds: float) -> str:
+    """Write a Unix time for programs, in ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def stderr_console() -> Console:

@@ -13,7 +13,7 @@ import attrs
 from rich.text import Text
 
 from altcraft_async import ConfigurationError, JournalError, OutcomeState
-from altcraft_async.cli.display import stderr_console
+from altcraft_async.cli.display import stderr_console, utc
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import named_in, open_input
 from altcraft_async.cli.results import RecordFile, ResultsFile, csv_record, refuse_clashes
@@ -71,8 +71,8 @@ def _as_json(summary: JournalSummary) -> dict[str, object]:
         "path": summary.path,
         "run_id": summary.run_id,
         "target": summary.target,
-        "started": round(summary.created, 3),
-        "last_written": round(summary.written, 3),
+        "started": utc(summary.created),
+        "last_written": utc(summary.written),
         "in_use": summary.in_use,
         "rows": summary.length,
         "recorded": summary.recorded,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ import attrs
 from rich.text import Text
 
 from altcraft_async import OutboxError
-from altcraft_async.cli.display import stderr_console
+from altcraft_async.cli.display import stderr_console, utc
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.ingest import FIELDS
 from altcraft_async.outbox import Outbox
@@ -104,12 +103,8 @@ def _record(letter: DeadLetter) -> dict[str, object]:
     values = attrs.asdict(letter, recurse=False)
     update = values.pop("update")
     ids = {field: getattr(update, field) for field in FIELDS}
-    times = {name: _at(values.pop(name)) for name in ("put_at", "died_at")}
+    times = {name: utc(values.pop(name)) for name in ("put_at", "died_at")}
     return {"id": values.pop("id"), **ids, **values, "state": str(letter.state), **times}
-
-
-def _at(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _write(record: dict[str, object]) -> None:

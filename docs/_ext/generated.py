@@ -257,10 +257,19 @@ def _unknowns() -> nodes.bullet_list:
 def _cli(name: str = "") -> nodes.literal_block:
     settings = {"terminal_width": _HELP_WIDTH, "max_content_width": _HELP_WIDTH}
     context = click.Context(cli, info_name="altcraft-async", **settings, **cli.context_settings)
-    if name:
-        context = click.Context(cli.commands[name], parent=context, info_name=name, **settings)
+    for word in name.split():
+        command = context.command.get_command(context, word)
+        context = click.Context(command, parent=context, info_name=word, **settings)
     text = context.command.get_help(context)
     return nodes.literal_block(text, text, language="text")
+
+
+def _commands(group: click.Group) -> Iterator[str]:
+    """Name the commands, those of a group behind its own name."""
+    for name, command in group.commands.items():
+        yield name
+        if isinstance(command, click.Group):
+            yield from (f"{name} {inner}" for inner in _commands(command))
 
 
 CONTENTS: Mapping[str, Callable[[], nodes.Node]] = {
@@ -283,7 +292,7 @@ CONTENTS: Mapping[str, Callable[[], nodes.Node]] = {
     "verdict-rules": _verdict_rules,
     "verdicts": _verdicts,
     "cli": _cli,
-    **{f"cli {name}": (lambda name=name: _cli(name)) for name in cli.commands},
+    **{f"cli {name}": (lambda name=name: _cli(name)) for name in _commands(cli)},
 }
 """What can be generated, by name."""
 

@@ -315,6 +315,14 @@ def test_a_row_is_given_once_and_only_where_rows_are_kept() -> None:
     assert unkept.take_row(0) is None
 
 
+def test_rows_that_nobody_will_ask_for_can_be_dropped() -> None:
+    source = reader(HEADER + b"".join(b"o%d,l,new\n" % number for number in range(5)), keep_rows=True)
+    assert len(list(source)) == 5
+    source.drop_rows(0, 3)
+    assert source.first_kept == 3
+    assert [source.take_row(index) is None for index in range(5)] == [True, True, True, False, False]
+
+
 def test_an_input_left_in_the_middle_gives_its_kept_and_its_unread_rows() -> None:
     lines = [b"o%d,l,new\n" % number for number in range(9)]
     source = reader(HEADER + b"".join(lines), keep_rows=True)
