@@ -41,7 +41,10 @@ nitpick_ignore_regex = [
     (r"py:class", r"(Coalesce|Delivery|Event|Format|JSON|Lane|ReadItem|Source|TokenPlace|(.*\.)?ClientOptions)"),
 ]
 
-doctest_global_setup = """
+doctest_global_setup = f"""
 import asyncio
 import logging
+from pathlib import Path
+
+EXAMPLES = Path({str(Path(__file__).parent / "examples")!r})
 """
