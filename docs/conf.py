@@ -35,10 +35,16 @@ nitpick_ignore_regex = [
     (r"py:class", r"(collections\.abc|logging|os)\.\w+|CancelledError"),
     # other libraries, for the same reason
     (r"py:class", r"(aiohttp|prometheus_client)\..+|TracerProvider|MeterProvider|TextMapPropagator"),
+    # FastAPI's and Starlette's own documents are not loaded either
+    (r"py:class", r"(fastapi|starlette)\..*|FastAPI|HTTPConnection|AbstractAsyncContextManager"),
+    (r"py:class", r"altcraft_async\.integrations\.fastapi\.(_Parts|deadline_from\.<locals>\.read)"),
     # what annotations write inside brackets, cut apart
     (r"py:class", r"(Literal|Callable)\[.*"),
     # aliases and arguments that are told in words where they are used
-    (r"py:class", r"(Coalesce|Delivery|Event|Format|JSON|Lane|ReadItem|Source|TokenPlace|(.*\.)?ClientOptions)"),
+    (
+        r"py:class",
+        r"(Coalesce|Lifespan|OutboxSource|Delivery|Event|Format|JSON|Lane|ReadItem|Source|TokenPlace|(.*\.)?ClientOptions)",
+    ),
 ]
 
 doctest_global_setup = f"""

@@ -33,6 +33,7 @@ from altcraft_async.cli.exits import ExitCode, exit_code_of
 from altcraft_async.cli.presets import PRESETS
 from altcraft_async.cli.results import COLUMNS
 from altcraft_async.doctor import Check, Level
+from altcraft_async.integrations.web import PROBLEMS
 from altcraft_async.protocol.verdict import TABLE
 from altcraft_async.sandbox import FaultKind, Sandbox
 
@@ -184,6 +185,19 @@ def _default(value: object) -> str:
     return f"`{type(value).__name__}()`" if isinstance(value, Adaptive | RetryPolicy | Timeout) else f"`{value!r}`"
 
 
+def _problems() -> nodes.table:
+    rows = [
+        (
+            f"`{kind.__name__}`",
+            str(told.status),
+            told.title,
+            "" if told.retry_after is None else f"{told.retry_after:g} s",
+        )
+        for kind, told in PROBLEMS.items()
+    ]
+    return _table(("error", "status", "title", "`Retry-After` unless known"), rows)
+
+
 def _settings() -> nodes.table:
     meanings = _meanings()
     defaults = {field.name: _default(field.default) for field in attrs.fields(Settings)}
@@ -283,6 +297,7 @@ CONTENTS: Mapping[str, Callable[[], nodes.Node]] = {
     "fault-kinds": _faults,
     "fault-presets": _presets,
     "outcomes": _outcomes,
+    "problems": _problems,
     "result-columns": _columns,
     "retry-policy": _fields_of(RetryPolicy),
     "sandbox-unknowns": _unknowns,
