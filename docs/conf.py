@@ -47,7 +47,10 @@ nitpick_ignore_regex = [
     ),
 ]
 
-doctest_global_setup = """
+doctest_global_setup = f"""
 import asyncio
 import logging
+from pathlib import Path
+
+EXAMPLES = Path({str(Path(__file__).parent / "examples")!r})
 """
