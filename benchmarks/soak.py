@@ -128,7 +128,7 @@ async def _load(call: Call, seconds: float, *, cancellations: float = 0.0) -> Lo
         while cancellations:
             due += 1 / cancellations
             await asyncio.sleep(due - asyncio.get_running_loop().time())
-            while not calls:
+            while not calls:  # noqa: ASYNC110 - there is one again in a moment
                 await asyncio.sleep(0.001)
             chance.choice(tuple(calls)).cancel()
 
