@@ -191,8 +191,8 @@ _map_option = click.option(
 @cli.command(
     short_help="Send the updates of a file.",
     epilog="With --journal the same command can be run again at any time, also after it was killed: what is done is "
-    "not sent again, and no change is made twice. Without it, sending again what failed (altcraft-async sync "
-    "failed.csv) may make a change twice whose outcome was unknown.",
+    "not sent again, and what was in doubt goes out under its old id. Without it, sending again what failed "
+    "(altcraft-async sync failed.csv) may make a change twice whose outcome was unknown.",
 )
 @click.argument("source", metavar="FILE|-")
 @_map_option
@@ -272,7 +272,8 @@ def journal_show(path: str, as_json: bool) -> int:
 
 @journal.command("failed", short_help="Extract the rows that failed.")
 @_extract_options
-@click.option("--format", "input_format", type=click.Choice(["csv", "jsonl"]), help="Default: by suffix or content.")
+@click.option("--format", "input_format", type=click.Choice(["csv", "jsonl"]),
+              help="Of INPUT; without one, of what is written. Default: by suffix.")  # fmt: skip
 def journal_failed(pairs: Sequence[str], **fields: Any) -> int:
     """Write the rows that failed as a file that sync takes.
 
