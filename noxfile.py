@@ -95,6 +95,13 @@ def wheel(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Let 500 handlers share a client for minutes, and look for what grows; not part of the checks."""
+    session.install(".")
+    session.run("python", "benchmarks/soak.py", "--check", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure cost per update, memory and import time; not part of the checks, for it wants a quiet machine."""
     session.install(

@@ -124,10 +124,13 @@ async def _load(call: Call, seconds: float, *, cancellations: float = 0.0) -> Lo
             calls.discard(task)
 
     async def cancel() -> None:
+        due = asyncio.get_running_loop().time()
         while cancellations:
-            await asyncio.sleep(1 / cancellations)
-            if calls:
-                chance.choice(tuple(calls)).cancel()
+            due += 1 / cancellations
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
+            while not calls:  # noqa: ASYNC110 - there is one again in a moment
+                await asyncio.sleep(0.001)
+            chance.choice(tuple(calls)).cancel()
 
     canceller = asyncio.ensure_future(cancel())
     await asyncio.gather(*(_handle(n, in_a_task, load, until, chance) for n in range(1, HANDLERS + 1)))
