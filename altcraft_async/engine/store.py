@@ -42,6 +42,12 @@ _ROWS_AT_ONCE = 128
 would wait for the busy event loop after each of them."""
 
 
+_DAMAGED = (
+    "{name} {path} is damaged; put it aside and restore a copy, or read out what is left of it with "
+    "`sqlite3 FILE .recover`"
+)
+
+
 @attrs.frozen
 class FileKind:
     """What a file is: its `name` in messages, its mark and format `version` inside, its `schema`, its error."""
@@ -64,32 +70,45 @@ def translated(kind: FileKind, path: str) -> Iterator[None]:
         said = _said(kind, path, getattr(error, "sqlite_errorname", "") or "", str(error))
     except OSError as error:
         said = f"{kind.name} {path} cannot be used ({error.strerror or error}); check the path and its rights"
+    except UnicodeDecodeError:  # of SQLite's own message, which quotes what it has found
+        said = damaged(kind, path).message
     else:
         return
     raise kind.error(said, path=path)
 
 
+_REASONS = (
+    (("SQLITE_BUSY", "SQLITE_LOCKED"), "{name} {path} is in use by another process; wait until that has ended"),
+    (
+        ("SQLITE_FULL",),
+        "the disk with {name} {path} is full; free some space and run again with the same file",
+    ),
+    (
+        ("SQLITE_NOTADB",),
+        "{path} is no {kind} of altcraft_async, or is damaged; put it aside and restore a copy, or give another path",
+    ),
+    (("SQLITE_CORRUPT", "SQLITE_FORMAT"), _DAMAGED),
+    (
+        ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"),
+        "{name} {path} cannot be written; check that its directory is there and may be written to",
+    ),
+    (
+        ("SQLITE_IOERR",),
+        "{name} {path} failed on its disk ({text}); check the disk and its space, and run again",
+    ),
+    ((), "{name} {path} cannot be used ({text}); check the file"),
+)
+"""What an error code of SQLite, by its beginning, means for a person; the last is for all others."""
+
+
 def _said(kind: FileKind, path: str, code: str, text: str) -> str:
-    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return f"{kind.name} {path} is in use by another process; wait until that has ended"
-    if code == "SQLITE_FULL":
-        return f"the disk with {kind.name} {path} is full; free some space and run again with the same file"
-    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")):
-        return damaged(kind, path).message
-    if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return f"{kind.name} {path} cannot be written; check that its directory is there and may be written to"
-    if code.startswith("SQLITE_IOERR"):
-        return f"{kind.name} {path} failed on its disk ({text}); check the disk and its space, and run again"
-    return f"{kind.name} {path} cannot be used ({text}); check the file"
+    said = next(said for codes, said in _REASONS if not codes or code.startswith(codes))
+    return said.format(name=kind.name, kind=kind.name.split()[-1], path=path, text=text)
 
 
 def damaged(kind: FileKind, path: str) -> StorageError:
     """Return the kind's error for a file whose content cannot be trusted."""
-    msg = (
-        f"{kind.name} {path} is damaged; put it aside and restore a copy, or read out what is left of it with "
-        "`sqlite3 FILE .recover`"
-    )
-    return kind.error(msg, path=path)
+    return kind.error(_DAMAGED.format(name=kind.name, path=path), path=path)
 
 
 def open_database(kind: FileKind, path: str, *, write: bool = True, check: bool = True) -> sqlite3.Connection:

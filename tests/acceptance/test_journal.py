@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import resource
 import signal
@@ -292,6 +293,7 @@ def test_a_journal_that_cannot_grow_stops_the_run_in_one_sentence(
 @pytest.mark.usefixtures("mixed")
 def test_files_that_are_no_journal_are_refused_in_one_sentence(command: CommandLine, here: Here) -> None:
     journal = command.directory / "run.journal"
+    command.write("schema.journal", journal.read_bytes().replace(b"CREATE TABLE failure", b"CREATE TABL\xb4 failure"))
     command.write("cut.journal", journal.read_bytes()[:6000])
     for name, change in (("other.journal", "application_id = 5"), ("newer.journal", "user_version = 99")):
         command.write(name, journal.read_bytes())
@@ -300,12 +302,15 @@ def test_files_that_are_no_journal_are_refused_in_one_sentence(command: CommandL
         connection.close()
     said = {
         "absent.journal": "does not exist",
+        "in.csv": "in.csv is no journal of altcraft_async, or is damaged",
+        "schema.journal": "is damaged",
         "cut.journal": "is damaged",
         "other.journal": "is no journal of altcraft_async",
         "newer.journal": "has format version 99",
     }
-    for (name, expected), arguments in zip(said.items(), (("show",), ("failed",), ("export",), ("show",)), strict=True):
-        ended = here("journal", *arguments, name)
+    commands = itertools.cycle(["show", "failed", "export"])
+    for (name, expected), what in zip(said.items(), commands, strict=False):
+        ended = here("journal", what, name)
         assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (1, "", 1)
         assert expected in ended.stderr
     ended = here("sync", "in.csv", "--journal", "newer.journal")
