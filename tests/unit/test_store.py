@@ -1,0 +1,210 @@
+"""SQLite files with care: group commits, locks, and errors that say what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from altcraft_async.engine.store import FileKind, GroupWriter, Lock, insert_many, open_database, translated
+from altcraft_async.errors import StorageError
+
+KIND = FileKind("the test file", 0x7E57, 3, "CREATE TABLE number (value INTEGER PRIMARY KEY, word TEXT)", StorageError)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "numbers.db")
+
+
+def values_in(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return [row[0] for row in connection.execute("SELECT value FROM number ORDER BY value")]
+
+
+class Written:
+    """A writer of numbers, and what it told."""
+
+    def __init__(self, path, **options):
+        self.told, self.failures, self.event = [], [], asyncio.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.writer = GroupWriter(
+            KIND, path, open_database(KIND, path), write=self._write, committed=self._committed, failed=self._failed,
+            **options,
+        )  # fmt: skip
+
+    def _write(self, connection, group):
+        self.gate.wait(5)
+        insert_many(connection, "INSERT INTO number", [(value, str(value)) for value in group])
+
+    def _committed(self, group):
+        self.told.append(list(group))
+        self.event.set()
+
+    def _failed(self, error, group):
+        self.failures.append((error, list(group)))
+        self.event.set()
+
+
+async def test_what_comes_during_a_commit_shares_the_next_one(path):
+    written = Written(path)
+    written.gate.clear()
+    written.writer.submit(0)
+    await asyncio.sleep(0.01)
+    for value in range(1, 300):
+        written.writer.submit(value)
+    written.gate.set()
+    await written.writer.aclose()
+    assert [value for group in written.told for value in group] == list(range(300))
+    assert len(written.told) <= 3
+    assert values_in(path) == list(range(300))
+
+
+async def test_closing_commits_what_lingers_and_can_be_repeated(path):
+    written = Written(path, linger=30.0)
+    written.writer.submit(1)
+    async with asyncio.timeout(5):
+        await written.writer.aclose()
+        await written.writer.aclose()
+    assert written.told == [[1]]
+
+
+async def test_a_hurry_ends_the_lingering(path):
+    written = Written(path, linger=30.0)
+    written.writer.submit(1)
+    written.writer.hurry()
+    async with asyncio.timeout(5):
+        await written.event.wait()
+    await written.writer.aclose()
+    assert written.told == [[1]]
+
+
+async def test_a_cancelled_closing_still_closes(path):
+    written = Written(path)
+    written.gate.clear()
+    written.writer.submit(1)
+    closing = asyncio.ensure_future(written.writer.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.sleep(0)
+    written.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert written.told == [[1]]
+
+
+@pytest.mark.parametrize(("stops", "after"), [(True, []), (False, [[2]])])
+async def test_a_group_that_fails_leaves_nothing_and_is_told(path, stops, after):
+    written = Written(path, stop_on_failure=stops)
+    written.writer.submit(1)
+    await written.event.wait()
+    written.event.clear()
+    for value in (7, 1):  # 1 is there already
+        written.writer.submit(value)
+    await written.event.wait()
+    written.writer.submit(2)
+    await written.writer.aclose()
+    (error, group), *_ = written.failures
+    assert "the test file" in str(error)
+    assert 1 in group
+    assert written.told[1:] == after or written.told[1:] == [[7], *after]
+
+
+async def test_a_defect_in_writing_is_told_and_not_waited_for(path):
+    def defect(connection, group):
+        raise ZeroDivisionError
+
+    told = asyncio.get_running_loop().create_future()
+    writer = GroupWriter(
+        KIND, path, open_database(KIND, path), write=defect, committed=print,
+        failed=lambda error, _: told.set_result(error),
+    )  # fmt: skip
+    writer.submit(1)
+    error = await told
+    assert "ZeroDivisionError" in str(error)
+    await writer.aclose()
+
+
+@pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 1000])
+def test_any_number_of_rows_is_inserted(path, count):
+    with contextlib.closing(open_database(KIND, path)) as connection:
+        insert_many(connection, "INSERT INTO number", [(value, "x") for value in range(count)])
+    assert values_in(path) == list(range(count))
+
+
+def test_a_file_is_durable_by_its_settings(path):
+    with contextlib.closing(open_database(KIND, path)) as connection:
+        settings = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    assert settings == ["wal", 2]
+
+
+def test_reading_makes_no_file_and_leaves_none_behind(path, tmp_path):
+    with pytest.raises(StorageError, match="does not exist; check the path"):
+        open_database(KIND, path, write=False)
+    open_database(KIND, path).close()
+    with (
+        contextlib.closing(open_database(KIND, path, write=False)) as connection,
+        pytest.raises(sqlite3.OperationalError, match="readonly"),
+    ):
+        connection.execute("INSERT INTO number VALUES (1, 'x')")
+    assert [file.name for file in tmp_path.iterdir()] == ["numbers.db"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("SQLITE_BUSY", "is in use by another process"),
+        ("SQLITE_FULL", "is full; free some space"),
+        ("SQLITE_CORRUPT", "is damaged; put it aside"),
+        ("SQLITE_NOTADB", "is damaged"),
+        ("SQLITE_READONLY_DIRECTORY", "cannot be written; check that its directory"),
+        ("SQLITE_CANTOPEN", "cannot be written"),
+        ("SQLITE_IOERR_WRITE", "failed on its disk"),
+        ("SQLITE_MISUSE", "cannot be used"),
+    ],
+)
+def test_every_trouble_of_sqlite_says_what_to_do(path, name, said):
+    error = sqlite3.OperationalError("whatever")
+    error.sqlite_errorname = name
+    with pytest.raises(StorageError, match=said) as caught, translated(KIND, path):
+        raise error
+    assert path in str(caught.value)
+    assert caught.value.path == path
+
+
+def test_a_lock_is_held_once_and_freed(path):
+    first, second = Lock(KIND, path), Lock(KIND, path)
+    first.acquire("taken")
+    assert second.held()
+    assert not second.try_acquire()
+    with pytest.raises(StorageError, match="taken"):
+        second.acquire("taken")
+    first.release()
+    first.release()
+    assert second.try_acquire()
+    assert second.try_acquire()
+    second.release()
+
+
+@pytest.mark.slow
+def test_a_lock_is_freed_by_the_death_of_its_process(path):
+    code = (
+        "import sys; from altcraft_async.engine.store import *; from altcraft_async.errors import StorageError\n"
+        "Lock(FileKind('x', 1, 1, '', StorageError), sys.argv[1]).acquire('taken')\n"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        assert not Lock(KIND, path).try_acquire()
+        process.kill()
+        process.wait()
+        lock = Lock(KIND, path)
+        assert lock.try_acquire(patience=5.0)
+        lock.release()
