@@ -146,9 +146,14 @@ def _connect(name: str, *, uri: bool = False, timeout: float = _BUSY_SECONDS) ->
     return sqlite3.connect(name, uri=uri, timeout=timeout, isolation_level=None, check_same_thread=False)
 
 
+_MARKS = ("SELECT count(*) FROM sqlite_schema", "PRAGMA application_id", "PRAGMA user_version")
+
+
 def _prepare(kind: FileKind, path: str, connection: sqlite3.Connection, *, write: bool, check: bool) -> None:
-    mark, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-    fresh = not mark and not version and not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    connection.execute("BEGIN")  # one look: another process may be making the file in this moment
+    tables, mark, version = (connection.execute(statement).fetchone()[0] for statement in _MARKS)
+    connection.execute("COMMIT")
+    fresh = not (tables or mark or version)
     if not fresh and mark != kind.application_id:
         msg = f"{path} is no {kind.name.split()[-1]} of altcraft_async; give another path"
         raise kind.error(msg, path=path)
