@@ -267,9 +267,9 @@ class Replay:
     def skip(self, rows: Sequence[Row]) -> None:
         """Hold as many rows, from the `expected` index on, against their lines; `InputChangedError` as in `match`."""
         at = self._at
-        for line, row in zip(self._lines[at : at + len(rows)], rows, strict=True):
-            if sealed(line[0], content_of(row), line[2], line[3]) != line[1]:
-                raise self._changed(line[0])
+        for (line, seal, state, round_), row in zip(self._lines[at : at + len(rows)], rows, strict=True):
+            if sealed(line, content_of(row), state, round_) != seal:
+                raise self._changed(line)
         self._move(len(rows))
 
     def _move(self, count: int) -> None:

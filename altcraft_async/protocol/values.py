@@ -107,12 +107,20 @@ class LineStatusUpdate:
             check_id("order_line_external_id", order_line_external_id)
             check_id("status_external_id", status_external_id)
         status = status_external_id if type(status_external_id) is str else str(status_external_id)
-        self.__attrs_init__(order_external_id, order_line_external_id, status)
+        _set_order(self, order_external_id)
+        _set_line(self, order_line_external_id)
+        _set_status(self, status)
 
     @property
     def key(self) -> LineKey:
         """The order line that the update is about."""
         return LineKey(self.order_external_id, self.order_line_external_id)
+
+
+# The slots themselves: twice as quick as attrs' own way past a frozen class, and there is an update for every row.
+_set_order, _set_line, _set_status = (
+    getattr(LineStatusUpdate, field.name).__set__ for field in attrs.fields(LineStatusUpdate)
+)
 
 
 @attrs.frozen
