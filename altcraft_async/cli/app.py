@@ -410,10 +410,7 @@ def outbox() -> None:
 @click.argument("path", metavar="FILE")
 @click.option("--json", "as_json", is_flag=True, help="Write it as one JSON object to stdout.")
 def outbox_show(path: str, as_json: bool) -> int:
-    """Say how many updates wait, for how long, and how many are dead.
-
-    The exit code is 2 where some are dead.
-    """
+    """Say how many updates wait, for how long, and how many are dead."""
     from altcraft_async.cli.outbox import show  # noqa: PLC0415 - quick start of the other commands
 
     return show(path, as_json=as_json)
@@ -424,8 +421,7 @@ def outbox_show(path: str, as_json: bool) -> int:
 def outbox_dead(path: str) -> int:
     """Write the dead letters to stdout, one JSON object a line.
 
-    A line can be fed to sync again, once mended; it then gets a new Request-ID. The
-    exit code is 2 where there are any.
+    A line can be fed to sync again, once mended; it then gets a new Request-ID.
     """
     from altcraft_async.cli.outbox import dead  # noqa: PLC0415
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
-from rich.text import Text
 
 from altcraft_async import OutboxError
 from altcraft_async.cli.display import stderr_console, utc
@@ -42,8 +41,8 @@ def show(path: str, *, as_json: bool) -> int:
         if as_json:
             _write({"pending": now.pending, "oldest": round(now.oldest, 3), "dead": now.dead})
         else:
-            stderr_console().print(Text(_told(path, now)))
-        return ExitCode.OK if not now.dead else ExitCode.NOT_ALL_APPLIED
+            sys.stdout.write(_told(path, now) + "\n")
+        return ExitCode.OK
 
     return _run(work(), path)
 
@@ -64,12 +63,10 @@ def dead(path: str) -> int:
     """Write the dead letters to stdout, one JSON object a line."""
 
     async def work() -> int:
-        count = 0
         async with Outbox(path) as outbox:
             async for letter in outbox.dead_letters():
                 _write(_record(letter))
-                count += 1
-        return ExitCode.OK if not count else ExitCode.NOT_ALL_APPLIED
+        return ExitCode.OK
 
     return _run(work(), path)
 
