@@ -222,7 +222,7 @@ async def test_a_message_in_doubt_is_not_acknowledged_and_comes_again_under_its_
             queue.put_nowait(message)
             async with AltcraftClient(sandbox.base_url, sandbox.token) as altcraft:
                 task = asyncio.create_task(consumer.consume(altcraft, consumer.messages_of(queue)))
-                await until(lambda: message.fate if redelivered else sandbox.ledger.requests)  # noqa: B023 - at once
+                await until(lambda: message.fate if redelivered else sandbox.ledger.in_flight)  # noqa: B023 - at once
                 task.cancel()
                 await asyncio.wait((task,))
             assert message.fate == ("acknowledged" if redelivered else None)

@@ -312,7 +312,7 @@ async def test_a_caller_that_hangs_up_harms_nothing(sandbox, until):
     async with serving(make_app(make_client=lambda: client)) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(f"PUT {LINE} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
-        await until(lambda: sandbox.ledger.requests == 1)
+        await until(lambda: sandbox.ledger.in_flight == 1)
         writer.close()
         await until(lambda: client.statistics().in_flight == 0)
         async with httpx.AsyncClient() as http:
@@ -328,7 +328,7 @@ async def test_a_shutdown_lets_handlers_finish_before_the_client_closes(sandbox,
     async with httpx.AsyncClient() as http:
         async with serving(app, timeout_graceful_shutdown=5) as url:
             call = asyncio.create_task(http.put(url + LINE))
-            await until(lambda: sandbox.ledger.requests == 1)
+            await until(lambda: sandbox.ledger.in_flight == 1)
         assert (await call).status_code == 200
 
 
