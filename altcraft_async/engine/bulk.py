@@ -20,7 +20,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
-from altcraft_async.engine.delivery import History, Totals
+from altcraft_async.engine.delivery import Totals
+from altcraft_async.engine.history import History
 from altcraft_async.engine.rows import LANE_KEYS, check_choice, read_row, subject_of
 from altcraft_async.errors import (
     ConfigurationError,

@@ -25,7 +25,7 @@ from altcraft_async.observe import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from altcraft_async.engine.delivery import History
+    from altcraft_async.engine.history import History
     from altcraft_async.observe import Observer
     from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.wire import Call
