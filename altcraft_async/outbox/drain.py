@@ -44,7 +44,7 @@ class Drainer:
     """
 
     __slots__ = (
-        "_altcraft", "_changed", "_clock", "_ended", "_entries", "_failed", "_fed", "_finishing", "_flusher",
+        "_altcraft", "_changed", "_clock", "_cut", "_ended", "_entries", "_failed", "_fed", "_finishing", "_flusher",
         "_give_up_after", "_loop", "_news", "_recorded", "_store", "delivered", "draining", "last_success", "trouble",
     )  # fmt: skip
 
@@ -70,6 +70,7 @@ class Drainer:
         self._finishing = asyncio.Event()
         self._entries: dict[int, Entry] = {}
         self._fed = 0
+        self._cut = False
         self._ended: list[Outcome] = []
         self._flusher: asyncio.Task[None] | None = None
         self.delivered = 0
@@ -123,18 +124,23 @@ class Drainer:
     async def _deliver(self) -> None:
         self._entries.clear()
         self._fed = 0
+        self._cut = False
         run = self._altcraft.market.orders.run(self._feed(), recorder=self)
         async with contextlib.aclosing(run.stream()) as outcomes:
             async for outcome in outcomes:
-                if outcome.index in self._entries and outcome.error is not None:  # cut short: it goes on waiting
+                if outcome.index in self._entries and outcome.error is not None:  # it goes on waiting
                     self.trouble = str(outcome.error.message)
+                    self._cut = True  # the run was stopped, and ends when it is fed no more
+                    self._news.set()
 
     async def _feed(self) -> AsyncGenerator[LineStatusUpdate, None]:
         after = -1
-        while True:
+        while not self._cut:
             self._news.clear()
             entries = await self._store.pending(after=after, limit=_AT_ONCE)
             for entry in entries:
+                if self._cut:
+                    return
                 self._entries[self._fed] = entry
                 self._fed += 1
                 yield entry.update
@@ -142,7 +148,7 @@ class Drainer:
                 after = entries[-1].id
             elif self._finishing.is_set():
                 return
-            else:
+            elif not self._cut:
                 await _within(self._news, _LOOK_EVERY)
 
     # -- the recorder of the run

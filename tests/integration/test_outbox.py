@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 import time
 
@@ -243,6 +244,23 @@ async def test_a_refused_token_buries_nothing_and_is_told(sandbox, connect, path
         pass
     assert outbox.statistics().trouble is None
     assert sandbox.ledger.check([(*LINE, "processing"), (*LINE, "delivered")]).ok
+
+
+async def test_delivery_goes_on_by_itself_when_the_token_is_accepted_again(
+    start_raw_server, connect, path, until, monkeypatch
+):
+    monkeypatch.setattr("altcraft_async.outbox.drain._FIRST_PAUSE", 0.05)
+    no = b'{"error": 401, "error_text": "no such token"}'
+    server = await start_raw_server(None)
+    server.answers = [server.answer(no, status=401)] * 2 + [server.answer(b'{"error": 0, "error_text": ""}')]
+    async with Outbox(path, connect(server, concurrency=1)) as outbox:
+        await outbox.put((*LINE, "processing"))
+        await until(lambda: outbox.statistics().trouble is not None)
+        await outbox.put((*LINE, "delivered"))
+        await until(lambda: outbox.statistics().delivered == 2)
+        assert outbox.statistics().trouble is None
+    statuses = [json.loads(request.body)["status_external_id"] for request in server.requests]
+    assert statuses == ["processing"] * 3 + ["delivered"]
 
 
 async def test_closing_is_bounded_and_what_is_left_goes_out_next_time_under_its_ids(start_sandbox, connect, path):
