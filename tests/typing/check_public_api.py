@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import assert_type
 
 import aiohttp  # noqa: TC002 - never run
@@ -34,7 +35,9 @@ from altcraft_async import (
 from altcraft_async.doctor import Check, Finding, Level, diagnose
 from altcraft_async.integrations.opentelemetry import OpenTelemetryObserver, propagation
 from altcraft_async.integrations.prometheus import PrometheusObserver
+from altcraft_async.journal import JournalReader, JournalSummary
 from altcraft_async.observe import CallEnded, CallEvent, Event, LoggingObserver, Observer, UpdateSettled
+from altcraft_async.outbox import DeadLetter, Outbox, OutboxStatistics, OutboxStore, SqliteStore
 from altcraft_async.protocol.values import JSON
 
 
@@ -183,3 +186,26 @@ async def ask_the_doctor() -> None:
 def tell_what_to_do(error: AltcraftError) -> str:
     assert_type(error.effect, str)
     return error.remedy
+
+
+async def keep_a_journal(client: AltcraftClient) -> None:
+    orders = client.market.orders
+    assert_type(await orders.update_order_line_statuses([], journal="run.journal", retry_failed=True), Report)
+    assert_type(
+        orders.stream_order_line_statuses([], journal=Path("run.journal"), extend=True), AsyncGenerator[Outcome, None]
+    )
+    with JournalReader("run.journal") as reader:
+        assert_type(reader.summary(), JournalSummary)
+        assert_type(reader.outcomes(OutcomeState.REJECTED), Iterator[Outcome])
+
+
+async def keep_an_outbox(client: AltcraftClient, store: OutboxStore) -> None:
+    async with Outbox("outbox.db", client, capacity=10, give_up_after=None, standby=False) as outbox:
+        assert_type(await outbox.put(("o", "l", "new"), request_id="r", timeout=1.0), str)
+        assert_type(outbox.statistics(), OutboxStatistics)
+        async for letter in outbox.dead_letters():
+            assert_type(letter, DeadLetter)
+        assert_type(await outbox.retry([1]), int)
+    own: OutboxStore = SqliteStore(Path("outbox.db"), capacity=1)
+    assert_type(Outbox(store), Outbox)
+    assert_type(Outbox(own), Outbox)
