@@ -147,9 +147,11 @@ def _arguments() -> argparse.Namespace:
 
 
 def _chosen(text: str | None) -> list[Contender]:
-    wanted = [one for one in CONTENDERS if text is None or text in one.name]
-    baselines = {one.baseline for one in wanted}
-    return [one for one in CONTENDERS if one in wanted or one.name in baselines]
+    wanted = {one.name for one in CONTENDERS if text is None or text in one.name}
+    for one in reversed(CONTENDERS):  # a baseline stands before what is divided by it, and may have one itself
+        if one.name in wanted:
+            wanted.add(one.baseline)
+    return [one for one in CONTENDERS if one.name in wanted]
 
 
 def main() -> int:

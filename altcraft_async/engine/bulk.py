@@ -78,9 +78,9 @@ class Run:
 
     __slots__ = (
         "_broken", "_busy", "_call_of", "_deadline", "_deadline_timer", "_delivery", "_ended", "_error", "_gathered",
-        "_grace", "_held", "_id_of", "_intake_task", "_key_of", "_lanes", "_loop", "_low", "_open", "_output", "_pacer",
-        "_ready", "_recorder", "_recording", "_room", "_source", "_stopped", "_tasks", "_until", "_waiting", "_window",
-        "_workers", "complete", "taken", "totals",
+        "_give_up_at", "_grace", "_held", "_id_of", "_intake_task", "_key_of", "_lanes", "_loop", "_low", "_open",
+        "_output", "_pacer", "_ready", "_recorder", "_recording", "_room", "_source", "_stopped", "_tasks", "_until",
+        "_waiting", "_window", "_workers", "complete", "taken", "totals",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - the keywords of the public call
@@ -112,6 +112,7 @@ class Run:
         self._source = source
         self._call_of = call_of
         self._recorder = recorder
+        self._give_up_at = None if recorder is None else recorder.deadline
         self._id_of = request_ids() if recorder is None else recorder.request_id
         self._key_of = LANE_KEYS[lane]
         self._lanes: Lanes[_Item] = Lanes(latest_only=coalesce == "latest")
@@ -293,12 +294,12 @@ class Run:
             return
         rows = iter(self._source)
         for row in rows:
-            self._admit(row)
+            passed_over = self._admit(row)
             if self._held >= self._window:
                 await self._wait_for_room()
             elif self._stopped is not None and not self.taken % _YIELD_EVERY:
                 await asyncio.sleep(0)
-            while self._skip(rows):  # noqa: ASYNC110 - other tasks get a turn between two blocks
+            while passed_over and self._skip(rows):  # noqa: ASYNC110 - other tasks get a turn between two blocks
                 await asyncio.sleep(0)
 
     def _skip(self, rows: Iterator[Row]) -> bool:
@@ -322,7 +323,8 @@ class Run:
         self._room = self._loop.create_future()
         await self._room
 
-    def _admit(self, row: Row) -> None:
+    def _admit(self, row: Row) -> bool:
+        """Take a row in; say whether it was passed over, as one that ended in an earlier run."""
         index = self.taken
         self.taken = index + 1
         update = row if type(row) is LineStatusUpdate else read_row(row)
@@ -330,24 +332,25 @@ class Run:
             state = self._recorder.recall(index, update)
             if state is not None:
                 self._pass_over(index, update, state, self._recorder)
-                return
+                return True
         self._held += 1
         self._open += 1
         if self._gathered is not None:
             self._gathered.append(None)
         if isinstance(update, InvalidUpdateError):
             self._settle(Outcome(index, None, OutcomeState.INVALID, error=update))
-            return
+            return False
         key = self._key_of(update)
         item = (index, update, key)
         if self._stopped is not None:
             self._settle_unsent(item)
-            return
+            return False
         replaced = self._lanes.add(key, item)
         if replaced is not None:
             self._settle(Outcome(replaced[0], replaced[1], OutcomeState.SUPERSEDED))
         else:
             self._staff()
+        return False
 
     def _pass_over(
         self, index: int, row: LineStatusUpdate | InvalidUpdateError, state: OutcomeState, recorder: Recorder
@@ -416,19 +419,15 @@ class Run:
         return True
 
     async def _attempt(self, item: _Item, history: History) -> Stop | None:
+        until = self._until if self._give_up_at is None else self._give_up_at(item[0])
         self._busy += 1
         try:
-            return await self._delivery.attempt(
-                self._call_of(item[1]), history, deadline=self._deadline_of(item), totals=self.totals
-            )
+            return await self._delivery.attempt(self._call_of(item[1]), history, deadline=until, totals=self.totals)
         except BaseException:  # cancelled after the grace, or a defect: the line still gets its one outcome
             self._abandon(item, history)
             raise
         finally:
             self._busy -= 1
-
-    def _deadline_of(self, item: _Item) -> float | None:
-        return self._until if self._recorder is None else self._until or self._recorder.deadline(item[0])
 
     async def _retry(self, item: _Item, history: History) -> None:
         """Make the further attempts of an update, its lane closed behind it, and settle it."""
@@ -436,8 +435,9 @@ class Run:
         assert task is not None  # noqa: S101 - it was spawned
         self._waiting[task] = history
         try:
+            until = self._until if self._give_up_at is None else self._give_up_at(item[0])
             stop = await self._delivery.retry(
-                self._call_of(item[1]), history, deadline=self._deadline_of(item), bulk=True, totals=self.totals
+                self._call_of(item[1]), history, deadline=until, bulk=True, totals=self.totals
             )
         except BaseException:
             self._abandon(item, history)

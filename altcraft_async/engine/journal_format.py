@@ -159,12 +159,12 @@ def id_prefix(run_id: str) -> str:
     return f"{run_id[:13]}-8{run_id[15:18]}-a"
 
 
-def request_id_of(prefix: str, index: int, row: Row, round_: int) -> str:
-    """Return the ``Request-ID`` of a row: of its run, its index, what it says, and how often it was refused before.
+def request_id_of(prefix: str, index: int, content: int, round_: int) -> str:
+    """Return the ``Request-ID`` of a row: of its run, its index, its content, and how often it was refused before.
 
     It has the form of a UUID of version 8.
     """
-    said = (content_of(row) + round_ * 0x9E3779) & 0xFFFFFF
+    said = (content + round_ * 0x9E3779) & 0xFFFFFF
     return f"{prefix}{said >> 12:03x}-{said & 0xFFF:03x}{index:09x}"
 
 
@@ -204,7 +204,8 @@ def outcome_of(
             if row is None and sealed(line.line, content, line.state, line.round) != line.seal:
                 raise damaged(KIND, path)
             update = update or recorded
-    request_id = request_id_of(prefix, line.line, update, line.round) if prefix and update and attempts else None
+    known = prefix and update and attempts
+    request_id = request_id_of(prefix, line.line, content_of(update), line.round) if known and update else None
     return Outcome(line.line, update, state, attempts, milliseconds / 1000, request_id, error)
 
 

@@ -42,8 +42,9 @@ class Recorder(Protocol):
     def request_id(self, index: int, update: LineStatusUpdate) -> str:
         """Return the ``Request-ID`` of an update, the same in every run."""
 
-    def deadline(self, index: int) -> float | None:
-        """Return when to give up on an update, in the event loop's time, or None."""
+    @property
+    def deadline(self) -> Callable[[int], float | None] | None:
+        """What tells, by its index, when to give up on an update, in the event loop's time; None where nothing does."""
 
     def record(self, outcome: Outcome) -> None:
         """Queue a final outcome."""
