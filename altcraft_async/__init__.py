@@ -36,7 +36,8 @@ from altcraft_async.errors import (
 )
 from altcraft_async.flow.limit import Adaptive
 from altcraft_async.flow.retry import RetryPolicy
-from altcraft_async.outcome import Outcome, OutcomeState, Report
+from altcraft_async.outcome import Outcome, Report
+from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineKey, LineStatusUpdate, OrderLineStatus, UpdatedOrderLine
 from altcraft_async.protocol.verdict import VerdictRules
 from altcraft_async.settings import Settings, Timeout

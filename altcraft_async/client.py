@@ -79,7 +79,7 @@ class ClientStatistics:
     permit; `rate` is the pace in calls a second, None for none; `paused` is how many
     more seconds the server asked to be left alone, or a probe is away; `reachable` is
     false while no connection can be made. `sent` requests
-    were started, `retries` of them not a call's first, `rejected_sends` answered
+    were started, `retries` of them not a call's first, `throttled` answered
     with back-pressure. `retry_budget` is how many retries are left to pay.
     `last_success` is the Unix time at which a call last succeeded, None before the
     first.
@@ -93,7 +93,7 @@ class ClientStatistics:
     reachable: bool
     sent: int
     retries: int
-    rejected_sends: int
+    throttled: int
     retry_budget: float
     last_success: float | None
 
@@ -298,7 +298,7 @@ class AltcraftClient:
             reachable=gate.reachable,
             sent=totals.sent,
             retries=totals.retries,
-            rejected_sends=totals.rejected_sends,
+            throttled=totals.throttled,
             retry_budget=self._budget.tokens,
             last_success=None if last is None else time.time() - (asyncio.get_running_loop().time() - last),
         )

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from altcraft_async.errors import AltcraftError, DeliveryError
-    from altcraft_async.outcome import Outcome, OutcomeState
+    from altcraft_async.outcome import Outcome
+    from altcraft_async.protocol.states import OutcomeState
 
 __all__ = [
     "AttemptEnded",
@@ -77,7 +78,7 @@ class AttemptStarted(CallEvent):
 class AttemptEnded(CallEvent):
     """An attempt ended after `elapsed` seconds, in `error` unless it succeeded.
 
-    `status` is the HTTP status, 0 without an answer. `rejected` says that it was
+    `status` is the HTTP status, 0 without an answer. `throttled` says that it was
     back-pressure. An attempt that was cancelled has the `asyncio.CancelledError`.
     """
 
@@ -85,7 +86,7 @@ class AttemptEnded(CallEvent):
     elapsed: float
     status: int
     error: AltcraftError | CancelledError | None
-    rejected: bool = False
+    throttled: bool = False
 
 
 @attrs.frozen

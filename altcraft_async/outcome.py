@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import attrs
 
 from altcraft_async.errors import BatchError
+from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,47 +17,6 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.values import LineStatusUpdate
 
 __all__ = ["Outcome", "OutcomeState", "Report"]
-
-
-class OutcomeState(enum.StrEnum):
-    """How one update ended; `safe_to_resend` says what to do about it."""
-
-    APPLIED = "applied"
-    """The server said yes."""
-    DUPLICATE = "duplicate"
-    """The server said that it had already made this very change."""
-    REJECTED = "rejected"
-    """The server said no, finally."""
-    UNKNOWN = "unknown"
-    """Sent, and no answer understood after all retries: it may have been applied."""
-    NOT_SENT = "not_sent"
-    """The server never took it: no connection, turned away with 429, deadline, budget, stopped run."""
-    SUPERSEDED = "superseded"
-    """A newer update of the line took its place (``coalesce="latest"``)."""
-    INVALID = "invalid"
-    """The input row itself is wrong."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is left to do: applied, duplicate or superseded."""
-        return self in _OK
-
-    @property
-    def safe_to_resend(self) -> str:
-        """The advice in words: whether and how the update can be sent again."""
-        return _RESEND[self]
-
-
-_OK = frozenset({OutcomeState.APPLIED, OutcomeState.DUPLICATE, OutcomeState.SUPERSEDED})
-_RESEND = {
-    OutcomeState.APPLIED: "no need",
-    OutcomeState.DUPLICATE: "no need",
-    OutcomeState.REJECTED: "after mending",
-    OutcomeState.UNKNOWN: "yes, with the same request_id",
-    OutcomeState.NOT_SENT: "yes",
-    OutcomeState.SUPERSEDED: "no need",
-    OutcomeState.INVALID: "after mending",
-}
 
 
 @attrs.frozen
@@ -97,7 +56,7 @@ class Report:
 
     `outcomes` are in input order, one for every update that was read. `elapsed`
     is in seconds. `sent` counts the requests started, `retries` those among
-    them that were not a line's first, and `rejected_sends` the answers that
+    them that were not a line's first, and `throttled` the answers that
     were back-pressure (429, 503). `complete` is false where the run ended, by
     its deadline, before an asynchronous source had been read to its end.
     """
@@ -106,7 +65,7 @@ class Report:
     elapsed: float
     sent: int
     retries: int
-    rejected_sends: int
+    throttled: int
     complete: bool = True
     counts: Mapping[OutcomeState, int] = attrs.field(
         init=False,

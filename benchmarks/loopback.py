@@ -106,7 +106,7 @@ async def _send(
     client = AltcraftClient(base_url, token, concurrency=concurrency, retry=retry, observers=[watch])
     async with client:
         report = await client.market.orders.update_order_line_statuses((*key, "delivered") for key in keys)
-    rejected = report.rejected_sends / report.sent
+    rejected = report.throttled / report.sent
     return Measured(report.elapsed, rejected, watch.peak, sum(not outcome.ok for outcome in report.outcomes))
 
 

@@ -50,7 +50,7 @@ class _Result:
     final_statuses_right: int
     requests: int
     retries: int
-    turned_away: int
+    throttled: int
     peak_in_flight: int
     limit: int
     answers: Mapping[str, int]
@@ -151,7 +151,7 @@ async def _push(
         final_statuses_right=sum(sandbox.line_status(*key) == final[key] for key in final),
         requests=statistics.sent,
         retries=statistics.retries,
-        turned_away=statistics.rejected_sends,
+        throttled=statistics.throttled,
         peak_in_flight=book.peak_in_flight,
         limit=statistics.limit,
         answers=book.answers,
@@ -187,7 +187,7 @@ def _as_json(result: _Result) -> dict[str, object]:
         "states": dict(result.states),
         "requests": result.requests,
         "retries": result.retries,
-        "turned_away": result.turned_away,
+        "throttled": result.throttled,
         "peak_in_flight": result.peak_in_flight,
         "limit": result.limit,
         "answers": dict(result.answers),

@@ -35,11 +35,11 @@ _PLAIN_EVERY = 10.0
 
 
 def _meter(client: AltcraftClient) -> str:
-    """Say in a few words how the sending goes: the limit, what was turned away, and any wait."""
+    """Say in a few words how the sending goes: the limit, what was throttled, and any wait."""
     now = client.statistics()
     said = f"{now.in_flight} of {now.limit} in flight"
-    if now.rejected_sends:
-        said += f", {now.rejected_sends / now.sent:.1%} turned away"
+    if now.throttled:
+        said += f", {now.throttled / now.sent:.1%} throttled"
     if not now.reachable:
         return f"{said}, no connection: next try in {now.paused:.0f} s"
     return f"{said}, paused for {now.paused:.0f} s" if now.paused else said
@@ -139,7 +139,7 @@ def summary(console: Console, tally: Tally, elapsed: float, *, results: bool) ->
     if tally.done_before:
         text.append(f"; {tally.done_before:,} more were done in an earlier run")
     if tally.sent:
-        text.append(f"; {tally.sent:,} requests, {tally.retries:,} of them retries, {tally.turned_away:,} turned away")
+        text.append(f"; {tally.sent:,} requests, {tally.retries:,} of them retries, {tally.throttled:,} throttled")
     console.print(text)
     for line, outcome in tally.failures:
         place = "" if line is None or str(outcome.state) == "invalid" else f"line {line}: "

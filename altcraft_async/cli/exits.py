@@ -61,14 +61,14 @@ class Tally:
     ``states`` counts them by state; ``recalled`` of them are failures of an earlier
     run, and ``done_before`` is how many more rows were done in one, by the journal.
     ``sent`` counts the requests, ``retries`` those that were not an update's first,
-    ``turned_away`` those answered with back-pressure, as `take_traffic` had them from
+    ``throttled`` those answered with back-pressure, as `take_traffic` had them from
     the client. ``failures`` keeps the first few that need a person's attention,
     ``refused`` the first answer 401 or 403, ``unreachable`` the first failed connection.
     """
 
     __slots__ = (
         "_codes", "_shown", "done_before", "failures", "recalled", "refused", "retries", "sent", "states",
-        "turned_away", "unreachable",
+        "throttled", "unreachable",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Tally:
         self.recalled = 0
         self.sent = 0
         self.retries = 0
-        self.turned_away = 0
+        self.throttled = 0
         self.failures: list[tuple[int | None, Outcome]] = []
         self.refused: BaseException | None = None
         self.unreachable: BaseException | None = None
@@ -102,7 +102,7 @@ class Tally:
     def take_traffic(self, statistics: ClientStatistics) -> None:
         """Take over what the client counted."""
         self.sent, self.retries = statistics.sent, statistics.retries
-        self.turned_away = statistics.rejected_sends
+        self.throttled = statistics.throttled
 
     def add(self, outcome: Outcome, line: int | None = None, *, recalled: bool = False) -> None:
         """Count one outcome; `line` is its row's line in the input, `recalled` says that an earlier run had it."""

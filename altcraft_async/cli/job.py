@@ -55,7 +55,7 @@ def print_json(  # noqa: PLR0913 - all that there is to tell
         "states": dict(tally.states.most_common()),
         "requests": tally.sent,
         "retries": tally.retries,
-        "turned_away": tally.turned_away,
+        "throttled": tally.throttled,
         "elapsed": round(elapsed, 3),
         "complete": reader.exhausted,
         "journal": None if journal is None else dict(journal),

@@ -54,7 +54,7 @@ class Totals:
 
     sent: int = 0
     retries: int = 0
-    rejected_sends: int = 0
+    throttled: int = 0
     last_success: float | None = None
 
 
@@ -194,7 +194,7 @@ class Delivery:
         history.last = last
         self._account(last, history, now, now - started, totals)
         if notifier is not None:
-            notifier.attempt_ended(history, now - started, status, last.error, rejected=last.verdict.pressure)
+            notifier.attempt_ended(history, now - started, status, last.error, throttled=last.verdict.throttled)
         return None
 
     def _failed_send(self, error: DeliveryError) -> Attempt:
@@ -235,7 +235,7 @@ class Delivery:
             signal = Signal.SUCCESS
         else:
             history.maybe_applied = history.maybe_applied or verdict.maybe_applied
-            signal = Signal.OVERLOAD if verdict.pressure else Signal.NEUTRAL
+            signal = Signal.OVERLOAD if verdict.throttled else Signal.NEUTRAL
         if isinstance(last.error, ConnectError):
             history.hopeless = self.gate.record_unreachable(now)
         else:
@@ -244,8 +244,8 @@ class Delivery:
         for count in (self.totals, totals) if totals is not None else (self.totals,):
             count.sent += 1
             count.retries += retried
-            count.rejected_sends += verdict.pressure
-        if verdict.pressure and last.retry_after is not None:
+            count.throttled += verdict.throttled
+        if verdict.throttled and last.retry_after is not None:
             self.gate.pause(min(last.retry_after, self.policy.max_retry_after))
 
     async def retry(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import attrs
 
-from altcraft_async.outcome import OutcomeState
+from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

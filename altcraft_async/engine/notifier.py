@@ -69,7 +69,7 @@ class Notifier:
             notify(self._observers, AttemptStarted(attempt=history.attempts, url=url, **history.facts))
 
     def attempt_ended(
-        self, history: History, elapsed: float, status: int, error: BaseException | None, *, rejected: bool = False
+        self, history: History, elapsed: float, status: int, error: BaseException | None, *, throttled: bool = False
     ) -> None:
         """Tell how an attempt ended."""
         if history.facts is not None:
@@ -78,7 +78,7 @@ class Notifier:
                 elapsed=elapsed,
                 status=status or getattr(error, "status", 0),
                 error=_presentable(error),
-                rejected=rejected,
+                throttled=throttled,
                 **history.facts,
             )
             notify(self._observers, event)

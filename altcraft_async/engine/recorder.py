@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from altcraft_async.errors import InvalidUpdateError, StorageError
-    from altcraft_async.outcome import Outcome, OutcomeState
+    from altcraft_async.outcome import Outcome
+    from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
 
 __all__ = ["Recorder"]

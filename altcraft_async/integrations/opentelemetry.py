@@ -133,7 +133,7 @@ class OpenTelemetryObserver:
             "altcraft.retries", unit="{request}", description="Requests that were not their call's first."
         )
         self._rejected = meter.create_counter(
-            "altcraft.rejected_sends", unit="{request}", description="Requests that met with back-pressure."
+            "altcraft.throttled", unit="{request}", description="Requests that met with back-pressure."
         )
         self._updates = meter.create_counter(
             "altcraft.updates", unit="{update}", description="Updates of bulk runs that got their outcome."
@@ -208,7 +208,7 @@ class OpenTelemetryObserver:
             attributes["error.type"] = type(event.error).__name__
         self._requests.record(event.elapsed, {**attempt.server, **attributes})
         self._active.add(-1, attempt.server)
-        if event.rejected:
+        if event.throttled:
             self._rejected.add(1, {"altcraft.method": event.method})
         attempt.span.set_attributes(attributes)
         _end(attempt.span, event.error)

@@ -103,5 +103,5 @@ class PrometheusObserver:
         error = "" if event.error is None else type(event.error).__name__
         self._in_flight.dec()
         self._requests.labels(event.method, status, error).observe(event.elapsed)
-        if event.rejected:
+        if event.throttled:
             self._rejected.labels(event.method).inc()

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import attrs
 
-from altcraft_async.engine.bulk import Run
+from altcraft_async.engine.run import Run
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine, check_request_id
 from altcraft_async.protocol.wire import Call
@@ -208,7 +208,7 @@ class Orders:
                 msg = f"{field} goes with a journal: give journal=PATH, the file that an earlier run wrote"
                 raise ConfigurationError(msg, field=field)
             return None
-        from altcraft_async.engine.journal import Journal  # noqa: PLC0415 - most runs keep none
+        from altcraft_async.journal.recorder import Journal  # noqa: PLC0415 - most runs keep none
 
         delivery = self._delivery
         return Journal(

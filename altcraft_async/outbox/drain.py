@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from altcraft_async.client import AltcraftClient
     from altcraft_async.errors import InvalidUpdateError
     from altcraft_async.outbox.store import Counts, Entry, OutboxStore
-    from altcraft_async.outcome import Outcome, OutcomeState
+    from altcraft_async.outcome import Outcome
+    from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
 
 __all__ = ["Drainer"]

@@ -9,7 +9,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from altcraft_async.outcome import OutcomeState
+    from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
 
 __all__ = ["Counts", "DeadLetter", "Entry", "OutboxStore"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.outcome import OutcomeState
+from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Evidence(enum.StrEnum):
     LOST = "connection cut while sending or waiting"
     UNREADABLE = "HTTP 2xx whose body is no envelope"
     FATAL = "401, 403"
-    TURNED_AWAY = "425, 429"
+    THROTTLED = "425, 429"
     UNAVAILABLE = "503"
     RETRIABLE = "408, 5xx except 501 and 503"
     REFUSED = "any other code or status"
@@ -44,14 +44,14 @@ class Verdict:
     """What an attempt's end means.
 
     `state` is the line's final state if this was its last attempt. `retry` says
-    whether another attempt can help, `pressure` whether the server signalled
+    whether another attempt can help, `throttled` whether the server signalled
     overload, `fatal` whether the whole run must stop, and `maybe_applied`
     whether the change may have been made without our knowing.
     """
 
     state: OutcomeState
     retry: bool = False
-    pressure: bool = False
+    throttled: bool = False
     fatal: bool = False
     maybe_applied: bool = False
 
@@ -60,12 +60,12 @@ TABLE: Final[Mapping[Evidence, Verdict]] = {
     Evidence.SUCCESS: Verdict(OutcomeState.APPLIED),
     Evidence.DUPLICATE_SUCCESS: Verdict(OutcomeState.DUPLICATE),
     Evidence.NEVER_SENT: Verdict(OutcomeState.NOT_SENT, retry=True),
-    Evidence.TIMEOUT: Verdict(OutcomeState.UNKNOWN, retry=True, pressure=True, maybe_applied=True),
+    Evidence.TIMEOUT: Verdict(OutcomeState.UNKNOWN, retry=True, throttled=True, maybe_applied=True),
     Evidence.LOST: Verdict(OutcomeState.UNKNOWN, retry=True, maybe_applied=True),
     Evidence.UNREADABLE: Verdict(OutcomeState.UNKNOWN, retry=True, maybe_applied=True),
     Evidence.FATAL: Verdict(OutcomeState.REJECTED, fatal=True),
-    Evidence.TURNED_AWAY: Verdict(OutcomeState.NOT_SENT, retry=True, pressure=True),
-    Evidence.UNAVAILABLE: Verdict(OutcomeState.UNKNOWN, retry=True, pressure=True, maybe_applied=True),
+    Evidence.THROTTLED: Verdict(OutcomeState.NOT_SENT, retry=True, throttled=True),
+    Evidence.UNAVAILABLE: Verdict(OutcomeState.UNKNOWN, retry=True, throttled=True, maybe_applied=True),
     Evidence.RETRIABLE: Verdict(OutcomeState.UNKNOWN, retry=True, maybe_applied=True),
     Evidence.REFUSED: Verdict(OutcomeState.REJECTED),
     Evidence.DUPLICATE_FAILURE: Verdict(OutcomeState.REJECTED),
@@ -92,12 +92,12 @@ class VerdictRules:
 
     The numbers are compared with the envelope's ``error`` where there was an
     envelope, else with the HTTP status. What stands in no list is refused
-    finally; `fatal` goes before `turned_away`, that before `unavailable`, that
+    finally; `fatal` goes before `throttled`, that before `unavailable`, that
     before `retriable`.
     """
 
     fatal: frozenset[int] = attrs.field(default=frozenset({401, 403}), converter=_codes)
-    turned_away: frozenset[int] = attrs.field(default=frozenset({425, 429}), converter=_codes)
+    throttled: frozenset[int] = attrs.field(default=frozenset({425, 429}), converter=_codes)
     unavailable: frozenset[int] = attrs.field(default=frozenset({503}), converter=_codes)
     retriable: frozenset[int] = attrs.field(default=frozenset({408}) | _SERVER_ERRORS, converter=_codes)
 
@@ -113,8 +113,8 @@ class VerdictRules:
         return Evidence.DUPLICATE_FAILURE if duplicate else self._failure(number)
 
     def _failure(self, number: int) -> Evidence:
-        if number in self.turned_away:
-            return Evidence.TURNED_AWAY
+        if number in self.throttled:
+            return Evidence.THROTTLED
         if number in self.unavailable:
             return Evidence.UNAVAILABLE
         return Evidence.RETRIABLE if number in self.retriable else Evidence.REFUSED

@@ -315,7 +315,7 @@ class FaultPlan:
         self._rate_full_at = level_at + 1 / rate
         return True
 
-    def turned_away(self) -> Fault:
+    def throttled(self) -> Fault:
         """Return the 429 for a request above the capacity or the rate."""
         return Fault(FaultKind.ERROR, status=429, retry_after=self.faults.retry_after)
 

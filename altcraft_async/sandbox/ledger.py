@@ -27,7 +27,7 @@ class Arrival:
 
     `number` counts all such requests from 1, in order of arrival. `fate` is
     ``"open"`` until it is known, then ``"applied"``, ``"replayed"`` (an earlier
-    answer was given again), ``"refused"``, ``"turned_away"`` (an error, HTML or
+    answer was given again), ``"refused"``, ``"throttled"`` (an error, HTML or
     reset before the processing) or ``"dropped"`` (the sandbox was closed).
     """
 

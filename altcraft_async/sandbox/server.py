@@ -366,7 +366,7 @@ class Sandbox:
         fault = plan.next(call.method, call.line, now)
         concerned = not plan.faults.only or call.method in plan.faults.only
         if concerned and not plan.admit(now):
-            fault = plan.turned_away()
+            fault = plan.throttled()
         if fault is not None and fault.delay:
             await asyncio.sleep(fault.delay)
         if fault is None or fault.kind.applies:
@@ -375,7 +375,7 @@ class Sandbox:
             if plan.faults.over_slots == "queue" or not slots.locked():
                 async with slots:
                     return *await self._process(call, plan, concerned=True), fault
-            fault = plan.turned_away()
+            fault = plan.throttled()
         answer = self._failure(call, fault)
         if self._cache_failures and fault.kind is not FaultKind.RESET_BEFORE and call.key not in self._pending:
             self._account.keep_first(call, answer, self._clock())
@@ -462,7 +462,7 @@ def _response(answer: Answer) -> web.Response:
 
 def _fate(answer: Answer, fault: Fault | None) -> str:
     if fault is not None and not fault.kind.applies:
-        return "turned_away"
+        return "throttled"
     return "applied" if answer.kind == "applied" else "refused"
 
 

@@ -110,7 +110,7 @@ def _verdicts() -> nodes.table:
             "may have been applied")  # fmt: skip
     rows = [
         (
-            str(evidence), f"`{verdict.state}`", _yes(verdict.retry), _yes(verdict.pressure), _yes(verdict.fatal),
+            str(evidence), f"`{verdict.state}`", _yes(verdict.retry), _yes(verdict.throttled), _yes(verdict.fatal),
             _yes(verdict.maybe_applied),
         )
         for evidence, verdict in TABLE.items()

@@ -50,7 +50,7 @@ async def test_outcomes_come_in_input_order_one_for_each_update(start_sandbox, c
     assert [outcome.update for outcome in report.outcomes] == [LineStatusUpdate(*update) for update in updates]
     assert {outcome.state for outcome in report.outcomes} == {"applied"}
     assert report.ok
-    assert (report.sent, report.retries, report.rejected_sends, report.complete) == (60, 0, 0, True)
+    assert (report.sent, report.retries, report.throttled, report.complete) == (60, 0, 0, True)
     assert sandbox.ledger.check(updates).ok
 
 

@@ -8,8 +8,8 @@ from contextlib import aclosing
 import pytest
 
 from altcraft_async import RetryPolicy
-from altcraft_async.engine import bulk
-from altcraft_async.engine.bulk import Run
+from altcraft_async.engine import run
+from altcraft_async.engine.run import Run
 from altcraft_async.market.orders import _call_of
 from altcraft_async.observe import AttemptStarted, UpdateSettled
 from altcraft_async.sandbox import Fault, Faults
@@ -39,7 +39,7 @@ class Source:
 
 def own_tasks():
     """The tasks of the library, not those of the sandbox or of the test."""
-    return [task for task in asyncio.all_tasks() if task.get_coro().cr_code.co_filename == bulk.__file__]
+    return [task for task in asyncio.all_tasks() if task.get_coro().cr_code.co_filename == run.__file__]
 
 
 async def cancel(task):

@@ -320,7 +320,7 @@ async def test_statistics_are_a_snapshot_of_the_traffic(sandbox, connect):
     client = connect(sandbox, concurrency=5, retry=RetryPolicy(base=0.001, budget=10))
     await client.market.orders.update_order_line_status(*LINE)
     now = client.statistics()
-    assert (now.limit, now.in_flight, now.waiting, now.sent, now.retries, now.rejected_sends) == (5, 0, 0, 3, 2, 1)
+    assert (now.limit, now.in_flight, now.waiting, now.sent, now.retries, now.throttled) == (5, 0, 0, 3, 2, 1)
     assert now.retry_budget == 8.5
 
 

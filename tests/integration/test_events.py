@@ -76,8 +76,8 @@ async def test_a_retried_call_is_told_from_its_beginning_to_its_end(sandbox, con
     assert [event.attempt for event in told[1:-1]] == [1, 1, 1, 2, 2]
     assert {event.url for event in watcher.of(AttemptStarted)} == {f"{sandbox.base_url}/api/v1.1/{METHOD}"}
     first, second = watcher.of(AttemptEnded)
-    assert (first.status, type(first.error), first.rejected) == (503, ServerError, True)
-    assert (second.status, second.error, second.rejected) == (200, None, False)
+    assert (first.status, type(first.error), first.throttled) == (503, ServerError, True)
+    assert (second.status, second.error, second.throttled) == (200, None, False)
     (ended,) = watcher.of(CallEnded)
     assert (ended.state, ended.attempts, ended.error) == ("applied", 2, None)
     assert ended.elapsed >= first.elapsed + second.elapsed

@@ -23,8 +23,8 @@ from altcraft_async import (
     RunStoppedError,
     SourceError,
 )
-from altcraft_async.engine.journal import Journal
 from altcraft_async.journal import DedupWindowWarning, JournalReader
+from altcraft_async.journal.recorder import Journal
 from altcraft_async.observe import AttemptEnded, JournalOpened, UpdateSettled, UpdatesSkipped
 from altcraft_async.sandbox import Fault, Faults
 

@@ -159,7 +159,7 @@ async def test_the_metrics_of_a_retried_call_are_exactly_these(sandbox, connect,
         "http.client.active_requests": ("{request}", {frozenset(server): 0}),
         "altcraft.call.duration": ("s", {of_method | point(altcraft__state="applied"): 1}),
         "altcraft.retries": ("{request}", {of_method: 2}),
-        "altcraft.rejected_sends": ("{request}", {of_method: 1}),
+        "altcraft.throttled": ("{request}", {of_method: 1}),
         "altcraft.limit": ("{request}", {frozenset(): 5}),
     }
 

@@ -24,25 +24,27 @@ FORBIDDEN_IN_PURE_CODE = {
 
 FLOORS = (
     ("errors",),
-    ("protocol.values",),
-    ("protocol.verdict", "protocol.json", "protocol.xml", "outcome"),
-    ("protocol", "flow"),
-    ("settings", "observe"),
+    ("protocol.states", "protocol.values"),
+    ("protocol.verdict", "protocol.json", "protocol.xml"),
+    ("protocol",),
+    ("outcome",),
+    ("flow",),
+    ("settings", "observe", "storage"),
     (
         "engine.transport",
         "engine.gate",
-        "engine.store",
         "engine.recorder",
         "engine.rows",
         "engine.notifier",
         "engine.history",
     ),
-    ("engine.delivery", "engine.journal", "engine.journal_format"),
+    ("engine.delivery",),
     ("engine",),
+    ("journal",),
     ("market",),
     ("client",),
     ("",),
-    ("doctor", "ingest", "journal", "outbox"),
+    ("doctor", "ingest", "outbox"),
     ("integrations",),
     ("cli",),
 )
@@ -53,7 +55,7 @@ OWNERS = {
     "yarl": ("engine.transport",),
     "tenacity": ("engine.delivery",),
     "xmltodict": ("protocol.xml", "sandbox.reading"),
-    "sqlite3": ("engine.store",),
+    "sqlite3": ("storage.sqlite",),
     "click": ("cli",),
     "rich": ("cli",),
     "pytest": ("integrations.pytest_plugin",),
@@ -196,7 +198,7 @@ def test_the_sandbox_shares_only_errors_and_status_names(module):
     "module", [m for m in FILES if within(m, ("engine", "market")) or m in {"client", "observe", ""}]
 )
 def test_the_core_does_not_know_its_users(module):
-    above = ("cli", "sandbox", "doctor", "ingest", "integrations", "journal", "outbox")
+    above = ("cli", "sandbox", "doctor", "ingest", "integrations", "journal.reader", "outbox")
     assert not any(within(imported, above) for imported in own(imports_of(module).runtime))
 
 

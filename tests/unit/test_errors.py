@@ -103,7 +103,7 @@ def test_every_error_survives_pickling_with_its_facts(kind):
 
 def test_a_batch_error_survives_pickling_with_its_report():
     outcomes = [Outcome(0, None, OutcomeState.INVALID, error=InvalidUpdateError("it is empty"))]
-    report = Report(outcomes=outcomes, elapsed=1.0, sent=0, retries=0, rejected_sends=0)
+    report = Report(outcomes=outcomes, elapsed=1.0, sent=0, retries=0, throttled=0)
     with pytest.raises(BatchError) as caught:
         report.raise_for_failures()
     copy = pickle.loads(pickle.dumps(caught.value))

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from altcraft_async import InvalidUpdateError, LineStatusUpdate
-from altcraft_async.engine.journal_format import content_of, id_prefix, key_of, request_id_of, sealed
+from altcraft_async.journal.format import content_of, id_prefix, key_of, request_id_of, sealed
 
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
 UPDATES = st.builds(LineStatusUpdate, IDS, IDS, IDS)

@@ -140,11 +140,11 @@ def test_the_approximate_alignment_of_long_lines_misses_nothing(expected: list[s
 def test_arrivals_are_told_in_order_with_their_ids_and_fates() -> None:
     ledger = Ledger()
     first = ledger.arrived(LINE, "a", "x")
-    ledger.settled(LINE, first, "turned_away")
+    ledger.settled(LINE, first, "throttled")
     second = ledger.arrived(LINE, "a", "x")
     ledger.settled(LINE, second, "applied")
     told = [(arrival.number, arrival.request_id, arrival.fate) for arrival in ledger.arrivals(*LINE)]
-    assert told == [(1, "x", "turned_away"), (2, "x", "applied")]
+    assert told == [(1, "x", "throttled"), (2, "x", "applied")]
     assert ledger.lines == (LINE,)
 
 

@@ -64,17 +64,17 @@ def test_a_success_status_without_an_envelope_may_have_been_applied(status):
 @pytest.mark.parametrize("number", [429, 425])
 def test_being_turned_away_is_pressure_and_surely_not_applied(number):
     verdict = classify(status=number, code=None)
-    assert (verdict.pressure, verdict.maybe_applied, verdict.state) == (True, False, "not_sent")
+    assert (verdict.throttled, verdict.maybe_applied, verdict.state) == (True, False, "not_sent")
 
 
-def test_503_is_pressure_that_may_have_been_applied():
+def test_503_is_throttled_and_may_have_been_applied():
     verdict = classify(status=503, code=None)
-    assert (verdict.pressure, verdict.maybe_applied) == (True, True)
+    assert (verdict.throttled, verdict.maybe_applied) == (True, True)
 
 
 @pytest.mark.parametrize("number", [500, 502, 504])
-def test_other_server_errors_are_no_pressure(number):
-    assert not classify(status=number, code=None).pressure
+def test_other_server_errors_are_not_throttled(number):
+    assert not classify(status=number, code=None).throttled
 
 
 @given(code=st.integers(1, 700).filter(lambda code: code not in {401, 403}))
@@ -83,10 +83,10 @@ def test_a_replayed_failure_is_never_retried(code):
 
 
 def test_the_lists_can_be_changed():
-    rules = VerdictRules(fatal={402}, turned_away=(440,), unavailable=[409], retriable={404})
+    rules = VerdictRules(fatal={402}, throttled=(440,), unavailable=[409], retriable={404})
     assert classify(status=200, code=402, rules=rules).fatal
     assert not classify(status=200, code=401, rules=rules).fatal
-    assert classify(status=200, code=440, rules=rules) == TABLE[Evidence.TURNED_AWAY]
+    assert classify(status=200, code=440, rules=rules) == TABLE[Evidence.THROTTLED]
     assert classify(status=200, code=409, rules=rules) == TABLE[Evidence.UNAVAILABLE]
     assert classify(status=200, code=404, rules=rules) == TABLE[Evidence.RETRIABLE]
     assert not classify(status=500, code=None, rules=rules).retry

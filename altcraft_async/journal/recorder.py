@@ -23,7 +23,8 @@ from uuid import uuid4
 
 import attrs
 
-from altcraft_async.engine.journal_format import (
+from altcraft_async.errors import InputChangedError, JournalError
+from altcraft_async.journal.format import (
     KIND,
     NUMBERS,
     OPEN,
@@ -40,9 +41,8 @@ from altcraft_async.engine.journal_format import (
     request_id_of,
     sealed,
 )
-from altcraft_async.engine.store import GroupWriter, Lock, insert_many, open_database, translated
-from altcraft_async.errors import InputChangedError, JournalError
-from altcraft_async.outcome import Outcome, OutcomeState
+from altcraft_async.protocol.states import OutcomeState
+from altcraft_async.storage.sqlite import GroupWriter, Lock, insert_many, open_database, translated
 
 if TYPE_CHECKING:
     import os
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.errors import InvalidUpdateError, StorageError
+    from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.values import LineStatusUpdate
 
 __all__ = ["DedupWindowWarning", "Journal"]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from altcraft_async.engine.journal import DedupWindowWarning
-from altcraft_async.engine.journal_format import (
+from altcraft_async.errors import JournalError
+from altcraft_async.journal.format import (
     KIND,
     NUMBERS,
     OPEN,
@@ -29,8 +29,8 @@ from altcraft_async.engine.journal_format import (
     id_prefix,
     outcome_of,
 )
-from altcraft_async.engine.store import Lock, open_database, translated
-from altcraft_async.errors import JournalError
+from altcraft_async.journal.recorder import DedupWindowWarning
+from altcraft_async.storage.sqlite import Lock, open_database, translated
 
 if TYPE_CHECKING:
     import os
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from altcraft_async.errors import InvalidUpdateError
-    from altcraft_async.outcome import Outcome, OutcomeState
+    from altcraft_async.outcome import Outcome
+    from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
 
 __all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary"]

@@ -36,7 +36,8 @@ from altcraft_async.errors import (
 from altcraft_async.flow.lanes import Lanes
 from altcraft_async.flow.pace import TIMER_SLACK, Pacer
 from altcraft_async.flow.retry import Stop, StopReason
-from altcraft_async.outcome import Outcome, OutcomeState, Report
+from altcraft_async.outcome import Outcome, Report
+from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class Run:
             elapsed=self._loop.time() - started,
             sent=self.totals.sent,
             retries=self.totals.retries,
-            rejected_sends=self.totals.rejected_sends,
+            throttled=self.totals.throttled,
             complete=self.complete,
         )
         if isinstance(self._error, SourceError | JournalError):

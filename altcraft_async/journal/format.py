@@ -14,10 +14,11 @@ from zlib import crc32
 import attrs
 
 from altcraft_async import errors
-from altcraft_async.engine.store import FileKind, damaged, translated
 from altcraft_async.errors import AltcraftError, InputChangedError, JournalError
-from altcraft_async.outcome import Outcome, OutcomeState
+from altcraft_async.outcome import Outcome
+from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
+from altcraft_async.storage.sqlite import FileKind, damaged, translated
 
 if TYPE_CHECKING:
     import sqlite3

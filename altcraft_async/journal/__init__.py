@@ -1,0 +1,16 @@
+"""The journal of a bulk run: a file that lets a killed run simply be run again, and reading it.
+
+A run writes its journal where it is given one:
+
+.. code-block:: python
+
+    report = await altcraft.market.orders.update_order_line_statuses(updates, journal="run.journal")
+
+and `JournalReader` reads it, also while the run goes on.
+"""
+
+from __future__ import annotations
+
+from altcraft_async.journal.reader import DedupWindowWarning, JournalReader, JournalSummary
+
+__all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary"]

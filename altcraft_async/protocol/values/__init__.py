@@ -1,0 +1,14 @@
+"""The values that are said to Altcraft, and what comes back of them: frozen, checked, without I/O."""
+
+from __future__ import annotations
+
+from altcraft_async.protocol.values.lines import (
+    JSON,
+    LineKey,
+    LineStatusUpdate,
+    OrderLineStatus,
+    UpdatedOrderLine,
+    check_request_id,
+)
+
+__all__ = ["JSON", "LineKey", "LineStatusUpdate", "OrderLineStatus", "UpdatedOrderLine", "check_request_id"]
