@@ -9,6 +9,7 @@
     ├── MissingExtraError            an optional library is not installed
     ├── InvalidUpdateError           one input row is wrong; it was not sent
     ├── SourceError                  the caller's own iterable of updates raised
+    ├── RunFailedError               a bulk run failed for a reason that is none of the above
     ├── StorageError                 a file that keeps updates cannot be used
     │   ├── JournalError               the journal of a run
     │   │   └── InputChangedError        the input is not the one that it records
@@ -17,6 +18,7 @@
     ├── DeliveryError                one call did not end in success
     │   ├── NotSentError               an attempt that was due could not be made
     │   │   ├── DeadlineError            no time was left for an attempt
+    │   │   ├── OutageError              nobody is served, for longer than the caller waits
     │   │   ├── RetryBudgetError         the client's retry budget was empty
     │   │   └── RunStoppedError          the run ended before this line's turn
     │   ├── TransportError             no answer at all
@@ -66,12 +68,14 @@ __all__ = [
     "JournalError",
     "MissingExtraError",
     "NotSentError",
+    "OutageError",
     "OutboxError",
     "OutboxFullError",
     "PermissionDeniedError",
     "RateLimitError",
     "ResponseTooLargeError",
     "RetryBudgetError",
+    "RunFailedError",
     "RunStoppedError",
     "ServerError",
     "SourceError",
@@ -88,7 +92,8 @@ class AltcraftError(Exception):
 
     ``message`` says what happened. Two texts of the class, for people, say the
     rest: ``effect`` what the server may have applied when this error is met,
-    ``remedy`` what to do next.
+    ``remedy`` what to do next. An error that a gathering bulk call raises has the
+    ``report`` of what was done by then; elsewhere it is None.
     """
 
     effect: ClassVar[str] = "see the attributes of the error"
@@ -97,13 +102,14 @@ class AltcraftError(Exception):
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
         self.message = message
+        self.report: Any = None
 
 
 class ConfigurationError(AltcraftError, ValueError):
     """A setting cannot work; ``field`` names it. Nothing was sent."""
 
     effect = "nothing"
-    remedy = "Mend the setting that the message names; `altcraft-async doctor` checks them all."
+    remedy = "Correct the setting that the message names; `altcraft-async doctor` checks them all."
 
     def __init__(self, message: str = "", *, field: str | None = None) -> None:
         super().__init__(message)
@@ -142,7 +148,7 @@ class InvalidUpdateError(AltcraftError, ValueError):
     """
 
     effect = "nothing"
-    remedy = "Mend the row and send it again; the other rows are not concerned."
+    remedy = "Correct the row and send it again; the other rows are not concerned."
 
     def __init__(
         self,
@@ -168,16 +174,25 @@ class SourceError(AltcraftError):
     """The iterable of updates raised; its error is the ``__cause__``.
 
     What had been taken from it by then was delivered as usual. ``taken`` counts
-    those updates; a gathering call also gives their ``report``.
+    those updates.
     """
 
     effect = "what was taken before, as `report` or the outcomes so far tell"
-    remedy = "Mend what raised (`__cause__`), and go on after the `taken` updates."
+    remedy = "Fix what raised (`__cause__`), and go on after the `taken` updates."
 
-    def __init__(self, message: str = "", *, taken: int = 0, report: object | None = None) -> None:
+    def __init__(self, message: str = "", *, taken: int = 0) -> None:
         super().__init__(message)
         self.taken = taken
-        self.report: Any = report
+
+
+class RunFailedError(AltcraftError):
+    """A bulk run failed for a reason that is neither a line's, the source's nor a file's; see the ``__cause__``.
+
+    What was under way got its time to end.
+    """
+
+    effect = "what was sent before, as `report` tells"
+    remedy = "Look at the `__cause__`: it is a defect of what it names. Then send what `report` does not have as applied."
 
 
 class StorageError(AltcraftError):
@@ -187,7 +202,7 @@ class StorageError(AltcraftError):
     """
 
     effect = "what was sent before; the file has what is known of it"
-    remedy = "Mend what the message names (disk, rights, another process that uses the file), then open it again."
+    remedy = "Fix what the message names (disk, rights, another process that uses the file), then open it again."
 
     def __init__(self, message: str = "", *, path: str | None = None) -> None:
         super().__init__(message)
@@ -199,19 +214,13 @@ class JournalError(StorageError):
 
     What was committed survives. Updates without a recorded outcome are in doubt
     and are sent again, under their old ids, when the run is continued.
-    ``report``, where a gathering call raised the error in the middle, has the
-    outcomes that were committed.
     """
 
     effect = "what was sent before, some of it perhaps not yet in the journal"
     remedy = (
-        "Mend what the message names, then run again with the same journal: what is in doubt goes out under its "
+        "Fix what the message names, then run again with the same journal: what is in doubt goes out under its "
         "old ids."
     )
-
-    def __init__(self, message: str = "", *, path: str | None = None, report: object | None = None) -> None:
-        super().__init__(message, path=path)
-        self.report: Any = report
 
 
 class InputChangedError(JournalError):
@@ -224,10 +233,8 @@ class InputChangedError(JournalError):
     effect = "what the journal records, nothing from the differing update on"
     remedy = "Give the input that the run began with, or begin a new run with another journal."
 
-    def __init__(
-        self, message: str = "", *, path: str | None = None, report: object | None = None, index: int | None = None
-    ) -> None:
-        super().__init__(message, path=path, report=report)
+    def __init__(self, message: str = "", *, path: str | None = None, index: int | None = None) -> None:
+        super().__init__(message, path=path)
         self.index = index
 
 
@@ -235,7 +242,7 @@ class OutboxError(StorageError):
     """The outbox cannot be used, or was closed; the update was not accepted."""
 
     effect = "nothing: the update was not accepted"
-    remedy = "Mend what the message names, or refuse the work that the update came with."
+    remedy = "Fix what the message names, or refuse the work that the update came with."
 
 
 class OutboxFullError(OutboxError):
@@ -297,6 +304,23 @@ class DeadlineError(NotSentError, TimeoutError):
     remedy = "Send again with more time, with the same `request_id` where `maybe_applied` is true."
 
 
+class OutageError(NotSentError):
+    """The server serves nobody, for longer than the caller waits; ``retry_after`` is in how many seconds it is tried.
+
+    See `altcraft_async.OutagePolicy` for how long that is.
+    """
+
+    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
+    remedy = (
+        "Check that the platform is up (`altcraft-async doctor`), then send again, with the same `request_id` where "
+        "`maybe_applied` is true; or wait for longer (`OutagePolicy`)."
+    )
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class RetryBudgetError(NotSentError):
     """The client's shared retry budget was empty: the service looks down."""
 
@@ -311,7 +335,7 @@ class RunStoppedError(NotSentError):
 
     effect = "nothing, unless `maybe_applied` tells of an attempt under way"
     remedy = (
-        "Mend what stopped the run, as the message says, then send again, with the same `request_id` where "
+        "Fix what stopped the run, as the message says, then send again, with the same `request_id` where "
         "`maybe_applied` is true."
     )
 
@@ -383,7 +407,7 @@ class APIError(DeliveryError):
     """
 
     effect = "nothing, unless `maybe_applied` is true"
-    remedy = "Read `code` and `text`, mend what they name, and send again as a new change."
+    remedy = "Read `code` and `text`, correct what they name, and send again as a new change."
 
     advice: ClassVar[str] = ""
 
@@ -410,7 +434,7 @@ class BadRequestError(APIError):
     """400: the server calls the request itself incorrect."""
 
     effect = "nothing"
-    remedy = "Read `text`: an id is probably unknown to the platform; mend it and send again as a new change."
+    remedy = "Read `text`: an id is probably unknown to the platform; correct it and send again as a new change."
 
 
 class AuthenticationError(APIError):
@@ -474,10 +498,12 @@ def api_error(  # noqa: PLR0913 - the facts of one answer
     duplicate: bool = False,
     retry_after: float | None = None,
     maybe_applied: bool = False,
+    location: str = "",
 ) -> APIError:
     """Make the error of the right class for an answer that is not success.
 
-    ``code``, the envelope's own, decides the class; without it, ``status``.
+    ``code``, the envelope's own, decides the class; without it, ``status``. `location` is where
+    a redirect leads.
     """
     number = status if code is None else code
     kind = _BY_CODE.get(number) or (ServerError if 500 <= number <= 599 else APIError)  # noqa: PLR2004
@@ -489,7 +515,7 @@ def api_error(  # noqa: PLR0913 - the facts of one answer
     if duplicate:
         said += ", replayed for this Request-ID"
     return kind(
-        said + kind.advice,
+        said + (kind.advice if code is not None else _without_envelope(kind, status, location)),
         status=status,
         code=code,
         text=text,
@@ -497,6 +523,17 @@ def api_error(  # noqa: PLR0913 - the facts of one answer
         retry_after=retry_after,
         maybe_applied=maybe_applied,
     )
+
+
+def _without_envelope(kind: type[APIError], status: int, location: str) -> str:
+    """Say what an answer without an envelope of the API may come from."""
+    if location:
+        return f", a redirect to {location}; give the address that it leads to"
+    if kind in {AuthenticationError, PermissionDeniedError}:
+        return f" without the API's envelope{kind.advice}, and whether a firewall or proxy stands before the platform"
+    if status >= 500 or status in {408, 425, 429}:  # noqa: PLR2004 - what a proxy says of its own accord
+        return ""
+    return " without the API's envelope; check the address, and whether a firewall or proxy stands before the platform"
 
 
 class BatchError(AltcraftError):
@@ -510,5 +547,5 @@ class BatchError(AltcraftError):
 
     def __init__(self, message: str = "", *, report: object | None = None, failures: Sequence[Any] = ()) -> None:
         super().__init__(message)
-        self.report: Any = report
+        self.report = report
         self.failures = failures

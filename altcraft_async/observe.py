@@ -35,6 +35,8 @@ __all__ = [
     "LimitChanged",
     "LoggingObserver",
     "Observer",
+    "OutageBegan",
+    "OutageEnded",
     "OutboxChanged",
     "RetryPlanned",
     "SendingPaused",
@@ -116,7 +118,7 @@ class CallEnded(CallEvent):
 class UpdateSettled:
     """An update of a bulk run reached its one outcome."""
 
-    outcome: Outcome
+    outcome: Outcome[object]
 
 
 @attrs.frozen
@@ -167,6 +169,18 @@ class SendingPaused:
     seconds: float
 
 
+@attrs.frozen
+class OutageBegan:
+    """Nobody has been served for `seconds`: from here on single calls probe, and all others wait."""
+
+    seconds: float
+
+
+@attrs.frozen
+class OutageEnded:
+    """The server serves again."""
+
+
 Event: TypeAlias = (
     CallStarted
     | AttemptStarted
@@ -179,6 +193,8 @@ Event: TypeAlias = (
     | OutboxChanged
     | LimitChanged
     | SendingPaused
+    | OutageBegan
+    | OutageEnded
 )
 
 
@@ -204,9 +220,9 @@ def notify(observers: Sequence[Observer], event: Event) -> None:
 class LoggingObserver:
     """Writes events to the standard log.
 
-    WARNING: an update of a bulk run that was not applied. INFO: a planned retry, a
-    pause that the server asked for, a journal that was opened. DEBUG: everything else; a single call that fails
-    is its caller's to log.
+    WARNING: an update of a bulk run that was not applied, an outage that begins. INFO: its end,
+    a planned retry, a pause that the server asked for, a journal that was opened. DEBUG:
+    everything else; a single call that fails is its caller's to log.
 
     Every record has the attributes ``method``, ``request_id``, ``order_external_id``,
     ``order_line_external_id``, ``index`` (in the input), ``attempt``, ``state``,
@@ -230,6 +246,10 @@ class LoggingObserver:
                 self._log.log(level, "update %d: %s: %s", outcome.index, outcome.state, outcome.error, extra=extra)
             case RetryPlanned(attempt=attempt, delay=delay, error=error):
                 self._log.log(level, "retry %d in %.2f s: %s", attempt, delay, error, extra=extra)
+            case OutageBegan(seconds=seconds):
+                self._log.log(level, "the server has served nobody for %.1f s; waiting, and trying", seconds, extra=extra)
+            case OutageEnded():
+                self._log.log(level, "the server serves again", extra=extra)
             case SendingPaused(seconds=seconds):
                 self._log.log(level, "the server asked for a pause of %.1f s", seconds, extra=extra)
             case JournalOpened(path=path, recorded=recorded, retried=retried):
@@ -240,9 +260,10 @@ class LoggingObserver:
 
 
 def _level(event: Event) -> int:
-    if isinstance(event, UpdateSettled) and not event.outcome.ok:
+    if isinstance(event, OutageBegan) or (isinstance(event, UpdateSettled) and not event.outcome.ok):
         return logging.WARNING
-    return logging.INFO if isinstance(event, RetryPlanned | SendingPaused | JournalOpened) else logging.DEBUG
+    told = RetryPlanned | SendingPaused | JournalOpened | OutageEnded
+    return logging.INFO if isinstance(event, told) else logging.DEBUG
 
 
 def _extra(event: Event) -> dict[str, object]:

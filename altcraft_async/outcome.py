@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
 
@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from altcraft_async.errors import AltcraftError
-    from altcraft_async.protocol.values import LineStatusUpdate
+    from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine
 
 __all__ = ["Outcome", "OutcomeState", "Report"]
 
 
+Row_co = TypeVar("Row_co", covariant=True)
+"""What a bulk call was given for one update."""
+
+
 @attrs.frozen
-class Outcome:
+class Outcome(Generic[Row_co]):
     """What became of one update.
 
     `index` is its 0-based place in the input. `update` is None only where the
@@ -28,7 +32,9 @@ class Outcome:
     requests that were started for it, `elapsed` is the seconds from its first
     attempt to its end (0.0 where there was none). `request_id` is the
     ``Request-ID`` of all its attempts, None where there was none. `error` says
-    why it was not applied, and is None for a state that is `OutcomeState.ok`.
+    why it was not applied, and is None for a state that is `OutcomeState.ok`. `echo` is
+    what the server said of the line, where that differs from what was asked. `row` is
+    what was given: the update, the tuple, or whatever made it.
     """
 
     index: int
@@ -38,6 +44,8 @@ class Outcome:
     elapsed: float = 0.0
     request_id: str | None = None
     error: AltcraftError | None = None
+    echo: UpdatedOrderLine | None = None
+    row: Row_co | None = None
 
     @property
     def ok(self) -> bool:
@@ -45,13 +53,13 @@ class Outcome:
         return self.state.ok
 
 
-def _counts(report: Report) -> Mapping[OutcomeState, int]:
+def _counts(report: Report[object]) -> Mapping[OutcomeState, int]:
     counted = Counter(outcome.state for outcome in report.outcomes)
     return {state: counted[state] for state in OutcomeState}
 
 
 @attrs.frozen
-class Report:
+class Report(Generic[Row_co]):
     """The result of one gathered bulk run.
 
     `outcomes` are in input order, one for every update that was read. `elapsed`
@@ -61,7 +69,7 @@ class Report:
     its deadline, before an asynchronous source had been read to its end.
     """
 
-    outcomes: Sequence[Outcome] = attrs.field(repr=lambda outcomes: f"<{len(outcomes)} outcomes>")
+    outcomes: Sequence[Outcome[Row_co]] = attrs.field(repr=lambda outcomes: f"<{len(outcomes)} outcomes>")
     elapsed: float
     sent: int
     retries: int
@@ -79,7 +87,7 @@ class Report:
         return self.complete and all(not count or state.ok for state, count in self.counts.items())
 
     @property
-    def failures(self) -> list[Outcome]:
+    def failures(self) -> list[Outcome[Row_co]]:
         """The outcomes that are not `Outcome.ok`, in input order."""
         return [outcome for outcome in self.outcomes if not outcome.ok]
 

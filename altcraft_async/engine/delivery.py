@@ -1,4 +1,4 @@
-"""The delivery of one call, end to end: attempts, verdicts, retries.
+"""The delivery of one call: attempts, verdicts, retries.
 
 The first attempt runs bare; only when it asks for a retry is tenacity brought
 in to drive the rest, with every decision taken by `altcraft_async.flow.retry`.
@@ -10,42 +10,60 @@ from __future__ import annotations
 import asyncio
 import time
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from altcraft_async.engine.history import Attempt, History
+from altcraft_async.engine.gate import NO_PERMIT
+from altcraft_async.engine.work import Attempt, Phase
 from altcraft_async.errors import (
+    AltcraftError,
     AttemptTimeoutError,
     ConnectError,
     ConnectionLostError,
     DeadlineError,
     DeliveryError,
+    OutageError,
     RetryBudgetError,
     TransportError,
     UnreadableResponseError,
     api_error,
 )
-from altcraft_async.flow.limit import Signal
-from altcraft_async.flow.retry import Retry, RetryPolicy, Stop, StopReason, decide, parse_retry_after
-from altcraft_async.protocol.verdict import TABLE, Evidence
+from altcraft_async.flow.outage import OutageState
+from altcraft_async.flow.retry import Retry, RetryPolicy, Stop, StopReason, decide
+from altcraft_async.protocol.answer import another_line, echo_of
+from altcraft_async.protocol.retry_after import parse_retry_after
+from altcraft_async.protocol.verdict import TABLE, Evidence, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Mapping
 
     import tenacity
 
+    from altcraft_async.engine.credentials import Credentials
     from altcraft_async.engine.gate import Gate
     from altcraft_async.engine.notifier import Notifier
+    from altcraft_async.engine.questions import Questions
     from altcraft_async.engine.transport import Transport
+    from altcraft_async.engine.work import Patience, WorkItem
+    from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryBudget
-    from altcraft_async.protocol.values import JSON
-    from altcraft_async.protocol.wire import Call, Reply, Wire
+    from altcraft_async.protocol.values import JSON, LineKey
+    from altcraft_async.protocol.wire import Reply, Wire, WireResponse
 
 __all__ = ["Delivery", "Totals"]
 
-_MIN_ATTEMPT = 0.001
+_MIN_ATTEMPT: Final = 0.001
 """An attempt with less time than this before the deadline is not begun: it could only be cut off."""
+_REASKED_AT_MOST: Final = 3
+"""How often a call is asked again at once, for an answer that was not its own or is not to be believed yet."""
+
+_SUCCESS, _DUPLICATE_SUCCESS = TABLE[Evidence.SUCCESS], TABLE[Evidence.DUPLICATE_SUCCESS]
+_FAILED_SENDS = (
+    (AttemptTimeoutError, Evidence.TIMEOUT),
+    (TransportError, Evidence.LOST),
+    (UnreadableResponseError, Evidence.UNREADABLE),
+)
 
 
 @attrs.define
@@ -58,29 +76,22 @@ class Totals:
     last_success: float | None = None
 
 
-_SUCCESSES = {evidence: TABLE[evidence] for evidence in (Evidence.SUCCESS, Evidence.DUPLICATE_SUCCESS)}
-_FAILED_SENDS = (
-    (ConnectError, TABLE[Evidence.NEVER_SENT]),
-    (AttemptTimeoutError, TABLE[Evidence.TIMEOUT]),
-    (TransportError, TABLE[Evidence.LOST]),
-    (UnreadableResponseError, TABLE[Evidence.UNREADABLE]),
-)
-
-
 @attrs.define(eq=False)
 class Delivery:
     """Delivers calls for one client; see the module.
 
-    `gate`, `transport`, `budget` and `totals` are shared with the client's copies.
-    `base_url` is the platform's address, for telling where requests go, and
+    `transport`, `gate`, `budget`, `questions` and `totals` are shared with the client's
+    copies. `base_url` is the platform's address, for telling where requests go, and
     `dedup_window` how many seconds the platform remembers a ``Request-ID``.
     """
 
-    wire: Wire = attrs.field(repr=False)
+    credentials: Credentials
     transport: Transport
     gate: Gate
     budget: RetryBudget
+    questions: Questions
     policy: RetryPolicy
+    outage: OutagePolicy
     connect_timeout: float
     total_timeout: float
     max_response_bytes: int
@@ -90,232 +101,309 @@ class Delivery:
     dedup_window: float = 86_400.0
     random: Random = attrs.field(factory=Random, repr=False)
 
-    def call(
-        self, call: Call, *, request_id: str, subject: str, deadline: float | None = None
-    ) -> Coroutine[None, None, Mapping[str, JSON]]:
-        """Deliver one call ahead of bulk ones and return its envelope.
+    # -- attempts
 
-        `deadline` is in seconds from now and covers waiting, attempts and
-        backoff. Raises the `DeliveryError` that says why it did not succeed.
-        Cancellation drops the attempt under way, which the server may have taken.
+    async def attempt(self, item: WorkItem, totals: Totals | None = None) -> Stop | None:
+        """Make one attempt, with a permit that the caller holds, and note it in the item.
+
+        An answer that is not to be believed is asked for again at once, on a fresh
+        connection and under the same id, which costs no attempt. Returns a `Stop` when the
+        deadline left no time to begin. Never raises for what the server or the network did.
         """
-        history = History(request_id, subject)
-        if self.notifier is None:
-            return self._deliver(call, history, deadline)
-        return self._observed(call, history, deadline, self.notifier)
+        stop = await self._send(item, totals)
+        while stop is None and item.fresh and item.reasked < _REASKED_AT_MOST:
+            item.reasked += 1
+            item.unpaid += 1
+            stop = await self._send(item, totals)
+        return stop
 
-    async def _observed(
-        self, call: Call, history: History, deadline: float | None, notifier: Notifier
-    ) -> Mapping[str, JSON]:
+    async def _send(self, item: WorkItem, totals: Totals | None) -> Stop | None:
         clock = asyncio.get_running_loop().time
-        notifier.call_started(call, history, clock())
-        try:
-            payload = await self._deliver(call, history, deadline)
-        except BaseException as error:
-            notifier.call_ended(history, error, clock())
-            raise
-        notifier.call_ended(history, None, clock())
-        return payload
-
-    async def _deliver(self, call: Call, history: History, deadline: float | None) -> Mapping[str, JSON]:
-        loop = asyncio.get_running_loop()
-        if loop is not self.gate.loop:
-            self.gate.bind(loop)
-        until = None if deadline is None else loop.time() + deadline
-        stop = await self._first(call, history, until)
-        if stop is None and history.last is not None and history.last.verdict.retry:
-            stop = await self.retry(call, history, deadline=until, bulk=False)
-        error = self.failure(history, stop)
-        if error is not None:
-            raise error
-        return history.last.payload if history.last is not None else {}
-
-    async def _first(self, call: Call, history: History, until: float | None) -> Stop | None:
-        if not self.gate.try_acquire() and not await self._acquire(until, bulk=False):
-            return Stop(StopReason.DEADLINE)
-        try:
-            return await self.attempt(call, history, deadline=until)
-        finally:
-            self.gate.release()
-
-    async def _acquire(self, until: float | None, *, bulk: bool) -> bool:
-        """Wait for a permit, until the deadline at most; say whether there is one."""
-        if until is None:
-            await self.gate.acquire(bulk=bulk)
-            return True
-        try:
-            async with asyncio.timeout_at(until):
-                await self.gate.acquire(bulk=bulk)
-        except TimeoutError:
-            return False
-        return True
-
-    async def attempt(
-        self, call: Call, history: History, *, deadline: float | None, totals: Totals | None = None
-    ) -> Stop | None:
-        """Make one attempt, with a permit that the caller holds, and note it in `history`.
-
-        Returns a `Stop` when the deadline left no time to begin it. Never raises
-        for what the server or the network did.
-        """
-        clock = asyncio.get_running_loop().time
+        wire = self.credentials.wire or await self.credentials.ready()
         started = clock()
         total = self.total_timeout
-        if deadline is not None and (left := deadline - started) < total:
+        if item.expires_at is not None and (left := item.expires_at - started) < total:
             if left < _MIN_ATTEMPT:
                 return Stop(StopReason.DEADLINE)
             total = left
-        request = self.wire.encode(call, history.request_id)
-        history.attempts += 1
-        if history.attempts == 1 and history.facts is None:
-            history.started = started
+        request = wire.encode(item.call, item.request_id)
+        item.attempts += 1
+        if item.attempts == 1 and item.facts is None:
+            item.started = started
+        if item.update is not None:
+            self.questions.ask(item.update)
         notifier = self.notifier
         if notifier is not None:
-            notifier.attempt_started(call, history, started)
+            notifier.attempt_started(item, started)
         status = 0
-        history.in_flight = True
+        item.phase = Phase.IN_FLIGHT
         try:
             try:
                 response = await self.transport.send(
-                    request, connect=self.connect_timeout, total=total, max_bytes=self.max_response_bytes
+                    request,
+                    connect=self.connect_timeout,
+                    total=total,
+                    max_bytes=self.max_response_bytes,
+                    fresh=item.fresh,
                 )
-            except DeliveryError as error:
+            except AltcraftError as error:
                 last = self._failed_send(error)
+            except Exception as error:  # noqa: BLE001 - a carrier of somebody else's: who knows what went out
+                last = self._failed_send(_odd(error))
             else:
                 status = response.status
-                last = self._judge(self.wire.decode(response))
+                last = await self._judge(item, wire, wire.decode(response), response)
         except BaseException as error:
-            history.maybe_applied = history.maybe_applied or isinstance(error, asyncio.CancelledError)
+            item.maybe_applied = item.maybe_applied or isinstance(error, asyncio.CancelledError)
             if notifier is not None:
-                notifier.attempt_ended(history, clock() - started, status, error)
+                notifier.attempt_ended(item, clock() - started, status, error)
             raise
-        history.in_flight = False  # not where it was cut short: then it tells so
+        item.phase = Phase.BETWEEN  # not where it was cut short: then it tells so
         now = clock()
-        history.last = last
-        self._account(last, history, now, now - started, totals)
+        item.last = last
+        self._account(item, last, now, now - started, totals)
         if notifier is not None:
-            notifier.attempt_ended(history, now - started, status, last.error, throttled=last.verdict.throttled)
+            notifier.attempt_ended(item, now - started, status, last.error, throttled=last.verdict.throttled)
         return None
 
-    def _failed_send(self, error: DeliveryError) -> Attempt:
+    def _failed_send(self, error: AltcraftError) -> Attempt:
+        if isinstance(error, ConnectError):
+            return Attempt(TABLE[Evidence.NO_ROOM if error.local else Evidence.NEVER_SENT], {}, error)
         if isinstance(error, ConnectionLostError) and not error.maybe_applied:
             return Attempt(TABLE[Evidence.NEVER_SENT], {}, error)
-        for kind, verdict in _FAILED_SENDS:
+        for kind, evidence in _FAILED_SENDS:
             if isinstance(error, kind):
-                return Attempt(verdict, {}, error)
+                after = self._retry_after(error.retry_after) if isinstance(error, UnreadableResponseError) else None
+                if isinstance(error, UnreadableResponseError) and error.status in self.policy.rules.passing:
+                    found = self.policy.rules.evidence(status=error.status, code=None, duplicate=False)
+                    return Attempt(TABLE[found], {}, error, after)
+                return Attempt(TABLE[evidence], {}, error, after)
         raise error
 
-    def _judge(self, reply: Reply) -> Attempt:
-        evidence = self.policy.rules.evidence(status=reply.status, code=reply.code, duplicate=reply.duplicate)
-        success = _SUCCESSES.get(evidence)
-        if success is not None:
-            return Attempt(success, reply.payload)
-        verdict = TABLE[evidence]
-        retry_after = parse_retry_after(reply.retry_after, now=time.time()) if reply.retry_after else None
-        error: DeliveryError
-        if evidence is Evidence.UNREADABLE and reply.problem is not None:
-            error = reply.problem
-        else:
-            error = api_error(
-                status=reply.status,
-                code=reply.code,
-                text=reply.text,
-                duplicate=reply.duplicate,
-                retry_after=retry_after,
-                maybe_applied=verdict.maybe_applied,
-            )
-        return Attempt(verdict, {}, error, retry_after)
+    def _retry_after(self, text: str | None) -> float | None:
+        return parse_retry_after(text, now=time.time(), maximum=self.policy.max_retry_after) if text else None
 
-    def _account(self, last: Attempt, history: History, now: float, latency: float, totals: Totals | None) -> None:
+    # -- answers
+
+    async def _judge(self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse) -> Attempt:
+        """Say what an answer means, and whether it is to be believed; where not, `item.fresh` asks for another."""
+        fresh, item.fresh = item.fresh, False
+        if reply.code == 0:
+            update = item.update
+            if update is not None:
+                another = another_line(reply.payload, update)
+                if another is not None:
+                    if self._is_anothers(item, another, fresh=fresh):
+                        response.discard()
+                        return self._anothers(another)
+                    item.echo = echo_of(reply.payload, update)
+            return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload)
+        rules = self.policy.rules
+        evidence = rules.evidence(
+            status=reply.status, code=reply.code, duplicate=reply.duplicate, in_doubt=item.maybe_applied
+        )
+        if evidence is Evidence.REFUSED and not fresh and self.questions.suspicious(asyncio.get_running_loop().time()):
+            item.fresh = True  # a refusal names no line: it could be another's, as an answer just was
+            response.discard()
+        elif evidence is Evidence.FATAL and not item.renewed:
+            item.renewed = True
+            item.fresh = await self.credentials.renew(wire) is not None and not item.maybe_applied
+        elif evidence in {Evidence.FOREIGN, Evidence.UNREADABLE}:
+            self.gate.outage.on_strange_answer()
+        verdict = TABLE[evidence]
+        return Attempt(verdict, {}, self._error(reply, evidence), self._retry_after(reply.retry_after))
+
+    def _error(self, reply: Reply, evidence: Evidence) -> DeliveryError:
+        if evidence is Evidence.UNREADABLE and reply.problem is not None:
+            return reply.problem
+        return api_error(
+            status=reply.status,
+            code=reply.code,
+            text=reply.text,
+            duplicate=reply.duplicate,
+            retry_after=self._retry_after(reply.retry_after),
+            maybe_applied=TABLE[evidence].maybe_applied,
+            location=reply.location,
+        )
+
+    def _is_anothers(self, item: WorkItem, another: LineKey, *, fresh: bool) -> bool:
+        """Say whether an answer that names `another` line is not this item's; mark the item to be asked again."""
+        questions = self.questions
+        ours = questions.knows(another)
+        if not ours and fresh and another == item.another:
+            questions.accept(another)
+            return False
+        questions.distrust(asyncio.get_running_loop().time())
+        item.another = another
+        item.fresh = True
+        return True
+
+    def _anothers(self, another: LineKey) -> Attempt:
+        msg = f"the answer was that of another line ({another[0]}/{another[1]})"
+        return Attempt(TABLE[Evidence.ANOTHERS], {}, UnreadableResponseError(msg))
+
+    def _account(self, item: WorkItem, last: Attempt, now: float, latency: float, totals: Totals | None) -> None:
         """Tell the flow laws and the totals how an attempt ended."""
         verdict = last.verdict
         if last.error is None:
             self.totals.last_success = now
             self.budget.on_success()
-            signal = Signal.SUCCESS
         else:
-            history.maybe_applied = history.maybe_applied or verdict.maybe_applied
-            signal = Signal.OVERLOAD if verdict.throttled else Signal.NEUTRAL
-        if isinstance(last.error, ConnectError):
-            history.hopeless = self.gate.record_unreachable(now)
-        else:
-            self.gate.record(now, latency, signal)
-        retried = history.attempts > 1
+            item.maybe_applied = item.maybe_applied or verdict.maybe_applied
+            item.first_failure = item.first_failure or now
+        scope = verdict.scope
+        if scope is not Scope.NEITHER:
+            line = item.claims[-1][0] if scope is Scope.LINE and item.claims else item if scope is Scope.LINE else None
+            self.gate.record(
+                now, latency, verdict, kind=item.call.method, line=line, first_failure=item.first_failure
+            )
+        elif isinstance(last.error, ConnectError):
+            self.gate.cap()
+        retried = item.attempts > 1
         for count in (self.totals, totals) if totals is not None else (self.totals,):
             count.sent += 1
             count.retries += retried
             count.throttled += verdict.throttled
         if verdict.throttled and last.retry_after is not None:
-            self.gate.pause(min(last.retry_after, self.policy.max_retry_after))
+            self.gate.pause(last.retry_after)
 
-    async def retry(
-        self, call: Call, history: History, *, deadline: float | None, bulk: bool, totals: Totals | None = None
-    ) -> Stop:
+    # -- retries
+
+    async def retry(self, item: WorkItem, patience: Patience, totals: Totals | None = None) -> Stop:
         """Make the further attempts of a call whose attempt asked for one; say why they ended.
 
-        Holds no permit while it waits. When cancelled, `history` tells how far it came.
+        Holds no permit while it waits. When cancelled, the item tells how far it came.
         """
         import tenacity  # noqa: PLC0415 - most programs never retry, and none should import slower for it
 
-        clock = asyncio.get_running_loop().time
-        decision: Retry | Stop = Stop(StopReason.FINAL)
-
-        def another(state: tenacity.RetryCallState) -> bool:
-            nonlocal decision
-            last = history.last
-            stopped = state.outcome.result() if state.outcome is not None else None
-            if stopped is not None or last is None or history.halted:
-                decision = stopped or Stop(StopReason.FINAL)
-                return False
-            decision = decide(
-                last.verdict,
-                attempts=history.attempts,
-                hopeless=history.hopeless,
-                now=clock(),
-                deadline=deadline,
-                retry_after=last.retry_after,
-                policy=self.policy,
-                budget=self.budget,
-                random=self.random.random(),
-            )
-            if isinstance(decision, Retry) and self.notifier is not None:
-                self.notifier.retry_planned(history, decision.delay, last.error)
-            return isinstance(decision, Retry)
-
-        first = True
-
-        async def once() -> Stop | None:
-            nonlocal first
-            if first:  # the attempt already made; tenacity starts from its verdict
-                first = False
-                return None
-            if not self.gate.try_acquire() and not await self._acquire(deadline, bulk=bulk):
-                return Stop(StopReason.DEADLINE)
-            try:
-                return await self.attempt(call, history, deadline=deadline, totals=totals)
-            finally:
-                self.gate.release()
-
+        rounds = _Rounds(self, item, patience, totals)
         retrying = tenacity.AsyncRetrying(
-            retry=another,
-            wait=lambda _: decision.delay if isinstance(decision, Retry) else 0.0,
+            retry=rounds.asks_for_another,
+            wait=rounds.delay,
             stop=tenacity.stop_never,
             sleep=asyncio.sleep,
             reraise=True,
         )
-        await retrying(once)
-        return decision if isinstance(decision, Stop) else Stop(StopReason.FINAL)
+        await retrying(rounds.attempt)
+        return rounds.stop or Stop(StopReason.FINAL)
 
-    def failure(self, history: History, stop: Stop | None) -> DeliveryError | None:
+    def decide(self, item: WorkItem, state: tenacity.RetryCallState) -> Retry | Stop:
+        """Say whether the item is tried again after its last attempt."""
+        last, gate = item.last, self.gate
+        if last is None or item.owner.stopped:
+            return Stop(StopReason.FINAL)
+        in_outage = last.verdict.retry and gate.outage.state is not OutageState.CLEAR
+        if in_outage or last.verdict is TABLE[Evidence.NO_ROOM]:
+            item.unpaid += 1
+        return decide(
+            last.verdict,
+            spent=item.attempts - item.unpaid,
+            state=state,
+            in_outage=in_outage,
+            misdirected=gate.outage.misdirected,
+            now=asyncio.get_running_loop().time(),
+            expires_at=item.expires_at,
+            retry_after=last.retry_after,
+            policy=self.policy,
+            budget=self.budget,
+            random=self.random.random(),
+        )
+
+    async def acquire(self, item: WorkItem, patience: Patience) -> int | Stop:
+        """Wait for a permit, until the item expires and while the patience lasts."""
+        permit = self.gate.try_acquire(item.call.method)
+        if permit:
+            return permit
+        try:
+            async with asyncio.timeout_at(item.expires_at):
+                permit = await self.gate.acquire(item.call.method, bulk=item.bulk, patience=patience)
+        except TimeoutError:
+            return Stop(StopReason.DEADLINE)
+        return Stop(StopReason.OUTAGE) if permit == NO_PERMIT else permit
+
+    # -- the end
+
+    def failure(self, item: WorkItem) -> DeliveryError | None:
         """Give the signed error with which a call ends, or None for a success."""
-        last = history.last
+        last, stop = item.last, item.stop
         if last is not None and last.error is None:
             return None
         cause = None if last is None else last.error
-        error = cause
-        if cause is None or (stop is not None and stop.reason in {StopReason.DEADLINE, StopReason.BUDGET}):
-            kind = RetryBudgetError if stop is not None and stop.reason is StopReason.BUDGET else DeadlineError
-            said = "no attempt could finish before the deadline" if stop is None else stop.reason.value
-            error = kind(said if cause is None else f"{said}; the last attempt: {cause.message}")
-            error.__cause__ = cause
-        return None if error is None else history.sign(error)
+        reason = StopReason.DEADLINE if stop is None else stop.reason
+        kind = _KINDS.get(reason)
+        no_connection = reason is StopReason.OUTAGE and isinstance(cause, TransportError)
+        if cause is not None and (kind is None or no_connection):
+            return item.sign(cause)
+        error = self._stopped(kind or DeadlineError, reason, cause)
+        error.__cause__ = cause
+        return item.sign(error)
+
+    def _stopped(self, kind: type[DeliveryError], reason: StopReason, cause: DeliveryError | None) -> DeliveryError:
+        said = reason.value
+        if cause is not None:
+            said += f"; the last attempt: {cause.message}"
+        elif kind is DeadlineError:
+            said = "no attempt could finish before the deadline"
+        if kind is OutageError:
+            return OutageError(said, retry_after=self.gate.statistics().paused)
+        return kind(said)
+
+
+_KINDS: Final[Mapping[StopReason, type[DeliveryError]]] = {
+    StopReason.DEADLINE: DeadlineError,
+    StopReason.BUDGET: RetryBudgetError,
+    StopReason.OUTAGE: OutageError,
+}
+"""The errors of ends that are none of the attempt's own."""
+
+
+class _Rounds:
+    """The attempts of one call after its first, as tenacity drives them."""
+
+    __slots__ = ("_begun", "_decision", "_delivery", "_item", "_patience", "_totals", "stop")
+
+    def __init__(self, delivery: Delivery, item: WorkItem, patience: Patience, totals: Totals | None) -> None:
+        self._delivery = delivery
+        self._item = item
+        self._patience = patience
+        self._totals = totals
+        self._begun = False
+        self._decision: Retry | Stop = Stop(StopReason.FINAL)
+        self.stop: Stop | None = None
+
+    async def attempt(self) -> Stop | None:
+        """Make the next attempt; the first was made already, and tenacity starts from its verdict."""
+        if not self._begun:
+            self._begun = True
+            return None
+        delivery, item = self._delivery, self._item
+        permit = await delivery.acquire(item, self._patience)
+        if isinstance(permit, Stop):
+            return permit
+        try:
+            return await delivery.attempt(item, self._totals)
+        finally:
+            delivery.gate.release(permit)
+
+    def asks_for_another(self, state: tenacity.RetryCallState) -> bool:
+        """Decide after an attempt."""
+        delivery, item = self._delivery, self._item
+        if state.attempt_number == 1:  # the time of the first attempt counts
+            state.start_time -= asyncio.get_running_loop().time() - item.started
+        stopped = state.outcome.result() if state.outcome is not None else None
+        self._decision = stopped or delivery.decide(item, state)
+        if isinstance(self._decision, Stop):
+            self.stop = self._decision
+            return False
+        if delivery.notifier is not None:
+            delivery.notifier.retry_planned(item, self._decision.delay, None if item.last is None else item.last.error)
+        return True
+
+    def delay(self, state: tenacity.RetryCallState) -> float:
+        """Give the seconds before the next attempt."""
+        del state
+        return self._decision.delay if isinstance(self._decision, Retry) else 0.0
+
+
+def _odd(error: Exception) -> ConnectionLostError:
+    return ConnectionLostError(f"the transport failed unexpectedly ({type(error).__name__})")

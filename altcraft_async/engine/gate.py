@@ -1,41 +1,53 @@
 """The gate: how many calls may be under way, and how soon the next may start.
 
 One gate for all calls of a client. It holds the concurrency limit, the pace, the
-pause that a server asks for, and the circuit that lets only probes through to a
-server that cannot be reached. Waiters are served first come, first served in
-two classes: single calls go ahead of bulk ones, but of every
-`SINGLES_IN_A_ROW` + 1 permits at least one goes to a waiting bulk call, so
-neither class starves.
+pause that a server asks for, and the outage law that lets only probes through while
+nobody is served. Waiters are served first come, first served in two classes: single
+calls go ahead of bulk ones, but of every `SINGLES_IN_A_ROW` + 1 permits at least
+one goes to a waiting bulk call, so neither class starves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from altcraft_async.errors import EventLoopError
-from altcraft_async.flow.circuit import Circuit
 from altcraft_async.flow.limit import FixedLimit, Signal
+from altcraft_async.flow.outage import THRESHOLD, Outage, OutageState
 from altcraft_async.flow.pace import TIMER_SLACK, Pacer
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from altcraft_async.engine.notifier import Notifier
+    from altcraft_async.engine.work import Patience
     from altcraft_async.flow.limit import ConcurrencyLimit
+    from altcraft_async.protocol.verdict import Verdict
 
-__all__ = ["SINGLES_IN_A_ROW", "Gate", "GateStatistics"]
+__all__ = ["NO_PERMIT", "SINGLES_IN_A_ROW", "Gate", "GateStatistics"]
 
-SINGLES_IN_A_ROW = 4
+SINGLES_IN_A_ROW: Final = 4
+NO_PERMIT: Final = 0
+"""What is given where there is no permit; all others are above it."""
+
+_LOOK_EVERY = 0.5
+"""Seconds between two looks for calls that are overdue."""
+
+_CLEAR, _OPEN = OutageState.CLEAR, OutageState.OPEN
+_log = logging.getLogger("altcraft_async")
 
 
 @attrs.frozen
 class GateStatistics:
     """A snapshot: `limit` permits, `in_flight` of them held, `waiting` calls, `rate` in calls a second or None.
 
-    `paused` is how many seconds nobody may start; `reachable` is false while the
-    circuit is open.
+    `outage` is how many seconds nobody has been served, None while calls are served.
+    `paused` is how many seconds nobody may start, be it for a pause or until a probe.
     """
 
     limit: int
@@ -43,55 +55,75 @@ class GateStatistics:
     waiting: int
     rate: float | None
     paused: float
-    reachable: bool
+    outage: float | None
+
+
+class _Waiter:
+    """A call that waits for a permit."""
+
+    __slots__ = ("future", "kind", "patience")
+
+    def __init__(self, future: asyncio.Future[int], kind: str, patience: Patience | None) -> None:
+        self.future = future
+        self.kind = kind
+        self.patience = patience
 
 
 class Gate:
     """Gives out permits; see the module.
 
-    Every acquired permit must be released exactly once. Cancelling a waiter
-    takes it out of the queue and never costs a permit. `loop` is the event loop
+    A permit is a number above `NO_PERMIT`, and must be released exactly once. Cancelling a
+    waiter takes it out of the queue and never costs a permit. `loop` is the event loop
     that the client belongs to, None before its first call.
     """
 
     __slots__ = (
-        "_adaptive", "_bulk", "_circuit", "_in_flight", "_law", "_notifier", "_opens_at", "_pacer", "_rate",
-        "_singles", "_singles_in_a_row", "_timer", "limit", "loop",
+        "_adaptive", "_bulk", "_cap", "_given", "_good", "_held", "_law", "_notifier", "_opens_at", "_pacer", "_probe",
+        "_rate", "_seen", "_singles", "_singles_in_a_row", "_timer", "_watch", "limit", "loop", "outage",
     )  # fmt: skip
 
     def __init__(
-        self,
-        law: ConcurrencyLimit,
-        *,
-        rate: float | None = None,
-        circuit: Circuit | None = None,
-        notifier: Notifier | None = None,
+        self, law: ConcurrencyLimit, *, rate: float | None = None, notifier: Notifier | None = None
     ) -> None:
         self._law = law
         self._adaptive = not isinstance(law, FixedLimit)
         self.limit = law.limit
+        self._cap: int | None = None
+        self._good: tuple[int, float | None] = (law.limit, None)
         self._rate = rate
         self._pacer = Pacer(rate)
-        self._circuit = circuit or Circuit(patience=60.0, first_patience=5.0)
+        self.outage = Outage()
+        self._seen = _CLEAR
         self._notifier = notifier
-        self._in_flight = 0
+        self._held: dict[int, tuple[float, str]] = {}
+        self._given = NO_PERMIT
+        self._probe = NO_PERMIT
         self._opens_at = 0.0
-        self._singles: deque[asyncio.Future[None]] = deque()
-        self._bulk: deque[asyncio.Future[None]] = deque()
+        self._singles: deque[_Waiter] = deque()
+        self._bulk: deque[_Waiter] = deque()
         self._singles_in_a_row = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         """Show the gate's state."""
-        return f"<Gate {self._in_flight}/{self.limit} in flight, {len(self._singles) + len(self._bulk)} waiting>"
+        outage = "" if self.outage.state is _CLEAR else f", outage {self.outage.state.value}"
+        waiting = len(self._singles) + len(self._bulk)
+        return f"<Gate {len(self._held)}/{self.limit} in flight, {waiting} waiting{outage}>"
 
     def statistics(self) -> GateStatistics:
         """Take a snapshot."""
         waiting = len(self._singles) + len(self._bulk)
-        paused = max(0.0, self._opens_at - asyncio.get_running_loop().time()) if self._opens_at else 0.0
+        now = asyncio.get_running_loop().time()
+        clear = self.outage.state is _CLEAR
         return GateStatistics(
-            self.limit, self._in_flight, waiting, self._pacer.rate, paused, reachable=not self._circuit.is_open
+            limit=self.limit,
+            in_flight=len(self._held),
+            waiting=waiting,
+            rate=self._pacer.rate,
+            paused=max(0.0, self._opens_at - now, 0.0 if clear else self.outage.look(now)),
+            outage=None if clear else max(0.0, now - self.outage.since),
         )
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -106,69 +138,106 @@ class Gate:
             msg = "the client belongs to another event loop, that of its first call; make one client in each loop"
             raise EventLoopError(msg)
 
+    def close(self) -> None:
+        """Stop the timers."""
+        for timer in (self._timer, self._watch):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._watch = None
+
     def resize(self, limit: int) -> None:
         """Move the limit: a higher one wakes waiters at once, under a lower one the holders finish."""
+        if self._cap is not None:
+            limit = min(limit, self._cap)
         previous, self.limit = self.limit, limit
         if self._notifier is not None and limit != previous:
             self._notifier.limit_changed(limit, previous)
         if limit > previous:
             self._wake()
 
-    def try_acquire(self) -> bool:
-        """Take a permit if one is free now and nobody waits; say whether."""
-        if self._in_flight >= self.limit or self._singles or self._bulk:
-            return False
-        if (self._opens_at or self._pacer.rate is not None) and self._delay() > 0.0:
-            return False
-        self._in_flight += 1
-        if self._pacer.rate is not None:
-            self._pacer.reserve(asyncio.get_running_loop().time())
-        return True
+    # -- permits
 
-    async def acquire(self, *, bulk: bool = False) -> None:
-        """Wait for a permit."""
-        if self.try_acquire():
-            return
-        waiter = asyncio.get_running_loop().create_future()
+    def try_acquire(self, kind: str) -> int:
+        """Take a permit for a `kind` of call if one is free now and nobody waits."""
+        if len(self._held) >= self.limit or self._singles or self._bulk:
+            return NO_PERMIT
+        now = asyncio.get_running_loop().time()
+        if self._opens_at or self._pacer.rate is not None or self.outage.state is not _CLEAR:
+            if self._delay(now) > 0.0:
+                return NO_PERMIT
+            self._pacer.reserve(now)
+        return self._grant(now, kind)
+
+    async def acquire(self, kind: str, *, bulk: bool = False, patience: Patience | None = None) -> int:
+        """Wait for a permit; give `NO_PERMIT` where an outage outlasted the caller's patience."""
+        permit = self.try_acquire(kind)
+        if permit:
+            return permit
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(loop.create_future(), kind, patience)
         queue = self._bulk if bulk else self._singles
         queue.append(waiter)
         self._wake()
         try:
-            await waiter
+            return await waiter.future
         except asyncio.CancelledError:
-            if waiter.cancelled():
+            if waiter.future.cancelled():
                 if waiter in queue:
                     queue.remove(waiter)
-            else:  # granted in the same moment: hand it on
-                self.release()
+            elif permit := waiter.future.result():  # granted in the same moment: hand it on
+                self.release(permit)
             raise
 
-    def release(self) -> None:
+    def release(self, permit: int) -> None:
         """Give a permit back."""
-        self._in_flight -= 1
+        self._held.pop(permit, None)  # an outage may have taken it already
+        if permit == self._probe:
+            self._probe = NO_PERMIT
+            self.outage.probe_ended()
         if self._singles or self._bulk:
             self._wake()
 
-    def record(self, now: float, latency: float, signal: Signal) -> None:
-        """Tell the law how a call ended that reached the server and still holds its permit."""
-        if self._circuit.on_answer(now - latency):
-            self._opens_at = 0.0
-            self.resize(self._law.limit)
-        if not self._adaptive:
-            return
-        limit = self._law.on_result(now, latency, signal, self._in_flight)
-        if self._law.rate is not self._pacer.rate:
-            self._follow_rate()
-        if limit != self.limit and not self._circuit.is_open:
-            self.resize(limit)
+    def _grant(self, now: float, kind: str) -> int:
+        self._given = permit = self._given + 1
+        self._held[permit] = (now, kind)
+        if self.outage.state is _OPEN:
+            self.outage.probe_started(now, kind)
+            self._probe = permit
+        if self._watch is None:
+            self._watch = asyncio.get_running_loop().call_later(_LOOK_EVERY, self._look)
+        return permit
 
-    def record_unreachable(self, now: float) -> bool:
-        """Take note of a failed connection; say whether to give the server up."""
-        wait = self._circuit.on_failure(now)
-        if wait is not None:
-            self._opens_at = max(self._opens_at, now + wait)
-            self.resize(1)
-        return self._circuit.hopeless(now)
+    # -- what has come
+
+    def record(  # noqa: PLR0913 - what one attempt showed
+        self, now: float, latency: float, verdict: Verdict, *, kind: str, line: Hashable | None, first_failure: float
+    ) -> None:
+        """Tell the laws how a call ended that still holds its permit.
+
+        `line` names what the call is about, None where its failure speaks of the server.
+        """
+        outage = self.outage
+        clear = outage.state is _CLEAR
+        if verdict.served:
+            ended = outage.on_served(now, now - latency, kind)
+            if outage.state is not self._seen:
+                self._on_state(now, ended=ended)
+            signal = Signal.SUCCESS
+        else:
+            signal = Signal.OVERLOAD if verdict.throttled else Signal.NEUTRAL
+            if clear and (not verdict.throttled or not self._can_fall):
+                outage.on_failure(now, kind, line, first_failure)
+                if outage.state is not self._seen:
+                    self._on_state(now)
+        if self._adaptive and clear and outage.state is _CLEAR:
+            law = self._law
+            limit = law.on_result(now, latency, signal, len(self._held), kind)
+            if law.rate is not self._pacer.rate:
+                self._follow_rate()
+            if limit != self.limit:
+                self.resize(limit)
+            if signal is Signal.SUCCESS:
+                self._good = (limit, law.rate)
 
     def pause(self, seconds: float) -> None:
         """Let nobody start for `seconds`; of several pauses the one that ends last counts."""
@@ -176,43 +245,127 @@ class Gate:
         if now + seconds <= self._opens_at:
             return
         self._opens_at = now + seconds
-        limit = self._law.on_pause(now, seconds)
-        self._follow_rate()
         if self._notifier is not None:
             self._notifier.sending_paused(seconds)
-        if limit != self.limit and not self._circuit.is_open:
+        if self.outage.state is not _CLEAR:
+            return
+        limit = self._law.on_pause(now, seconds)
+        self._follow_rate()
+        if limit != self.limit:
             self.resize(limit)
+
+    def cap(self) -> None:
+        """Take note that this machine has no room for one more call; never more than now are under way from here on."""
+        cap = max(1, len(self._held) - 1)
+        if self._cap is None:
+            said = "this machine has no room for more connections; from here on at most %d calls go side by side"
+            _log.warning(said, cap)
+        self._cap = cap if self._cap is None else min(cap, self._cap)
+        self.resize(min(self.limit, self._cap))
+
+    @property
+    def _can_fall(self) -> bool:
+        """Whether the limit still has a way to answer back-pressure."""
+        return self._adaptive and self.limit > self._law.minimum
 
     def _follow_rate(self) -> None:
         rates = [rate for rate in (self._rate, self._law.rate) if rate is not None]
         self._pacer.rate = min(rates, default=None)
 
-    def _delay(self) -> float:
-        """Give the seconds until a start is allowed."""
-        now = asyncio.get_running_loop().time()
+    # -- outages
+
+    def _on_state(self, now: float, *, ended: bool = False) -> None:
+        """Do what a change of the outage's state asks for."""
+        before, self._seen = self._seen, self.outage.state
+        if self._seen is _OPEN and self._notifier is not None:
+            self._notifier.outage_began(max(0.0, now - self.outage.since))
+        if ended:
+            self._resume(now)
+            if self._notifier is not None:
+                self._notifier.outage_ended()
+        if before is not self._seen:
+            self._wake()
+
+    def _resume(self, now: float) -> None:
+        """Go on near where it was, without the calls that nobody will answer any more."""
+        self._opens_at = 0.0
+        for permit, (started, kind) in list(self._held.items()):
+            if now - started >= self.outage.overdue_after(kind):
+                del self._held[permit]
+        limit, rate = self._good
+        self._law.resume(now, limit, paced=rate is not None)
+        self._follow_rate()
+        self.resize(self._law.limit)
+
+    def _look(self) -> None:
+        """Look for calls that are overdue."""
+        self._watch = None
+        if not self._held:
+            return
+        loop = asyncio.get_running_loop()
+        now, outage = loop.time(), self.outage
+        overdue = [started for started, kind in self._held.values() if now - started >= outage.overdue_after(kind)]
+        if len(overdue) >= THRESHOLD and outage.on_overdue(now, overdue[0], overdue[THRESHOLD - 1]):
+            self._on_state(now)
+        self._watch = loop.call_later(_LOOK_EVERY, self._look)
+
+    # -- waiters
+
+    def _delay(self, now: float) -> float:
+        """Give the seconds until a start is allowed by time alone."""
+        delay = 0.0
+        if self.outage.state is not _CLEAR:
+            delay = self.outage.look(now)
+            if self.outage.state is not self._seen:
+                self._on_state(now)
         if self._opens_at:
             if now < self._opens_at:
-                return self._opens_at - now
+                return max(delay, self._opens_at - now)
             self._opens_at = 0.0
-        return self._pacer.peek(now)
+        return max(delay, self._pacer.peek(now))
 
     def _wake(self) -> None:
         """Grant what can be granted now, and set the one timer for what must wait for time."""
-        while self._in_flight < self.limit and (self._singles or self._bulk):
-            delay = self._delay()
+        while self._singles or self._bulk:
+            if self.outage.state is _CLEAR and len(self._held) >= self.limit:
+                return
+            now = asyncio.get_running_loop().time()
+            delay = self._delay(now)
             if delay > 0.0:
-                if self._timer is None:
-                    self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+                self._sleep(now, self._lose_patience(now, delay))
                 return
             waiter = self._next_waiter()
-            if waiter.done():  # cancelled while it waited
+            if waiter.future.done():  # cancelled while it waited
                 continue
             # it waited, so it may be late: at thousands a second, a timer's delay is longer than the interval
-            self._pacer.reserve(asyncio.get_running_loop().time(), late=TIMER_SLACK)
-            self._in_flight += 1
-            waiter.set_result(None)
+            self._pacer.reserve(now, late=TIMER_SLACK)
+            waiter.future.set_result(self._grant(now, waiter.kind))
 
-    def _next_waiter(self) -> asyncio.Future[None]:
+    def _lose_patience(self, now: float, delay: float) -> float:
+        """Send away who has waited long enough in an outage; give the seconds until the next look, `delay` at most."""
+        if self.outage.state is not _OPEN:
+            return delay
+        for queue in (self._singles, self._bulk):
+            for waiter in list(queue):
+                ends_at = float("inf") if waiter.patience is None else waiter.patience.ends_at(self.outage)
+                if ends_at <= now:
+                    queue.remove(waiter)
+                    if not waiter.future.done():
+                        waiter.future.set_result(NO_PERMIT)
+                else:
+                    delay = min(delay, ends_at - now)
+        return delay
+
+    def _sleep(self, now: float, delay: float) -> None:
+        if not self._singles and not self._bulk:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= now + delay:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+
+    def _next_waiter(self) -> _Waiter:
         if self._singles and (not self._bulk or self._singles_in_a_row < SINGLES_IN_A_ROW):
             self._singles_in_a_row += 1
             return self._singles.popleft()

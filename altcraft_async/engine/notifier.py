@@ -14,6 +14,8 @@ from altcraft_async.observe import (
     CallStarted,
     JournalOpened,
     LimitChanged,
+    OutageBegan,
+    OutageEnded,
     OutboxChanged,
     RetryPlanned,
     SendingPaused,
@@ -25,10 +27,9 @@ from altcraft_async.observe import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from altcraft_async.engine.history import History
+    from altcraft_async.engine.work import WorkItem
     from altcraft_async.observe import Observer
     from altcraft_async.outcome import Outcome
-    from altcraft_async.protocol.wire import Call
 
 __all__ = ["Notifier"]
 
@@ -38,7 +39,7 @@ _call_ids = itertools.count(1)
 class Notifier:
     """Makes the events and tells `observers`, who are never empty; `base_url` is the platform's address.
 
-    A call is told of through its `History`, whose `facts` are what all its events say.
+    A call is told of through its `WorkItem`, whose `facts` are what all its events say.
     """
 
     __slots__ = ("_base_url", "_observers")
@@ -47,57 +48,58 @@ class Notifier:
         self._observers = observers
         self._base_url = base_url
 
-    def call_started(self, call: Call, history: History, now: float) -> None:
+    def call_started(self, item: WorkItem, now: float) -> None:
         """Tell that a call begins."""
-        order, line = call.fields.get("order_external_id"), call.fields.get("order_line_external_id")
-        history.started = now
-        history.facts = {
-            "method": call.method,
-            "request_id": history.request_id,
+        fields = item.call.fields
+        order, line = fields.get("order_external_id"), fields.get("order_line_external_id")
+        item.started = now
+        item.facts = {
+            "method": item.call.method,
+            "request_id": item.request_id,
             "order_external_id": order if isinstance(order, str) else None,
             "order_line_external_id": line if isinstance(line, str) else None,
             "call_id": next(_call_ids),
         }
-        notify(self._observers, CallStarted(**history.facts))
+        notify(self._observers, CallStarted(**item.facts))
 
-    def attempt_started(self, call: Call, history: History, now: float) -> None:
+    def attempt_started(self, item: WorkItem, now: float) -> None:
         """Tell that a request goes out; an update of a bulk run begins with its first."""
-        if history.facts is None:
-            self.call_started(call, history, now)
-        if history.facts is not None:
-            url = f"{self._base_url}/api/v1.1/{call.method}"
-            notify(self._observers, AttemptStarted(attempt=history.attempts, url=url, **history.facts))
+        if item.facts is None:
+            self.call_started(item, now)
+        if item.facts is not None:
+            url = f"{self._base_url}/api/v1.1/{item.call.method}"
+            notify(self._observers, AttemptStarted(attempt=item.attempts, url=url, **item.facts))
 
     def attempt_ended(
-        self, history: History, elapsed: float, status: int, error: BaseException | None, *, throttled: bool = False
+        self, item: WorkItem, elapsed: float, status: int, error: BaseException | None, *, throttled: bool = False
     ) -> None:
         """Tell how an attempt ended."""
-        if history.facts is not None:
+        if item.facts is not None:
             event = AttemptEnded(
-                attempt=history.attempts,
+                attempt=item.attempts,
                 elapsed=elapsed,
                 status=status or getattr(error, "status", 0),
                 error=_presentable(error),
                 throttled=throttled,
-                **history.facts,
+                **item.facts,
             )
             notify(self._observers, event)
 
-    def retry_planned(self, history: History, delay: float, error: DeliveryError | None) -> None:
+    def retry_planned(self, item: WorkItem, delay: float, error: DeliveryError | None) -> None:
         """Tell that another attempt will come."""
-        if history.facts is not None:
-            event = RetryPlanned(attempt=history.attempts, delay=delay, error=error, **history.facts)
+        if item.facts is not None:
+            event = RetryPlanned(attempt=item.attempts, delay=delay, error=error, **item.facts)
             notify(self._observers, event)
 
-    def call_ended(self, history: History, error: BaseException | None, now: float) -> None:
+    def call_ended(self, item: WorkItem, error: BaseException | None, now: float) -> None:
         """Tell that a call, if it has begun, has ended in `error`."""
-        if history.facts is not None:
+        if item.facts is not None:
             event = CallEnded(
-                state=history.state(),
-                attempts=history.attempts,
-                elapsed=now - history.started,
+                state=item.state,
+                attempts=item.attempts,
+                elapsed=now - item.started,
                 error=_presentable(error),
-                **history.facts,
+                **item.facts,
             )
             notify(self._observers, event)
 
@@ -120,6 +122,14 @@ class Notifier:
     def limit_changed(self, limit: int, previous: int) -> None:
         """Tell that the limit moved."""
         notify(self._observers, LimitChanged(limit, previous))
+
+    def outage_began(self, seconds: float) -> None:
+        """Tell that nobody has been served for so many seconds."""
+        notify(self._observers, OutageBegan(seconds))
+
+    def outage_ended(self) -> None:
+        """Tell that the server serves again."""
+        notify(self._observers, OutageEnded())
 
     def sending_paused(self, seconds: float) -> None:
         """Tell of a pause."""

@@ -1,4 +1,4 @@
-"""What a bulk call is given: rows become updates, and updates get their lanes."""
+"""What a bulk call is given: rows become updates, and updates claim their lanes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 from altcraft_async.protocol.values import LineStatusUpdate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Hashable, Iterable
+    from collections.abc import AsyncIterable, Callable, Iterable
 
-__all__ = ["LANE_KEYS", "Coalesce", "Lane", "Row", "Source", "check_choice", "read_row", "subject_of", "update_of"]
+    from altcraft_async.flow.lanes import Claim
+
+__all__ = ["CLAIMS", "Coalesce", "Lane", "Row", "Source", "check_choice", "read_row", "update_of"]
 
 Coalesce: TypeAlias = Literal["all", "latest"]
 Lane: TypeAlias = Literal["line", "order"]
@@ -25,21 +27,17 @@ def check_choice(value: str, allowed: tuple[str, ...], field: str) -> None:
         raise ConfigurationError(msg, field=field)
 
 
-def _line(update: LineStatusUpdate) -> Hashable:
-    return (update.order_external_id, update.order_line_external_id)
+def _line(update: LineStatusUpdate) -> tuple[Claim, ...]:
+    order = update.order_external_id
+    return ((order, False), ((order, update.order_line_external_id), True))
 
 
-def _order(update: LineStatusUpdate) -> Hashable:
-    return update.order_external_id
+def _order(update: LineStatusUpdate) -> tuple[Claim, ...]:
+    return ((update.order_external_id, True),)
 
 
-LANE_KEYS: dict[Lane, Callable[[LineStatusUpdate], Hashable]] = {"line": _line, "order": _order}
-"""What of an update decides its lane."""
-
-
-def subject_of(update: LineStatusUpdate) -> str:
-    """Name the order line of an update, for errors."""
-    return f"order line {update.order_external_id}/{update.order_line_external_id}"
+CLAIMS: dict[Lane, Callable[[LineStatusUpdate], tuple[Claim, ...]]] = {"line": _line, "order": _order}
+"""What an update claims in the lanes: its order shared and its line alone, or its order alone."""
 
 
 def update_of(row: object) -> LineStatusUpdate:
@@ -62,6 +60,8 @@ def update_of(row: object) -> LineStatusUpdate:
 
 def read_row(row: object) -> LineStatusUpdate | InvalidUpdateError:
     """Return the update that a row makes, or what is wrong with it."""
+    if type(row) is LineStatusUpdate:
+        return row
     try:
         return update_of(row)
     except InvalidUpdateError as error:

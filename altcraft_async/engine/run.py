@@ -1,65 +1,80 @@
-"""Many updates: bounded intake → lanes → gate → delivery → outcomes.
+"""A bulk run: bounded intake → the client's dispatcher → a sink of outcomes.
 
 One `Run` a bulk call. An intake task reads the source while fewer than `window`
-updates are held; workers, never more than the gate's limit, take ready updates
-from the lanes and make their first attempt. An update that needs a retry leaves
-its worker and waits in a task of its own, its lane closed behind it, so nobody
-else waits with it. Every update read ends in exactly one `Outcome`.
+rows are held; each becomes a `WorkItem` and goes to the run's `Crew`. Every row
+read ends in exactly one `Outcome`. A run goes through these phases, and never back:
 
-A `Recorder` makes a run durable. It tells which updates ended in an earlier run,
-it gives the ids, and outcomes are handed on, and their lanes opened, only when it
-says that they are safe: so of each lane at most one update is ever in doubt.
+=============  =====================================================================
+``READING``    rows are taken in and sent
+``DRAINING``   the source is at its end; what was taken in is sent
+``STOPPED``    nothing more starts; requests under way may end, the rest is not sent
+``ENDED``      every row has its outcome, and no task is left
+=============  =====================================================================
+
+A `Recorder` makes a run durable. It tells which rows ended in an earlier run, it
+gives the ids, and outcomes are handed on, and their lanes opened, only when it says
+that they are safe.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import enum
 from collections.abc import AsyncIterable
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 from uuid import uuid4
 
+import attrs
+
 from altcraft_async.engine.delivery import Totals
-from altcraft_async.engine.history import History
-from altcraft_async.engine.rows import LANE_KEYS, check_choice, read_row, subject_of
+from altcraft_async.engine.dispatch import Crew
+from altcraft_async.engine.rows import CLAIMS, check_choice, read_row
+from altcraft_async.engine.sink import Sink
+from altcraft_async.engine.work import Patience, Phase, WorkItem
 from altcraft_async.errors import (
+    AltcraftError,
     ConfigurationError,
     DeadlineError,
-    DeliveryError,
     InvalidUpdateError,
-    JournalError,
+    RunFailedError,
     RunStoppedError,
     SourceError,
     StorageError,
 )
-from altcraft_async.flow.lanes import Lanes
-from altcraft_async.flow.pace import TIMER_SLACK, Pacer
+from altcraft_async.flow.failures import FailureCount, FailureLimit
 from altcraft_async.flow.retry import Stop, StopReason
 from altcraft_async.outcome import Outcome, Report
 from altcraft_async.protocol.states import OutcomeState
-from altcraft_async.protocol.values import LineStatusUpdate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
-    from altcraft_async.engine.delivery import Delivery
+    from altcraft_async.engine.dispatch import Dispatcher
     from altcraft_async.engine.recorder import Recorder
-    from altcraft_async.engine.rows import Coalesce, Lane, Row, Source
+    from altcraft_async.engine.rows import Coalesce, Lane
+    from altcraft_async.errors import DeliveryError
+    from altcraft_async.flow.policy import OutagePolicy
+    from altcraft_async.protocol.values import LineStatusUpdate
     from altcraft_async.protocol.wire import Call
 
-__all__ = ["Run", "request_ids"]
+__all__ = ["Run", "RunOptions", "request_ids"]
 
-_GRACE = 5.0
-"""Seconds that requests in flight get to end when a run is cancelled."""
-
-_UNREACHABLE = StopReason.UNREACHABLE
-_DEADLINE = StopReason.DEADLINE
+RowT = TypeVar("RowT")
 
 _YIELD_EVERY = 1000
 """Rows of a stopped run that are read in one go before other tasks get a turn."""
+_ENDS_RUN = frozenset({StopReason.OUTAGE, StopReason.MISDIRECTED})
+_CUT = frozenset({StopReason.OUTAGE, StopReason.MISDIRECTED, StopReason.DEADLINE})
 
-_Item: TypeAlias = tuple[int, LineStatusUpdate, "Hashable"]
+
+class RunPhase(enum.IntEnum):
+    """Where a run is; see the module."""
+
+    READING = 1
+    DRAINING = 2
+    STOPPED = 3
+    ENDED = 4
 
 
 def request_ids() -> Callable[[int, LineStatusUpdate], str]:
@@ -71,113 +86,121 @@ def request_ids() -> Callable[[int, LineStatusUpdate], str]:
     return lambda index, _: f"{prefix}{index:012x}"
 
 
-class Run:
-    """One bulk run over `source`; use `gather` or `stream`, once.
+@attrs.frozen(kw_only=True)
+class RunOptions:
+    """The keywords of a bulk call, checked.
 
-    `deadline` is in seconds from the start. The `recorder` is opened and closed by the run.
+    `deadline` is in seconds from the start, `grace` how many seconds requests in flight
+    get when the run is cancelled. Raises `ConfigurationError`, naming the keyword.
     """
 
-    __slots__ = (
-        "_broken", "_busy", "_call_of", "_deadline", "_deadline_timer", "_delivery", "_ended", "_error", "_gathered",
-        "_give_up_at", "_grace", "_held", "_id_of", "_intake_task", "_key_of", "_lanes", "_loop", "_low", "_open",
-        "_output", "_pacer", "_ready", "_recorder", "_recording", "_room", "_source", "_stopped", "_tasks", "_until",
-        "_waiting", "_window", "_workers", "complete", "taken", "totals",
-    )  # fmt: skip
+    deadline: float | None = None
+    coalesce: Coalesce = "all"
+    lane: Lane = "line"
+    rate: float | None = None
+    window: int = 1000
+    stop_after: FailureLimit | None = None
+    outage: OutagePolicy | None = None
+    grace: float = 5.0
 
-    def __init__(  # noqa: PLR0913 - the keywords of the public call
-        self,
-        delivery: Delivery,
-        source: Source,
-        *,
-        call_of: Callable[[LineStatusUpdate], Call],
-        deadline: float | None = None,
-        coalesce: Coalesce = "all",
-        lane: Lane = "line",
-        rate: float | None = None,
-        window: int = 1000,
-        grace: float = _GRACE,
-        recorder: Recorder | None = None,
-    ) -> None:
-        check_choice(coalesce, ("all", "latest"), "coalesce")
-        check_choice(lane, ("line", "order"), "lane")
-        if coalesce == "latest" and lane == "order":
+    def __attrs_post_init__(self) -> None:
+        """Check the keywords."""
+        check_choice(self.coalesce, ("all", "latest"), "coalesce")
+        check_choice(self.lane, ("line", "order"), "lane")
+        if self.coalesce == "latest" and self.lane == "order":
             msg = "coalesce='latest' needs lane='line': an update replaces only one of its own line"
             raise ConfigurationError(msg, field="coalesce")
-        if window < 1:
-            msg = f"window must be at least 1, not {window}"
+        if type(self.window) is not int or self.window < 1:
+            msg = f"window must be a whole number of at least 1, not {self.window!r}"
             raise ConfigurationError(msg, field="window")
-        if deadline is not None and not deadline > 0:
-            msg = f"deadline must be above zero seconds, not {deadline}"
-            raise ConfigurationError(msg, field="deadline")
-        self._delivery = delivery
+        for field in ("deadline", "rate"):
+            value = getattr(self, field)
+            if value is not None and not (isinstance(value, int | float) and value > 0):
+                msg = f"{field} must be a number above zero, not {value!r}"
+                raise ConfigurationError(msg, field=field)
+        if self.stop_after is not None and not isinstance(self.stop_after, FailureLimit):
+            msg = f"stop_after must be a FailureLimit, not {self.stop_after!r}; write FailureLimit(count=…)"
+            raise ConfigurationError(msg, field="stop_after")
+
+
+class Run(Generic[RowT]):
+    """One bulk run over `source`; use `gather` or `stream`, once. The `recorder` is opened and closed by the run."""
+
+    __slots__ = (
+        "_call_of", "_claims_of", "_crew", "_deadline", "_dispatcher", "_error", "_failures", "_held", "_id_of",
+        "_intake", "_low", "_loop", "_options", "_phase", "_recorder", "_sink", "_source", "_stopped", "_waiters",
+        "complete", "taken", "totals",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 - what a run is made of
+        self,
+        dispatcher: Dispatcher,
+        source: Iterable[RowT] | AsyncIterable[RowT],
+        options: RunOptions,
+        *,
+        call_of: Callable[[LineStatusUpdate], Call],
+        recorder: Recorder | None = None,
+        gathered: bool = False,
+    ) -> None:
+        self._dispatcher = dispatcher
         self._source = source
+        self._options = options
         self._call_of = call_of
         self._recorder = recorder
-        self._give_up_at = None if recorder is None else recorder.deadline
         self._id_of = request_ids() if recorder is None else recorder.request_id
-        self._key_of = LANE_KEYS[lane]
-        self._lanes: Lanes[_Item] = Lanes(latest_only=coalesce == "latest")
-        self._pacer = None if rate is None else Pacer(rate)
-        self._window = window
-        self._low = window - max(1, window // 8)
-        self._grace = grace
-        self._deadline = deadline
-        self._until: float | None = None
-        self._deadline_timer: asyncio.TimerHandle | None = None
-        self._gathered: list[Outcome | None] | None = None
-        self._output: deque[Outcome] = deque()
-        self._ready: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: dict[asyncio.Task[None], History | None] = {}
-        self._intake_task: asyncio.Task[None] | None = None
+        self._claims_of = CLAIMS[options.lane]
+        self._failures = None if options.stop_after is None else FailureCount(options.stop_after)
+        self._low = options.window - max(1, options.window // 8)
+        self._sink = Sink(
+            recorder, dispatcher.delivery.notifier, gathered=gathered, handed=self._on_handed, leave=dispatcher.leave
+        )
+        self._phase = RunPhase.READING
+        self._deadline: tuple[float, asyncio.TimerHandle] | None = None
+        self._waiters: dict[str, asyncio.Future[None]] = {}
+        self._intake: asyncio.Task[None] | None = None
         self._stopped: DeliveryError | None = None
         self._error: BaseException | None = None
-        self._recording: dict[int, Hashable | None] = {}
-        self._workers = self._busy = self._held = self._open = self.taken = 0
-        self._ended = self._broken = False
+        self._held = self.taken = 0
         self.complete = True
         self.totals = Totals()
 
-    async def gather(self) -> Report:
+    def __repr__(self) -> str:
+        """Show the phase."""
+        return f"<Run {self._phase.name.lower()}, {self.taken} rows taken, {self._sink!r}>"
+
+    async def gather(self) -> Report[RowT]:
         """Run to the end and return the outcomes in input order; see `Orders.update_order_line_statuses`."""
-        self._gathered = []
         started = asyncio.get_running_loop().time()
         await self._start()
         try:
-            while not self._ended:
-                await self._wait_for_output()
+            while self._phase is not RunPhase.ENDED:
+                await self._wait("output")
         finally:
             await self._close()
         report = Report(
-            outcomes=[outcome for outcome in self._gathered if outcome is not None],
+            outcomes=[cast("Outcome[RowT]", outcome) for outcome in self._sink.gathered or () if outcome is not None],
             elapsed=self._loop.time() - started,
             sent=self.totals.sent,
             retries=self.totals.retries,
             throttled=self.totals.throttled,
             complete=self.complete,
         )
-        if isinstance(self._error, SourceError | JournalError):
-            self._error.report = report
         if self._error is not None:
-            raise self._error
+            raise _with_report(self._error, report)
         return report
 
-    async def stream(self) -> AsyncGenerator[Outcome, None]:
+    async def stream(self) -> AsyncGenerator[Outcome[RowT], None]:
         """Yield outcomes as they come; see `Orders.stream_order_line_statuses`."""
         await self._start()
-        output = self._output
+        output = self._sink.output
         try:
             while True:
                 while output:
-                    self._held -= 1
-                    if self._room is not None and self._held <= self._low:
-                        self._wake(self._room)
-                        self._room = None
-                    yield output.popleft()
-                if self._ended:
+                    self._let_go()
+                    yield cast("Outcome[RowT]", output.popleft())
+                if self._phase is RunPhase.ENDED:
                     break
-                await self._wait_for_output()
+                await self._wait("output")
         finally:
             await self._close()
         if self._error is not None:
@@ -187,68 +210,77 @@ class Run:
 
     async def _start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._delivery.gate.bind(self._loop)
+        delivery = self._dispatcher.delivery
+        delivery.gate.bind(self._loop)
         if self._recorder is not None:
             await self._recorder.open(self._on_recorded, self._on_recorder_failed)
-        if self._deadline is not None:
-            self._until = self._loop.time() + self._deadline
-            self._deadline_timer = self._loop.call_at(self._until, self._on_deadline)
-        self._intake_task = self._spawn(self._intake())
+        now = self._loop.time()
+        options = self._options
+        if options.deadline is not None:
+            expires_at = now + options.deadline
+            self._deadline = expires_at, self._loop.call_at(expires_at, self._on_deadline)
+        self._crew = Crew(
+            self._dispatcher,
+            patience=Patience(options.outage or delivery.outage, now, bulk=True),
+            totals=self.totals,
+            rate=options.rate,
+            ended=self._on_ended,
+            task_done=self._on_task_done,
+        )
+        self._intake = self._loop.create_task(self._take_in())
+        self._intake.add_done_callback(self._on_intake_done)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_task_done)
-        return task
+    def _on_intake_done(self, task: asyncio.Task[None]) -> None:
+        if self._phase is RunPhase.READING:
+            self._phase = RunPhase.DRAINING
+        self._on_task_done(None if task.cancelled() else task.exception())
 
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+    def _on_task_done(self, error: BaseException | None) -> None:
+        if error is not None:
             # not the server's doing and not the source's, like a client that was closed: the run cannot go on
             self._error = self._error or error
             self._stop(RunStoppedError(f"the run failed before this line's turn ({type(error).__name__})"))
         self._check_end()
 
     def _check_end(self) -> None:
-        if not self._open and not self._tasks and not self._ended:
-            self._ended = True
-            self._wake(self._ready)
+        reading = self._intake is None or not self._intake.done()
+        if not reading and not self._sink.open and self._crew.idle and self._phase is not RunPhase.ENDED:
+            self._phase = RunPhase.ENDED
+            self._wake("output")
 
-    async def _wait_for_output(self) -> None:
-        self._ready = self._loop.create_future()
+    async def _wait(self, what: str) -> None:
+        self._waiters[what] = self._loop.create_future()
         try:
-            await self._ready
+            await self._waiters[what]
         finally:
-            self._ready = None
+            self._waiters.pop(what, None)
 
-    @staticmethod
-    def _wake(waiter: asyncio.Future[None] | None) -> None:
+    def _wake(self, what: str) -> None:
+        waiter = self._waiters.get(what)
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     async def _close(self) -> None:
         """Stop whatever still runs, and make safe what ended."""
         try:
-            await self._wind_up()
+            if self._deadline is not None:
+                self._deadline[1].cancel()
+            if self._phase is not RunPhase.ENDED:
+                self._stop(RunStoppedError("the run was cancelled before this line's turn"), read_on=False)
+                await self._wind_up()
         finally:
             if self._recorder is not None:
                 await self._recorder.aclose()
 
     async def _wind_up(self) -> None:
         """Leave no task behind: no intake, a bounded grace for what is in flight, then cancellation."""
-        if self._deadline_timer is not None:
-            self._deadline_timer.cancel()
-        if self._ended:
-            return
-        self._stop(RunStoppedError("the run was cancelled before this line's turn"), read_on=False)
+        intake = self._intake
         try:
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=self._grace)
-        finally:  # also when cancelled a second time, which ends the grace
-            while self._tasks:
-                for task in self._tasks:
-                    task.cancel()
-                await asyncio.wait(self._tasks)
+            await self._crew.wind_up(self._options.grace)
+        finally:
+            while intake is not None and not intake.done():
+                intake.cancel()
+                await asyncio.wait((intake,))
 
     def _on_deadline(self) -> None:
         read_on = not isinstance(self._source, AsyncIterable)
@@ -258,20 +290,16 @@ class Run:
         """Start nothing more: what waits ends as not sent, and so does, where `read_on`, the rest of the source."""
         if self._stopped is None:
             self._stopped = error
-            for item in self._lanes.clear():
+            self._phase = max(self._phase, RunPhase.STOPPED)
+            for item in self._crew.stop():
                 self._settle_unsent(item)
-        if not read_on and self._intake_task is not None and not self._intake_task.done():
+        if not read_on and self._intake is not None and not self._intake.done():
             self.complete = False
-            self._intake_task.cancel()
-        for task, history in self._waiting.items():
-            if history is None or not history.in_flight:
-                task.cancel()
-            else:  # its attempt gets the grace of all others, and is its last
-                history.halted = True
+            self._intake.cancel()
 
     # -- intake
 
-    async def _intake(self) -> None:
+    async def _take_in(self) -> None:
         try:
             await self._read()
             if self._recorder is not None:
@@ -287,260 +315,192 @@ class Run:
             self._error.__cause__ = error
 
     async def _read(self) -> None:
+        window = self._options.window
         if isinstance(self._source, AsyncIterable):
             async for row in self._source:
                 self._admit(row)
-                if self._held >= self._window:
-                    await self._wait_for_room()
+                if self._held >= window:
+                    await self._wait("room")
             return
         rows = iter(self._source)
         for row in rows:
             passed_over = self._admit(row)
-            if self._held >= self._window:
-                await self._wait_for_room()
+            if self._held >= window:
+                await self._wait("room")
             elif self._stopped is not None and not self.taken % _YIELD_EVERY:
                 await asyncio.sleep(0)
             while passed_over and self._skip(rows):  # noqa: ASYNC110 - other tasks get a turn between two blocks
                 await asyncio.sleep(0)
 
-    def _skip(self, rows: Iterator[Row]) -> bool:
+    def _skip(self, rows: Iterator[RowT]) -> bool:
         """Pass over the next rows together, where a journal says that nothing is left to do for them."""
-        if self._recorder is None or self._gathered is not None:
+        if self._recorder is None or self._sink.gathered is not None:
             return False
         first = self.taken
         updates: list[LineStatusUpdate | InvalidUpdateError] = []
         try:
             for row in islice(rows, self._recorder.ahead(first)):
-                updates.append(row if type(row) is LineStatusUpdate else read_row(row))  # noqa: PERF401 - keeps what came
+                updates.append(read_row(row))  # noqa: PERF401 - keeps what came
         finally:  # a source that fails has given these all the same
             if updates:
                 self._recorder.skip(updates)
                 self.taken += len(updates)
-                if self._delivery.notifier is not None:
-                    self._delivery.notifier.updates_skipped(first, len(updates))
+                notifier = self._dispatcher.delivery.notifier
+                if notifier is not None:
+                    notifier.updates_skipped(first, len(updates))
         return bool(updates)
 
-    async def _wait_for_room(self) -> None:
-        self._room = self._loop.create_future()
-        await self._room
-
-    def _admit(self, row: Row) -> bool:
+    def _admit(self, row: RowT) -> bool:
         """Take a row in; say whether it was passed over, as one that ended in an earlier run."""
         index = self.taken
         self.taken = index + 1
-        update = row if type(row) is LineStatusUpdate else read_row(row)
-        if self._recorder is not None:
-            state = self._recorder.recall(index, update)
+        update = read_row(row)
+        recorder = self._recorder
+        if recorder is not None:
+            state = recorder.recall(index, update)
             if state is not None:
-                self._pass_over(index, update, state, self._recorder)
+                self._pass_over(index, update, state, recorder)
                 return True
         self._held += 1
-        self._open += 1
-        if self._gathered is not None:
-            self._gathered.append(None)
+        self._sink.expect()
         if isinstance(update, InvalidUpdateError):
-            self._settle(Outcome(index, None, OutcomeState.INVALID, error=update))
+            self._sink.settle((Outcome(index, None, OutcomeState.INVALID, error=update, row=row),))
             return False
-        key = self._key_of(update)
-        item = (index, update, key)
-        if self._stopped is not None:
-            self._settle_unsent(item)
+        taken = (index, row, update)
+        claims = self._claims_of(update)
+        if self._options.coalesce == "latest" and self._replace(claims[-1][0], taken):
             return False
-        replaced = self._lanes.add(key, item)
-        if replaced is not None:
-            self._settle(Outcome(replaced[0], replaced[1], OutcomeState.SUPERSEDED))
+        item = WorkItem(
+            self._call_of(update),
+            self._id_of(index, update),
+            owner=self._crew,
+            claims=claims,
+            update=update,
+            rows=(taken,),
+            bulk=True,
+            expires_at=self._expires_at(index),
+        )
+        if self._stopped is None:
+            self._crew.submit(item)
         else:
-            self._staff()
+            self._settle_unsent(item)
         return False
+
+    def _expires_at(self, index: int) -> float | None:
+        if self._recorder is not None and self._recorder.deadline is not None:
+            return self._recorder.deadline(index)
+        return None if self._deadline is None else self._deadline[0]
+
+    def _replace(self, key: object, taken: tuple[int, object, LineStatusUpdate]) -> bool:
+        """Let an update take the place of the one before it in its lane, where that waits and is this run's own."""
+        last = self._dispatcher.lanes.last(key)
+        if last is None or last.owner is not self._crew or last.phase is not Phase.WAITING or self._stopped is not None:
+            return False
+        index, row, update = last.rows[0]
+        last.rows, last.update = (taken,), taken[2]
+        last.call, last.request_id = self._call_of(taken[2]), self._id_of(taken[0], taken[2])
+        self._sink.settle((Outcome(index, update, OutcomeState.SUPERSEDED, row=row),))
+        return True
 
     def _pass_over(
         self, index: int, row: LineStatusUpdate | InvalidUpdateError, state: OutcomeState, recorder: Recorder
     ) -> None:
         """Deal with a row that ended in an earlier run: a report has all of them, a stream only the failures."""
-        if state.ok and self._delivery.notifier is not None:
-            self._delivery.notifier.updates_skipped(index, 1)
-        if self._gathered is not None:
-            self._gathered.append(recorder.recalled(row))
-        elif not state.ok:
-            self._held += 1
-            self._output.append(recorder.recalled(row))
-            self._wake(self._ready)
-
-    # -- sending
-
-    def _staff(self) -> None:
-        """Start workers for the updates that are ready, as many as the limit allows."""
-        limit, lanes = self._delivery.gate.limit, self._lanes
-        while self._workers < limit and lanes.ready > self._workers - self._busy:
-            self._workers += 1
-            self._spawn(self._work())
-
-    async def _work(self) -> None:
-        """Take ready updates and make their first attempts, until none is ready or the limit has fallen."""
-        lanes, gate = self._lanes, self._delivery.gate
-        try:
-            while lanes.ready and self._workers <= gate.limit:
-                if self._pacer is not None and not await self._pause(self._keep_pace(self._pacer)):
-                    break
-                if not gate.try_acquire() and not await self._pause(gate.acquire(bulk=True)):
-                    break
-                try:
-                    item = lanes.take()
-                    if item is None:
-                        break
-                    history = History(self._id_of(item[0], item[1]), "")
-                    stop = await self._attempt(item, history)
-                finally:
-                    gate.release()
-                last = history.last
-                if stop is None and last is not None and last.verdict.retry and self._stopped is None:
-                    self._spawn(self._retry(item, history))
-                else:
-                    self._finish(item, history, stop)
-        finally:
-            self._workers -= 1
-            self._staff()
-
-    async def _keep_pace(self, pacer: Pacer) -> None:
-        await asyncio.sleep(pacer.reserve(self._loop.time(), late=TIMER_SLACK))
-
-    async def _pause(self, wait: Coroutine[None, None, None]) -> bool:
-        """Await what a worker without an update waits for; false when the run was stopped meanwhile."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - workers are tasks
-        self._waiting[task] = None
-        try:
-            await wait
-        except asyncio.CancelledError:
-            if self._stopped is None:
-                raise
-            return False
-        finally:
-            del self._waiting[task]
-        return True
-
-    async def _attempt(self, item: _Item, history: History) -> Stop | None:
-        until = self._until if self._give_up_at is None else self._give_up_at(item[0])
-        self._busy += 1
-        try:
-            return await self._delivery.attempt(self._call_of(item[1]), history, deadline=until, totals=self.totals)
-        except BaseException:  # cancelled after the grace, or a defect: the line still gets its one outcome
-            self._abandon(item, history)
-            raise
-        finally:
-            self._busy -= 1
-
-    async def _retry(self, item: _Item, history: History) -> None:
-        """Make the further attempts of an update, its lane closed behind it, and settle it."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - it was spawned
-        self._waiting[task] = history
-        try:
-            until = self._until if self._give_up_at is None else self._give_up_at(item[0])
-            stop = await self._delivery.retry(
-                self._call_of(item[1]), history, deadline=until, bulk=True, totals=self.totals
-            )
-        except BaseException:
-            self._abandon(item, history)
-            raise
-        finally:
-            del self._waiting[task]
-        self._finish(item, history, stop)
+        notifier = self._dispatcher.delivery.notifier
+        if state.ok and notifier is not None:
+            notifier.updates_skipped(index, 1)
+        if self._sink.gathered is not None or not state.ok:
+            self._held += self._sink.gathered is None
+            self._sink.put_back(recorder.recalled(row))
+            self._wake("output")
 
     # -- outcomes
 
-    def _finish(self, item: _Item, history: History, stop: Stop | None) -> None:
-        """Settle an update whose delivery has ended."""
-        last = history.last
-        if last is None or last.error is not None:
-            history.subject = subject_of(item[1])
-        if last is not None and last.verdict.retry and isinstance(self._stopped, DeadlineError):
-            stop = Stop(StopReason.DEADLINE)  # another attempt was due, and only the deadline forbade it
-        error = self._delivery.failure(history, stop)
-        ends_run = (last is not None and last.verdict.fatal) or (stop is not None and stop.reason is _UNREACHABLE)
+    def _on_ended(self, item: WorkItem) -> None:
+        """Settle an item whose delivery has ended, by itself or cut short."""
+        delivery = self._dispatcher.delivery
+        if item.phase is not Phase.ENDED:
+            self._conclude(item, item.sign(self._cut_short(item)), cut=True)
+            return
+        last, stop = item.last, item.stop
+        due = last is not None and last.verdict.retry  # another attempt was due
+        if due and isinstance(self._stopped, DeadlineError):
+            stop = item.stop = Stop(StopReason.DEADLINE)
+        error = delivery.failure(item)
+        reason = None if stop is None else stop.reason
+        ends_run = (last is not None and last.verdict.fatal) or reason in _ENDS_RUN
         if ends_run and error is not None and self._stopped is None:
             self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {error.message}"))
-        out_of_time = stop is not None and stop.reason is _DEADLINE and self._until is not None
-        out_of_retries = self._stopped is not None and last is not None and last.verdict.retry
-        self._conclude(item, history, error, cut=ends_run or out_of_time or out_of_retries)
+        out_of_time = reason is StopReason.DEADLINE and self._deadline is not None
+        self._conclude(item, error, cut=ends_run or out_of_time or (due and self._stopped is not None))
 
-    def _abandon(self, item: _Item, history: History) -> None:
-        """Settle an update whose delivery was cut short."""
-        history.subject = subject_of(item[1])
+    def _cut_short(self, item: WorkItem) -> DeliveryError:
         kind = DeadlineError if isinstance(self._stopped, DeadlineError) else RunStoppedError
-        when = "while a request was under way" if history.in_flight else "before another attempt"
+        when = "while a request was under way" if item.phase is Phase.IN_FLIGHT else "before another attempt"
         said = f"the run {'met its deadline' if kind is DeadlineError else 'was stopped'} {when}"
-        if history.last is not None and history.last.error is not None:
-            said += f"; the last attempt: {history.last.error.message}"
-        self._conclude(item, history, history.sign(kind(said)), cut=True)
+        if item.last is not None and item.last.error is not None:
+            said += f"; the last attempt: {item.last.error.message}"
+        return kind(said)
 
-    def _conclude(self, item: _Item, history: History, error: DeliveryError | None, *, cut: bool) -> None:
-        index, update, key = item
-        if self._delivery.notifier is not None:
-            self._delivery.notifier.call_ended(history, error, self._loop.time())
-        attempts = history.attempts
-        elapsed = self._loop.time() - history.started if attempts else 0.0
-        request_id = history.request_id if attempts else None
-        if error is not None:
-            error.request_id = request_id
-        outcome = Outcome(index, update, history.state(), attempts, elapsed, request_id, error)
-        self._settle(outcome, cut=cut, key=key)
+    def _conclude(self, item: WorkItem, error: DeliveryError | None, *, cut: bool) -> None:
+        notifier = self._dispatcher.delivery.notifier
+        if notifier is not None:
+            notifier.call_ended(item, error, self._loop.time())
+        attempts = item.attempts
+        elapsed = self._loop.time() - item.started if attempts else 0.0
+        request_id = item.request_id if attempts else None
+        state = item.state
+        outcomes = [
+            Outcome(index, update, state, attempts, elapsed, request_id, error, item.echo, row)
+            for index, row, update in item.rows
+        ]
+        self._sink.settle(outcomes, item, cut=cut)
 
-    def _settle_unsent(self, item: _Item) -> None:
-        stopped = self._stopped
-        error = type(stopped)(stopped.message) if stopped is not None else RunStoppedError()
-        error.subject = subject_of(item[1])
-        self._settle(Outcome(item[0], item[1], OutcomeState.NOT_SENT, error=error), cut=True)
+    def _settle_unsent(self, item: WorkItem) -> None:
+        """Settle an item that never got its turn; it holds no lane."""
+        stopped = self._stopped or RunStoppedError()
+        error = type(stopped)(stopped.message)
+        error.subject = item.subject
+        self._sink.settle(
+            [Outcome(index, update, OutcomeState.NOT_SENT, error=error, row=row) for index, row, update in item.rows],
+            cut=True,
+        )
 
-    def _settle(self, outcome: Outcome, *, cut: bool = False, key: Hashable | None = None) -> None:
-        """Hand over an outcome and open the lane of `key`, at once or when it is recorded.
-
-        An outcome that was `cut` by the end of the run is none of the line's own:
-        it is not recorded, so that the next run sends the update.
-        """
-        if self._recorder is None or cut:
-            self._hand_over(outcome)
-            if key is not None:
-                self._lanes.done(key)
-                self._staff()
-        elif self._broken:
-            self._open -= 1
+    def _on_handed(self, outcome: Outcome[object]) -> None:
+        if self._sink.gathered is not None:
+            self._let_go()
         else:
-            self._recording[outcome.index] = key
-            self._recorder.record(outcome)
+            self._wake("output")
+        failures = self._failures
+        if failures is not None and failures.add(outcome.state) and self._stopped is None:
+            said = f"{failures.failures} of {failures.outcomes} updates have failed, which is as many as stop_after allows"
+            self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {said}"))
 
-    def _on_recorded(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            key = self._recording.pop(outcome.index)
-            self._hand_over(outcome)
-            if key is not None:
-                self._lanes.done(key)
-        self._staff()
+    def _let_go(self) -> None:
+        """Take note that one row less is held."""
+        self._held -= 1
+        if self._held <= self._low:
+            self._wake("room")
+
+    def _on_recorded(self, outcomes: Sequence[Outcome[object]]) -> None:
+        self._sink.recorded(outcomes)
         self._check_end()
 
     def _on_recorder_failed(self, error: StorageError) -> None:
-        """Drop the outcomes that could not be made safe: their updates are in doubt, and the next run sends them."""
-        self._broken = True
+        self._sink.break_off(error)
         self._fail(error)
-        self._open -= len(self._recording)
-        self._recording.clear()
         self._check_end()
 
     def _fail(self, error: StorageError) -> None:
         self._error = self._error or error
         self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {error}"), read_on=False)
 
-    def _hand_over(self, outcome: Outcome) -> None:
-        self._open -= 1
-        if self._delivery.notifier is not None:
-            self._delivery.notifier.update_settled(outcome)
-        if self._gathered is not None:
-            self._gathered[outcome.index] = outcome
-            self._held -= 1
-            if self._room is not None and self._held <= self._low:
-                self._wake(self._room)
-                self._room = None
-        else:
-            self._output.append(outcome)
-            if self._ready is not None:
-                self._wake(self._ready)
+
+def _with_report(error: BaseException, report: Report[RowT]) -> BaseException:
+    """Give the error of a run the report of what was done; one that is not ours is the cause of one that is."""
+    if not isinstance(error, AltcraftError):
+        failed = RunFailedError(f"the run failed ({type(error).__name__}); the report has what was done by then")
+        failed.__cause__ = error
+        error = failed
+    error.report = report
+    return error

@@ -1,127 +1,158 @@
-"""Lanes: first in, first out for each key, at most one item of a key out at a time.
+"""Lanes: what concerns the same thing goes one after the other, over all callers of a client.
 
-`Lanes.add` takes items in arrival order. `Lanes.take` hands out the item that
-arrived first among those whose key has nothing out; the key is then busy until
-`Lanes.done`. So what is done with two items of one key can never overlap or
-swap, and a key that is stuck keeps nobody else waiting. Memory is that of the
-items held: a key without items leaves no trace.
+A claimant claims one or more keys, each shared or exclusive. It takes its place
+on all of them at once, first come, first served: on a key an exclusive claim waits
+for everything before it, a shared one for every exclusive one before it. A
+claimant whose claims are all granted is *ready*; it holds them until it leaves. So
+two that share a key exclusively never overlap and never swap, whoever they come
+from, and one that is stuck keeps nobody waiting but those of its own keys.
+
+A line update claims its order shared and its line exclusively; what concerns an
+order as a whole claims the order exclusively.
+
+A claimant that is withdrawn before it was ready keeps its place, and gives it up
+when it comes to it. Memory is that of the claimants held: a key that nobody claims
+leaves no trace.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterator
 
-__all__ = ["Lanes"]
+__all__ = ["Claim", "Claimant", "Lanes"]
 
-T = TypeVar("T")
-
-
-class _Slot(Generic[T]):
-    """One waiting item: its arrival number, its key, and the item, which `latest_only` may replace."""
-
-    __slots__ = ("arrival", "item", "key")
-
-    def __init__(self, arrival: int, key: Hashable, item: T) -> None:
-        self.arrival = arrival
-        self.key = key
-        self.item = item
-
-    def __lt__(self, other: _Slot[T]) -> bool:
-        return self.arrival < other.arrival
+Claim: TypeAlias = "tuple[Hashable, bool]"
+"""A key, and whether it is claimed exclusively."""
 
 
-class Lanes(Generic[T]):
-    """A queue with one lane a key; see the module.
+class Claimant(Protocol):
+    """What stands in lanes: `claims` are its own, all of different keys; the rest belongs to the lanes.
 
-    With `latest_only`, an item that still waits is replaced by a newer one of
-    its key, which takes over its place; `add` returns the one that was replaced.
+    `arrival` is its number in the order of coming, `blocked` the count of its claims
+    that are not granted yet, `withdrawn` says that it shall not become ready any more.
     """
 
-    __slots__ = ("_arrivals", "_freed", "_fresh", "_lanes", "_latest_only", "_slots")
+    claims: tuple[Claim, ...]
+    arrival: int
+    blocked: int
+    withdrawn: bool
 
-    def __init__(self, *, latest_only: bool = False) -> None:
-        self._latest_only = latest_only
+
+C = TypeVar("C", bound=Claimant)
+
+
+class _Lane(Generic[C]):
+    """One key: `holders` of them have it, `exclusive` that one alone; `last` came last, `waiting` are in order."""
+
+    __slots__ = ("exclusive", "first", "holders", "last", "waiting")
+
+    def __init__(self, first: C, *, exclusive: bool) -> None:
+        self.holders = 1
+        self.exclusive = exclusive
+        self.first = self.last = first
+        self.waiting: deque[tuple[C, bool]] | None = None
+
+
+class Lanes(Generic[C]):
+    """The lanes of one client; see the module."""
+
+    __slots__ = ("_arrivals", "_lanes")
+
+    def __init__(self) -> None:
         self._arrivals = 0
-        self._lanes: dict[Hashable, deque[_Slot[T]] | None] = {}
-        self._fresh: deque[_Slot[T]] = deque()
-        self._freed: list[_Slot[T]] = []
-        self._slots: dict[Hashable, _Slot[T]] = {}
+        self._lanes: dict[Hashable, _Lane[C]] = {}
 
     def __repr__(self) -> str:
-        """Show how many keys are held and how many items are ready."""
-        return f"<Lanes keys={len(self._lanes)} ready={self.ready}>"
+        """Show how many keys are claimed."""
+        return f"<Lanes keys={len(self._lanes)}>"
 
     def __len__(self) -> int:
-        """Count the keys that have an item waiting or out."""
+        """Count the keys that are claimed."""
         return len(self._lanes)
 
-    @property
-    def ready(self) -> int:
-        """How many items could be taken now."""
-        return len(self._fresh) + len(self._freed)
-
-    def add(self, key: Hashable, item: T) -> T | None:
-        """Queue `item`; return the waiting item that it replaced, if any."""
-        if self._latest_only and (slot := self._slots.get(key)) is not None:
-            replaced = slot.item
-            slot.item = item
-            return replaced
+    def add(self, claimant: C) -> bool:
+        """Give `claimant` its place on all its keys; say whether it is ready at once."""
+        lanes = self._lanes
         self._arrivals += 1
-        slot = _Slot(self._arrivals, key, item)
-        if self._latest_only:
-            self._slots[key] = slot
-        if key in self._lanes:
-            waiting = self._lanes[key]
-            if waiting is None:
-                self._lanes[key] = deque((slot,))
-            else:
-                waiting.append(slot)
-        else:
-            self._lanes[key] = None
-            self._fresh.append(slot)
-        return None
+        claimant.arrival = self._arrivals
+        for key, exclusive in claimant.claims:
+            lane = lanes.get(key)
+            if lane is None:
+                lanes[key] = _Lane(claimant, exclusive=exclusive)
+                continue
+            lane.last = claimant
+            if lane.waiting is None and not exclusive and not lane.exclusive:
+                lane.holders += 1
+                continue
+            claimant.blocked += 1
+            if lane.waiting is None:
+                lane.waiting = deque()
+            lane.waiting.append((claimant, exclusive))
+        return not claimant.blocked
 
-    def take(self) -> T | None:
-        """Hand out the ready item that arrived first; its key is busy from now. None when none is ready."""
-        fresh, freed = self._fresh, self._freed
-        if freed and (not fresh or freed[0].arrival < fresh[0].arrival):
-            slot = heapq.heappop(freed)
-        elif fresh:
-            slot = fresh.popleft()
-        else:
-            return None
-        if self._latest_only:
-            del self._slots[slot.key]
-        return slot.item
+    def leave(self, claimant: C) -> list[C]:
+        """Give up the claims of one that was ready; return those that become ready by it, by arrival."""
+        lanes = self._lanes
+        ready: list[C] = []
+        leaving = [claimant]
+        while leaving:
+            granted: list[C] = []
+            for key, _ in leaving.pop().claims:
+                lane = lanes[key]
+                lane.holders -= 1
+                if lane.waiting is not None:
+                    self._grant(key, lane, granted)
+                elif not lane.holders:
+                    del lanes[key]
+            for one in granted:
+                (leaving if one.withdrawn else ready).append(one)
+        if len(ready) > 1:
+            ready.sort(key=_arrival)
+        return ready
 
-    def done(self, key: Hashable) -> None:
-        """Say that the item of `key` that was out has ended: the key's next one becomes ready."""
-        waiting = self._lanes[key]
-        if waiting is None:
-            del self._lanes[key]
-            return
-        slot = waiting.popleft()
+    def last(self, key: Hashable) -> C | None:
+        """Return the claimant that came last of those on `key`, if any is there."""
+        lane = self._lanes.get(key)
+        return None if lane is None else lane.last
+
+    def ahead(self, claimant: C) -> Iterator[C]:
+        """Give those that `claimant` waits for: the exclusive holders of its keys, and whoever waits before it."""
+        for key, _ in claimant.claims:
+            lane = self._lanes[key]
+            if lane.waiting is None:
+                continue
+            if lane.exclusive and lane.first is not claimant:
+                yield lane.first
+            for other, _ in lane.waiting:
+                if other is claimant:
+                    break
+                yield other
+
+    def _grant(self, key: Hashable, lane: _Lane[C], ready: list[C]) -> None:
+        """Grant the claims that nothing stands before any more."""
+        waiting = lane.waiting
+        while waiting:
+            claimant, exclusive = waiting[0]
+            if lane.holders and (exclusive or lane.exclusive):
+                return
+            waiting.popleft()
+            lane.holders += 1
+            lane.exclusive = exclusive
+            lane.first = claimant
+            claimant.blocked -= 1
+            if not claimant.blocked:
+                ready.append(claimant)
+            if exclusive:
+                break
         if not waiting:
-            self._lanes[key] = None
-        heapq.heappush(self._freed, slot)
+            lane.waiting = None
+            if not lane.holders:
+                del self._lanes[key]
 
-    def clear(self) -> list[T]:
-        """Remove and return, in arrival order, every item that waits; what is out stays out."""
-        ready = [*self._fresh, *self._freed]
-        slots = list(ready)
-        for key, waiting in self._lanes.items():
-            if waiting is not None:
-                slots.extend(waiting)
-                self._lanes[key] = None
-        for slot in ready:
-            del self._lanes[slot.key]
-        self._fresh.clear()
-        self._freed.clear()
-        self._slots.clear()
-        slots.sort()
-        return [slot.item for slot in slots]
+
+def _arrival(claimant: Claimant) -> int:
+    return claimant.arrival

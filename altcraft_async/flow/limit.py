@@ -147,16 +147,23 @@ class LimitStatistics:
 
 
 class ConcurrencyLimit(Protocol):
-    """What the gate asks of a limit: read `limit` and `rate` after every report."""
+    """What the gate asks of a limit: read `limit` and `rate` after every report; `minimum` is its floor."""
 
     limit: int
     rate: float | None
+    minimum: int
 
-    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int) -> int:
-        """Learn from one ended call, itself still counted in `in_flight`; give the limit."""
+    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:
+        """Learn from one ended call, itself still counted in `in_flight`; give the limit.
+
+        `kind` names the kind of call: latencies of different kinds are no measure of each other.
+        """
 
     def on_pause(self, now: float, seconds: float) -> int:
         """Learn that no call starts for `seconds` from `now`; give the limit."""
+
+    def resume(self, now: float, limit: int, *, paced: bool) -> None:
+        """Go on after an outage near the `limit` that held before it, with the learned rate where it was `paced`."""
 
     def statistics(self) -> LimitStatistics:
         """Take a snapshot."""
@@ -165,11 +172,11 @@ class ConcurrencyLimit(Protocol):
 class FixedLimit:
     """The limit of an ``int`` setting: it counts, and never moves."""
 
-    __slots__ = ("_accepted", "_rejected", "limit", "rate")
+    __slots__ = ("_accepted", "_rejected", "limit", "minimum", "rate")
 
     def __init__(self, limit: int) -> None:
         _check(type(limit) is int and limit >= 1, "concurrency", f"must be a whole number of at least 1, not {limit!r}")
-        self.limit = limit
+        self.limit = self.minimum = limit
         self.rate: float | None = None
         self._accepted = self._rejected = 0
 
@@ -177,7 +184,7 @@ class FixedLimit:
         """Show the limit."""
         return f"<FixedLimit {self.limit}>"
 
-    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int) -> int:  # noqa: ARG002
+    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:  # noqa: ARG002
         """Count one ended call."""
         if signal is _SUCCESS:
             self._accepted += 1
@@ -188,6 +195,9 @@ class FixedLimit:
     def on_pause(self, now: float, seconds: float) -> int:  # noqa: ARG002
         """Change nothing."""
         return self.limit
+
+    def resume(self, now: float, limit: int, *, paced: bool) -> None:
+        """Change nothing."""
 
     def statistics(self) -> LimitStatistics:
         """Take a snapshot."""
@@ -204,7 +214,7 @@ class AdaptiveLimit:
 
     __slots__ = (
         "_accepted", "_background", "_baseline", "_bound", "_brake", "_ceiling", "_dipped", "_doubling", "_enough",
-        "_fell_from", "_full", "_grown_at", "_hold", "_hold_calls", "_hold_pause", "_hold_until", "_latency",
+        "_fell_from", "_full", "_grown_at", "_hold", "_hold_calls", "_hold_pause", "_hold_until", "_kind", "_latency",
         "_learned", "_load", "_load_before", "_mark_at", "_opens", "_patience", "_paused_until", "_peak",
         "_peak_before", "_rejected", "_rejected_at", "_risen", "_samples", "_settings", "_slowest", "_step",
         "_suspicion", "limit", "rate",
@@ -214,6 +224,7 @@ class AdaptiveLimit:
         self._settings = settings if settings is not None else Adaptive()
         self.limit = self._settings.initial
         self.rate: float | None = None
+        self._kind: str | None = None
         self._accepted = self._rejected = 0
         # The most calls in flight, of one or two seconds, among which the server accepted one.
         self._peak = self._peak_before = 0
@@ -243,14 +254,24 @@ class AdaptiveLimit:
         pace = "" if self.rate is None else f", paced at {self.rate:.1f}/s"
         return f"<AdaptiveLimit {self.limit}{pace}, {self._accepted} accepted, {self._rejected} rejected>"
 
-    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int) -> int:
+    @property
+    def minimum(self) -> int:
+        """The floor of the limit."""
+        return self._settings.minimum
+
+    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:
         """Learn from one ended call and give the limit.
 
         `latency` is the seconds from its start to `now`; `in_flight` counts the
-        calls in flight with this one still among them.
+        calls in flight with this one still among them. Latencies are measured of the first
+        `kind` of call that was served.
         """
         if signal is _SUCCESS:
             self._accepted += 1
+            if kind != self._kind:
+                if self._kind is not None:
+                    return self.limit
+                self._kind = kind
             if in_flight > self._peak or now >= self._mark_at:
                 self._note_use(now, in_flight)
             if now >= self._opens:
@@ -286,6 +307,16 @@ class AdaptiveLimit:
             self._learned.on_pause(now, seconds)
             self.rate = self._learned.rate
         return self.limit
+
+    def resume(self, now: float, limit: int, *, paced: bool) -> None:
+        """Go on after an outage near the `limit` that held before it: what failed in it said nothing of the load."""
+        if not paced:
+            self._learned = self.rate = None
+        self._suspicion = Suspicion()
+        self.limit = max(self.limit, limit)
+        self._ceiling = max(self._ceiling, self.limit)
+        self._paused_until = -math.inf
+        self._restart_round(now + self._slowest)
 
     def statistics(self) -> LimitStatistics:
         """Take a snapshot."""

@@ -3,17 +3,18 @@
 The law, in order:
 
 1. A verdict that no attempt can better ends it.
-2. At most `RetryPolicy.attempts` attempts are made, and no more when the server
-   has been out of reach for longer than the patience (`altcraft_async.flow.circuit`).
-   Where `attempts` is None neither bound holds, and an empty budget (5) does not end
-   the retries but makes each wait long.
-3. The wait is exponential with full jitter: a random part of
-   ``base * 2 ** (attempts so far - 1)``, at most `RetryPolicy.max_delay`. What the
-   server asked for with ``Retry-After`` is a minimum beside it.
-4. No wait that ends at or after the deadline is begun.
-5. Every retry is paid from a `RetryBudget` that all calls of a client share and
-   that successes refill. In an outage nothing refills it, so the service meets
-   its first attempts and a constant number of retries, not a storm.
+2. An answer that is not the API's ends it where nothing else has ever come: the address is wrong.
+3. What fails while nobody is served (`altcraft_async.flow.outage`) is repeated when the
+   outage lets it, and costs neither an attempt nor the budget.
+4. At most `RetryPolicy.attempts` attempts are made, or as many as `RetryPolicy.stop` allows.
+5. The wait is exponential with full jitter: a random part of
+   ``base * 2 ** (attempts so far - 1)``, at most `RetryPolicy.max_delay`; or what
+   `RetryPolicy.wait` gives. What the server asked for with ``Retry-After`` is a minimum
+   beside it.
+6. No wait that ends at or after the deadline is begun.
+7. Every retry is paid from a `RetryBudget` that all calls of a client share and
+   that successes refill. Without it a call with an end to its attempts ends; one without
+   waits for long instead.
 
 Pure: time and randomness are arguments.
 """
@@ -23,7 +24,7 @@ from __future__ import annotations
 import enum
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -31,43 +32,92 @@ from altcraft_async.errors import ConfigurationError
 from altcraft_async.protocol.verdict import DEFAULT_RULES, VerdictRules
 
 if TYPE_CHECKING:
+    import tenacity
+
     from altcraft_async.protocol.verdict import Verdict
 
-__all__ = ["Retry", "RetryBudget", "RetryPolicy", "Stop", "StopReason", "decide", "parse_retry_after"]
+__all__ = [
+    "Retry",
+    "RetryBudget",
+    "RetryPolicy",
+    "Stop",
+    "StopReason",
+    "StopStrategy",
+    "WaitStrategy",
+    "decide",
+    "parse_retry_after",
+]
+
+
+class WaitStrategy(Protocol):
+    """What gives the seconds before the next attempt: each of tenacity's ``wait_…`` does."""
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        """Give the seconds."""
+
+
+class StopStrategy(Protocol):
+    """What says whether no further attempt may be made: each of tenacity's ``stop_…`` does."""
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        """Say whether to stop."""
 
 
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     del instance
-    if value is None and attribute.name in {"attempts", "budget"}:
+    if value is None and attribute.name == "attempts":
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         msg = f"retry {attribute.name} must be a number above zero, not {value!r}"
         raise ConfigurationError(msg, field=attribute.name)
 
 
+def _strategy(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    del instance
+    if value is not None and not callable(value):
+        msg = f"retry {attribute.name} must be one of tenacity's {attribute.name}_… strategies, not {value!r}"
+        raise ConfigurationError(msg, field=attribute.name)
+
+
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """How failed attempts are repeated.
+    """How failed attempts of one call are repeated.
 
-    `attempts` is the most attempts of one call, the first included; 1 turns
-    retries off, with None they go on until a deadline. `base` and `max_delay` shape the backoff, in seconds.
-    `max_retry_after` is the longest ``Retry-After`` that is obeyed; a longer one
-    is cut to it. `budget` is how many retries can be made without any success
-    between them, and `refund` what one success gives back; with None as
-    `budget` there is no limit. `patience` is how many seconds an outage, in which no
-    connection can be made, is waited out, and `first_patience` the same for a server
-    that has never answered. `rules` says which answers are retried.
+    `attempts` is the most attempts, the first included; 1 turns retries off, with None
+    they go on until a deadline. `base` and `max_delay` shape the backoff, in seconds.
+    `max_retry_after` is the longest ``Retry-After`` that is obeyed; a longer one is cut
+    to it. `rules` says which answers are retried. `wait` and `stop` take tenacity's own
+    strategies, and stand in the place of `base` with `max_delay`, and of `attempts`; their
+    state counts the first attempt as the first.
+
+    What all calls of a client share stands apart: `altcraft_async.Settings.retry_budget`
+    and `altcraft_async.OutagePolicy`.
     """
 
     attempts: int | None = attrs.field(default=5, validator=_positive)
     base: float = attrs.field(default=0.5, validator=_positive)
     max_delay: float = attrs.field(default=30.0, validator=_positive)
     max_retry_after: float = attrs.field(default=60.0, validator=_positive)
-    budget: float | None = attrs.field(default=500.0, validator=_positive)
-    refund: float = attrs.field(default=0.5, validator=_positive)
-    patience: float = attrs.field(default=60.0, validator=_positive)
-    first_patience: float = attrs.field(default=5.0, validator=_positive)
-    rules: VerdictRules = DEFAULT_RULES
+    rules: VerdictRules = attrs.field(default=DEFAULT_RULES)
+    wait: WaitStrategy | None = attrs.field(default=None, validator=_strategy)
+    stop: StopStrategy | None = attrs.field(default=None, validator=_strategy)
+
+    def may_go_on(self, spent: int, state: tenacity.RetryCallState) -> bool:
+        """Say whether the policy allows another attempt after so many that counted."""
+        if self.stop is not None:
+            return not self.stop(state)
+        return self.attempts is None or spent < self.attempts
+
+    def backoff(self, spent: int, state: tenacity.RetryCallState, random: float) -> float:
+        """Give the seconds before the next attempt; `random` lies in [0, 1)."""
+        if self.wait is not None:
+            return max(0.0, float(self.wait(state)))
+        return random * min(self.max_delay, self.base * 2.0 ** min(max(spent, 1) - 1, 60))
+
+    @property
+    def endless(self) -> bool:
+        """Whether nothing but a deadline ends the retries."""
+        return self.attempts is None and self.stop is None
 
 
 class RetryBudget:
@@ -103,7 +153,8 @@ class StopReason(enum.Enum):
     FINAL = "the answer is final"
     ATTEMPTS = "all attempts were used"
     DEADLINE = "the deadline leaves no time for another attempt"
-    UNREACHABLE = "the server has been out of reach for too long"
+    OUTAGE = "the server has served nobody for too long"
+    MISDIRECTED = "the address does not lead to the API"
     BUDGET = "the client's retry budget is empty, because too many calls fail"
 
 
@@ -124,38 +175,41 @@ class Stop:
 def decide(  # noqa: PLR0913 - every input of the law is an argument
     verdict: Verdict,
     *,
-    attempts: int,
-    hopeless: bool,
+    spent: int,
+    state: tenacity.RetryCallState,
+    in_outage: bool,
+    misdirected: bool,
     now: float,
-    deadline: float | None,
+    expires_at: float | None,
     retry_after: float | None,
     policy: RetryPolicy,
     budget: RetryBudget,
     random: float,
 ) -> Retry | Stop:
-    """Apply the law after `attempts` attempts; pays the budget when the answer is `Retry`.
+    """Apply the law after an attempt; pays the budget where a retry costs.
 
-    `now` and `deadline` are in seconds of one clock, `random` is in [0, 1),
-    `retry_after` is in seconds; `hopeless` says that the server is given up.
+    `spent` counts the attempts that were not made in an outage. `now` and `expires_at`
+    are in seconds of one clock, `random` is in [0, 1), `retry_after` is in seconds.
+    `state` is what tenacity's strategies look at.
     """
     if not verdict.retry:
         return Stop(StopReason.FINAL)
-    endless = policy.attempts is None
-    if hopeless and not endless:
-        return Stop(StopReason.UNREACHABLE)
-    if policy.attempts is not None and attempts >= policy.attempts:
+    if misdirected:
+        return Stop(StopReason.MISDIRECTED)
+    asked = 0.0 if retry_after is None else min(retry_after, policy.max_retry_after)
+    if in_outage:
+        return Retry(0.0) if expires_at is None or now + asked < expires_at else Stop(StopReason.DEADLINE)
+    if not policy.may_go_on(spent, state):
         return Stop(StopReason.ATTEMPTS)
-    ceiling = min(policy.max_delay, policy.base * 2.0 ** min(attempts - 1, 60))
-    delay = ceiling * random
-    if retry_after is not None:
-        delay = max(delay, min(retry_after, policy.max_retry_after))
-    fits = deadline is None or now + delay < deadline
-    if fits and not budget.spend():
-        if not endless:
+    delay = max(policy.backoff(spent, state, random), asked)
+    if expires_at is not None and now + delay >= expires_at:
+        return Stop(StopReason.DEADLINE)
+    if not budget.spend():
+        if not policy.endless:
             return Stop(StopReason.BUDGET)
         delay = max(delay, policy.max_delay * (1.0 + random) / 2)
-    if deadline is not None and now + delay >= deadline:
-        return Stop(StopReason.DEADLINE)
+        if expires_at is not None and now + delay >= expires_at:
+            return Stop(StopReason.DEADLINE)
     return Retry(delay)
 
 

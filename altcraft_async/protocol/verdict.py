@@ -1,9 +1,10 @@
 """The verdict on an attempt, by table: what it means for the line, for the flow, for the run.
 
-What is known of an attempt is a `Evidence`: how the transport failed, or which
+What is known of an attempt is an `Evidence`: how the transport failed, or which
 answer came. `TABLE` maps every kind of evidence to its `Verdict`; the documents'
 table is made from it. The envelope's own code beats the HTTP status where both
-speak.
+speak. An answer without an envelope is never a line's final "no": it may be
+anybody's who stands before the platform.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from altcraft_async.protocol.states import OutcomeState
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DEFAULT_RULES", "TABLE", "Evidence", "Verdict", "VerdictRules", "classify"]
+__all__ = ["DEFAULT_RULES", "TABLE", "Evidence", "Scope", "Verdict", "VerdictRules", "classify"]
 
 
 class Evidence(enum.StrEnum):
@@ -27,16 +28,31 @@ class Evidence(enum.StrEnum):
 
     SUCCESS = "error code 0"
     DUPLICATE_SUCCESS = "error code 0, Duplicate-Request"
+    NO_ROOM = "no connection: this machine has no room for one"
     NEVER_SENT = "no connection: nothing was sent"
     TIMEOUT = "no answer in time"
     LOST = "connection cut while sending or waiting"
     UNREADABLE = "HTTP 2xx whose body is no envelope"
-    FATAL = "401, 403"
+    ANOTHERS = "an answer that names another line"
+    FATAL = "error code 401, 403"
     THROTTLED = "425, 429"
     UNAVAILABLE = "503"
     RETRIABLE = "408, 5xx except 501 and 503"
-    REFUSED = "any other code or status"
-    DUPLICATE_FAILURE = "any failure, Duplicate-Request"
+    IN_PROGRESS = "error code 409 while an earlier attempt may be at work"
+    REFUSED = "any other error code"
+    FOREIGN = "any other HTTP status without an envelope"
+    DUPLICATE_FAILURE = "any error code, Duplicate-Request"
+
+
+class Scope(enum.Enum):
+    """Whom a failure speaks of, as far as one attempt can tell."""
+
+    LINE = "the line"
+    """Perhaps only this line: another one must fail as well before it says something of the server."""
+    SERVER = "the server"
+    """The server, or the way to it, whichever line was on it."""
+    NEITHER = "neither"
+    """This machine, one connection, or an answer that is on its way."""
 
 
 @attrs.frozen
@@ -45,8 +61,10 @@ class Verdict:
 
     `state` is the line's final state if this was its last attempt. `retry` says
     whether another attempt can help, `throttled` whether the server signalled
-    overload, `fatal` whether the whole run must stop, and `maybe_applied`
-    whether the change may have been made without our knowing.
+    back-pressure, `fatal` whether the whole run must stop, and `maybe_applied`
+    whether the change may have been made without our knowing. `served` says that
+    the platform did its work for the call, be it with a yes or a no; `scope` whom a
+    failure speaks of.
     """
 
     state: OutcomeState
@@ -54,21 +72,28 @@ class Verdict:
     throttled: bool = False
     fatal: bool = False
     maybe_applied: bool = False
+    served: bool = False
+    scope: Scope = Scope.LINE
 
 
+_STATE = OutcomeState
 TABLE: Final[Mapping[Evidence, Verdict]] = {
-    Evidence.SUCCESS: Verdict(OutcomeState.APPLIED),
-    Evidence.DUPLICATE_SUCCESS: Verdict(OutcomeState.DUPLICATE),
-    Evidence.NEVER_SENT: Verdict(OutcomeState.NOT_SENT, retry=True),
-    Evidence.TIMEOUT: Verdict(OutcomeState.UNKNOWN, retry=True, throttled=True, maybe_applied=True),
-    Evidence.LOST: Verdict(OutcomeState.UNKNOWN, retry=True, maybe_applied=True),
-    Evidence.UNREADABLE: Verdict(OutcomeState.UNKNOWN, retry=True, maybe_applied=True),
-    Evidence.FATAL: Verdict(OutcomeState.REJECTED, fatal=True),
-    Evidence.THROTTLED: Verdict(OutcomeState.NOT_SENT, retry=True, throttled=True),
-    Evidence.UNAVAILABLE: Verdict(OutcomeState.UNKNOWN, retry=True, throttled=True, maybe_applied=True),
-    Evidence.RETRIABLE: Verdict(OutcomeState.UNKNOWN, retry=True, maybe_applied=True),
-    Evidence.REFUSED: Verdict(OutcomeState.REJECTED),
-    Evidence.DUPLICATE_FAILURE: Verdict(OutcomeState.REJECTED),
+    Evidence.SUCCESS: Verdict(_STATE.APPLIED, served=True),
+    Evidence.DUPLICATE_SUCCESS: Verdict(_STATE.DUPLICATE, served=True),
+    Evidence.NO_ROOM: Verdict(_STATE.NOT_SENT, retry=True, scope=Scope.NEITHER),
+    Evidence.NEVER_SENT: Verdict(_STATE.NOT_SENT, retry=True, scope=Scope.SERVER),
+    Evidence.TIMEOUT: Verdict(_STATE.UNKNOWN, retry=True, throttled=True, maybe_applied=True),
+    Evidence.LOST: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
+    Evidence.UNREADABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
+    Evidence.ANOTHERS: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True, scope=Scope.NEITHER),
+    Evidence.FATAL: Verdict(_STATE.REJECTED, fatal=True, served=True),
+    Evidence.THROTTLED: Verdict(_STATE.NOT_SENT, retry=True, throttled=True),
+    Evidence.UNAVAILABLE: Verdict(_STATE.UNKNOWN, retry=True, throttled=True, maybe_applied=True),
+    Evidence.RETRIABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
+    Evidence.IN_PROGRESS: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True, scope=Scope.NEITHER),
+    Evidence.REFUSED: Verdict(_STATE.REJECTED, served=True),
+    Evidence.FOREIGN: Verdict(_STATE.REJECTED, retry=True),
+    Evidence.DUPLICATE_FAILURE: Verdict(_STATE.REJECTED, served=True),
 }
 """Every end of an attempt and what it means."""
 
@@ -91,38 +116,56 @@ class VerdictRules:
     """Which codes and statuses belong to which kind of evidence; all can be changed.
 
     The numbers are compared with the envelope's ``error`` where there was an
-    envelope, else with the HTTP status. What stands in no list is refused
-    finally; `fatal` goes before `throttled`, that before `unavailable`, that
-    before `retriable`.
+    envelope, else with the HTTP status; `fatal` and `in_progress` only with the
+    envelope's. What stands in no list is refused finally with an envelope, and
+    foreign without. `fatal` goes before `throttled`, that before `unavailable`, that
+    before `retriable`. `in_progress` counts only where an earlier attempt of the
+    call may still be at work.
     """
 
     fatal: frozenset[int] = attrs.field(default=frozenset({401, 403}), converter=_codes)
     throttled: frozenset[int] = attrs.field(default=frozenset({425, 429}), converter=_codes)
     unavailable: frozenset[int] = attrs.field(default=frozenset({503}), converter=_codes)
     retriable: frozenset[int] = attrs.field(default=frozenset({408}) | _SERVER_ERRORS, converter=_codes)
+    in_progress: frozenset[int] = attrs.field(default=frozenset({409}), converter=_codes)
 
-    def evidence(self, *, status: int, code: int | None, duplicate: bool) -> Evidence:
-        """Name the kind of an answer with HTTP `status` and envelope `code` (None: no envelope)."""
+    def evidence(self, *, status: int, code: int | None, duplicate: bool, in_doubt: bool = False) -> Evidence:
+        """Name the kind of an answer with HTTP `status` and envelope `code` (None: no envelope).
+
+        `in_doubt` says that an earlier attempt of the call may have been applied.
+        """
         if code == 0:
             return Evidence.DUPLICATE_SUCCESS if duplicate else Evidence.SUCCESS
-        if code is None and 200 <= status <= 299:  # noqa: PLR2004
-            return Evidence.UNREADABLE
-        number = status if code is None else code
-        if number in self.fatal:
+        if code is None:
+            if 200 <= status <= 299:  # noqa: PLR2004
+                return Evidence.UNREADABLE
+            return self._passing(status) or Evidence.FOREIGN
+        if code in self.fatal:
             return Evidence.FATAL
-        return Evidence.DUPLICATE_FAILURE if duplicate else self._failure(number)
+        if duplicate:
+            return Evidence.DUPLICATE_FAILURE
+        if in_doubt and code in self.in_progress:
+            return Evidence.IN_PROGRESS
+        return self._passing(code) or Evidence.REFUSED
 
-    def _failure(self, number: int) -> Evidence:
+    def _passing(self, number: int) -> Evidence | None:
         if number in self.throttled:
             return Evidence.THROTTLED
         if number in self.unavailable:
             return Evidence.UNAVAILABLE
-        return Evidence.RETRIABLE if number in self.retriable else Evidence.REFUSED
+        return Evidence.RETRIABLE if number in self.retriable else None
 
 
 DEFAULT_RULES: Final = VerdictRules()
 
 
-def classify(*, status: int, code: int | None, duplicate: bool = False, rules: VerdictRules = DEFAULT_RULES) -> Verdict:
+def classify(
+    *,
+    status: int,
+    code: int | None,
+    duplicate: bool = False,
+    in_doubt: bool = False,
+    rules: VerdictRules = DEFAULT_RULES,
+) -> Verdict:
     """Return the verdict on an answer. Total: every combination has exactly one."""
-    return TABLE[rules.evidence(status=status, code=code, duplicate=duplicate)]
+    return TABLE[rules.evidence(status=status, code=code, duplicate=duplicate, in_doubt=in_doubt)]

@@ -1,0 +1,183 @@
+"""`WorkItem`: one call to make, for whom, and what has happened to it so far.
+
+Made by whoever wants the call made, written by its delivery, read by whoever ends it
+or tells of it.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypedDict
+
+import attrs
+
+from altcraft_async.flow.retry import StopReason
+from altcraft_async.protocol.states import OutcomeState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from altcraft_async.errors import DeliveryError
+    from altcraft_async.flow.lanes import Claim
+    from altcraft_async.flow.outage import Outage
+    from altcraft_async.flow.policy import OutagePolicy
+    from altcraft_async.flow.retry import Stop
+    from altcraft_async.protocol.values import JSON, LineKey, LineStatusUpdate, UpdatedOrderLine
+    from altcraft_async.protocol.verdict import Verdict
+    from altcraft_async.protocol.wire import Call
+
+__all__ = ["Attempt", "Facts", "Owner", "Patience", "Phase", "Taken", "WorkItem"]
+
+Taken: TypeAlias = "tuple[int, object, LineStatusUpdate]"
+"""A row that was taken in: its index in the input, what was given, and the update that it is."""
+
+
+class Phase(enum.Enum):
+    """Where an item is."""
+
+    WAITING = "waiting for its turn"
+    IN_FLIGHT = "a request is under way"
+    BETWEEN = "between two attempts"
+    ENDED = "ended"
+
+
+@attrs.frozen
+class Attempt:
+    """How one attempt ended. Without `error`, `payload` is the envelope of a success."""
+
+    verdict: Verdict
+    payload: Mapping[str, JSON]
+    error: DeliveryError | None = None
+    retry_after: float | None = None
+
+
+class Facts(TypedDict):
+    """What every event of one call says of it."""
+
+    method: str
+    request_id: str
+    order_external_id: str | None
+    order_line_external_id: str | None
+    call_id: int
+
+
+@attrs.frozen
+class Patience:
+    """How long a caller that began at `since` waits in an outage, by its policy; times are the event loop's."""
+
+    policy: OutagePolicy
+    since: float
+    bulk: bool = False
+
+    @property
+    def fail_fast(self) -> bool:
+        """Whether it waits for no outage at all."""
+        return self.policy.fail_fast and not self.bulk
+
+    def ends_at(self, outage: Outage) -> float:
+        """Give the time at which the caller has waited long enough in this outage."""
+        if self.fail_fast:
+            return outage.since
+        seconds = self.policy.patience if self.bulk else self.policy.call_patience
+        if seconds is None:
+            return float("inf")
+        first = self.policy.first_patience
+        if not outage.served and first is not None:
+            seconds = min(seconds, first)
+        return max(outage.since, self.since) + seconds
+
+
+class Owner(Protocol):
+    """Who an item is of: is told when its turn comes, and says whether it may still be repeated."""
+
+    stopped: bool
+
+    def on_ready(self, item: WorkItem) -> None:
+        """Take note that nothing stands before the item any more."""
+
+
+class WorkItem:
+    """One call, its place in the lanes, and its history.
+
+    `rows` are what it carries: of a line update one row. `claims` are its keys in the lanes,
+    `bulk` says that it gives way to single calls, `expires_at` when nothing more is begun
+    for it, in the event loop's time. `update` is the line update that it makes, if it makes one.
+
+    `attempts` counts the requests that were started, `unpaid` those among them that cost no
+    attempt of the policy. `first_failure` is when its first failure came. `another` is the line
+    that an answer named last, where it was not this one; `fresh` asks for an unused connection.
+    """
+
+    __slots__ = (
+        "another", "arrival", "attempts", "blocked", "bulk", "call", "claims", "echo", "expires_at", "facts",
+        "first_failure", "fresh", "last", "maybe_applied", "owner", "phase", "reasked", "renewed", "request_id", "rows",
+        "started", "stop", "unpaid", "update", "withdrawn",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 - what a call is made of
+        self,
+        call: Call,
+        request_id: str,
+        *,
+        owner: Owner,
+        claims: tuple[Claim, ...] = (),
+        update: LineStatusUpdate | None = None,
+        rows: tuple[Taken, ...] = (),
+        bulk: bool = False,
+        expires_at: float | None = None,
+    ) -> None:
+        self.call = call
+        self.request_id = request_id
+        self.owner = owner
+        self.claims = claims
+        self.update = update
+        self.rows = rows
+        self.bulk = bulk
+        self.expires_at = expires_at
+        self.arrival = self.blocked = 0
+        self.withdrawn = False
+        self.phase = Phase.WAITING
+        self.attempts = self.unpaid = self.reasked = 0
+        self.started = self.first_failure = 0.0
+        self.maybe_applied = self.fresh = self.renewed = False
+        self.last: Attempt | None = None
+        self.stop: Stop | None = None
+        self.another: LineKey | None = None
+        self.echo: UpdatedOrderLine | None = None
+        self.facts: Facts | None = None
+
+    def __repr__(self) -> str:
+        """Show what it is about and where it is."""
+        return f"<WorkItem {self.subject}: {self.phase.value}, {self.attempts} attempts>"
+
+    @property
+    def subject(self) -> str:
+        """What the call concerns, for errors."""
+        update = self.update
+        if update is None:
+            return f"call {self.call.method}"
+        return f"order line {update.order_external_id}/{update.order_line_external_id}"
+
+    @property
+    def state(self) -> OutcomeState:
+        """The state in which the call ends if nothing more is tried."""
+        if self.last is None:
+            return OutcomeState.UNKNOWN if self.maybe_applied else OutcomeState.NOT_SENT
+        verdict = self.last.verdict
+        if self.maybe_applied and not (verdict.served and not verdict.fatal):
+            return OutcomeState.UNKNOWN
+        if verdict.state is OutcomeState.REJECTED and not verdict.served and not self._used_up:
+            return OutcomeState.NOT_SENT  # somebody else's no, before all was tried
+        return verdict.state
+
+    @property
+    def _used_up(self) -> bool:
+        return self.stop is not None and self.stop.reason is StopReason.ATTEMPTS
+
+    def sign(self, error: DeliveryError) -> DeliveryError:
+        """Write onto `error` what it concerns and what was tried."""
+        error.subject = self.subject
+        error.request_id = self.request_id if self.attempts else None
+        error.attempts = self.attempts
+        error.maybe_applied = self.state is OutcomeState.UNKNOWN
+        return error

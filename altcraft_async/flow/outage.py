@@ -1,0 +1,196 @@
+"""The outage law: when nobody is served, everybody waits, and single calls probe.
+
+======================  =======================================================  ============
+state                   what happens                                             next state
+======================  =======================================================  ============
+``CLEAR``               the third failure without a served answer between them   ``SUSPECTED``
+``CLEAR``               three calls are overdue, and nothing came meanwhile      ``OPEN``
+``SUSPECTED``           a served answer                                          ``CLEAR``
+``SUSPECTED``           a round trip has passed since the first of the failures  ``OPEN``
+``OPEN``                a served answer to a call begun after the first failure  ``CLEAR``
+======================  =======================================================  ============
+
+Only in ``CLEAR`` may calls start freely. While it is ``SUSPECTED`` nothing starts; what is
+under way decides. While it is ``OPEN`` only probes start, one at a time.
+
+**Which failures count.** One that speaks of the server counts from any call. One that may
+speak of its own line counts once a line, and only where the line's *first* failure
+came after the last served answer: so a line that always fails never opens an outage,
+not even alone at the end of a run. Back-pressure counts only where the limit cannot
+fall any more.
+
+**Overdue** is a call without an answer for three times the usual latency, and at least
+a second. A server that accepts everything and answers nothing is noticed by it long
+before a timeout.
+
+**Probes** start `FIRST_WAIT` after the opening, then after twice as long each time, at
+most `SHORT_WAIT` in the first minute and `LONG_WAIT` later. A probe that is overdue does
+not hold up the next.
+
+**Strangers.** Where nothing was ever served, three answers that are not the API's say
+that the address is wrong: `misdirected` then.
+
+Pure: time is an argument, in seconds of one clock.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+__all__ = ["FIRST_WAIT", "LONG_WAIT", "SHORT_WAIT", "THRESHOLD", "Outage", "OutageState"]
+
+THRESHOLD: Final = 3
+"""Failures that make an outage suspected, overdue calls that prove one, and strange answers that prove a wrong address.
+Two may be a coincidence of two bad lines; each one more is sent in vain."""
+FIRST_WAIT: Final = 0.25
+SHORT_WAIT: Final = 1.0
+LONG_WAIT: Final = 5.0
+_SHORT_FOR = 60.0
+"""Seconds of an outage in which somebody may look for its end: a restart, a reload."""
+_OVERDUE = 1.0
+_OVERDUE_TRIPS = 3.0
+_UNMEASURED = 0.1
+"""The round trip assumed before the first served answer, in seconds."""
+_SMOOTHING = 0.1
+"""The weight of a new latency in the usual one."""
+
+
+class OutageState(enum.Enum):
+    """Whether calls may start."""
+
+    CLEAR = "clear"
+    SUSPECTED = "suspected"
+    OPEN = "open"
+
+
+class Outage:
+    """The outage law of one client; see the module.
+
+    `state` is the present one, `since` the time of the first failure of the present
+    outage, `served` whether a call was ever served, `misdirected` whether the
+    address is probably not the API's. Latency is kept for each `kind` of call apart.
+    """
+
+    __slots__ = (
+        "_any", "_latency", "_lines", "_opens_at", "_probe_at", "_probe_over", "_served_at", "_strange", "_wait",
+        "since", "state",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.state = OutageState.CLEAR
+        self.since = math.inf
+        self._served_at = -math.inf
+        self._latency: dict[str, float] = {}
+        self._lines: set[Hashable] = set()
+        self._any = 0
+        self._strange = 0
+        self._opens_at = self._probe_at = math.inf
+        self._probe_over = -math.inf
+        self._wait = FIRST_WAIT
+
+    def __repr__(self) -> str:
+        """Show the state."""
+        return f"<Outage {self.state.value}>"
+
+    @property
+    def served(self) -> bool:
+        """Whether the server has ever served a call."""
+        return self._served_at > -math.inf
+
+    @property
+    def misdirected(self) -> bool:
+        """Whether all that has ever come were answers that are not the API's."""
+        return not self.served and self._strange >= THRESHOLD
+
+    def overdue_after(self, kind: str) -> float:
+        """Give the seconds after which a call of this `kind` is overdue; infinite before one was served."""
+        latency = self._latency.get(kind)
+        return math.inf if latency is None else max(_OVERDUE, _OVERDUE_TRIPS * latency)
+
+    # -- what has come
+
+    def on_served(self, now: float, started: float, kind: str) -> bool:
+        """Take note of a served answer to a call begun at `started`; say whether it ended an outage."""
+        latency = now - started
+        usual = self._latency.get(kind)
+        self._latency[kind] = latency if usual is None else usual + _SMOOTHING * (latency - usual)
+        if self.state is OutageState.OPEN and started <= self.since:
+            return False  # a server that shuts down ends its calls
+        self._served_at = now
+        if self.state is OutageState.CLEAR and not self._any and not self._lines:
+            return False
+        was_open = self.state is OutageState.OPEN
+        self.state = OutageState.CLEAR
+        self._lines.clear()
+        self._any = 0
+        self.since = math.inf
+        return was_open
+
+    def on_failure(self, now: float, kind: str, line: Hashable | None, first_failure: float) -> None:
+        """Take note of a failure of `line`, whose call failed at `first_failure` first; None speaks of the server."""
+        if self.state is not OutageState.CLEAR:
+            return
+        if line is None:
+            self._any += 1
+        elif first_failure > self._served_at:
+            self._lines.add(line)
+        count = self._any + len(self._lines)
+        if count == 1:
+            self.since = min(self.since, now)
+        if count >= THRESHOLD:
+            self.state = OutageState.SUSPECTED
+            self._opens_at = self.since + self._latency.get(kind, _UNMEASURED)
+
+    def on_strange_answer(self) -> None:
+        """Take note of an answer that is not the API's."""
+        self._strange += 1
+
+    def on_overdue(self, now: float, oldest: float, third: float) -> bool:
+        """Take note that calls begun at `oldest` and up to `third`, three at least, are overdue; say if that opens it.
+
+        It does not where a call was served since.
+        """
+        if self.state is OutageState.OPEN or self._served_at > third:
+            return False
+        self.since = min(self.since, oldest)
+        self._open(now)
+        return True
+
+    # -- what may start
+
+    def look(self, now: float) -> float:
+        """Let the time pass; give the seconds until a call may start: 0.0 for now, infinite for who knows.
+
+        In ``OPEN`` whoever may start is the probe: say so by `probe_started`.
+        """
+        if self.state is OutageState.CLEAR:
+            return 0.0
+        if self.state is OutageState.SUSPECTED:
+            if now < self._opens_at:
+                return self._opens_at - now
+            self._open(now)
+        return max(0.0, max(self._probe_at, self._probe_over) - now)
+
+    def probe_started(self, now: float, kind: str) -> None:
+        """Take note that the probe that was due goes out."""
+        self._wait = min(2 * self._wait, SHORT_WAIT if now - self.since < _SHORT_FOR else LONG_WAIT)
+        self._probe_at = now + self._wait
+        after = self.overdue_after(kind)
+        self._probe_over = now + (_OVERDUE if after == math.inf else after)
+
+    def probe_ended(self) -> None:
+        """Take note that a probe has ended: the next waits only for its time."""
+        self._probe_over = -math.inf
+
+    def _open(self, now: float) -> None:
+        self.state = OutageState.OPEN
+        self._wait = FIRST_WAIT
+        self._probe_at = now + FIRST_WAIT
+        self._probe_over = -math.inf
+        self._lines.clear()
+        self._any = 0

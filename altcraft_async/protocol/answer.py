@@ -1,0 +1,69 @@
+"""Whether an answer is the answer to its question: the line that it names, against the line that was asked about.
+
+A kept connection can carry an answer that belongs to another call: a late one,
+one given twice, one of a proxy. The envelope of a success echoes the ids of its
+line, and by them such an answer is told. Ids are compared without regard to case,
+outer blanks, and whether they are numbers or texts. What an answer leaves out, or
+says of the status, is no sign.
+
+Guide: "Update order line status".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from altcraft_async.protocol.values import LineKey, UpdatedOrderLine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from altcraft_async.protocol.values import JSON, LineStatusUpdate
+
+__all__ = ["another_line", "canonical", "echo_of"]
+
+
+def echo_of(payload: Mapping[str, JSON], asked: LineStatusUpdate) -> UpdatedOrderLine:
+    """Read the envelope's ``data``, an object or an array of one; what it leaves out is what was asked for."""
+    data = _data(payload)
+
+    def field(name: str) -> str:
+        value = data.get(name)
+        return _text(value) or getattr(asked, name)
+
+    return UpdatedOrderLine(field("order_external_id"), field("order_line_external_id"), field("status_external_id"))
+
+
+def another_line(payload: Mapping[str, JSON], update: LineStatusUpdate) -> LineKey | None:
+    """Return the line that the envelope names where it is not the one of the `update` that was asked for, else None."""
+    asked = update.order_external_id, update.order_line_external_id
+    data = payload.get("data")
+    if type(data) is dict:
+        order, line = data.get("order_external_id"), data.get("order_line_external_id")
+        if order == asked[0] and line == asked[1]:  # the usual case
+            return None
+    found = _data(payload)
+    named = LineKey(
+        _text(found.get("order_external_id")) or asked[0], _text(found.get("order_line_external_id")) or asked[1]
+    )
+    return None if canonical(named) == canonical(asked) else named
+
+
+def canonical(key: tuple[str, str]) -> tuple[str, str]:
+    """Return what is equal for all ways to write the ids of one line."""
+    return key[0].strip().casefold(), key[1].strip().casefold()
+
+
+def _data(payload: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    data = payload.get("data")
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]
+    return data if isinstance(data, dict) else {}
+
+
+def _text(value: JSON) -> str:
+    """Return an id as text, empty where there is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    text = value.strip() if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+    return text
