@@ -27,7 +27,8 @@ from altcraft_async.errors import (
     api_error,
 )
 from altcraft_async.flow.limit import Signal
-from altcraft_async.flow.retry import Retry, RetryPolicy, Stop, StopReason, decide, parse_retry_after
+from altcraft_async.flow.retry import Retry, RetryPolicy, Stop, StopReason, decide
+from altcraft_async.protocol.retry_after import parse_retry_after
 from altcraft_async.protocol.verdict import TABLE, Evidence
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ class Totals:
     throttled: int = 0
     last_success: float | None = None
 
+
+_DAY = 86_400.0
+"""Longest ``Retry-After`` that an error tells of; how much of it is waited is the policy's."""
 
 _SUCCESSES = {evidence: TABLE[evidence] for evidence in (Evidence.SUCCESS, Evidence.DUPLICATE_SUCCESS)}
 _FAILED_SENDS = (
@@ -211,7 +215,7 @@ class Delivery:
         if success is not None:
             return Attempt(success, reply.payload)
         verdict = TABLE[evidence]
-        retry_after = parse_retry_after(reply.retry_after, now=time.time()) if reply.retry_after else None
+        retry_after = parse_retry_after(reply.retry_after, now=time.time(), maximum=_DAY) if reply.retry_after else None
         error: DeliveryError
         if evidence is Evidence.UNREADABLE and reply.problem is not None:
             error = reply.problem

@@ -21,8 +21,6 @@ Pure: time and randomness are arguments.
 from __future__ import annotations
 
 import enum
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -33,7 +31,7 @@ from altcraft_async.protocol.verdict import DEFAULT_RULES, VerdictRules
 if TYPE_CHECKING:
     from altcraft_async.protocol.verdict import Verdict
 
-__all__ = ["Retry", "RetryBudget", "RetryPolicy", "Stop", "StopReason", "decide", "parse_retry_after"]
+__all__ = ["Retry", "RetryBudget", "RetryPolicy", "Stop", "StopReason", "decide"]
 
 
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -157,24 +155,3 @@ def decide(  # noqa: PLR0913 - every input of the law is an argument
     if deadline is not None and now + delay >= deadline:
         return Stop(StopReason.DEADLINE)
     return Retry(delay)
-
-
-def parse_retry_after(text: str | None, *, now: float) -> float | None:
-    """Read a ``Retry-After`` header as seconds from `now` (Unix time), or None.
-
-    Both forms of RFC 9110 are read: seconds, and an HTTP date. A negative wait,
-    one of more than a day, and what is neither form are ignored.
-    """
-    if not text:
-        return None
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        seconds = float(text[:9])
-    else:
-        try:
-            date = parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        aware = date if date.tzinfo else date.replace(tzinfo=UTC)
-        seconds = (aware - datetime.fromtimestamp(now, UTC)).total_seconds()
-    return seconds if 0 < seconds <= 86_400 else None  # noqa: PLR2004
