@@ -21,9 +21,8 @@ from functools import lru_cache
 
 from altcraft_async.errors import UnreadableResponseError
 
-__all__ = ["as_utf8", "foreign_charset"]
+__all__ = ["as_utf8", "charset_of"]
 
-_UTF_8 = frozenset({"utf-8", "utf8"})
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark is its beginning
@@ -47,11 +46,11 @@ _NO_CHARSETS = frozenset({"utf-7", "unicode-escape", "raw-unicode-escape", "puny
 
 
 @lru_cache(maxsize=32)
-def foreign_charset(content_type: str) -> str | None:
-    """Return the charset that a ``Content-Type`` names, in small letters; None for UTF-8 and for none."""
+def charset_of(content_type: str) -> str | None:
+    """Return the charset that a ``Content-Type`` names, in small letters, or None; UTF-8 is always ``utf-8``."""
     found = _IN_HEADER.search(content_type)
-    name = found[1].lower() if found else "utf-8"
-    return None if name in _UTF_8 else name
+    name = found[1].lower() if found else None
+    return "utf-8" if name == "utf8" else name
 
 
 def as_utf8(body: bytes, content_type: str) -> bytes:
@@ -67,13 +66,13 @@ def as_utf8(body: bytes, content_type: str) -> bytes:
         if zeros.match(body):
             return _recoded(body, name).lstrip()
     body = body.lstrip()
-    named = foreign_charset(content_type)
+    name = charset_of(content_type)
     if body.startswith((b"{", b"[")):
-        return body if named is None or _is_utf_8(body) else _recoded(body, named)
-    if named is None and "charset" not in content_type.lower():
-        declared = _IN_DECLARATION.match(body)
-        named = declared[1].decode("latin-1").lower() if declared else None
-    return body if named is None else _recoded(body, named)
+        return body if name is None or _is_utf_8(body) else _recoded(body, name)
+    declared = _IN_DECLARATION.match(body) if name is None else None
+    if declared is not None:
+        name = declared[1].decode("latin-1").lower()
+    return body if name is None else _recoded(body, name)
 
 
 def _is_utf_8(body: bytes) -> bool:
@@ -85,14 +84,14 @@ def _is_utf_8(body: bytes) -> bool:
 
 
 def _recoded(body: bytes, name: str) -> bytes:
-    if name in _UTF_8:
+    if name == "utf-8":
         return body
     problem = f"the answer of {len(body)} bytes names a charset that is unknown"
     try:
-        known = codecs.lookup(name).name if _NAME.fullmatch(name) else ""
-        if known and known not in _NO_CHARSETS:
-            problem = f"the answer of {len(body)} bytes is not the {known} that it says it is"
+        if _NAME.fullmatch(name) and codecs.lookup(name).name not in _NO_CHARSETS:
             return body.decode(name).encode()
-    except (LookupError, ValueError):
-        pass  # raised below, outside the handler: the decoder's own error holds the body
-    raise UnreadableResponseError(problem)
+    except UnicodeError:
+        problem = f"the answer of {len(body)} bytes does not fit the charset that it names"
+    except LookupError:
+        pass
+    raise UnreadableResponseError(problem)  # outside the handlers: the decoder's own error holds the body

@@ -17,7 +17,7 @@ import attrs
 
 from altcraft_async.errors import ConfigurationError, UnreadableResponseError
 from altcraft_async.protocol import json
-from altcraft_async.protocol.charset import as_utf8, foreign_charset
+from altcraft_async.protocol.charset import as_utf8, charset_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +32,7 @@ TokenPlace: TypeAlias = Literal["body", "header"]
 _MAX_TEXT = 300
 """Longest part of an ``error_text`` that is kept: enough to act on, too short to be a body."""
 
+_USUAL_CHARSETS = (None, "utf-8")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
 
@@ -219,7 +220,7 @@ def _retry_after(headers: Mapping[str, str]) -> str | None:
 
 def _decode_body(content_type: str, body: bytes) -> dict[str, JSON]:
     """Read a body by what it is: the first byte tells JSON from XML, the header tells HTML from both."""
-    if body[:1] == b"{" and body[1:2] != b"\0" and foreign_charset(content_type) is None:
+    if body[:1] == b"{" and body[1:2] != b"\0" and charset_of(content_type) in _USUAL_CHARSETS:
         return json.decode(body)  # the usual case
     body = as_utf8(body, content_type)
     if not body:
