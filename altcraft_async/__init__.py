@@ -20,12 +20,14 @@ from altcraft_async.errors import (
     JournalError,
     MissingExtraError,
     NotSentError,
+    OutageError,
     OutboxError,
     OutboxFullError,
     PermissionDeniedError,
     RateLimitError,
     ResponseTooLargeError,
     RetryBudgetError,
+    RunFailedError,
     RunStoppedError,
     ServerError,
     SourceError,
@@ -34,7 +36,9 @@ from altcraft_async.errors import (
     TransportError,
     UnreadableResponseError,
 )
+from altcraft_async.flow.failures import FailureLimit
 from altcraft_async.flow.limit import Adaptive
+from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import RetryPolicy
 from altcraft_async.outcome import Outcome, Report
 from altcraft_async.protocol.states import OutcomeState
@@ -59,6 +63,7 @@ __all__ = [
     "DeadlineError",
     "DeliveryError",
     "EventLoopError",
+    "FailureLimit",
     "InputChangedError",
     "InvalidUpdateError",
     "JournalError",
@@ -67,6 +72,8 @@ __all__ = [
     "MissingExtraError",
     "NotSentError",
     "OrderLineStatus",
+    "OutageError",
+    "OutagePolicy",
     "OutboxError",
     "OutboxFullError",
     "Outcome",
@@ -77,6 +84,7 @@ __all__ = [
     "ResponseTooLargeError",
     "RetryBudgetError",
     "RetryPolicy",
+    "RunFailedError",
     "RunStoppedError",
     "ServerError",
     "Settings",

@@ -12,11 +12,15 @@ from uuid import uuid4
 
 import attrs
 
+from altcraft_async.engine.credentials import Credentials
 from altcraft_async.engine.delivery import Delivery, Totals
+from altcraft_async.engine.dispatch import Dispatcher
 from altcraft_async.engine.gate import Gate
+from altcraft_async.engine.questions import Questions
 from altcraft_async.engine.transport import AiohttpTransport
+from altcraft_async.engine.work import WorkItem
 from altcraft_async.errors import ClientClosedError, ConfigurationError
-from altcraft_async.flow.circuit import Circuit
+from altcraft_async.flow.lanes import Lanes
 from altcraft_async.flow.limit import make_limit
 from altcraft_async.flow.retry import RetryBudget
 from altcraft_async.market import Market
@@ -77,8 +81,8 @@ class ClientStatistics:
 
     `limit` calls may be in flight and `in_flight` are; `waiting` wait for a
     permit; `rate` is the pace in calls a second, None for none; `paused` is how many
-    more seconds the server asked to be left alone, or a probe is away; `reachable` is
-    false while no connection can be made. `sent` requests
+    more seconds the server asked to be left alone, or a probe is away; `outage` is for how
+    many seconds nobody has been served, None while calls are served. `sent` requests
     were started, `retries` of them not a call's first, `throttled` answered
     with back-pressure. `retry_budget` is how many retries are left to pay.
     `last_success` is the Unix time at which a call last succeeded, None before the
@@ -90,7 +94,7 @@ class ClientStatistics:
     waiting: int
     rate: float | None
     paused: float
-    reachable: bool
+    outage: float | None
     sent: int
     retries: int
     throttled: int
@@ -141,14 +145,15 @@ class AltcraftClient:
             trust_env=settings.trust_env,
             trace_configs=given.get("trace_configs", ()),
         )
-        circuit = Circuit(patience=settings.retry.patience, first_patience=settings.retry.first_patience)
         law = make_limit(settings.concurrency)
         notifier = _notifier(observers, self._base_url)
-        self._gate = Gate(law, rate=settings.rate, circuit=circuit, notifier=notifier)
+        self._gate = Gate(law, rate=settings.rate, notifier=notifier)
         if notifier is not None:
             notifier.limit_changed(self._gate.limit, 0)
-        self._budget = RetryBudget(settings.retry.budget, settings.retry.refund)
+        self._budget = RetryBudget(settings.retry_budget, settings.retry_refund)
         self._totals = Totals()
+        self._questions = Questions()
+        self._lanes: Lanes[WorkItem] = Lanes()
         self._set_up(settings, token, observers)
 
     def _set_up(self, settings: Settings, token: str, observers: Sequence[Observer]) -> None:
@@ -162,12 +167,14 @@ class AltcraftClient:
             token_in=settings.token_in,
             request_id_header=settings.request_id_header,
         )
-        self._delivery = Delivery(
-            wire=wire,
+        delivery = Delivery(
+            credentials=Credentials(wire),
             transport=self._transport,
             gate=self._gate,
             budget=self._budget,
+            questions=self._questions,
             policy=settings.retry,
+            outage=settings.outage,
             connect_timeout=settings.timeout.connect,
             total_timeout=settings.timeout.total,
             max_response_bytes=settings.max_response_bytes,
@@ -176,7 +183,8 @@ class AltcraftClient:
             totals=self._totals,
             dedup_window=settings.dedup_window,
         )
-        self._market = Market(self._delivery)
+        self._dispatcher = Dispatcher(delivery, self._lanes)
+        self._market = Market(self._dispatcher)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ClientOptions]) -> Self:
@@ -227,6 +235,7 @@ class AltcraftClient:
         copy._root = self._root
         copy._transport, copy._gate = self._transport, self._gate
         copy._budget, copy._totals = self._budget, self._totals
+        copy._questions, copy._lanes = self._questions, self._lanes
         copy._set_up(settings, self._token if token is None else token, observers)
         return copy
 
@@ -276,13 +285,12 @@ class AltcraftClient:
         if not path or not path.replace("/", "").replace("_", "").replace("-", "").isalnum():
             msg = f"method must be a path like market/orders/get_status, not {method!r}"
             raise ConfigurationError(msg, field="method")
-        envelope = await self._delivery.call(
+        item = WorkItem(
             Call(path, dict(fields or {})),
-            request_id=str(uuid4()) if request_id is None else check_request_id(request_id),
-            subject=f"call {path}",
-            deadline=deadline,
+            str(uuid4()) if request_id is None else check_request_id(request_id),
+            owner=self._dispatcher.caller(),
         )
-        return dict(envelope)
+        return dict(await self._dispatcher.call(item, deadline=deadline))
 
     def statistics(self) -> ClientStatistics:
         """Take a snapshot of the limit, the traffic and the retry budget."""
@@ -295,7 +303,7 @@ class AltcraftClient:
             waiting=gate.waiting,
             rate=gate.rate,
             paused=gate.paused,
-            reachable=gate.reachable,
+            outage=gate.outage,
             sent=totals.sent,
             retries=totals.retries,
             throttled=totals.throttled,
@@ -315,6 +323,7 @@ class AltcraftClient:
         if loop is not None and not loop.is_closed():
             self._gate.bind(asyncio.get_running_loop())
         self._closed = True
+        self._gate.close()
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:

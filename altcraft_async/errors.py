@@ -192,7 +192,9 @@ class RunFailedError(AltcraftError):
     """
 
     effect = "what was sent before, as `report` tells"
-    remedy = "Look at the `__cause__`: it is a defect of what it names. Then send what `report` does not have as applied."
+    remedy = (
+        "Look at the `__cause__`: it is a defect of what it names. Then send what `report` does not have as applied."
+    )
 
 
 class StorageError(AltcraftError):
@@ -218,8 +220,7 @@ class JournalError(StorageError):
 
     effect = "what was sent before, some of it perhaps not yet in the journal"
     remedy = (
-        "Fix what the message names, then run again with the same journal: what is in doubt goes out under its "
-        "old ids."
+        "Fix what the message names, then run again with the same journal: what is in doubt goes out under its old ids."
     )
 
 
@@ -353,6 +354,10 @@ class ConnectError(TransportError, ConnectionError):
     effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
     remedy = "Check the address, the network and that the server is up (`altcraft-async doctor`), then send again."
 
+    def __init__(self, message: str = "", *, local: bool = False) -> None:
+        super().__init__(message)
+        self.local = local
+
 
 class ConnectionLostError(TransportError, ConnectionError):
     """The connection broke after the request may have gone out."""
@@ -385,9 +390,12 @@ class UnreadableResponseError(DeliveryError):
         "with the same `request_id`."
     )
 
-    def __init__(self, message: str = "", *, status: int = 0, maybe_applied: bool = True) -> None:
+    def __init__(
+        self, message: str = "", *, status: int = 0, retry_after: str | None = None, maybe_applied: bool = True
+    ) -> None:
         super().__init__(message, maybe_applied=maybe_applied)
         self.status = status
+        self.retry_after = retry_after
 
 
 class ResponseTooLargeError(UnreadableResponseError):

@@ -247,7 +247,7 @@ class LoggingObserver:
             case RetryPlanned(attempt=attempt, delay=delay, error=error):
                 self._log.log(level, "retry %d in %.2f s: %s", attempt, delay, error, extra=extra)
             case OutageBegan(seconds=seconds):
-                self._log.log(level, "the server has served nobody for %.1f s; waiting, and trying", seconds, extra=extra)
+                self._log.log(level, "nobody has been served for %.1f s; waiting", seconds, extra=extra)
             case OutageEnded():
                 self._log.log(level, "the server serves again", extra=extra)
             case SendingPaused(seconds=seconds):

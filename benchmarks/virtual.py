@@ -197,7 +197,7 @@ class SimulatedServer:
         """Show what the server is doing."""
         return f"<SimulatedServer {self._serving} served, {len(self._queue)} waiting>"
 
-    async def send(self, request: WireRequest, *, connect: float, total: float, max_bytes: int) -> WireResponse:
+    async def send(self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False) -> WireResponse:
         """Take one call; see `altcraft_async.engine.transport.Transport`."""
         del connect, max_bytes
         loop = self._loop or self._open()
@@ -368,7 +368,7 @@ def simulated_client(  # noqa: PLR0913 - the options of a client
         observers=observers,
         transport=server,
     )
-    client._delivery.random = Random(f"client {seed}")
+    client._dispatcher.delivery.random = Random(f"client {seed}")
     if law is not None:
         client._gate._law = law
         client._gate.limit = law.limit

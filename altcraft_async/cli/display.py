@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -40,8 +41,9 @@ def _meter(client: AltcraftClient) -> str:
     said = f"{now.in_flight} of {now.limit} in flight"
     if now.throttled:
         said += f", {now.throttled / now.sent:.1%} throttled"
-    if not now.reachable:
-        return f"{said}, no connection: next try in {now.paused:.0f} s"
+    if now.outage is not None:
+        since = time.strftime("%H:%M:%S", time.localtime(time.time() - now.outage))
+        return f"{said}, no server since {since}, next try in {math.ceil(now.paused)} s"
     return f"{said}, paused for {now.paused:.0f} s" if now.paused else said
 
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.work import Patience, WorkItem
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryBudget
-    from altcraft_async.protocol.values import JSON, LineKey
+    from altcraft_async.protocol.values import LineKey
     from altcraft_async.protocol.wire import Reply, Wire, WireResponse
 
 __all__ = ["Delivery", "Totals"]
@@ -59,11 +59,6 @@ _REASKED_AT_MOST: Final = 3
 """How often a call is asked again at once, for an answer that was not its own or is not to be believed yet."""
 
 _SUCCESS, _DUPLICATE_SUCCESS = TABLE[Evidence.SUCCESS], TABLE[Evidence.DUPLICATE_SUCCESS]
-_FAILED_SENDS = (
-    (AttemptTimeoutError, Evidence.TIMEOUT),
-    (TransportError, Evidence.LOST),
-    (UnreadableResponseError, Evidence.UNREADABLE),
-)
 
 
 @attrs.define
@@ -171,13 +166,12 @@ class Delivery:
             return Attempt(TABLE[Evidence.NO_ROOM if error.local else Evidence.NEVER_SENT], {}, error)
         if isinstance(error, ConnectionLostError) and not error.maybe_applied:
             return Attempt(TABLE[Evidence.NEVER_SENT], {}, error)
-        for kind, evidence in _FAILED_SENDS:
-            if isinstance(error, kind):
-                after = self._retry_after(error.retry_after) if isinstance(error, UnreadableResponseError) else None
-                if isinstance(error, UnreadableResponseError) and error.status in self.policy.rules.passing:
-                    found = self.policy.rules.evidence(status=error.status, code=None, duplicate=False)
-                    return Attempt(TABLE[found], {}, error, after)
-                return Attempt(TABLE[evidence], {}, error, after)
+        if isinstance(error, UnreadableResponseError):  # cut off, or too long: status and headers are known
+            found = self.policy.rules.evidence(status=error.status or 200, code=None, duplicate=False)
+            return Attempt(TABLE[found], {}, error, self._retry_after(error.retry_after))
+        if isinstance(error, TransportError):
+            timeout = isinstance(error, AttemptTimeoutError)
+            return Attempt(TABLE[Evidence.TIMEOUT if timeout else Evidence.LOST], {}, error)
         raise error
 
     def _retry_after(self, text: str | None) -> float | None:
@@ -254,9 +248,7 @@ class Delivery:
         scope = verdict.scope
         if scope is not Scope.NEITHER:
             line = item.claims[-1][0] if scope is Scope.LINE and item.claims else item if scope is Scope.LINE else None
-            self.gate.record(
-                now, latency, verdict, kind=item.call.method, line=line, first_failure=item.first_failure
-            )
+            self.gate.record(now, latency, verdict, kind=item.call.method, line=line, first_failure=item.first_failure)
         elif isinstance(last.error, ConnectError):
             self.gate.cap()
         retried = item.attempts > 1
@@ -329,7 +321,7 @@ class Delivery:
         if last is not None and last.error is None:
             return None
         cause = None if last is None else last.error
-        reason = StopReason.DEADLINE if stop is None else stop.reason
+        reason = StopReason.FINAL if stop is None else stop.reason
         kind = _KINDS.get(reason)
         no_connection = reason is StopReason.OUTAGE and isinstance(cause, TransportError)
         if cause is not None and (kind is None or no_connection):

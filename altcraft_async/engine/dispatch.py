@@ -23,7 +23,7 @@ from altcraft_async.flow.pace import TIMER_SLACK, Pacer
 from altcraft_async.flow.retry import Stop, StopReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from altcraft_async.engine.delivery import Delivery, Totals
     from altcraft_async.flow.lanes import Lanes
@@ -124,7 +124,7 @@ class Dispatcher:
         return stop
 
     async def _turn(self, item: WorkItem) -> bool:
-        """Wait for the item's turn in its lanes, and lend its precedence to whoever stands before it; false: too late."""
+        """Wait for the item's turn, and lend its precedence to whoever stands before it; false where the time is over."""
         caller = item.owner
         assert isinstance(caller, _Caller)  # noqa: S101 - made by `caller`
         caller.turn = asyncio.get_running_loop().create_future()
@@ -166,8 +166,8 @@ class Crew:
     """
 
     __slots__ = (
-        "_arrived", "_busy", "_context", "_dispatcher", "_ended", "_freed", "_hurried", "_pacer", "_patience", "_resting",
-        "_task_done", "_tasks", "_totals", "_waiting", "_workers", "stopped",
+        "_arrived", "_busy", "_context", "_dispatcher", "_ended", "_freed", "_hurried", "_pacer", "_patience",
+        "_resting", "_task_done", "_tasks", "_totals", "_waiting", "_workers", "stopped",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a crew is told

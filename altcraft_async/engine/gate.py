@@ -82,9 +82,7 @@ class Gate:
         "_rate", "_seen", "_singles", "_singles_in_a_row", "_timer", "_watch", "limit", "loop", "outage",
     )  # fmt: skip
 
-    def __init__(
-        self, law: ConcurrencyLimit, *, rate: float | None = None, notifier: Notifier | None = None
-    ) -> None:
+    def __init__(self, law: ConcurrencyLimit, *, rate: float | None = None, notifier: Notifier | None = None) -> None:
         self._law = law
         self._adaptive = not isinstance(law, FixedLimit)
         self.limit = law.limit

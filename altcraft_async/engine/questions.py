@@ -56,5 +56,5 @@ class Questions:
         """Take note that the platform calls a line by another name; warn once."""
         if not self._warned:
             self._warned = True
-            said = "the platform answers with other ids than it was asked for (%s/%s); its answers are taken as they are"
+            said = "the platform answers with other ids than it was asked for (%s/%s); that is accepted"
             _log.warning(said, line[0], line[1])

@@ -18,7 +18,9 @@ __all__ = ["Recorder"]
 class Recorder(Protocol):
     """What a run needs of the place where its outcomes are kept. All calls come from the event loop."""
 
-    async def open(self, recorded: Callable[[Sequence[Outcome]], None], failed: Callable[[StorageError], None]) -> None:
+    async def open(
+        self, recorded: Callable[[Sequence[Outcome[object]]], None], failed: Callable[[StorageError], None]
+    ) -> None:
         """Get ready; raises `StorageError`.
 
         From then on call `recorded` with outcomes once they are safe, and
@@ -37,7 +39,7 @@ class Recorder(Protocol):
     def skip(self, rows: Sequence[LineStatusUpdate | InvalidUpdateError]) -> None:
         """Recall that many rows at once, from the index that `ahead` was asked about; raises as `recall` does."""
 
-    def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome:
+    def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome[object]:
         """Return the whole outcome of the row that was recalled last."""
 
     def request_id(self, index: int, update: LineStatusUpdate) -> str:
@@ -47,8 +49,8 @@ class Recorder(Protocol):
     def deadline(self) -> Callable[[int], float | None] | None:
         """What tells, by its index, when to give up on an update, in the event loop's time; None where nothing does."""
 
-    def record(self, outcome: Outcome) -> None:
-        """Queue a final outcome."""
+    def record(self, outcomes: Sequence[Outcome[object]]) -> None:
+        """Queue final outcomes that belong together: they are recorded all at once or not at all."""
 
     def exhausted(self, rows: int) -> None:
         """Take note that the source ended after `rows` rows; raises `StorageError` where it cannot have."""

@@ -127,9 +127,28 @@ class Run(Generic[RowT]):
     """One bulk run over `source`; use `gather` or `stream`, once. The `recorder` is opened and closed by the run."""
 
     __slots__ = (
-        "_call_of", "_claims_of", "_crew", "_deadline", "_dispatcher", "_error", "_failures", "_held", "_id_of",
-        "_intake", "_low", "_loop", "_options", "_phase", "_recorder", "_sink", "_source", "_stopped", "_waiters",
-        "complete", "taken", "totals",
+        "_call_of",
+        "_claims_of",
+        "_crew",
+        "_deadline",
+        "_dispatcher",
+        "_error",
+        "_failures",
+        "_held",
+        "_id_of",
+        "_intake",
+        "_loop",
+        "_low",
+        "_options",
+        "_phase",
+        "_recorder",
+        "_sink",
+        "_source",
+        "_stopped",
+        "_waiters",
+        "complete",
+        "taken",
+        "totals",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a run is made of
@@ -473,7 +492,7 @@ class Run(Generic[RowT]):
             self._wake("output")
         failures = self._failures
         if failures is not None and failures.add(outcome.state) and self._stopped is None:
-            said = f"{failures.failures} of {failures.outcomes} updates have failed, which is as many as stop_after allows"
+            said = f"{failures.failures} of {failures.outcomes} updates have failed, as many as stop_after allows"
             self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {said}"))
 
     def _let_go(self) -> None:

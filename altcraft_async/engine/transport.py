@@ -54,7 +54,9 @@ __all__ = ["AiohttpTransport", "Transport", "map_error"]
 class Transport(Protocol):
     """What the engine asks of a transport; anything that can do this can carry the calls."""
 
-    async def send(self, request: WireRequest, *, connect: float, total: float, max_bytes: int) -> WireResponse:
+    async def send(
+        self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False
+    ) -> WireResponse:
         """Send `request` and read the whole answer, within `total` seconds and `max_bytes`.
 
         Raises `TransportError` when there was no answer, and
@@ -153,7 +155,9 @@ class AiohttpTransport:
         state = "closed" if self._closed else "open" if self._session else "idle"
         return f"<AiohttpTransport {self._base} {state}>"
 
-    async def send(self, request: WireRequest, *, connect: float, total: float, max_bytes: int) -> WireResponse:
+    async def send(
+        self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False
+    ) -> WireResponse:
         """Send `request`; see `Transport.send`."""
         session = self._session if self._loop is not None else self._open()
         if self._direct is not None:
@@ -283,7 +287,9 @@ class _DirectWay:
         if self._timer is not None:
             self._timer.cancel()
 
-    async def send(self, request: WireRequest, *, connect: float, total: float, max_bytes: int) -> WireResponse:
+    async def send(
+        self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False
+    ) -> WireResponse:
         """Send `request`; see `Transport.send`."""
         due = self._loop.time() + total
         data = self._written(request)
@@ -325,7 +331,9 @@ class _DirectWay:
             raise ConfigurationError(msg, field="request_id")
         return f"{head}Content-Length: {len(request.body)}\r\n{own}\r\n\r\n".encode() + request.body
 
-    async def _exchange(self, protocol: ResponseHandler, data: bytes, max_bytes: int) -> WireResponse:
+    async def _exchange(
+        self, protocol: ResponseHandler, data: bytes, max_bytes: int, fresh: bool = False
+    ) -> WireResponse:
         transport = protocol.transport
         if transport is None or transport.is_closing():
             msg = "the connection was closed before the request went out"

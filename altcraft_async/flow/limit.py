@@ -151,7 +151,10 @@ class ConcurrencyLimit(Protocol):
 
     limit: int
     rate: float | None
-    minimum: int
+
+    @property
+    def minimum(self) -> int:
+        """The floor of the limit."""
 
     def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:
         """Learn from one ended call, itself still counted in `in_flight`; give the limit.
@@ -259,7 +262,7 @@ class AdaptiveLimit:
         """The floor of the limit."""
         return self._settings.minimum
 
-    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:
+    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:  # noqa: C901 - the hot path, unrolled
         """Learn from one ended call and give the limit.
 
         `latency` is the seconds from its start to `now`; `in_flight` counts the

@@ -22,8 +22,6 @@ Pure: time and randomness are arguments.
 from __future__ import annotations
 
 import enum
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -45,7 +43,6 @@ __all__ = [
     "StopStrategy",
     "WaitStrategy",
     "decide",
-    "parse_retry_after",
 ]
 
 
@@ -211,24 +208,3 @@ def decide(  # noqa: PLR0913 - every input of the law is an argument
         if expires_at is not None and now + delay >= expires_at:
             return Stop(StopReason.DEADLINE)
     return Retry(delay)
-
-
-def parse_retry_after(text: str | None, *, now: float) -> float | None:
-    """Read a ``Retry-After`` header as seconds from `now` (Unix time), or None.
-
-    Both forms of RFC 9110 are read: seconds, and an HTTP date. A negative wait,
-    one of more than a day, and what is neither form are ignored.
-    """
-    if not text:
-        return None
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        seconds = float(text[:9])
-    else:
-        try:
-            date = parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        aware = date if date.tzinfo else date.replace(tzinfo=UTC)
-        seconds = (aware - datetime.fromtimestamp(now, UTC)).total_seconds()
-    return seconds if 0 < seconds <= 86_400 else None  # noqa: PLR2004

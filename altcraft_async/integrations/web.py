@@ -34,12 +34,14 @@ from altcraft_async.errors import (
     JournalError,
     MissingExtraError,
     NotSentError,
+    OutageError,
     OutboxError,
     OutboxFullError,
     PermissionDeniedError,
     RateLimitError,
     ResponseTooLargeError,
     RetryBudgetError,
+    RunFailedError,
     RunStoppedError,
     ServerError,
     SourceError,
@@ -90,7 +92,7 @@ class ProblemKind:
     retry_after: float | None = None
 
 
-_MENDING = "Asking again cannot help until the service is mended."
+_MENDING = "Asking again cannot help until the service is fixed."
 _NOTHING_CHANGED = "Nothing was changed; ask again."
 PROBLEMS: Final[Mapping[type[AltcraftError], ProblemKind]] = {
     AltcraftError: ProblemKind(500, "The service failed", _MENDING),
@@ -100,6 +102,7 @@ PROBLEMS: Final[Mapping[type[AltcraftError], ProblemKind]] = {
     MissingExtraError: ProblemKind(500, "The service is set up wrongly", _MENDING),
     InvalidUpdateError: ProblemKind(422, "The update is invalid", "It was not sent; mend it."),
     SourceError: ProblemKind(500, "Reading the updates failed", "Those read before that were delivered as usual."),
+    RunFailedError: ProblemKind(500, "The run failed", _MENDING),
     StorageError: ProblemKind(503, "The service cannot keep updates now", _NOTHING_CHANGED, 5.0),
     JournalError: ProblemKind(503, "The service cannot record its run", "The run stopped; it can be continued.", 5.0),
     InputChangedError: ProblemKind(
@@ -110,6 +113,7 @@ PROBLEMS: Final[Mapping[type[AltcraftError], ProblemKind]] = {
     DeliveryError: ProblemKind(502, "Altcraft did not take the call", _NOTHING_CHANGED),
     NotSentError: ProblemKind(503, "The call was not sent", _NOTHING_CHANGED),
     DeadlineError: ProblemKind(504, "The time was over before the call was through", _NOTHING_CHANGED),
+    OutageError: ProblemKind(503, "Altcraft serves nobody now", _NOTHING_CHANGED, 1.0),
     RetryBudgetError: ProblemKind(503, "Too many calls to Altcraft fail now", _NOTHING_CHANGED, 5.0),
     RunStoppedError: ProblemKind(503, "The run ended before this call's turn", _NOTHING_CHANGED),
     TransportError: ProblemKind(502, "Altcraft gave no answer", _NOTHING_CHANGED),
@@ -322,8 +326,8 @@ def readiness_of(altcraft: AltcraftClient | None, outbox: Outbox | None = None, 
     """Judge whether a service with this client and outbox can do its work now.
 
     It fails where the client is missing or closed, and where the outbox takes no
-    more: it is full, or its file is in trouble. It warns where Altcraft cannot be
-    reached, has asked for a pause, or fails so often that no retries are left;
+    more: it is full, or its file is in trouble. It warns where Altcraft serves
+    nobody, has asked for a pause, or fails so often that no retries are left;
     where something keeps the outbox from delivering, where it has dead letters, and
     where its oldest update has waited longer than `overdue` seconds.
 
@@ -338,7 +342,7 @@ def readiness_of(altcraft: AltcraftClient | None, outbox: Outbox | None = None, 
     warnings = [
         note
         for note, holds in (
-            ("Altcraft cannot be reached", not client.reachable),
+            ("Altcraft serves nobody", client.outage is not None),
             ("Altcraft asked for a pause", client.paused > 0.0),
             ("no retries are left", client.retry_budget < 1.0),
         )

@@ -294,9 +294,10 @@ class Journal:
         """Return the ``Request-ID`` of an update."""
         return request_id_of(self._prefix, index, content_of(update), self._rounds.get(index, 0))
 
-    def record(self, outcome: Outcome) -> None:
-        """Queue an outcome for the next commit."""
-        self._writer.submit(outcome)
+    def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Queue outcomes for the next commit."""
+        for outcome in outcomes:
+            self._writer.submit(outcome)
 
     def exhausted(self, rows: int) -> None:
         """Note the length of the input; raises `InputChangedError` where it is known to have more."""

@@ -9,7 +9,7 @@ __all__ = ["Market", "Orders"]
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from altcraft_async.engine.delivery import Delivery
+    from altcraft_async.engine.dispatch import Dispatcher
 
 
 class Market:
@@ -17,8 +17,8 @@ class Market:
 
     __slots__ = ("orders",)
 
-    def __init__(self, delivery: Delivery) -> None:
-        self.orders = Orders(delivery)
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.orders = Orders(dispatcher)
 
     def __repr__(self) -> str:
         """Name the section."""

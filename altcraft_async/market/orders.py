@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 import attrs
 
-from altcraft_async.engine.run import Run
+from altcraft_async.engine.rows import CLAIMS
+from altcraft_async.engine.run import Run, RunOptions
+from altcraft_async.engine.work import WorkItem
 from altcraft_async.errors import ConfigurationError
+from altcraft_async.flow.policy import OutagePolicy
+from altcraft_async.protocol.answer import echo_of
 from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine, check_request_id
 from altcraft_async.protocol.wire import Call
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 
-    from altcraft_async.engine.delivery import Delivery
+    from altcraft_async.engine.dispatch import Dispatcher
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.recorder import Recorder
-    from altcraft_async.engine.rows import Coalesce, Lane, Source
+    from altcraft_async.engine.rows import Coalesce, Lane, Row
+    from altcraft_async.flow.failures import FailureLimit
     from altcraft_async.outcome import Outcome, Report
 
 __all__ = ["Orders"]
 
+RowT = TypeVar("RowT", bound="Row")
+
 _UPDATE_LINE_STATUS = "market/orders/update_order_line_status"
+_WITHOUT_END = OutagePolicy(patience=None, call_patience=None, first_patience=None)
+_claims_of_line = CLAIMS["line"]
 
 
 def _call_of(update: LineStatusUpdate) -> Call:
@@ -41,14 +50,14 @@ def _call_of(update: LineStatusUpdate) -> Call:
 class Orders:
     """The orders of the Market."""
 
-    __slots__ = ("_delivery",)
+    __slots__ = ("_dispatcher",)
 
-    def __init__(self, delivery: Delivery) -> None:
-        self._delivery = delivery
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
 
     def __repr__(self) -> str:
         """Show the gate's state."""
-        return f"<Orders {self._delivery.gate!r}>"
+        return f"<Orders {self._dispatcher.delivery.gate!r}>"
 
     async def update_order_line_status(
         self,
@@ -58,55 +67,67 @@ class Orders:
         *,
         request_id: str | None = None,
         deadline: float | None = None,
+        outage: OutagePolicy | None = None,
     ) -> UpdatedOrderLine:
         """Give one order line a new status, and return the server's echo of it.
 
         `request_id` is the ``Request-ID`` of the change, the same on each of its
         retries; give the one from an earlier error to ask again for a change
         that may have been applied. By default it is a fresh UUID. `deadline` is
-        in seconds and covers waiting for a permit, all attempts and the backoff
-        between them.
+        in seconds and covers waiting for its turn and a permit, all attempts and the backoff
+        between them. `outage` says how long an outage is waited out, instead of the client's
+        policy.
 
         Raises `InvalidUpdateError` for ids that cannot be sent, and otherwise the
         `DeliveryError` that says what happened; its ``maybe_applied`` tells
         whether the server may have made the change. Calls of one order line that
-        overlap are not put in order: await one before the next. Cancellation
-        drops the attempt under way, which the server may have taken.
+        overlap, and bulk runs of the same client with them, go one after the other, in the order
+        in which they were begun. Cancellation drops the attempt under way, which the server
+        may have taken.
 
         Guide: "Update order line status".
         """
         update = LineStatusUpdate(order_external_id, order_line_external_id, status_external_id)
-        subject = f"order line {order_external_id}/{order_line_external_id}"
-        change = str(uuid4()) if request_id is None else check_request_id(request_id)
-        envelope = await self._delivery.call(_call_of(update), request_id=change, subject=subject, deadline=deadline)
-        return _echo(envelope.get("data"), update)
+        item = WorkItem(
+            _call_of(update),
+            str(uuid4()) if request_id is None else check_request_id(request_id),
+            owner=self._dispatcher.caller(),
+            claims=_claims_of_line(update),
+            update=update,
+        )
+        return echo_of(await self._dispatcher.call(item, deadline=deadline, outage=outage), update)
 
     async def update_order_line_statuses(
         self,
-        updates: Source,
+        updates: Iterable[RowT] | AsyncIterable[RowT],
         *,
         deadline: float | None = None,
         coalesce: Coalesce = "all",
         lane: Lane = "line",
         rate: float | None = None,
         window: int = 1000,
+        stop_after: FailureLimit | None = None,
+        outage: OutagePolicy | None = None,
         journal: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
         extend: bool = False,
-    ) -> Report:
+    ) -> Report[RowT]:
         """Give many order lines their new statuses, and gather what became of each.
 
         `updates` is an iterable or asynchronous iterable of `LineStatusUpdate` or
         of tuples of the three ids; it is read only as fast as updates are sent.
         Two updates of one order line (with `lane` ``"order"``: of one order) are
-        never in flight together and reach the server in input order; all others
-        go side by side, as many as the client's concurrency allows. With
-        `coalesce` ``"latest"`` a waiting update is dropped, as ``superseded``,
-        when a newer one for its line comes; that skips a status, and with it
-        perhaps an automation, and needs `lane` ``"line"``. `deadline` is in seconds
+        never in flight together and reach the server in input order, also beside other
+        runs and single calls of the client; all others go side by side, as many as the
+        client's concurrency allows. With `coalesce` ``"latest"`` a waiting update that is the
+        last of its line is dropped, as ``superseded``, when a newer one of the run for its line
+        comes; that skips a status, and with it perhaps an automation, and needs `lane`
+        ``"line"``. `deadline` is in seconds
         for the whole run; what did not get its turn by then is ``not_sent``. `rate` is the most updates a
         second that this run starts, beside the client's own limits. `window` is the
-        most updates held in memory before their outcome.
+        most updates held in memory before their outcome. `stop_after` ends a run that
+        fails too often. `outage` says how long an outage is waited out, instead of the
+        client's policy: after its patience the run stops, and the rest is ``not_sent``.
 
         `journal` is a file that records the run, made if it is not there. Called
         again with the same file and the same input, killed or not, the run goes on:
@@ -124,40 +145,43 @@ class Orders:
 
         Returns a `Report` with one outcome for each update, in input order. It
         never raises for a line; a token that is refused (401, 403) stops the run
-        and leaves the rest ``not_sent``. Raises `SourceError`, with the report of
-        what was taken, when `updates` itself raises.
+        and leaves the rest ``not_sent``. Raises `SourceError` when `updates` itself
+        raises, and `RunFailedError` or the error itself where the run cannot go on for
+        another reason, like a client that was closed; each has the ``report`` of what was done.
 
         Cancellation stops reading, gives requests in flight up to 5 seconds,
         tells observers their outcomes, and is then passed on.
 
         Guide: "Update order line status".
         """
-        run = Run(
-            self._delivery,
-            updates,
-            call_of=_call_of,
+        options = RunOptions(
             deadline=deadline,
             coalesce=coalesce,
             lane=lane,
             rate=rate,
             window=window,
-            recorder=self._journal(journal, retry_failed=retry_failed, extend=extend),
+            stop_after=stop_after,
+            outage=outage,
         )
+        recorder = self._journal(journal, retry_failed=retry_failed, extend=extend)
+        run = Run(self._dispatcher, updates, options, call_of=_call_of, recorder=recorder, gathered=True)
         return await run.gather()
 
     def stream_order_line_statuses(
         self,
-        updates: Source,
+        updates: Iterable[RowT] | AsyncIterable[RowT],
         *,
         deadline: float | None = None,
         coalesce: Coalesce = "all",
         lane: Lane = "line",
         rate: float | None = None,
         window: int = 1000,
+        stop_after: FailureLimit | None = None,
+        outage: OutagePolicy | None = None,
         journal: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
         extend: bool = False,
-    ) -> AsyncGenerator[Outcome, None]:
+    ) -> AsyncGenerator[Outcome[RowT], None]:
         """Give many order lines their new statuses, and yield each outcome as it comes.
 
         Arguments, order and errors are those of `update_order_line_statuses`;
@@ -173,33 +197,34 @@ class Orders:
         reading and gives requests in flight up to 5 seconds. A ``break`` alone
         leaves the closing to the garbage collector; use `contextlib.aclosing`.
         """
-        run = Run(
-            self._delivery,
-            updates,
-            call_of=_call_of,
+        options = RunOptions(
             deadline=deadline,
             coalesce=coalesce,
             lane=lane,
             rate=rate,
             window=window,
-            recorder=self._journal(journal, retry_failed=retry_failed, extend=extend),
+            stop_after=stop_after,
+            outage=outage,
         )
+        recorder = self._journal(journal, retry_failed=retry_failed, extend=extend)
+        run = Run(self._dispatcher, updates, options, call_of=_call_of, recorder=recorder)
         return run.stream()
 
     @property
     def notifier(self) -> Notifier | None:
         """Whom the engine tells what it does, for others that have something to tell."""
-        return self._delivery.notifier
+        return self._dispatcher.delivery.notifier
 
-    def run(self, updates: Source, *, recorder: Recorder) -> Run:
-        """Return the engine's run over `updates` for a caller that keeps the outcomes itself, like an outbox.
+    def drain(self, updates: AsyncIterable[LineStatusUpdate], *, recorder: Recorder) -> Run[LineStatusUpdate]:
+        """Return the engine's run over `updates` for an outbox, which keeps the outcomes itself.
 
         Its updates are retried until they succeed, are refused, or meet their own
-        deadline. Yields, orders and cancels as `stream_order_line_statuses` does.
+        deadline, and an outage is waited out without end.
         """
-        delivery = self._delivery
-        patient = attrs.evolve(delivery, policy=attrs.evolve(delivery.policy, attempts=None))
-        return Run(patient, updates, call_of=_call_of, recorder=recorder)
+        delivery = self._dispatcher.delivery
+        policy = attrs.evolve(delivery.policy, attempts=None, stop=None)
+        patient = type(self._dispatcher)(attrs.evolve(delivery, policy=policy), self._dispatcher.lanes)
+        return Run(patient, updates, RunOptions(outage=_WITHOUT_END), call_of=_call_of, recorder=recorder)
 
     def _journal(self, path: str | os.PathLike[str] | None, *, retry_failed: bool, extend: bool) -> Recorder | None:
         if path is None:
@@ -210,7 +235,7 @@ class Orders:
             return None
         from altcraft_async.journal.recorder import Journal  # noqa: PLC0415 - most runs keep none
 
-        delivery = self._delivery
+        delivery = self._dispatcher.delivery
         return Journal(
             path,
             target=delivery.base_url,
@@ -219,14 +244,3 @@ class Orders:
             dedup_window=delivery.dedup_window,
             notifier=delivery.notifier,
         )
-
-
-def _echo(data: object, asked: LineStatusUpdate) -> UpdatedOrderLine:
-    """Read the answer's ``data``; the server has said yes, so what it left out is what was asked."""
-    echoed = data if isinstance(data, dict) else {}
-
-    def field(name: str) -> str:
-        value = echoed.get(name)
-        return value if isinstance(value, str) and value else getattr(asked, name)
-
-    return UpdatedOrderLine(field("order_external_id"), field("order_line_external_id"), field("status_external_id"))

@@ -49,7 +49,7 @@ class Drainer:
         "_give_up_after", "_loop", "_news", "_recorded", "_store", "delivered", "draining", "last_success", "trouble",
     )  # fmt: skip
 
-    _recorded: Callable[[Sequence[Outcome]], None]
+    _recorded: Callable[[Sequence[Outcome[object]]], None]
     _failed: Callable[[StorageError], None]
 
     def __init__(
@@ -72,7 +72,7 @@ class Drainer:
         self._entries: dict[int, Entry] = {}
         self._fed = 0
         self._cut = False
-        self._ended: list[Outcome] = []
+        self._ended: list[Outcome[object]] = []
         self._flusher: asyncio.Task[None] | None = None
         self.delivered = 0
         self.last_success: float | None = None
@@ -126,7 +126,7 @@ class Drainer:
         self._entries.clear()
         self._fed = 0
         self._cut = False
-        run = self._altcraft.market.orders.run(self._feed(), recorder=self)
+        run = self._altcraft.market.orders.drain(self._feed(), recorder=self)
         async with contextlib.aclosing(run.stream()) as outcomes:
             async for outcome in outcomes:
                 if outcome.index in self._entries and outcome.error is not None:  # it goes on waiting
@@ -154,7 +154,9 @@ class Drainer:
 
     # -- the recorder of the run
 
-    async def open(self, recorded: Callable[[Sequence[Outcome]], None], failed: Callable[[StorageError], None]) -> None:
+    async def open(
+        self, recorded: Callable[[Sequence[Outcome[object]]], None], failed: Callable[[StorageError], None]
+    ) -> None:
         """Take the run's callbacks; the store is open."""
         self._recorded = recorded
         self._failed = failed
@@ -185,9 +187,9 @@ class Drainer:
             return None
         return self._loop.time() + self._entries[index].put_at + self._give_up_after - self._clock()
 
-    def record(self, outcome: Outcome) -> None:
-        """Queue an end for the store."""
-        self._ended.append(outcome)
+    def record(self, outcomes: Sequence[Outcome[object]]) -> None:
+        """Queue ends for the store."""
+        self._ended.extend(outcomes)
         if self._flusher is None:
             self._flusher = self._loop.create_task(self._flush())
 
@@ -223,7 +225,7 @@ class Drainer:
         finally:
             self._flusher = None
 
-    def _buried(self, entry: Entry, outcome: Outcome) -> DeadLetter:
+    def _buried(self, entry: Entry, outcome: Outcome[object]) -> DeadLetter:
         reason = "" if outcome.error is None else str(outcome.error)
         return DeadLetter(
             **attrs.asdict(entry, recurse=False),

@@ -65,5 +65,6 @@ def _text(value: JSON) -> str:
     """Return an id as text, empty where there is none."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
-    text = value.strip() if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
-    return text
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value.strip() if isinstance(value, str) else str(value)

@@ -2,7 +2,8 @@
 
 The one place that knows the token. A request is written in the format that was
 chosen; an answer is read by what arrived, whatever was asked: by its
-``Content-Type`` where that is plain, else by its first byte.
+``Content-Type`` where that is plain, else by its first byte. Its charset is
+settled by `altcraft_async.protocol.charset`.
 
 Guide: "Working with User API", "Deduplication of requests".
 """
@@ -10,17 +11,16 @@ Guide: "Working with User API", "Deduplication of requests".
 from __future__ import annotations
 
 import re
-from importlib import import_module
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import attrs
 
 from altcraft_async.errors import ConfigurationError, UnreadableResponseError
 from altcraft_async.protocol import json
+from altcraft_async.protocol.charset import as_utf8, charset_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from types import ModuleType
+    from collections.abc import Callable, Mapping
 
     from altcraft_async.protocol.values import JSON
 
@@ -32,6 +32,7 @@ TokenPlace: TypeAlias = Literal["body", "header"]
 _MAX_TEXT = 300
 """Longest part of an ``error_text`` that is kept: enough to act on, too short to be a body."""
 
+_USUAL_CHARSETS = (None, "utf-8")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
 
@@ -60,6 +61,7 @@ class WireResponse:
     status: int
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
+    discard: Callable[[], None] = attrs.field(default=lambda: None, repr=False, eq=False)
 
 
 @attrs.frozen
@@ -69,7 +71,9 @@ class Reply:
     `code` and `text` are the envelope's ``error`` and ``error_text``; `code` is
     None when the body was no envelope, and `problem` then says why. `payload`
     is the whole envelope. `duplicate` is true for a replayed answer.
-    `retry_after` is the header's text, where there was one.
+    `retry_after` is the header's text where the call did not succeed and there
+    was one; a header that came twice is a list with commas. `location` is where a
+    redirect leads, without its query, which could hold anything.
     """
 
     status: int
@@ -79,6 +83,7 @@ class Reply:
     duplicate: bool = False
     retry_after: str | None = None
     problem: UnreadableResponseError | None = None
+    location: str = ""
 
 
 class Wire:
@@ -90,7 +95,7 @@ class Wire:
     platforms.
     """
 
-    __slots__ = ("_encode", "_fixed_fields", "_fixed_headers", "_request_id_header", "_token")
+    __slots__ = ("_choices", "_fixed_headers", "_request_id_header", "_token", "_write")
 
     def __init__(
         self,
@@ -102,20 +107,36 @@ class Wire:
         request_id_header: str = "Request-ID",
     ) -> None:
         _check_token(token)
-        codec = _codec(request_format)
         self._token = token
-        self._encode = codec.encode
+        self._choices = (request_format, response_format, token_in, request_id_header)
         self._request_id_header = request_id_header
-        self._fixed_fields: dict[str, JSON] = {"format": response_format}
+        codec = _codec(request_format)
+        fixed_fields: dict[str, JSON] = {"format": response_format}
         self._fixed_headers = {"Content-Type": codec.CONTENT_TYPE}
         if token_in == "body":  # noqa: S105
-            self._fixed_fields = {"token": token, **self._fixed_fields}
+            fixed_fields = {"token": token, **fixed_fields}
         else:
             self._fixed_headers["Authorization"] = f"Bearer {token}"
+        self._write = codec.writer(fixed_fields)
 
     def __repr__(self) -> str:
         """Show the headers' names only: never the token."""
         return f"<Wire {self._fixed_headers['Content-Type']}>"
+
+    def with_token(self, token: str) -> Wire:
+        """Return a wire with the same choices and another token, checked like the first.
+
+        An answer is to be read by the wire that wrote its request: it hides the
+        token that the server may repeat.
+        """
+        request_format, response_format, token_in, request_id_header = self._choices
+        return Wire(
+            token,
+            request_format=request_format,
+            response_format=response_format,
+            token_in=token_in,
+            request_id_header=request_id_header,
+        )
 
     def encode(self, call: Call, request_id: str) -> WireRequest:
         """Write `call` under `request_id`.
@@ -123,7 +144,7 @@ class Wire:
         Raises `ConfigurationError` for parameters that the format cannot carry.
         """
         try:
-            body = self._encode({**self._fixed_fields, **call.fields})
+            body = self._write(call.fields)
         except (TypeError, ValueError, RecursionError):
             msg = f"the parameters of {call.method} hold a value that cannot be written; use JSON's plain types"
             raise ConfigurationError(msg, field="fields") from None
@@ -142,8 +163,9 @@ class Wire:
                 response.status,
                 None,
                 duplicate=duplicate,
-                retry_after=headers.get("Retry-After"),
+                retry_after=_retry_after(headers),
                 problem=problem,
+                location=self._clean((headers.get("Location") or "").partition("?")[0]),
             )
         if code == 0:  # the usual case pays for nothing more
             return Reply(response.status, 0, "", payload, duplicate)
@@ -153,7 +175,7 @@ class Wire:
             self._clean(payload.get("error_text")),
             payload,
             duplicate,
-            headers.get("Retry-After"),
+            _retry_after(headers),
         )
 
     def _clean(self, text: JSON) -> str:
@@ -164,9 +186,25 @@ class Wire:
         return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
 
 
-def _codec(name: Format) -> ModuleType:
+class _Codec(Protocol):
+    """What a wire asks of a format."""
+
+    CONTENT_TYPE: str
+
+    def writer(self, fixed: Mapping[str, JSON], /) -> Callable[[Mapping[str, JSON]], bytes]:
+        """Return what writes a call's fields behind the fixed ones."""
+
+    def decode(self, body: bytes, /) -> dict[str, JSON]:
+        """Read a body in UTF-8, or raise `UnreadableResponseError`."""
+
+
+def _codec(name: Format) -> _Codec:
     """Return the codec of a format; the XML one is imported when it is first needed."""
-    return import_module(f"altcraft_async.protocol.{name}")
+    if name == "json":
+        return json
+    from altcraft_async.protocol import xml  # noqa: PLC0415 - most programs never need it
+
+    return xml
 
 
 def _check_token(token: str) -> None:
@@ -178,23 +216,28 @@ def _check_token(token: str) -> None:
         raise ConfigurationError(msg, field="token")
 
 
+def _retry_after(headers: Mapping[str, str]) -> str | None:
+    # a header that came twice is two items of the mapping, and get() would give one of them
+    values = [value for name, value in headers.items() if name.lower() == "retry-after"]
+    return ", ".join(values) if values else None
+
+
 def _decode_body(content_type: str, body: bytes) -> dict[str, JSON]:
     """Read a body by what it is: the first byte tells JSON from XML, the header tells HTML from both."""
-    first = body[:1]
-    if first == b"{":
-        return json.decode(body)
-    stripped = body.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not stripped:
+    if body[:1] == b"{" and body[1:2] != b"\0" and charset_of(content_type) in _USUAL_CHARSETS:
+        return json.decode(body)  # the usual case
+    body = as_utf8(body, content_type)
+    if not body:
         msg = "the answer is empty"
         raise UnreadableResponseError(msg)
-    if "html" in content_type or stripped[:14].lower().startswith((b"<!doctype html", b"<html")):
+    content_type = content_type.lower()
+    if "html" in content_type or body[:14].lower().startswith((b"<!doctype html", b"<html")):
         msg = f"the answer of {len(body)} bytes is an HTML page, perhaps a proxy's"
         raise UnreadableResponseError(msg)
-    if stripped.startswith((b"{", b"[")):
-        return json.decode(stripped)
-    if stripped.startswith(b"<") or "xml" in content_type:
-        envelope: dict[str, JSON] = _codec("xml").decode(body.lstrip())
-        return envelope
+    if body.startswith((b"{", b"[")):
+        return json.decode(body)
+    if body.startswith(b"<") or "xml" in content_type:
+        return _codec("xml").decode(body)
     if "json" in content_type:
         return json.decode(body)
     msg = f"the answer of {len(body)} bytes is neither JSON nor XML"

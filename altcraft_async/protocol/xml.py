@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["ARRAYS", "CONTENT_TYPE", "decode", "encode"]
+__all__ = ["ARRAYS", "CONTENT_TYPE", "decode", "encode", "writer"]
 
 CONTENT_TYPE = "application/xml"
 
@@ -93,8 +93,24 @@ def encode(fields: Mapping[str, JSON]) -> bytes:
     return xmltodict.unparse({"xml": fields}, short_empty_elements=True).encode()
 
 
+def writer(fixed: Mapping[str, JSON]) -> Callable[[Mapping[str, JSON]], bytes]:
+    """Return a function that writes a call's fields behind the `fixed` ones.
+
+    A field of the call takes the place of a fixed one with its name. The function
+    raises what `encode` raises.
+    """
+
+    def write(fields: Mapping[str, JSON]) -> bytes:
+        return encode({**fixed, **fields})
+
+    return write
+
+
 def decode(body: bytes) -> dict[str, JSON]:
-    """Read the body of an answer: what stands under its root ``<xml>``.
+    """Read the body of an answer, in UTF-8: what stands under its root ``<xml>``.
+
+    What the declaration says of the encoding is passed over: the caller has
+    settled it.
 
     Texts stay texts, an empty element is None, and the elements named in
     `ARRAYS` are always lists. Raises `UnreadableResponseError`, which never
@@ -104,11 +120,12 @@ def decode(body: bytes) -> dict[str, JSON]:
     try:
         tree = xmltodict.parse(
             body,
+            encoding="utf-8",
             expat=_StrictExpat,
             xml_attribs=False,
             force_list=ARRAYS,
         )
-    except (expat.ExpatError, ValueError, LookupError) as error:
+    except (expat.ExpatError, ValueError) as error:
         reason = expat.ErrorString(error.code) if isinstance(error, expat.ExpatError) else "not allowed here"
     if reason is not None:  # raised outside the handler, so that no context clings to it
         msg = f"the answer of {len(body)} bytes is not acceptable XML ({reason})"

@@ -10,6 +10,7 @@ import attrs
 
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.limit import Adaptive
+from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ class Settings:
     request_id_header: str = attrs.field(default="Request-ID", validator=_one_of("Request-ID", "X-Request-ID"))
     timeout: Timeout = attrs.field(default=Timeout(), validator=attrs.validators.instance_of(Timeout))
     retry: RetryPolicy = attrs.field(default=RetryPolicy(), validator=attrs.validators.instance_of(RetryPolicy))
+    retry_budget: float | None = 500.0
+    retry_refund: float = 0.5
+    outage: OutagePolicy = OutagePolicy()
     concurrency: int | Adaptive = attrs.field(default=Adaptive(), validator=_concurrency)
     rate: float | None = attrs.field(default=None, validator=attrs.validators.optional(_positive))
     max_response_bytes: int = attrs.field(default=10 * 1024 * 1024, validator=_positive)

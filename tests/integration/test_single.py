@@ -206,11 +206,12 @@ async def test_invalid_ids_are_refused_before_anything_is_sent(sandbox, connect)
     assert sandbox.ledger.requests == 0
 
 
-async def test_a_retry_after_that_http_does_not_know_pauses_nothing(sandbox, connect, watcher):
-    sandbox.faults = Faults(script=[Fault("error", status=429, retry_after=0.5)])
+async def test_a_retry_after_of_a_part_of_a_second_is_waited_out(sandbox, connect, watcher):
+    sandbox.faults = Faults(script=[Fault("error", status=429, retry_after=0.15)])
     client = connect(sandbox, observers=[watcher])
     await client.market.orders.update_order_line_status(*LINE, "delivered")
-    assert watcher.of(SendingPaused) == []
+    assert [pause.seconds for pause in watcher.of(SendingPaused)] == [0.15]
+    assert watcher.of(RetryPlanned)[0].delay >= 0.15
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ FORBIDDEN_IN_PURE_CODE = {
 FLOORS = (
     ("errors",),
     ("protocol.states", "protocol.values"),
-    ("protocol.verdict", "protocol.json", "protocol.xml"),
+    ("protocol.verdict", "protocol.charset", "protocol.json", "protocol.retry_after", "protocol.xml"),
     ("protocol",),
     ("outcome",),
     ("flow",),
@@ -55,6 +55,7 @@ OWNERS = {
     "yarl": ("engine.transport",),
     "tenacity": ("engine.delivery",),
     "xmltodict": ("protocol.xml", "sandbox.reading"),
+    "orjson": ("protocol.json",),
     "sqlite3": ("storage.sqlite",),
     "click": ("cli",),
     "rich": ("cli",),
@@ -206,6 +207,28 @@ def test_the_core_does_not_know_its_users(module):
 def test_the_command_line_talks_to_the_public_api_only(module):
     private = ("engine", "flow", "protocol", "market")
     assert not any(within(imported, private) for imported in own(imports_of(module).runtime))
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_every_import_can_be_seen_without_running_the_code(module):
+    # what packs programs into one file finds only what stands in import statements
+    text = FILES[module].read_text()
+    assert "import_module" not in text
+    assert "__import__" not in text
+
+
+def test_a_packed_program_has_both_codecs():
+    found = {module for wanted in ("",) for module in reachable_from(wanted)}
+    assert {"protocol.json", "protocol.xml"} <= found
+
+
+def reachable_from(module: str) -> set[str]:
+    found: set[str] = set()
+    left = {module}
+    while left:
+        found |= left
+        left = {name for module in left for name in own(imports_of(module).runtime) if name in FILES} - found
+    return found
 
 
 def test_there_are_no_import_cycles():

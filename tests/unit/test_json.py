@@ -1,28 +1,47 @@
-"""The JSON codec: exact, strict, and silent about what it refuses."""
+"""The JSON codec: exact, strict, silent about what it refuses, and the same with orjson and without."""
 
 from __future__ import annotations
 
+import enum
+import subprocess
+import sys
+import uuid
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from altcraft_async import UnreadableResponseError
 from altcraft_async.protocol import json
 
 VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
 
 
-@given(st.dictionaries(st.text().filter(lambda text: text.isprintable()), VALUES, max_size=4))
+BOTH = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+class Mood(enum.Enum):
+    GOOD = "good"
+
+
+@pytest.fixture(params=["orjson", "standard library"], autouse=True)
+def implementation(request, monkeypatch):
+    """Both implementations, whichever the process has chosen."""
+    if request.param == "orjson":
+        pytest.importorskip("orjson")
+    parts = (json._write_fast, json._read_fast) if request.param == "orjson" else (json._write_plain, json._read_plain)
+    monkeypatch.setattr(json, "_write", parts[0])
+    monkeypatch.setattr(json, "_read", parts[1])
+
+
+@BOTH
+@given(st.dictionaries(st.text(), VALUES, max_size=4))
 def test_what_is_written_is_read_back(fields):
     try:
         body = json.encode(fields)
@@ -35,7 +54,10 @@ def test_the_body_is_compact_utf_8():
     assert json.encode({"a": "№", "b": [1, None, True]}) == '{"a":"№","b":[1,null,true]}'.encode()
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), object(), {1, 2}, b"x"])
+@pytest.mark.parametrize(
+    "bad",
+    [float("nan"), float("inf"), object(), {1, 2}, b"x", "\ud800", uuid.UUID(int=1), Mood.GOOD, datetime.now(UTC)],
+)
 def test_what_json_cannot_carry_is_refused(bad):
     with pytest.raises((ValueError, TypeError)):
         json.encode({"x": bad})
@@ -65,7 +87,27 @@ def test_the_body_is_no_part_of_the_error_or_of_its_context(body):
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
+@BOTH
 @given(st.binary(max_size=60))
 def test_any_bytes_are_an_object_or_unreadable(body):
     with suppress(UnreadableResponseError):
         assert type(json.decode(body)) is dict
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2**64, -(2**63) - 1, 10**40])
+def test_an_integer_of_any_length_stays_one(number):
+    assert json.decode(b'{"id": %d}' % number) == {"id": number}
+
+
+def test_half_a_pair_of_surrogates_is_read():
+    assert json.decode(b'{"a": "\\ud800"}') == {"a": "\ud800"}
+
+
+@pytest.mark.parametrize(("missing", "chosen"), [(False, "_read_fast"), (True, "_read_plain")])
+def test_orjson_is_used_where_it_is_installed_and_not_missed_where_it_is_not(missing, chosen):
+    if not missing:
+        pytest.importorskip("orjson")
+    code = "from altcraft_async.protocol import json; print(json._read.__name__, json.decode(json.encode({'a': 'b'})))"
+    code = f"import sys; sys.modules['orjson'] = None; {code}" if missing else code
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == f"{chosen} {{'a': 'b'}}\n"

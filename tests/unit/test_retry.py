@@ -1,20 +1,16 @@
-"""The law of retrying, each article of it, and the reading of ``Retry-After``."""
+"""The law of retrying, each article of it."""
 
 from __future__ import annotations
-
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async import ConfigurationError, RetryPolicy
-from altcraft_async.flow.retry import Retry, RetryBudget, Stop, StopReason, decide, parse_retry_after
+from altcraft_async.flow.retry import Retry, RetryBudget, Stop, StopReason, decide
 from altcraft_async.protocol.verdict import TABLE, Evidence
 
 AGAIN = TABLE[Evidence.RETRIABLE]
-NOW = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
 
 def decision(verdict=AGAIN, **changes):
@@ -156,33 +152,3 @@ def test_only_the_budget_and_the_attempts_can_be_without_a_limit():
     assert RetryPolicy(budget=None, attempts=None).budget is None
     with pytest.raises(ConfigurationError, match="retry patience must be a number above zero, not None"):
         RetryPolicy(patience=None)
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("1", 1.0), (" 120 ", 120.0), ("86400", 86_400.0)])
-def test_seconds_are_read(text, seconds):
-    assert parse_retry_after(text, now=NOW) == seconds
-
-
-def test_a_date_is_read_as_seconds_from_now():
-    then = datetime.fromtimestamp(NOW, UTC) + timedelta(seconds=90)
-    assert parse_retry_after(format_datetime(then, usegmt=True), now=NOW) == 90.0
-    assert parse_retry_after(format_datetime(then), now=NOW) == 90.0
-    assert parse_retry_after("Thu, 01 Jan 2026 00:01:30 -0000", now=NOW) == 90.0
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        None, "", " ", "0", "-5", "1.5", "1e3", "soon", "86401", "999999999999999999999999", "٣", "²",
-        "Wed, 31 Dec 2025 23:59:59 GMT", "Fri, 01 Jan 2100 00:00:00 GMT", "Thu, 99 Jan 2026 00:00:00 GMT",
-        "Thu, 01 Jan 99999 00:00:00 GMT", "Thu, 01 Jan 2026 00:01:30 +99999999999", "nan", "inf", "1, 2",
-    ],
-)  # fmt: skip
-def test_what_makes_no_sense_is_ignored(text):
-    assert parse_retry_after(text, now=NOW) is None
-
-
-@given(st.text(max_size=40))
-def test_no_text_can_break_the_reading(text):
-    seconds = parse_retry_after(text, now=NOW)
-    assert seconds is None or 0 < seconds <= 86_400

@@ -8,8 +8,10 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from altcraft_async import ConfigurationError
+from altcraft_async.protocol import xml
 from altcraft_async.protocol.wire import Call, Wire, WireResponse
 
 METHOD = "market/orders/update_order_line_status"
@@ -47,6 +49,7 @@ GUIDE_XML_ANSWER = b"""<?xml version="1.0" encoding="UTF-8"?>
     <error>0</error>
     <error_text>Successful operation</error_text>
 </xml>"""
+READERS = {"json": json.loads, "xml": xml.decode}
 ECHO = {key: value for key, value in GUIDE_REQUEST.items() if key.endswith("_id")}
 
 
@@ -143,6 +146,12 @@ def test_the_pause_is_handed_on_from_failures_of_every_kind():
     assert read(b"<html>", status=503, Retry_After="7").retry_after == "7"
 
 
+@pytest.mark.parametrize(("body", "status"), [(b'{"error": 429}', 200), (b"<html>", 503)])
+def test_a_pause_that_is_given_twice_is_a_list(body, status):
+    headers = CIMultiDictProxy(CIMultiDict([("retry-after", "soon"), ("X", "1"), ("Retry-After", "7")]))
+    assert Wire("canary-1").decode(WireResponse(status, headers, body)).retry_after == "soon, 7"
+
+
 def test_the_servers_text_is_fit_for_a_log():
     text = "bad token canary-1\r\n\x1b[31mred " + "x" * 1000
     reply = read(json.dumps({"error": 400, "error_text": text}).encode())
@@ -179,7 +188,10 @@ def test_what_cannot_be_read_is_a_reply_with_a_problem_that_says_why(body, conte
     assert reply.problem.status == reply.status == 502
 
 
-@given(st.binary(max_size=80), st.sampled_from(["application/json", "application/xml", "text/html", "", "x" * 50]))
+TYPES = ["application/json", "application/xml", "text/html", "", "x" * 50, "text/xml; charset=cp037", "a;charset=idna"]
+
+
+@given(st.binary(max_size=80), st.sampled_from(TYPES))
 def test_decoding_never_raises(body, content_type):
     reply = read(body, Content_Type=content_type)
     assert (reply.code is None) == (reply.problem is not None)
@@ -198,3 +210,26 @@ def test_no_repr_shows_the_token_or_a_body(token_in):
     response = WireResponse(200, {"Set-Cookie": "canary-3"}, b'{"error": 0, "x": "canary-4"}')
     shown = " ".join(map(repr, [wire, request, response, wire.decode(response), Call(METHOD, {"a": "canary-5"})]))
     assert "canary" not in shown
+
+
+@pytest.mark.parametrize("choices", [{}, {"token_in": "header"}, {"request_format": "xml", "response_format": "xml"}])
+def test_a_wire_gives_itself_another_token_and_keeps_the_rest(choices):
+    choices = {**choices, "request_id_header": "X-Request-ID"}
+    renewed = Wire("canary-1", **choices).with_token("canary-2")
+    assert renewed.encode(CALL, "id-1") == Wire("canary-2", **choices).encode(CALL, "id-1")
+    assert "canary-1" not in repr(renewed.encode(CALL, "id-1").headers) + renewed.encode(CALL, "id-1").body.decode()
+    assert renewed.decode(WireResponse(200, {}, b'{"error": 1, "error_text": "canary-2"}')).text == "***"
+
+
+def test_another_token_is_checked_like_the_first():
+    with pytest.raises(ConfigurationError, match="token is empty"):
+        Wire("canary-1").with_token(" ")
+
+
+@pytest.mark.parametrize("request_format", ["json", "xml"])
+@pytest.mark.parametrize("fields", [{}, {"format": "xml"}, {"a": "1", "token": "other"}, {"a": {"b": ["1", "2"]}}])
+def test_a_call_may_bring_any_fields_and_its_own_go_first(request_format, fields):
+    body = Wire("canary-1", request_format=request_format).encode(Call("m", fields), "id-1").body
+    expected = {"token": "canary-1", "format": "json", **fields}
+    assert READERS[request_format](body) == expected
+    assert list(READERS[request_format](body)) == list(expected)
