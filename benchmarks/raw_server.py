@@ -1,8 +1,8 @@
 """The least HTTP/1.1 server that can answer an update: the fixed cost that every contender shares.
 
 It runs in a process of its own, prints its port as the first line of stdout and
-serves until its stdin is closed. Every POST is answered with the same success
-envelope; nothing is parsed but the end of the headers and ``Content-Length``.
+serves until its stdin is closed. Every POST is answered with a success that echoes
+its ids; nothing else is parsed but the end of the headers and ``Content-Length``.
 
     python benchmarks/raw_server.py [--port 0] [--cpu N] [--delay SECONDS]
 """
@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -20,19 +21,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ANSWER", "Connection", "main", "running_server"]
+__all__ = ["Connection", "main", "running_server"]
 
-_BODY = (
-    b'{"data": {"order_external_id": "order_1", "order_line_external_id": "line_1", '
-    b'"status_external_id": "delivered"}, "error": 0, "error_text": "Successful operation"}'
-)
-ANSWER = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "
-    + str(len(_BODY)).encode()
-    + b"\r\n\r\n"
-    + _BODY
-)
-"""The whole answer, headers and body, to every request."""
+_IDS = re.compile(rb'"(order_external_id|order_line_external_id|status_external_id)": ?"([^"]*)"')
+
+
+def _answer(body: bytes) -> bytes:
+    """Write the whole answer, headers and body, to a request: a success that names what was asked for."""
+    ids = b", ".join(b'"%s": "%s"' % found for found in _IDS.findall(body))
+    said = b'{"data": {%s}, "error": 0, "error_text": "Successful operation"}' % ids
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said)
 
 
 class Connection(asyncio.Protocol):
@@ -55,11 +53,12 @@ class Connection(asyncio.Protocol):
             size = end + 4 + _content_length(buffer, end)
             if len(buffer) < size:
                 break
+            answer = _answer(buffer[end + 4 : size])
             buffer = buffer[size:]
             if self._delay:
-                asyncio.get_running_loop().call_later(self._delay, self._transport.write, ANSWER)
+                asyncio.get_running_loop().call_later(self._delay, self._transport.write, answer)
             else:
-                self._transport.write(ANSWER)
+                self._transport.write(answer)
         self._buffer = buffer
 
 

@@ -224,7 +224,7 @@ class Delivery:
         """Say whether an answer that names `another` line is not this item's; mark the item to be asked again."""
         questions = self.questions
         ours = questions.knows(another)
-        if not ours and fresh and another == item.another:
+        if not ours and (questions.renamed or (fresh and another == item.another)):
             questions.accept(another)
             return False
         questions.distrust(asyncio.get_running_loop().time())

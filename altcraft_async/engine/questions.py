@@ -12,6 +12,8 @@ __all__ = ["Questions"]
 
 _REMEMBERED: Final = 4096
 """Lines in each of two generations: more than are in flight, and than go over a connection within seconds."""
+_ENOUGH: Final = 10
+"""Answers under another name that were confirmed before more of their kind are taken at once."""
 _DISTRUST: Final = 60.0
 """Seconds for which refusals, which name no line, are confirmed after an answer that was another line's."""
 
@@ -21,13 +23,13 @@ _log = logging.getLogger("altcraft_async")
 class Questions:
     """The memory of one client and its copies, by which an answer of another line is told."""
 
-    __slots__ = ("_before", "_distrusted_until", "_now", "_warned")
+    __slots__ = ("_accepted", "_before", "_distrusted_until", "_now")
 
     def __init__(self) -> None:
         self._now: set[int] = set()
         self._before: set[int] = set()
         self._distrusted_until = float("-inf")
-        self._warned = False
+        self._accepted = 0
 
     def __repr__(self) -> str:
         """Show how many lines are remembered."""
@@ -52,9 +54,14 @@ class Questions:
         """Say whether there was such an answer within the last minute."""
         return now < self._distrusted_until
 
+    @property
+    def renamed(self) -> bool:
+        """Whether it is known that the platform has names of its own for lines."""
+        return self._accepted >= _ENOUGH
+
     def accept(self, line: LineKey) -> None:
-        """Take note that the platform calls a line by another name; warn once."""
-        if not self._warned:
-            self._warned = True
+        """Take note that the platform calls a line by another name, as it confirmed; warn once."""
+        self._accepted += 1
+        if self._accepted == 1:
             said = "the platform answers with other ids than it was asked for (%s/%s); that is accepted"
             _log.warning(said, line[0], line[1])
