@@ -56,6 +56,9 @@ class ClientOptions(TypedDict, total=False):
     request_id_header: str
     timeout: Timeout
     retry: RetryPolicy
+    retry_budget: float | None
+    retry_refund: float
+    outage: OutagePolicy
     concurrency: int | Adaptive
     rate: float | None
     max_response_bytes: int
