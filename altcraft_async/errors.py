@@ -324,10 +324,18 @@ class TransportError(DeliveryError):
 
 
 class ConnectError(TransportError, ConnectionError):
-    """No connection could be made, so nothing was sent."""
+    """No connection could be made, so nothing was sent.
+
+    ``local`` is true where this machine is the reason, not the server: no more
+    open files, buffers or ports.
+    """
 
     effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
     remedy = "Check the address, the network and that the server is up (`altcraft-async doctor`), then send again."
+
+    def __init__(self, message: str = "", *, maybe_applied: bool = False, local: bool = False) -> None:
+        super().__init__(message, maybe_applied=maybe_applied)
+        self.local = local
 
 
 class ConnectionLostError(TransportError, ConnectionError):
@@ -353,7 +361,11 @@ class AttemptTimeoutError(TransportError, TimeoutError):
 
 
 class UnreadableResponseError(DeliveryError):
-    """An answer came that is not an envelope of the API."""
+    """An answer came that is not an envelope of the API.
+
+    ``status`` is its HTTP status, 0 where even that is not known. ``retry_after``
+    is the text of its header where the body was cut off, unreadable or too long.
+    """
 
     effect = "perhaps the change"
     remedy = (
@@ -361,9 +373,12 @@ class UnreadableResponseError(DeliveryError):
         "with the same `request_id`."
     )
 
-    def __init__(self, message: str = "", *, status: int = 0, maybe_applied: bool = True) -> None:
+    def __init__(
+        self, message: str = "", *, status: int = 0, retry_after: str | None = None, maybe_applied: bool = True
+    ) -> None:
         super().__init__(message, maybe_applied=maybe_applied)
         self.status = status
+        self.retry_after = retry_after
 
 
 class ResponseTooLargeError(UnreadableResponseError):

@@ -30,6 +30,9 @@ FLOORS = (
     ("outcome",),
     ("flow",),
     ("settings", "observe", "storage"),
+    ("engine.connections",),
+    ("engine.mapping",),
+    ("engine.direct",),
     (
         "engine.transport",
         "engine.gate",
@@ -51,8 +54,8 @@ FLOORS = (
 """From the ground up; the longest name that fits counts, and the package itself (``""``) only hands names on."""
 
 OWNERS = {
-    "aiohttp": ("engine.transport", "sandbox"),
-    "yarl": ("engine.transport",),
+    "aiohttp": ("engine.connections", "engine.mapping", "engine.direct", "engine.transport", "sandbox"),
+    "yarl": ("engine.direct", "engine.transport"),
     "tenacity": ("engine.delivery",),
     "xmltodict": ("protocol.xml", "sandbox.reading"),
     "sqlite3": ("storage.sqlite",),

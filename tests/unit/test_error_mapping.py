@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import http_exceptions
 
-from altcraft_async.engine.transport import map_error
+from altcraft_async.engine.mapping import map_error
 from altcraft_async.errors import (
     AltcraftError,
     AttemptTimeoutError,
