@@ -110,14 +110,13 @@ class Tap(asyncio.Protocol):
             return self._last.endswith(b"0\r\n\r\n")
         return body == 0
 
-    async def settle(self) -> None:
-        """Let the loop read what waits on a new connection, as TLS tickets do; raise where it was anything else."""
+    async def settled(self) -> bool:
+        """Let the loop read what waits on a new connection, as TLS tickets do; false where it was anything else."""
         for _ in range(_TURNS):
             if self.transport.is_closing() or not self.waiting():
                 break
             await asyncio.sleep(0)
-        if self.received or self.transport.is_closing() or self.waiting():
-            raise UnaskedBytesError
+        return not (self.received or self.transport.is_closing() or self.waiting())
 
 
 def _poll(transport: asyncio.Transport) -> Callable[[], object]:
@@ -136,8 +135,9 @@ def _poll(transport: asyncio.Transport) -> Callable[[], object]:
 class Carriage:
     """How one call travelled on the session's way.
 
-    `in_doubt` is true where the same request went out before, without an answer. `tap` is that of its connection, `kept` whether that had carried calls
-    before, `written` whether the request's body was begun, and `spoiled` whether
+    `in_doubt` is true where the same request went out before, without an answer.
+    `tap` is that of its connection, `kept` whether that had carried calls before,
+    `written` whether the request's body was begun, and `spoiled` whether
     bytes came before that.
     """
 
@@ -175,7 +175,10 @@ class CleanConnector(aiohttp.TCPConnector):
     """
 
     async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[aiohttp.tracing.Trace], timeout: aiohttp.ClientTimeout
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[aiohttp.tracing.Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own
     ) -> aiohttp.connector.Connection:
         """Get from the pool, or make, a clean connection."""
         while True:
@@ -196,16 +199,16 @@ class CleanConnector(aiohttp.TCPConnector):
 
     @staticmethod
     async def _tapped(connection: aiohttp.connector.Connection) -> Tap:
-        tap: Tap | None = None
-        try:
-            if connection.closed or connection.protocol.should_close:  # type: ignore[union-attr]
-                raise UnaskedBytesError
+        if not connection.closed and not connection.protocol.should_close:  # type: ignore[union-attr]
             tap = Tap(connection)
-            await tap.settle()
-            return tap
-        except BaseException:
-            connection.close()
-            raise
+            try:
+                if await tap.settled():
+                    return tap
+            except BaseException:
+                connection.close()
+                raise
+        connection.close()
+        raise UnaskedBytesError
 
 
 def watching_writes() -> aiohttp.TraceConfig:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, RawResponseMessage
 from aiohttp.streams import StreamReader
@@ -35,6 +34,8 @@ from altcraft_async.protocol.wire import WireResponse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aiohttp.client_reqrep import ConnectionKey
+
     from altcraft_async.errors import AltcraftError
     from altcraft_async.protocol.wire import WireRequest
 
@@ -42,10 +43,10 @@ __all__ = ["DirectWay", "misfit"]
 
 _FORBIDDEN_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
-_KNOWN_CALLS = (
-    (aiohttp.ClientRequest.__init__, ("method", "url", "loop", "session")),
-    (aiohttp.TCPConnector.connect, ("req", "traces", "timeout")),
-    (getattr(ResponseHandler, "set_response_params", None), ("read_until_eof", "auto_decompress")),
+_KNOWN_CALLS: tuple[tuple[type, str, tuple[str, ...]], ...] = (
+    (aiohttp.ClientRequest, "__init__", ("method", "url", "loop", "session")),
+    (aiohttp.TCPConnector, "connect", ("req", "traces", "timeout")),
+    (ResponseHandler, "set_response_params", ("read_until_eof", "auto_decompress")),
 )
 _KNOWN_NAMES: tuple[tuple[type, tuple[str, ...]], ...] = (
     (aiohttp.ClientRequest, ("connection_key",)),
@@ -58,16 +59,15 @@ _KNOWN_NAMES: tuple[tuple[type, tuple[str, ...]], ...] = (
 
 def misfit() -> str | None:
     """Return what in this aiohttp is not as the direct way knows it, or None where all is."""
-    for function, names in _KNOWN_CALLS:
-        if function is None or not set(names) <= inspect.signature(function).parameters.keys():
-            return getattr(function, "__qualname__", "ResponseHandler.set_response_params")
+    for owner, name, parameters in _KNOWN_CALLS:
+        function = getattr(owner, name, None)
+        if not callable(function) or not set(parameters) <= inspect.signature(function).parameters.keys():
+            return f"{owner.__name__}.{name}"
     for owner, names in _KNOWN_NAMES:
         for name in names:
             if not hasattr(owner, name) and name not in getattr(owner, "_fields", ()):
                 return f"{owner.__name__}.{name}"
-    if not inspect.iscoroutinefunction(ResponseHandler.read):
-        return "ResponseHandler.read"
-    return None
+    return None if inspect.iscoroutinefunction(ResponseHandler.read) else "ResponseHandler.read"
 
 
 class _Target(aiohttp.ClientRequest):
@@ -191,7 +191,6 @@ class DirectWay:
         """Write the request and read its answer; the connection is then idle where it may be, or else closed."""
         protocol, tap = carrier.protocol, carrier.tap
         reusable = False
-        failure: AltcraftError
         try:
             protocol.set_response_params(read_until_eof=True, auto_decompress=False)
             self._watch(protocol, due)
@@ -204,22 +203,9 @@ class DirectWay:
                 whole = tap.received == tap.head_length + len(body) or tap.ended()
                 reusable = whole and not protocol.should_close
                 return WireResponse(message.code, message.headers, _plain(message, body, max_bytes), carrier.close)
-            failure = AttemptTimeoutError("no answer in time")
-        except DeliveryError as error:
-            failure = AttemptTimeoutError("no answer in time") if protocol in self._expired else error
-        except RuntimeError as error:  # uvloop says so of writing to a transport that is closed
-            if tap.received or not carrier.transport.is_closing():
-                raise
-            if carrier.used:
-                return _Died.UNSENT
-            failure = map_unsent(UnaskedBytesError(), in_doubt=False)
-        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            if protocol in self._expired:
-                failure = AttemptTimeoutError("no answer in time")
-            elif carrier.used and not tap.received:
-                return _Died.UNANSWERED
-            else:
-                failure = map_error(error)
+            failure: AltcraftError | _Died = AttemptTimeoutError("no answer in time")
+        except (aiohttp.ClientError, HttpProcessingError, OSError, DeliveryError, RuntimeError) as error:
+            failure = self._judged(carrier, error)
         finally:
             self._due.pop(protocol, None)
             self._expired.discard(protocol)
@@ -227,7 +213,24 @@ class DirectWay:
                 self._put_back(carrier)
             else:
                 carrier.close()
-        raise failure  # outside the handlers, so that no context clings to it
+        if isinstance(failure, _Died):
+            return failure
+        raise failure  # outside the handler, so that no context clings to it
+
+    def _judged(self, carrier: _Carrier, error: Exception) -> AltcraftError | _Died:
+        """Return what an exchange that raised `error` means; raise it on where it is not of a connection."""
+        if isinstance(error, RuntimeError) and not isinstance(error, DeliveryError):
+            if carrier.tap.received or not carrier.transport.is_closing():
+                raise error
+            # uvloop says so of writing to a transport that is closed
+            return _Died.UNSENT if carrier.used else map_error(UnaskedBytesError())
+        if carrier.protocol in self._expired:
+            return AttemptTimeoutError("no answer in time")
+        if isinstance(error, DeliveryError):
+            return error
+        if carrier.used and not carrier.tap.received:
+            return _Died.UNANSWERED
+        return map_error(error)
 
     def _put_back(self, carrier: _Carrier) -> None:
         carrier.used = True

@@ -291,7 +291,7 @@ class _SessionWay:
             self._fresh = self._make_fresh()
         return self._fresh
 
-    async def _ask(  # noqa: PLR0913 - the parts of a call
+    async def _ask(  # noqa: PLR0913, PLR0917 - the parts of a call
         self,
         session: aiohttp.ClientSession,
         request: WireRequest,
