@@ -113,7 +113,7 @@ class Tap(asyncio.Protocol):
     async def settled(self) -> bool:
         """Let the loop read what waits on a new connection, as TLS tickets do; false where it was anything else."""
         for _ in range(_TURNS):
-            if self.transport.is_closing() or not self.waiting():
+            if self.received or self.transport.is_closing() or not self.waiting():
                 break
             await asyncio.sleep(0)
         return not (self.received or self.transport.is_closing() or self.waiting())
@@ -222,8 +222,9 @@ def watching_writes() -> aiohttp.TraceConfig:
         if carriage is None or carriage.written or (tap := carriage.tap) is None:
             return
         carriage.written = True
-        if tap.received or (not tap.transport.is_closing() and tap.waiting()):
-            carriage.spoiled = True
+        carriage.spoiled = True  # also where the answer to nothing is read while the connection settles
+        carriage.spoiled = not await tap.settled()
+        if carriage.spoiled:
             tap.transport.abort()
 
     traces = aiohttp.TraceConfig()

@@ -46,11 +46,12 @@ _FORBIDDEN_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _KNOWN_CALLS: tuple[tuple[type, str, tuple[str, ...]], ...] = (
     (aiohttp.ClientRequest, "__init__", ("method", "url", "loop", "session")),
     (aiohttp.TCPConnector, "connect", ("req", "traces", "timeout")),
+    (aiohttp.TCPConnector, "_release", ("key", "protocol", "should_close")),
     (ResponseHandler, "set_response_params", ("read_until_eof", "auto_decompress")),
 )
 _KNOWN_NAMES: tuple[tuple[type, tuple[str, ...]], ...] = (
     (aiohttp.ClientRequest, ("connection_key",)),
-    (Connection, ("protocol", "transport", "close")),
+    (Connection, ("protocol", "transport")),
     (ResponseHandler, ("read", "should_close", "transport")),
     (StreamReader, ("is_eof", "read_nowait", "readany")),
     (RawResponseMessage, ("code", "headers")),
@@ -67,6 +68,9 @@ def misfit() -> str | None:
         for name in names:
             if not hasattr(owner, name) and name not in getattr(owner, "_fields", ()):
                 return f"{owner.__name__}.{name}"
+    for name in ("_connector", "_key", "_protocol"):  # set in the constructor, so they are its code's names
+        if name not in Connection.__init__.__code__.co_names:
+            return f"Connection.{name}"
     return None if inspect.iscoroutinefunction(ResponseHandler.read) else "ResponseHandler.read"
 
 
@@ -86,28 +90,32 @@ class _Died(enum.Enum):
 
 
 class _Carrier:
-    """A connection that is ours until it is closed; `idle_since` is the loop's time of its last answer."""
+    """A connection that is ours until it is closed; `idle_since` is the loop's time of its last answer.
 
-    __slots__ = ("connection", "idle_since", "protocol", "tap", "transport", "used")
+    It is taken out of aiohttp's `Connection`, which would warn, one by one, of
+    all that are idle where a client is dropped without being closed.
+    """
+
+    __slots__ = ("_connector", "_key", "idle_since", "protocol", "tap", "used")
 
     def __init__(self, connection: Connection) -> None:
         tap = Tap.of(connection)
         assert tap is not None  # noqa: S101 - a clean connector puts one on each
         assert connection.protocol is not None  # noqa: S101 - it is open
-        self.connection = connection
         self.protocol = connection.protocol
+        self._connector, self._key = connection._connector, connection._key  # noqa: SLF001 - see the module
+        connection._protocol = None  # noqa: SLF001
         self.tap = tap
-        self.transport = tap.transport
         self.used = False
         self.idle_since = 0.0
 
     def close(self) -> None:
         """Close the connection; harmless when called again."""
-        self.connection.close()
+        self._connector._release(self._key, self.protocol, should_close=True)  # noqa: SLF001
 
     def clean(self) -> bool:
         """Whether the bytes so far are the answers that were asked for, and nothing waits to be read."""
-        return not self.transport.is_closing() and not self.tap.received and not self.tap.waiting()
+        return not self.tap.transport.is_closing() and not self.tap.received and not self.tap.waiting()
 
 
 class DirectWay:
@@ -194,7 +202,10 @@ class DirectWay:
         try:
             protocol.set_response_params(read_until_eof=True, auto_decompress=False)
             self._watch(protocol, due)
-            carrier.transport.write(data)
+            try:
+                tap.transport.write(data)
+            except RuntimeError:  # uvloop says so of a transport that is closed
+                raise UnaskedBytesError from None
             message, payload = await protocol.read()
             while message.code < 200:  # noqa: PLR2004 - informational answers come before the real one
                 message, payload = await protocol.read()
@@ -204,7 +215,7 @@ class DirectWay:
                 reusable = whole and not protocol.should_close
                 return WireResponse(message.code, message.headers, _plain(message, body, max_bytes), carrier.close)
             failure: AltcraftError | _Died = AttemptTimeoutError("no answer in time")
-        except (aiohttp.ClientError, HttpProcessingError, OSError, DeliveryError, RuntimeError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, OSError, DeliveryError) as error:
             failure = self._judged(carrier, error)
         finally:
             self._due.pop(protocol, None)
@@ -218,18 +229,13 @@ class DirectWay:
         raise failure  # outside the handler, so that no context clings to it
 
     def _judged(self, carrier: _Carrier, error: Exception) -> AltcraftError | _Died:
-        """Return what an exchange that raised `error` means; raise it on where it is not of a connection."""
-        if isinstance(error, RuntimeError) and not isinstance(error, DeliveryError):
-            if carrier.tap.received or not carrier.transport.is_closing():
-                raise error
-            # uvloop says so of writing to a transport that is closed
-            return _Died.UNSENT if carrier.used else map_error(UnaskedBytesError())
+        """Return what an exchange that raised `error` means."""
         if carrier.protocol in self._expired:
             return AttemptTimeoutError("no answer in time")
         if isinstance(error, DeliveryError):
             return error
         if carrier.used and not carrier.tap.received:
-            return _Died.UNANSWERED
+            return _Died.UNSENT if isinstance(error, UnaskedBytesError) else _Died.UNANSWERED
         return map_error(error)
 
     def _put_back(self, carrier: _Carrier) -> None:

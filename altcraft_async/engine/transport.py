@@ -321,8 +321,12 @@ class _SessionWay:
         except DeliveryError as error:
             failure = error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            written = carriage.tap is not None or self._make_fresh is None
-            failure = map_error(error) if written else map_unsent(error, in_doubt=carriage.in_doubt)
+            if isinstance(error.__cause__, RuntimeError) and carriage.unanswered:
+                failure = _of_runtime(error.__cause__, session, carriage)
+            elif carriage.tap is not None or self._make_fresh is None:
+                failure = map_error(error)
+            else:
+                failure = map_unsent(error, in_doubt=carriage.in_doubt)
         except RuntimeError as error:
             failure = _of_runtime(error, session, carriage)
         finally:
@@ -367,9 +371,9 @@ class _SessionWay:
 
 
 def _of_runtime(error: RuntimeError, session: aiohttp.ClientSession, carriage: Carriage) -> AltcraftError:
-    """Return our error for one that aiohttp or uvloop raise of what is closed; raise any other on."""
+    """Return our error for what aiohttp and uvloop raise of something closed; raise on what is of nothing closed."""
     if session.closed:
         return ClientClosedError("the session was closed; make a new client with an open session")
-    if carriage.tap is not None and carriage.unanswered and carriage.tap.transport.is_closing():
-        return ConnectionLostError("the connection ended before the request was sent", maybe_applied=False)
+    if carriage.unanswered:  # writing to a transport that is closed
+        return map_error(UnaskedBytesError())
     raise error
