@@ -35,6 +35,7 @@ FLOORS = (
     ("engine.direct",),
     (
         "engine.transport",
+        "engine.wire_log",
         "engine.gate",
         "engine.recorder",
         "engine.rows",
