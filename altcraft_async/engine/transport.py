@@ -8,9 +8,10 @@ session that was given, traces, proxies of the environment) goes the session's w
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 import aiohttp
@@ -39,7 +40,7 @@ from altcraft_async.protocol.wire import WireResponse
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from altcraft_async.errors import AltcraftError
     from altcraft_async.protocol.wire import WireRequest
@@ -49,6 +50,7 @@ __all__ = ["AiohttpTransport", "Transport"]
 _log = logging.getLogger("altcraft_async")
 
 _KEEP_ALIVE = 15.0
+_DECODED_BY_SESSIONS = frozenset({"gzip", "deflate", "br", "zstd"})
 _NAMES_KEPT = 30
 """Seconds for which a resolved name is believed, unless a connection fails before."""
 
@@ -207,10 +209,10 @@ class AiohttpTransport:
 
 @attrs.frozen
 class _Proxy:
-    """A proxy of the environment."""
+    """A proxy of the environment, with the headers that name us to it."""
 
     url: URL = attrs.field(repr=False)
-    auth: aiohttp.BasicAuth | None = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(repr=False)
 
 
 def _proxy_for(url: URL) -> _Proxy | None:
@@ -222,10 +224,11 @@ def _proxy_for(url: URL) -> _Proxy | None:
     if proxy.scheme not in {"http", "https"} or not proxy.host:
         msg = f"the proxy of the environment for {url.scheme}:// is not one of HTTP; set {url.scheme.upper()}_PROXY"
         raise ConfigurationError(msg, field="trust_env")
-    auth = None
+    headers = {}
     if proxy.user is not None:
-        auth = aiohttp.BasicAuth(proxy.user, proxy.password or "", encoding="utf-8")
-    return _Proxy(proxy.with_user(None), auth)
+        credentials = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
+        headers["Proxy-Authorization"] = f"Basic {credentials}"
+    return _Proxy(proxy.with_user(None), headers)
 
 
 def _unused_proxy(url: URL) -> str | None:
@@ -243,7 +246,7 @@ class _SessionWay:
     where the session is the user's, of which nothing is known.
     """
 
-    __slots__ = ("_base", "_decodes", "_fresh", "_make_fresh", "_proxy", "_session", "_timeouts", "_urls")
+    __slots__ = ("_base", "_decodes", "_fresh", "_headers", "_make_fresh", "_proxy", "_session", "_timeouts", "_urls")
 
     def __init__(
         self,
@@ -255,7 +258,14 @@ class _SessionWay:
     ) -> None:
         self._session = session
         self._base = base
-        self._proxy = proxy
+        self._proxy: dict[str, Any] = {}
+        self._headers: Mapping[str, str] = {}
+        if proxy is not None:
+            self._proxy = {"proxy": proxy.url}
+            if base.startswith("https:"):  # said to the proxy when the tunnel is made, and never to the platform
+                self._proxy["proxy_headers"] = proxy.headers or None
+            else:
+                self._headers = proxy.headers
         self._make_fresh = make_fresh
         self._fresh: aiohttp.ClientSession | None = None
         self._decodes = session.auto_decompress
@@ -308,11 +318,10 @@ class _SessionWay:
             async with session.post(
                 self._url(request.path),
                 data=request.body,
-                headers=request.headers,
+                headers={**request.headers, **self._headers},
                 timeout=self._timeout(connect, total),
                 allow_redirects=False,
-                proxy=None if self._proxy is None else self._proxy.url,
-                proxy_auth=None if self._proxy is None else self._proxy.auth,
+                **self._proxy,
             ) as response:
                 body = await self._body(response, max_bytes)
             if not carriage.spoiled:
@@ -349,8 +358,10 @@ class _SessionWay:
                 if len(body) > max_bytes:
                     break
             else:
-                encoding = None if self._decodes else response.headers.get("Content-Encoding")
-                return bytes(body) if encoding is None else decoded(bytes(body), encoding, max_bytes=max_bytes)
+                encoding = response.headers.get("Content-Encoding", "")
+                if self._decodes and encoding.lower() in _DECODED_BY_SESSIONS:
+                    return bytes(body)
+                return decoded(bytes(body), encoding, max_bytes=max_bytes)
         response.close()
         raise too_large(max_bytes)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import select
 import ssl
+import subprocess
+import sys
 
 import aiohttp
 import attrs
@@ -465,3 +468,43 @@ def test_many_callers_side_by_side_get_their_own_answers(run, options):
             assert len(server.visits) <= 24
 
     run(scenario())
+
+
+NO_MORE_FILES = """
+import asyncio, os, resource, sys
+import aiohttp
+from altcraft_async import ConnectError
+from altcraft_async.engine.transport import AiohttpTransport
+from altcraft_async.protocol.wire import WireRequest
+
+async def main():
+    traces = [aiohttp.TraceConfig()] if "session" in sys.argv else []
+    transport = AiohttpTransport("http://127.0.0.1:1", trace_configs=traces)
+    request = WireRequest("m", {}, b"{}")
+    for limit in (None, max(map(int, os.listdir("/proc/self/fd"))) - 1):
+        if limit:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        try:
+            await transport.send(request, connect=1.0, total=1.0, max_bytes=1000)
+        except ConnectError as error:
+            print(error.local, error.message)
+    await transport.aclose()
+
+if "uvloop" in sys.argv:
+    import uvloop
+    uvloop.run(main())
+else:
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files as Linux does")  # noqa: PTH112
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("way", ["direct", "session"])
+def test_too_many_open_files_is_a_connect_error_of_this_machine(loop, way):
+    command = [sys.executable, "-c", NO_MORE_FILES, loop, way]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.stderr == ""
+    refused, local = ended.stdout.splitlines()
+    assert refused == "False no connection to the server (Connection refused)"
+    assert local == "True no connection to the server (Too many open files)"

@@ -126,12 +126,14 @@ async def test_a_tunnel_through_a_proxy_is_kept(start_raw_server, monkeypatch):
     server.answers = [server.answer(_ANSWER)]
     port = int(server.base_url.rpartition(":")[2])
     async with Proxy(port) as proxy:
-        monkeypatch.setenv("https_proxy", f"http://{proxy.address}")
+        monkeypatch.setenv("https_proxy", f"http://me:secret@{proxy.address}")
         async with AltcraftClient(f"https://127.0.0.2:{port}", token="t", tls=ours, trust_env=True) as client:
             for _ in range(3):
                 await client.market.orders.update_order_line_status(*_LINE)
         assert len(server.requests) == 3
-        assert len(proxy.heads) == 1
+        assert not any("Proxy" in request.head for request in server.requests)
+        [head] = proxy.heads
+        assert f"Proxy-Authorization: Basic {base64.b64encode(b'me:secret').decode()}\r\n" in head
 
 
 async def test_no_proxy_is_obeyed(start_raw_server, monkeypatch):

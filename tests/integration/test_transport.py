@@ -158,7 +158,7 @@ async def test_an_answer_exactly_at_the_limit_is_read(start_raw_server, connect,
 COMPRESSED = {
     "gzip": gzip.compress,
     "x-gzip": gzip.compress,
-    "GZIP": gzip.compress,
+    "Deflate": zlib.compress,
     "deflate": zlib.compress,
     "identity": bytes,
 }
@@ -167,6 +167,8 @@ COMPRESSED = {
 @pytest.mark.parametrize("name", COMPRESSED)
 @pytest.mark.parametrize("kind", ["json", "xml"])
 async def test_a_compressed_answer_is_read(start_raw_server, connect, options, name, kind):
+    if "session" in options and not name.islower():
+        pytest.skip("some versions of aiohttp decode the name in small letters only")
     body = YES if kind == "json" else b"<xml><error>0</error></xml>"
     server = await start_raw_server(None)
     server.answers = [server.answer(COMPRESSED[name](body), content_type=f"application/{kind}", Content_Encoding=name)]
@@ -209,8 +211,6 @@ async def test_a_broken_compressed_answer_is_unreadable(start_raw_server, connec
 
 @pytest.mark.parametrize("name", ["zstd-of-tomorrow", "gzip, gzip"])
 async def test_an_encoding_that_is_not_known_is_unreadable(start_raw_server, connect, options, name):
-    if "session" in options:
-        pytest.skip("aiohttp hands the body on as it is")
     server = await start_raw_server(None)
     server.answers = [server.answer(YES, Content_Encoding=name)]
     assert "Content-Encoding" in str(await error_of(connect(server, **options)))
