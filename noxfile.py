@@ -15,6 +15,18 @@ MINIMUM = (
     "opentelemetry-api==1.31.0", "opentelemetry-sdk==1.31.0", "prometheus-client==0.20.0",
 )  # fmt: skip
 
+AIOHTTP = ("==3.11.0", "==3.11.*", "==3.12.*", "==3.13.*", "==3.14.*", "")
+"""The oldest that is allowed, the last of each minor version since, and the newest."""
+
+MEETS_THE_NETWORK = (
+    "tests/integration/test_transport.py", "tests/integration/test_connections.py", "tests/integration/test_proxy.py",
+    "tests/integration/test_wire_log.py", "tests/unit/test_error_mapping.py",
+)  # fmt: skip
+WHICH_WAY = (
+    "import aiohttp; from altcraft_async.engine.direct import misfit; unknown = misfit(); "
+    "print('aiohttp', aiohttp.__version__, 'the direct way' if unknown is None else f'the session, for {unknown}')"
+)
+
 SIDE_BY_SIDE = ("-n", "auto", "--dist", "worksteal")
 """The tests mostly wait for servers and processes, so a worker a core does not get in the way of another."""
 
@@ -74,6 +86,15 @@ def minimum(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that are allowed."""
     session.install(".[test]", *MINIMUM)
     session.run("pytest", "-q", *SIDE_BY_SIDE, *session.posargs)
+
+
+@nox.session(name="aiohttp")
+@nox.parametrize("version", AIOHTTP)
+def aiohttp_versions(session: nox.Session, version: str) -> None:
+    """Run what meets the network with an aiohttp of each minor version, and say which way calls take through it."""
+    session.install(".[test]", "uvloop>=0.20; sys_platform != 'win32'", f"aiohttp{version}")
+    session.run("python", "-c", WHICH_WAY)
+    session.run("pytest", "-q", *SIDE_BY_SIDE, *(session.posargs or MEETS_THE_NETWORK))
 
 
 @nox.session

@@ -70,12 +70,13 @@ class ClientOptions(TypedDict, total=False):
     trace_configs: Sequence[aiohttp.TraceConfig]
     tls: ssl.SSLContext | bool
     transport: Transport | None
+    wire_log: str | os.PathLike[str] | None
 
 
 _OF_THE_POOL = frozenset(
-    {"concurrency", "rate", "trust_env", "allow_insecure", "session", "trace_configs", "tls", "transport"}
+    {"concurrency", "rate", "trust_env", "allow_insecure", "session", "trace_configs", "tls", "transport", "wire_log"}
 )
-_NOT_SETTINGS = frozenset({"observers", "session", "trace_configs", "tls", "transport"})
+_NOT_SETTINGS = frozenset({"observers", "session", "trace_configs", "tls", "transport", "wire_log"})
 
 
 @attrs.frozen
@@ -122,9 +123,11 @@ class AltcraftClient:
     - `dedup_window`: seconds for which the platform remembers a ``Request-ID``
     - `observers`: objects with ``on_event``, see `altcraft_async.observe`
     - `session`: an aiohttp session to use; it is never closed by the client
-    - `trace_configs`, `trust_env`: passed to the aiohttp session
+    - `trace_configs`: passed to the aiohttp session
+    - `trust_env`: use the proxies of the environment (``HTTPS_PROXY``, ``HTTP_PROXY``, ``NO_PROXY``); never ``.netrc``
     - `tls`: True, an `ssl.SSLContext`, or False for no check of certificates
     - `transport`: another carrier of requests instead of aiohttp
+    - `wire_log`: a file that gets a line of JSON a request, for support, without token and bodies
 
     One client is safe to share by all tasks of an event loop, and belongs to the
     loop of its first call: in another one its calls raise `EventLoopError`. Raises
@@ -148,6 +151,8 @@ class AltcraftClient:
             trust_env=settings.trust_env,
             trace_configs=given.get("trace_configs", ()),
         )
+        if given.get("wire_log") is not None:
+            self._transport = _logged(self._transport, given["wire_log"])
         law = make_limit(settings.concurrency)
         notifier = _notifier(observers, self._base_url)
         self._gate = Gate(law, rate=settings.rate, notifier=notifier)
@@ -218,7 +223,7 @@ class AltcraftClient:
         """Return a cheap copy with other settings, sharing pool, gate, budget and observers.
 
         What belongs to the shared parts (`concurrency`, `rate`, `session`, `tls`,
-        `trust_env`, `trace_configs`, `transport`, `allow_insecure`) cannot be
+        `trust_env`, `trace_configs`, `transport`, `wire_log`, `allow_insecure`) cannot be
         changed: make a new client for that. Closing a copy does nothing; closing
         the client it came from closes it too.
         """
@@ -359,6 +364,12 @@ def _notifier(observers: Sequence[Observer], base_url: str) -> Notifier | None:
     from altcraft_async.engine.notifier import Notifier  # noqa: PLC0415 - most programs do not watch
 
     return Notifier(observers, base_url)
+
+
+def _logged(transport: Transport, path: str | os.PathLike[str]) -> Transport:
+    from altcraft_async.engine.wire_log import LoggedTransport  # noqa: PLC0415 - few programs log their wire
+
+    return LoggedTransport.to_file(transport, path)
 
 
 def _no_setting(name: str) -> ConfigurationError:

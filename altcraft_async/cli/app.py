@@ -144,6 +144,11 @@ def _client_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_log_wire_option = click.option(
+    "--log-wire", "wire_log", metavar="FILE", help="Add a line of JSON a request to FILE, without token and bodies."
+)
+
+
 def _make_client(
     observers: Sequence[Observer] = (),
     *,
@@ -210,6 +215,7 @@ _map_option = click.option(
 @click.option("--coalesce", type=click.Choice(["all", "latest"]), default="all", show_default=True,
               help="latest: skip a waiting update that a newer one for its line replaces.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as one JSON object to stdout.")
+@_log_wire_option
 @_client_options
 def sync(
     pairs: Sequence[str],
@@ -227,7 +233,7 @@ def sync(
     from altcraft_async.cli.job import SyncJob  # noqa: PLC0415 - quick start of the other commands
     from altcraft_async.cli.sync import sync as start  # noqa: PLC0415
 
-    options = {name: fields.pop(name) for name in ("base_url", "token_file", "allow_insecure")}
+    options = {name: fields.pop(name) for name in ("base_url", "token_file", "allow_insecure", "wire_log")}
     if concurrency is not None:
         options["concurrency"] = concurrency
     elif not os.environ.get("ALTCRAFT_CONCURRENCY"):
@@ -306,6 +312,7 @@ def journal_export(pairs: Sequence[str], **fields: Any) -> int:
 @click.argument("status")
 @click.option("--deadline", type=_Seconds(), metavar="TIME", help="Give up after this time: 90, 15m, 2h.")
 @click.option("--json", "as_json", is_flag=True, help="Write the server's echo as one JSON object.")
+@_log_wire_option
 @_client_options
 def update(order: str, line: str, status: str, deadline: float | None, as_json: bool, **connection: Any) -> int:
     """Give the LINE of ORDER, by their external ids, this STATUS.

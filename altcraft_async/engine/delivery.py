@@ -162,10 +162,9 @@ class Delivery:
         return None
 
     def _failed_send(self, error: AltcraftError) -> Attempt:
-        if isinstance(error, ConnectError):
-            return Attempt(TABLE[Evidence.NO_ROOM if error.local else Evidence.NEVER_SENT], {}, error)
-        if isinstance(error, ConnectionLostError) and not error.maybe_applied:
-            return Attempt(TABLE[Evidence.NEVER_SENT], {}, error)
+        if isinstance(error, ConnectError | ConnectionLostError) and not error.maybe_applied:
+            local = isinstance(error, ConnectError) and error.local
+            return Attempt(TABLE[Evidence.NO_ROOM if local else Evidence.NEVER_SENT], {}, error)
         if isinstance(error, UnreadableResponseError):  # cut off, or too long: status and headers are known
             found = self.policy.rules.evidence(status=error.status or 200, code=None, duplicate=False)
             return Attempt(TABLE[found], {}, error, self._retry_after(error.retry_after))

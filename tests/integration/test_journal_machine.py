@@ -42,8 +42,8 @@ class Platform:
         self.refused: set[str] = set()
         self.seen: dict[int, set[str]] = defaultdict(set)
 
-    async def send(self, request, *, connect, total, max_bytes):
-        del connect, total, max_bytes
+    async def send(self, request, *, connect, total, max_bytes, fresh=False):
+        del connect, total, max_bytes, fresh
         request_id, line = request.headers["Request-ID"], json.loads(request.body)["order_line_external_id"]
         assert line not in {other for other, _ in self.parked.values()}, "two updates of one line at once"
         self.seen[index_of(request_id)].add(request_id)

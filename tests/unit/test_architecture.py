@@ -30,8 +30,12 @@ FLOORS = (
     ("outcome",),
     ("flow",),
     ("settings", "observe", "storage"),
+    ("engine.connections",),
+    ("engine.mapping",),
+    ("engine.direct",),
     (
         "engine.transport",
+        "engine.wire_log",
         "engine.gate",
         "engine.recorder",
         "engine.rows",
@@ -51,8 +55,8 @@ FLOORS = (
 """From the ground up; the longest name that fits counts, and the package itself (``""``) only hands names on."""
 
 OWNERS = {
-    "aiohttp": ("engine.transport", "sandbox"),
-    "yarl": ("engine.transport",),
+    "aiohttp": ("engine.connections", "engine.mapping", "engine.direct", "engine.transport", "sandbox"),
+    "yarl": ("engine.direct", "engine.transport"),
     "tenacity": ("engine.delivery",),
     "xmltodict": ("protocol.xml", "sandbox.reading"),
     "orjson": ("protocol.json",),
