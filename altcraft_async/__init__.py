@@ -1,6 +1,6 @@
 """Tell Altcraft what became of every order line: fast, in order, with no line ever in an unexplained state."""
 
-from altcraft_async.client import AltcraftClient, ClientStatistics
+from altcraft_async.client import AltcraftClient, ClientStatistics, UnknownVariableWarning
 from altcraft_async.errors import (
     AltcraftError,
     APIError,
@@ -35,6 +35,7 @@ from altcraft_async.errors import (
     UnreadableResponseError,
 )
 from altcraft_async.flow.limit import Adaptive
+from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import RetryPolicy
 from altcraft_async.outcome import Outcome, Report
 from altcraft_async.protocol.states import OutcomeState
@@ -67,6 +68,7 @@ __all__ = [
     "MissingExtraError",
     "NotSentError",
     "OrderLineStatus",
+    "OutagePolicy",
     "OutboxError",
     "OutboxFullError",
     "Outcome",
@@ -85,6 +87,7 @@ __all__ = [
     "TariffLimitError",
     "Timeout",
     "TransportError",
+    "UnknownVariableWarning",
     "UnreadableResponseError",
     "UpdatedOrderLine",
     "VerdictRules",

@@ -35,12 +35,13 @@ if TYPE_CHECKING:
 
     import tenacity
 
+    from altcraft_async.engine.credentials import Credentials
     from altcraft_async.engine.gate import Gate
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.transport import Transport
     from altcraft_async.flow.retry import RetryBudget
     from altcraft_async.protocol.values import JSON
-    from altcraft_async.protocol.wire import Call, Reply, Wire
+    from altcraft_async.protocol.wire import Call, Reply
 
 __all__ = ["Delivery", "Totals"]
 
@@ -76,7 +77,7 @@ class Delivery:
     `dedup_window` how many seconds the platform remembers a ``Request-ID``.
     """
 
-    wire: Wire = attrs.field(repr=False)
+    credentials: Credentials
     transport: Transport
     gate: Gate
     budget: RetryBudget
@@ -165,7 +166,8 @@ class Delivery:
             if left < _MIN_ATTEMPT:
                 return Stop(StopReason.DEADLINE)
             total = left
-        request = self.wire.encode(call, history.request_id)
+        wire = self.credentials.wire or await self.credentials.ready()
+        request = wire.encode(call, history.request_id)
         history.attempts += 1
         if history.attempts == 1 and history.facts is None:
             history.started = started
@@ -183,7 +185,7 @@ class Delivery:
                 last = self._failed_send(error)
             else:
                 status = response.status
-                last = self._judge(self.wire.decode(response))
+                last = self._judge(wire.decode(response))
         except BaseException as error:
             history.maybe_applied = history.maybe_applied or isinstance(error, asyncio.CancelledError)
             if notifier is not None:

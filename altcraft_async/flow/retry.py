@@ -23,11 +23,11 @@ from __future__ import annotations
 import enum
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
-from altcraft_async.errors import ConfigurationError
+from altcraft_async.kinds import SECONDS, WHOLE, only
 from altcraft_async.protocol.verdict import DEFAULT_RULES, VerdictRules
 
 if TYPE_CHECKING:
@@ -36,38 +36,21 @@ if TYPE_CHECKING:
 __all__ = ["Retry", "RetryBudget", "RetryPolicy", "Stop", "StopReason", "decide", "parse_retry_after"]
 
 
-def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    del instance
-    if value is None and attribute.name in {"attempts", "budget"}:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        msg = f"retry {attribute.name} must be a number above zero, not {value!r}"
-        raise ConfigurationError(msg, field=attribute.name)
-
-
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """How failed attempts are repeated.
+    """How the failed attempts of one call are repeated.
 
     `attempts` is the most attempts of one call, the first included; 1 turns
     retries off, with None they go on until a deadline. `base` and `max_delay` shape the backoff, in seconds.
     `max_retry_after` is the longest ``Retry-After`` that is obeyed; a longer one
-    is cut to it. `budget` is how many retries can be made without any success
-    between them, and `refund` what one success gives back; with None as
-    `budget` there is no limit. `patience` is how many seconds an outage, in which no
-    connection can be made, is waited out, and `first_patience` the same for a server
-    that has never answered. `rules` says which answers are retried.
+    is cut to it. `rules` says which answers are retried.
     """
 
-    attempts: int | None = attrs.field(default=5, validator=_positive)
-    base: float = attrs.field(default=0.5, validator=_positive)
-    max_delay: float = attrs.field(default=30.0, validator=_positive)
-    max_retry_after: float = attrs.field(default=60.0, validator=_positive)
-    budget: float | None = attrs.field(default=500.0, validator=_positive)
-    refund: float = attrs.field(default=0.5, validator=_positive)
-    patience: float = attrs.field(default=60.0, validator=_positive)
-    first_patience: float = attrs.field(default=5.0, validator=_positive)
-    rules: VerdictRules = DEFAULT_RULES
+    attempts: int | None = attrs.field(default=5, validator=WHOLE.or_none())
+    base: float = attrs.field(default=0.5, validator=SECONDS)
+    max_delay: float = attrs.field(default=30.0, validator=SECONDS)
+    max_retry_after: float = attrs.field(default=60.0, validator=SECONDS)
+    rules: VerdictRules = attrs.field(default=DEFAULT_RULES, validator=only(VerdictRules))
 
 
 class RetryBudget:

@@ -317,7 +317,7 @@ async def test_a_copys_timeout_counts(sandbox, connect):
 
 async def test_statistics_are_a_snapshot_of_the_traffic(sandbox, connect):
     sandbox.faults = Faults(script=[Fault("error", status=429), Fault("error", status=500)])
-    client = connect(sandbox, concurrency=5, retry=RetryPolicy(base=0.001, budget=10))
+    client = connect(sandbox, concurrency=5, retry=RetryPolicy(base=0.001), retry_budget=10)
     await client.market.orders.update_order_line_status(*LINE)
     now = client.statistics()
     assert (now.limit, now.in_flight, now.waiting, now.sent, now.retries, now.throttled) == (5, 0, 0, 3, 2, 1)
