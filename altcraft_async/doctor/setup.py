@@ -98,7 +98,7 @@ def _failed(error: ConfigurationError) -> Finding:
     said, remedy = parted(error.message)
     if error.field in {"base_url", "token"} and said.startswith(f"{error.field} "):
         said = f"{PREFIX}{error.field.upper()}{said.removeprefix(error.field)}"
-    remedy = remedy or "Mend it, or unset it: the default will do."
+    remedy = remedy or "Correct it, or unset it: the default will do."
     return Finding(check=Check.SETTINGS, level=Level.FAILED, said=said, remedy=remedy, error=error)
 
 

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from altcraft_async.flow.limit import Adaptive
 from altcraft_async.kinds import CODES, FLAG, NUMBER, PATH, RETRIES, SECONDS, WHOLE, Kind, choice, text
-from altcraft_async.settings.values import CONCURRENCY, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from altcraft_async.settings.values import Settings
+
 __all__ = [
     "BY_NAME",
+    "CONCURRENCY",
     "CREDENTIALS",
     "KEYWORDS",
     "OF_THE_POOL",
@@ -86,6 +89,14 @@ class Setting:
             value = getattr(value, field)
         return value
 
+
+CONCURRENCY: Final = Kind(
+    "a whole number above zero, or Adaptive(...)",
+    lambda value: isinstance(value, Adaptive) or WHOLE.fits(value),
+    lambda text: Adaptive() if text == "adaptive" else int(text),
+    metavar="N",
+    text_words="a whole number above zero, or 'adaptive'",
+)
 
 CREDENTIALS: Final = (
     Setting("base_url", text("an address", "URL"), "the platform's address", pool=True),

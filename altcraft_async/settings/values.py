@@ -11,6 +11,8 @@ from altcraft_async.flow.limit import Adaptive
 from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import RetryPolicy
 from altcraft_async.kinds import FLAG, NUMBER, PATH, RETRIES, SECONDS, WHOLE, Kind, choice, only, refusal
+from altcraft_async.settings.load import all_of, read
+from altcraft_async.settings.table import CONCURRENCY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,15 +20,8 @@ if TYPE_CHECKING:
 
     from altcraft_async.protocol.wire import Format, TokenPlace
 
-__all__ = ["CONCURRENCY", "Settings", "Timeout", "with_keywords"]
+__all__ = ["Settings", "Timeout", "with_keywords"]
 
-CONCURRENCY = Kind(
-    "a whole number above zero, or Adaptive(...)",
-    lambda value: isinstance(value, Adaptive) or WHOLE.fits(value),
-    lambda text: Adaptive() if text == "adaptive" else int(text),
-    metavar="N",
-    text_words="a whole number above zero, or 'adaptive'",
-)
 _FORMAT = choice("json", "xml")
 
 
@@ -80,9 +75,10 @@ class Settings:
         what each setting needs. Raises one `ConfigurationError` for all that is
         wrong, calling each setting by its `name`.
         """
-        from altcraft_async.settings.load import parse  # noqa: PLC0415 - the table is made of these values
-
-        return parse(values, name=name)
+        settings, problems = read(cls(), values, name=name)
+        if problems:
+            raise all_of(problems)
+        return settings
 
     @classmethod
     def from_toml(cls, text: str) -> Settings:

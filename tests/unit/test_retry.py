@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from altcraft_async import ConfigurationError, RetryPolicy
+from altcraft_async import ConfigurationError, OutagePolicy, RetryPolicy
 from altcraft_async.flow.retry import Retry, RetryBudget, Stop, StopReason, decide, parse_retry_after
 from altcraft_async.protocol.verdict import TABLE, Evidence
 
@@ -143,19 +143,27 @@ def test_a_budget_of_none_has_no_end():
 
 @pytest.mark.parametrize(
     "field",
-    ["attempts", "base", "max_delay", "max_retry_after", "budget", "refund", "patience", "first_patience"],
+    ["attempts", "base", "max_delay", "max_retry_after", "rules"],
 )
-@pytest.mark.parametrize("value", [0, -1, float("nan"), "5", True])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "5", True])
 def test_a_policy_that_cannot_work_names_the_field(field, value):
     with pytest.raises(ConfigurationError, match=field) as caught:
         RetryPolicy(**{field: value})
     assert caught.value.field == field
 
 
-def test_only_the_budget_and_the_attempts_can_be_without_a_limit():
-    assert RetryPolicy(budget=None, attempts=None).budget is None
-    with pytest.raises(ConfigurationError, match="retry patience must be a number above zero, not None"):
-        RetryPolicy(patience=None)
+@pytest.mark.parametrize("field", ["patience", "call_patience", "first_patience", "fail_fast"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "5"])
+def test_an_outage_policy_that_cannot_work_names_the_field(field, value):
+    with pytest.raises(ConfigurationError, match=f"^{field} must be ") as caught:
+        OutagePolicy(**{field: value})
+    assert caught.value.field == field
+
+
+def test_only_attempts_and_the_patience_of_runs_can_be_without_end():
+    assert (RetryPolicy(attempts=None).attempts, OutagePolicy(patience=None).patience) == (None, None)
+    with pytest.raises(ConfigurationError, match="call_patience must be a number above zero, not None"):
+        OutagePolicy(call_patience=None)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1", 1.0), (" 120 ", 120.0), ("86400", 86_400.0)])
