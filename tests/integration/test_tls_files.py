@@ -7,7 +7,7 @@ import ssl
 import pytest
 import trustme
 
-from altcraft_async import AltcraftClient, ConfigurationError, ConnectError
+from altcraft_async import AltcraftClient, ConfigurationError, ConnectError, RetryPolicy
 
 LINE = ("order_1", "line_1_1", "delivered")
 OK = b'{"error": 0, "data": {}}'
@@ -42,7 +42,7 @@ async def server(authority, start_raw_server):
 
 async def test_an_authority_of_ones_own_is_trusted_when_it_is_given(server, files, connect):
     with pytest.raises(ConnectError):
-        await connect(server, max_retries=0, retry_budget=None).call("market/x")
+        await connect(server, retry=RetryPolicy(attempts=1)).call("market/x")
     await connect(server, ca_file=files["ca_file"]).call("market/x")
 
 
