@@ -7,6 +7,7 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 from uuid import uuid4
@@ -22,6 +23,7 @@ from altcraft_async.errors import ClientClosedError, ConfigurationError
 from altcraft_async.flow.circuit import Circuit
 from altcraft_async.flow.limit import make_limit
 from altcraft_async.flow.retry import RetryBudget
+from altcraft_async.kinds import refusal
 from altcraft_async.market import Market
 from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call, Wire
@@ -30,7 +32,7 @@ from altcraft_async.settings.table import KEYWORDS, OF_THE_POOL, nearest
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -153,7 +155,7 @@ class AltcraftClient:
         given: dict[str, Any] = dict(options)
         settings = _told(Settings(), given)
         self._base_url = check_base_url(base_url, allow_insecure=settings.allow_insecure)
-        observers = tuple(given.get("observers", ()))
+        observers = _observers(given)
         rivals = [name for name in ("session", "transport") if given.get(name) is not None]
         tls = tls_of(settings, given.get("tls", True), others=rivals)
         self._closed = False
@@ -260,7 +262,7 @@ class AltcraftClient:
         copy._transport, copy._gate = self._transport, self._gate
         copy._budget, copy._totals = self._budget, self._totals
         own = self._credentials.token if token is None else Token(token)
-        copy._set_up(settings, own, given.get("observers", self._observers))
+        copy._set_up(settings, own, _observers({"observers": self._observers, **given}))
         return copy
 
     def __repr__(self) -> str:
@@ -392,6 +394,13 @@ def _told(settings: Settings, keywords: Mapping[str, Any]) -> Settings:
         msg = f"{name} is no setting of AltcraftClient; {hint}"
         raise ConfigurationError(msg, field=name)
     return with_keywords(settings, {name: value for name, value in keywords.items() if name not in _NOT_SETTINGS})
+
+
+def _observers(given: Mapping[str, Any]) -> tuple[Observer, ...]:
+    observers = given.get("observers", ())
+    if not isinstance(observers, Sequence) or isinstance(observers, str):
+        raise refusal(name="observers", words="a list of observers", value=observers)
+    return tuple(observers)
 
 
 def _source(found: Environment) -> str | TokenSource:

@@ -264,8 +264,10 @@ async def test_not_through_wrong_settings_or_parameters(connect, token_in):
         lambda: AltcraftClient("https://example.test", CANARY, rate=-1),
         lambda: AltcraftClient("https://example.test", CANARY, token_in="url"),
         lambda: AltcraftClient.from_env({"ALTCRAFT_TOKEN": CANARY}),
+        lambda: AltcraftClient(CANARY, CANARY),
+        lambda: AltcraftClient.from_env({"ALTCRAFT_TOKN": CANARY, "ALTCRAFT_BASE_URL": "https://x.test"}),
         lambda: AltcraftClient.from_env(
-            {"ALTCRAFT_TOKEN": CANARY, "ALTCRAFT_BASE_URL": "https://x.test", "ALTCRAFT_TOKENS": "x"}
+            {"ALTCRAFT_TOKEN": CANARY, "ALTCRAFT_BASE_URL": CANARY, "ALTCRAFT_RATE": CANARY}
         ),
     ):
         with pytest.raises(AltcraftError) as caught:

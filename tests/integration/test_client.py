@@ -251,6 +251,12 @@ def test_a_variable_that_cannot_work_is_named(environ, said):
         AltcraftClient.from_env(environ)
 
 
+@pytest.mark.parametrize("observers", [5, "x", object()])
+def test_observers_are_a_list(observers):
+    with pytest.raises(ConfigurationError, match="observers must be a list of observers, not"):
+        AltcraftClient("https://x.test", "t", observers=observers)
+
+
 def test_a_slip_of_the_pen_is_a_warning_and_a_foreign_variable_is_nothing():
     environ = {"ALTCRAFT_BASE_URL": "https://x.test", "ALTCRAFT_TOKEN": "t", "ALTCRAFT_PROJECT": "shop"}
     AltcraftClient.from_env(environ)
