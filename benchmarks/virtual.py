@@ -359,6 +359,7 @@ def simulated_client(  # noqa: PLR0913 - the options of a client
     concurrency: int | Adaptive = Adaptive(),  # noqa: B008 - frozen
     law: ConcurrencyLimit | None = None,
     retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+    retry_budget: float | None = 500.0,
     observers: Sequence[Observer] = (),
 ) -> AltcraftClient:
     """Make a client of `server` whose backoff is drawn from `seed`; `law` takes the place of the concurrency limit."""
@@ -367,6 +368,7 @@ def simulated_client(  # noqa: PLR0913 - the options of a client
         "0123456789abcdef0123456789abcdef",
         concurrency=concurrency if law is None else Adaptive(),
         retry=retry,
+        retry_budget=retry_budget,
         observers=observers,
         transport=server,
     )

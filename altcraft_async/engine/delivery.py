@@ -244,9 +244,8 @@ class Delivery:
         else:
             item.maybe_applied = item.maybe_applied or verdict.maybe_applied
             item.first_failure = item.first_failure or now
-        scope = verdict.scope
-        if scope is not Scope.NEITHER:
-            line = item.claims[-1][0] if scope is Scope.LINE and item.claims else item if scope is Scope.LINE else None
+        if verdict.scope is not Scope.NEITHER:
+            line = item.claims[-1][0] if item.claims else item
             self.gate.record(now, latency, verdict, kind=item.call.method, line=line, first_failure=item.first_failure)
         elif isinstance(last.error, ConnectError):
             self.gate.cap()

@@ -20,6 +20,7 @@ from altcraft_async.errors import EventLoopError
 from altcraft_async.flow.limit import FixedLimit, Signal
 from altcraft_async.flow.outage import THRESHOLD, Outage, OutageState
 from altcraft_async.flow.pace import TIMER_SLACK, Pacer
+from altcraft_async.protocol.verdict import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -208,12 +209,9 @@ class Gate:
     # -- what has come
 
     def record(  # noqa: PLR0913 - what one attempt showed
-        self, now: float, latency: float, verdict: Verdict, *, kind: str, line: Hashable | None, first_failure: float
+        self, now: float, latency: float, verdict: Verdict, *, kind: str, line: Hashable, first_failure: float
     ) -> None:
-        """Tell the laws how a call ended that still holds its permit.
-
-        `line` names what the call is about, None where its failure speaks of the server.
-        """
+        """Tell the laws how a call ended that still holds its permit; `line` names what the call is about."""
         outage = self.outage
         clear = outage.state is _CLEAR
         if verdict.served:
@@ -223,10 +221,12 @@ class Gate:
             signal = Signal.SUCCESS
         else:
             signal = Signal.OVERLOAD if verdict.throttled else Signal.NEUTRAL
-            if clear and (not verdict.throttled or not self._can_fall):
-                outage.on_failure(now, kind, line, first_failure)
-                if outage.state is not self._seen:
-                    self._on_state(now)
+            if verdict.scope is Scope.LOAD:
+                outage.on_back_pressure(now, kind)
+            else:
+                outage.on_failure(now, kind, None if verdict.scope is Scope.SERVER else line, first_failure)
+            if outage.state is not self._seen:
+                self._on_state(now)
         if self._adaptive and clear and outage.state is _CLEAR:
             law = self._law
             limit = law.on_result(now, latency, signal, len(self._held), kind)
@@ -260,11 +260,6 @@ class Gate:
             _log.warning(said, cap)
         self._cap = cap if self._cap is None else min(cap, self._cap)
         self.resize(min(self.limit, self._cap))
-
-    @property
-    def _can_fall(self) -> bool:
-        """Whether the limit still has a way to answer back-pressure."""
-        return self._adaptive and self.limit > self._law.minimum
 
     def _follow_rate(self) -> None:
         rates = [rate for rate in (self._rate, self._law.rate) if rate is not None]

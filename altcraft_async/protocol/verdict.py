@@ -51,6 +51,8 @@ class Scope(enum.Enum):
     """Perhaps only this line: another one must fail as well before it says something of the server."""
     SERVER = "the server"
     """The server, or the way to it, whichever line was on it."""
+    LOAD = "the server's load"
+    """The server has too much to do: the limit answers it, and only where that does not help it is an outage."""
     NEITHER = "neither"
     """This machine, one connection, or an answer that is on its way."""
 
@@ -87,8 +89,8 @@ TABLE: Final[Mapping[Evidence, Verdict]] = {
     Evidence.UNREADABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
     Evidence.ANOTHERS: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True, scope=Scope.NEITHER),
     Evidence.FATAL: Verdict(_STATE.REJECTED, fatal=True, served=True),
-    Evidence.THROTTLED: Verdict(_STATE.NOT_SENT, retry=True, throttled=True),
-    Evidence.UNAVAILABLE: Verdict(_STATE.UNKNOWN, retry=True, throttled=True, maybe_applied=True),
+    Evidence.THROTTLED: Verdict(_STATE.NOT_SENT, retry=True, throttled=True, scope=Scope.LOAD),
+    Evidence.UNAVAILABLE: Verdict(_STATE.UNKNOWN, retry=True, throttled=True, maybe_applied=True, scope=Scope.LOAD),
     Evidence.RETRIABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
     Evidence.IN_PROGRESS: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True, scope=Scope.NEITHER),
     Evidence.REFUSED: Verdict(_STATE.REJECTED, served=True),

@@ -24,6 +24,7 @@ FORBIDDEN_IN_PURE_CODE = {
 
 FLOORS = (
     ("errors",),
+    ("kinds",),
     ("protocol.states", "protocol.values"),
     ("protocol.verdict", "protocol.charset", "protocol.json", "protocol.retry_after", "protocol.xml"),
     ("protocol",),
@@ -36,6 +37,8 @@ FLOORS = (
     (
         "engine.transport",
         "engine.wire_log",
+        "engine.credentials",
+        "engine.tls",
         "engine.gate",
         "engine.recorder",
         "engine.rows",
@@ -164,7 +167,7 @@ def test_a_module_imports_from_its_own_floor_or_below(module):
 
 
 @pytest.mark.parametrize(
-    "module", [m for m in FILES if within(m, ("protocol", "flow", "errors", "outcome", "settings"))]
+    "module", [m for m in FILES if within(m, ("protocol", "flow", "errors", "kinds", "outcome", "settings"))]
 )
 def test_pure_modules_know_no_io_no_clock_and_no_chance(module):
     assert not foreign(imports_of(module).runtime) & FORBIDDEN_IN_PURE_CODE
