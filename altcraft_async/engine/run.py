@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 from collections.abc import AsyncIterable
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 __all__ = ["Run", "RunOptions", "request_ids"]
 
 RowT = TypeVar("RowT")
+_log = logging.getLogger("altcraft_async")
 
 _YIELD_EVERY = 1000
 """Rows of a stopped run that are read in one go before other tasks get a turn."""
@@ -310,6 +312,8 @@ class Run(Generic[RowT]):
         if self._stopped is None:
             self._stopped = error
             self._phase = max(self._phase, RunPhase.STOPPED)
+            if read_on and isinstance(error, RunStoppedError):  # nobody may look at the report
+                _log.warning("a bulk run was stopped: %s", error.message)
             for item in self._crew.stop():
                 self._settle_unsent(item)
         if not read_on and self._intake is not None and not self._intake.done():

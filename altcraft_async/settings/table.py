@@ -137,6 +137,7 @@ TABLE: Final = (
     Setting("fatal_codes", CODES, "codes and HTTP statuses that stop a run", path="retry.rules.fatal"),
     Setting("throttled_codes", CODES, "codes of back-pressure", path="retry.rules.throttled"),
     Setting("unavailable_codes", CODES, "codes of a server that is away for now", path="retry.rules.unavailable"),
+    Setting("in_progress_codes", CODES, "codes of a call that is still at work", path="retry.rules.in_progress"),
     Setting("retriable_codes", CODES, "other codes after which a call is sent again", path="retry.rules.retriable"),
     Setting("retry_budget", NUMBER.or_none(), "retries that all calls may make between successes", pool=True),
     Setting("retry_refund", NUMBER, "what one success gives back to the retry budget", pool=True, flag=False),
