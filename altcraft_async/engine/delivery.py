@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryBudget
     from altcraft_async.protocol.values import LineKey
-    from altcraft_async.protocol.wire import Reply, Wire, WireResponse
+    from altcraft_async.protocol.wire import Reply, Wire, WireRequest, WireResponse
 
 __all__ = ["Delivery", "Totals"]
 
@@ -123,10 +123,11 @@ class Delivery:
                 return Stop(StopReason.DEADLINE)
             total = left
         assert wire is not None  # noqa: S101 - without a deadline it is waited for
+        request = wire.encode(item.call, item.request_id)
         self._begin(item, started)
         status = 0
         try:
-            last, status = await self._exchange(item, wire, total)
+            last, status = await self._exchange(item, wire, request, total)
         except BaseException as error:
             item.maybe_applied = item.maybe_applied or isinstance(error, asyncio.CancelledError)
             if self.notifier is not None:
@@ -159,11 +160,11 @@ class Delivery:
             self.notifier.attempt_started(item, now)
         item.phase = Phase.IN_FLIGHT
 
-    async def _exchange(self, item: WorkItem, wire: Wire, total: float) -> tuple[Attempt, int]:
+    async def _exchange(self, item: WorkItem, wire: Wire, request: WireRequest, total: float) -> tuple[Attempt, int]:
         """Send the request and judge what comes; return the HTTP status with it, 0 without an answer."""
         try:
             response = await self.transport.send(
-                wire.encode(item.call, item.request_id),
+                request,
                 connect=self.connect_timeout,
                 total=total,
                 max_bytes=self.max_response_bytes,
@@ -214,7 +215,9 @@ class Delivery:
             response.discard()
         elif evidence is Evidence.FATAL and not item.renewed:
             item.renewed = True
-            item.fresh = await self.credentials.renew(wire) is not None and not item.maybe_applied
+            if await self.credentials.renew(wire) is not None:
+                item.fresh = not item.maybe_applied  # the platform knows the id only together with the old token
+                evidence = Evidence.OLD_TOKEN
         elif evidence in {Evidence.FOREIGN, Evidence.UNREADABLE}:
             self.gate.outage.on_strange_answer()
         verdict = TABLE[evidence]

@@ -79,8 +79,8 @@ class Outage:
     """
 
     __slots__ = (
-        "_any", "_latency", "_lines", "_load", "_opens_at", "_probe_at", "_probe_over", "_served_at", "_strange", "_wait",
-        "since", "state",
+        "_any", "_latency", "_lines", "_load", "_opens_at", "_probe_at", "_probe_over", "_served_at", "_strange",
+        "_wait", "since", "state",
     )  # fmt: skip
 
     def __init__(self) -> None:

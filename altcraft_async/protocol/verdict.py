@@ -35,6 +35,7 @@ class Evidence(enum.StrEnum):
     UNREADABLE = "HTTP 2xx whose body is no envelope"
     ANOTHERS = "an answer that names another line"
     FATAL = "error code 401, 403"
+    OLD_TOKEN = "the same, and there is another token now"
     THROTTLED = "425, 429"
     UNAVAILABLE = "503"
     RETRIABLE = "408, 5xx except 501 and 503"
@@ -89,6 +90,7 @@ TABLE: Final[Mapping[Evidence, Verdict]] = {
     Evidence.UNREADABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
     Evidence.ANOTHERS: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True, scope=Scope.NEITHER),
     Evidence.FATAL: Verdict(_STATE.REJECTED, fatal=True, served=True),
+    Evidence.OLD_TOKEN: Verdict(_STATE.UNKNOWN, served=True),
     Evidence.THROTTLED: Verdict(_STATE.NOT_SENT, retry=True, throttled=True, scope=Scope.LOAD),
     Evidence.UNAVAILABLE: Verdict(_STATE.UNKNOWN, retry=True, throttled=True, maybe_applied=True, scope=Scope.LOAD),
     Evidence.RETRIABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),

@@ -109,11 +109,11 @@ def _outcomes() -> nodes.table:
 
 def _verdicts() -> nodes.table:
     head = ("what happened", "state if it was the last attempt", "retried", "back-pressure", "stops the run",
-            "may have been applied")  # fmt: skip
+            "may have been applied", "served", "speaks of")  # fmt: skip
     rows = [
         (
             str(evidence), f"`{verdict.state}`", _yes(verdict.retry), _yes(verdict.throttled), _yes(verdict.fatal),
-            _yes(verdict.maybe_applied),
+            _yes(verdict.maybe_applied), _yes(verdict.served), "" if verdict.served else verdict.scope.value,
         )
         for evidence, verdict in TABLE.items()
     ]  # fmt: skip
