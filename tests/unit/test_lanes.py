@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -39,7 +41,7 @@ def test_those_of_one_key_become_ready_one_by_one_in_their_order():
     lanes = Lanes()
     claimants = [One("a") for _ in range(5)]
     add_all(lanes, *claimants)
-    for this, following in zip(claimants, claimants[1:], strict=False):
+    for this, following in itertools.pairwise(claimants):
         assert lanes.leave(this) == [following]
 
 
