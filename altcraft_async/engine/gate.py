@@ -127,7 +127,7 @@ class Gate:
             in_flight=len(self._held),
             waiting=waiting,
             rate=self._pacer.rate,
-            paused=max(0.0, self._opens_at - now, 0.0 if clear else self.outage.look(now)),
+            paused=max(0.0, self._opens_at - now, 0.0 if clear else self._wait_for_outage(now)),
             outage=None if clear else max(0.0, now - self.outage.since),
         )
 
@@ -273,6 +273,13 @@ class Gate:
 
     # -- outages
 
+    def _wait_for_outage(self, now: float) -> float:
+        """Let the time pass in an outage; give the seconds until it lets a call start."""
+        delay = self.outage.look(now)
+        if self.outage.state is not self._seen:
+            self._on_state(now)
+        return delay
+
     def _on_state(self, now: float, *, ended: bool = False) -> None:
         """Do what a change of the outage's state asks for."""
         before, self._seen = self._seen, self.outage.state
@@ -317,9 +324,7 @@ class Gate:
         """Give the seconds until a start is allowed by time alone."""
         delay = 0.0
         if self.outage.state is not _CLEAR:
-            delay = self.outage.look(now)
-            if self.outage.state is not self._seen:
-                self._on_state(now)
+            delay = self._wait_for_outage(now)
         if self._opens_at:
             if now < self._opens_at:
                 return max(delay, self._opens_at - now)

@@ -128,7 +128,7 @@ class Lanes(Generic[C]):
             if lane.exclusive and lane.first is not claimant:
                 yield lane.first
             for other, _ in lane.waiting:
-                if other is claimant:
+                if other.arrival >= claimant.arrival:
                     break
                 yield other
 

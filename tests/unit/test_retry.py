@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async import ConfigurationError, RetryPolicy
+from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import Retry, RetryBudget, Stop, StopReason, decide
 from altcraft_async.protocol.verdict import TABLE, Evidence
 
 AGAIN = TABLE[Evidence.RETRIABLE]
 
 
+def state_of(attempt=1, *, elapsed=0.0):
+    """What tenacity would hand its strategies after so many attempts and seconds."""
+    state = tenacity.RetryCallState(SimpleNamespace(), None, (), {})
+    state.attempt_number = attempt
+    state.outcome_timestamp = state.start_time + elapsed
+    return state
+
+
 def decision(verdict=AGAIN, **changes):
     facts = {
-        "attempts": 1,
-        "hopeless": False,
+        "spent": 1,
+        "state": state_of(),
+        "in_outage": False,
+        "misdirected": False,
         "now": 100.0,
-        "deadline": None,
+        "expires_at": None,
         "retry_after": None,
         "policy": RetryPolicy(),
         "budget": RetryBudget(10),
@@ -27,46 +41,137 @@ def decision(verdict=AGAIN, **changes):
     return decide(verdict, **{**facts, **changes})
 
 
+# -- 1: final verdicts
+
+
 @pytest.mark.parametrize("evidence", [evidence for evidence in Evidence if not TABLE[evidence].retry])
-def test_what_no_attempt_can_better_is_final(evidence):
-    assert decision(TABLE[evidence]) == Stop(StopReason.FINAL)
+@pytest.mark.parametrize("facts", [{}, {"in_outage": True}, {"misdirected": True}])
+def test_1_what_no_attempt_can_better_is_final(evidence, facts):
+    assert decision(TABLE[evidence], **facts) == Stop(StopReason.FINAL)
 
 
 @pytest.mark.parametrize("evidence", [evidence for evidence in Evidence if TABLE[evidence].retry])
-def test_what_another_attempt_can_better_is_retried(evidence):
+def test_1_what_another_attempt_can_better_is_retried(evidence):
     assert isinstance(decision(TABLE[evidence]), Retry)
 
 
-@pytest.mark.parametrize(("attempts", "stops"), [(1, False), (4, False), (5, True), (6, True)])
-def test_no_more_attempts_are_made_than_the_policy_allows(attempts, stops):
-    assert (decision(attempts=attempts) == Stop(StopReason.ATTEMPTS)) is stops
+# -- 2: a wrong address
 
 
-def test_one_attempt_means_no_retries():
+@pytest.mark.parametrize("facts", [{}, {"in_outage": True}, {"policy": RetryPolicy(attempts=None)}])
+def test_2_where_the_address_is_wrong_nothing_is_tried_again(facts):
+    assert decision(TABLE[Evidence.FOREIGN], misdirected=True, **facts) == Stop(StopReason.MISDIRECTED)
+
+
+# -- 3: outages
+
+
+@pytest.mark.parametrize("facts", [{"spent": 1000}, {"policy": RetryPolicy(attempts=1)}, {"budget": RetryBudget(0.5)}])
+def test_3_what_fails_in_an_outage_is_repeated_as_soon_as_that_lets_it(facts):
+    assert decision(in_outage=True, **facts) == Retry(0.0)
+
+
+def test_3_a_policys_own_strategies_are_not_asked_in_an_outage():
+    def unwanted(state):
+        raise AssertionError(state)
+
+    policy = RetryPolicy(wait=unwanted, stop=unwanted)
+    assert decision(in_outage=True, policy=policy) == Retry(0.0)
+
+
+def test_3_a_retry_in_an_outage_costs_no_budget():
+    budget = RetryBudget(2)
+    assert all(decision(in_outage=True, budget=budget) == Retry(0.0) for _ in range(100))
+    assert budget.tokens == 2
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "retry_after", "goes_on"),
+    [(100.1, None, True), (100.0, None, False), (99.0, None, False), (110.0, 9.0, True), (110.0, 10.0, False)],
+)
+def test_3_a_deadline_holds_in_an_outage_too(expires_at, retry_after, goes_on):
+    result = decision(in_outage=True, expires_at=expires_at, retry_after=retry_after)
+    assert result == (Retry(0.0) if goes_on else Stop(StopReason.DEADLINE))
+
+
+# -- 4: attempts
+
+
+@pytest.mark.parametrize(("spent", "stops"), [(0, False), (1, False), (4, False), (5, True), (6, True)])
+def test_4_no_more_attempts_are_made_than_the_policy_allows(spent, stops):
+    assert (decision(spent=spent) == Stop(StopReason.ATTEMPTS)) is stops
+
+
+def test_4_one_attempt_means_no_retries():
     assert decision(policy=RetryPolicy(attempts=1)) == Stop(StopReason.ATTEMPTS)
 
 
-def test_a_server_that_is_given_up_is_not_tried_again():
-    assert decision(hopeless=True) == Stop(StopReason.UNREACHABLE)
+def test_4_without_a_bound_of_attempts_they_have_no_end():
+    assert isinstance(decision(policy=RetryPolicy(attempts=None), spent=10_000), Retry)
 
 
-@given(attempts=st.integers(1, 10_000), random=st.floats(0, 1, exclude_max=True))
-def test_the_wait_is_a_random_part_of_an_exponential_with_a_ceiling(attempts, random):
+@pytest.mark.parametrize(("attempt", "stops"), [(1, False), (6, False), (7, True)])
+def test_4_tenacitys_stop_stands_in_the_place_of_the_attempts(attempt, stops):
+    policy = RetryPolicy(stop=tenacity.stop_after_attempt(7))
+    result = decision(policy=policy, spent=attempt, state=state_of(attempt))
+    assert (result == Stop(StopReason.ATTEMPTS)) is stops
+
+
+@pytest.mark.parametrize(("elapsed", "stops"), [(9.9, False), (10.1, True)])
+def test_4_tenacitys_stop_knows_how_long_it_took(elapsed, stops):
+    policy = RetryPolicy(stop=tenacity.stop_after_attempt(9) | tenacity.stop_after_delay(10))
+    result = decision(policy=policy, spent=2, state=state_of(2, elapsed=elapsed))
+    assert (result == Stop(StopReason.ATTEMPTS)) is stops
+
+
+# -- 5: the wait
+
+
+@given(spent=st.integers(0, 10_000), random=st.floats(0, 1, exclude_max=True))
+def test_5_the_wait_is_a_random_part_of_an_exponential_with_a_ceiling(spent, random):
     policy = RetryPolicy(attempts=20_000, base=0.5, max_delay=30.0)
-    ceiling = min(30.0, 0.5 * 2.0 ** min(attempts - 1, 60))
-    assert decision(attempts=attempts, random=random, policy=policy) == Retry(ceiling * random)
+    ceiling = min(30.0, 0.5 * 2.0 ** min(max(spent, 1) - 1, 60))
+    assert decision(spent=spent, random=random, policy=policy) == Retry(ceiling * random)
+
+
+@pytest.mark.parametrize(
+    ("wait", "delay"),
+    [
+        (tenacity.wait_fixed(7), 7.0),
+        (tenacity.wait_exponential(multiplier=1, max=60), 4.0),
+        (tenacity.wait_incrementing(start=1, increment=10), 21.0),
+        (tenacity.wait_fixed(1) + tenacity.wait_fixed(2), 3.0),
+        (tenacity.wait_chain(*map(tenacity.wait_fixed, (1, 2, 5))), 5.0),
+        (tenacity.wait_none(), 0.0),
+    ],
+)
+def test_5_tenacitys_wait_stands_in_the_place_of_the_backoff(wait, delay):
+    assert decision(policy=RetryPolicy(wait=wait), spent=3, state=state_of(3)) == Retry(delay)
+
+
+def test_5_a_wait_below_zero_is_none():
+    assert decision(policy=RetryPolicy(wait=lambda _: -1.0)) == Retry(0.0)
 
 
 @pytest.mark.parametrize(
     ("retry_after", "delay"), [(0.1, 0.25), (3.0, 3.0), (60.0, 60.0), (61.0, 60.0), (86_400.0, 60.0)]
 )
-def test_retry_after_is_a_minimum_beside_the_backoff_and_is_cut(retry_after, delay):
+def test_5_retry_after_is_a_minimum_beside_the_backoff_and_is_cut(retry_after, delay):
     assert decision(retry_after=retry_after) == Retry(delay)
 
 
+def test_5_retry_after_is_a_minimum_beside_tenacitys_wait():
+    policy = RetryPolicy(wait=tenacity.wait_fixed(2))
+    assert decision(policy=policy, retry_after=1.0) == Retry(2.0)
+    assert decision(policy=policy, retry_after=3.0) == Retry(3.0)
+
+
+# -- 6: the deadline
+
+
 @given(now=st.floats(0, 1e6), left=st.floats(0, 100), random=st.floats(0, 1, exclude_max=True))
-def test_no_wait_is_begun_that_ends_at_or_after_the_deadline(now, left, random):
-    result = decision(now=now, deadline=now + left, random=random)
+def test_6_no_wait_is_begun_that_ends_at_or_after_the_deadline(now, left, random):
+    result = decision(now=now, expires_at=now + left, random=random)
     if isinstance(result, Retry):
         assert now + result.delay < now + left
     else:
@@ -74,42 +179,49 @@ def test_no_wait_is_begun_that_ends_at_or_after_the_deadline(now, left, random):
         assert now + 0.5 * random >= now + left
 
 
+# -- 7: the budget
+
+
+def test_7_every_retry_is_paid_and_an_empty_budget_stops():
+    budget = RetryBudget(2)
+    assert [decision(budget=budget) for _ in range(3)] == [Retry(0.25), Retry(0.25), Stop(StopReason.BUDGET)]
+    assert budget.tokens == 0
+
+
+@pytest.mark.parametrize(
+    "facts", [{"verdict": TABLE[Evidence.REFUSED]}, {"spent": 5}, {"expires_at": 100.0}, {"misdirected": True}]
+)
+def test_7_a_retry_that_is_not_made_costs_nothing(facts):
+    budget = RetryBudget(2)
+    assert isinstance(decision(budget=budget, **facts), Stop)
+    assert budget.tokens == 2
+
+
+def test_7_where_everything_fails_the_retries_are_constant_however_many_calls_there_are():
+    budget = RetryBudget(50)
+    assert sum(isinstance(decision(budget=budget), Retry) for _ in range(10_000)) == 50
+
+
 ENDLESS = RetryPolicy(attempts=None)
 
 
-@pytest.mark.parametrize("facts", [{"attempts": 10_000}, {"hopeless": True}])
-def test_without_a_bound_of_attempts_only_a_verdict_or_a_deadline_ends_the_retries(facts):
-    assert isinstance(decision(policy=ENDLESS, **facts), Retry)
-    assert decision(TABLE[Evidence.REFUSED], policy=ENDLESS, **facts) == Stop(StopReason.FINAL)
-    assert decision(policy=ENDLESS, deadline=100.1, **facts) == Stop(StopReason.DEADLINE)
-
-
 @given(random=st.floats(0, 1, exclude_max=True))
-def test_without_a_bound_of_attempts_an_empty_budget_makes_the_wait_long(random):
+def test_7_without_a_bound_of_attempts_an_empty_budget_makes_the_wait_long(random):
     retry = decision(policy=ENDLESS, budget=RetryBudget(0.5), random=random)
     assert isinstance(retry, Retry)
     assert ENDLESS.max_delay / 2 <= retry.delay <= ENDLESS.max_delay
 
 
-def test_a_long_wait_for_an_empty_budget_keeps_the_deadline_too():
-    assert decision(policy=ENDLESS, budget=RetryBudget(0.5), deadline=110.0) == Stop(StopReason.DEADLINE)
+def test_7_a_long_wait_for_an_empty_budget_keeps_the_deadline_too():
+    assert decision(policy=ENDLESS, budget=RetryBudget(0.5), expires_at=110.0) == Stop(StopReason.DEADLINE)
 
 
-def test_every_retry_is_paid_and_an_empty_budget_stops():
-    budget = RetryBudget(2)
-    results = [decision(budget=budget) for _ in range(3)]
-    assert [type(result) for result in results] == [Retry, Retry, Stop]
-    assert results[-1].reason is StopReason.BUDGET
-    assert budget.tokens == 0
+def test_7_a_call_with_a_stop_of_its_own_has_an_end_and_so_stops_at_an_empty_budget():
+    policy = RetryPolicy(attempts=None, stop=tenacity.stop_after_delay(3600))
+    assert decision(policy=policy, budget=RetryBudget(0.5)) == Stop(StopReason.BUDGET)
 
 
-def test_a_retry_that_is_not_made_costs_nothing():
-    budget = RetryBudget(2)
-    decision(TABLE[Evidence.REFUSED], budget=budget)
-    decision(attempts=5, budget=budget)
-    decision(deadline=100.0, budget=budget)
-    decision(hopeless=True, budget=budget)
-    assert budget.tokens == 2
+# -- the budget itself
 
 
 @given(capacity=st.floats(1, 100), refund=st.floats(0.01, 5), events=st.lists(st.sampled_from(["spend", "success"])))
@@ -125,11 +237,6 @@ def test_the_budget_never_leaves_its_bounds(capacity, refund, events):
         assert 0 <= budget.tokens <= capacity
 
 
-def test_in_an_outage_the_retries_are_constant_however_many_calls_fail():
-    budget = RetryBudget(50)
-    assert sum(isinstance(decision(budget=budget), Retry) for _ in range(10_000)) == 50
-
-
 def test_a_budget_of_none_has_no_end():
     budget = RetryBudget(None)
     assert all(budget.spend() for _ in range(1000))
@@ -137,10 +244,10 @@ def test_a_budget_of_none_has_no_end():
     assert budget.tokens == float("inf")
 
 
-@pytest.mark.parametrize(
-    "field",
-    ["attempts", "base", "max_delay", "max_retry_after", "budget", "refund", "patience", "first_patience"],
-)
+# -- policies that cannot work
+
+
+@pytest.mark.parametrize("field", ["attempts", "base", "max_delay", "max_retry_after"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), "5", True])
 def test_a_policy_that_cannot_work_names_the_field(field, value):
     with pytest.raises(ConfigurationError, match=field) as caught:
@@ -148,7 +255,27 @@ def test_a_policy_that_cannot_work_names_the_field(field, value):
     assert caught.value.field == field
 
 
-def test_only_the_budget_and_the_attempts_can_be_without_a_limit():
-    assert RetryPolicy(budget=None, attempts=None).budget is None
-    with pytest.raises(ConfigurationError, match="retry patience must be a number above zero, not None"):
-        RetryPolicy(patience=None)
+@pytest.mark.parametrize("field", ["wait", "stop"])
+def test_what_is_no_strategy_is_refused_and_says_what_is(field):
+    with pytest.raises(ConfigurationError, match=rf"tenacity's {field}_… strategies, not 5") as caught:
+        RetryPolicy(**{field: 5})
+    assert caught.value.field == field
+
+
+def test_only_the_attempts_can_be_without_a_limit():
+    assert RetryPolicy(attempts=None).endless
+    with pytest.raises(ConfigurationError, match="retry max_delay must be a number above zero, not None"):
+        RetryPolicy(max_delay=None)
+
+
+@pytest.mark.parametrize("field", ["patience", "call_patience", "first_patience"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), "5", True])
+def test_a_patience_that_cannot_work_names_the_field(field, value):
+    with pytest.raises(ConfigurationError, match=field) as caught:
+        OutagePolicy(**{field: value})
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("field", ["patience", "call_patience", "first_patience"])
+def test_every_patience_can_be_without_end(field):
+    assert getattr(OutagePolicy(**{field: None}), field) is None
