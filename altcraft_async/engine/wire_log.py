@@ -40,7 +40,8 @@ class LoggedTransport:
     an allow-list, without words that were in the request), ``body`` (what it looks
     like: ``json``, ``xml``, ``html``, ``empty`` or ``other``), ``seconds``,
     ``fresh`` (a connection of its own), ``resent`` (after a kept connection died)
-    and ``error`` (a class). What is not known is null. `closing`, where given, is called after the inner transport was closed.
+    and ``error`` (a class). What is not known is null. `closing`, where given, is
+    called after the inner transport was closed.
     """
 
     __slots__ = ("_clock", "_closing", "_inner", "_write")
