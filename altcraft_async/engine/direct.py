@@ -92,13 +92,16 @@ class _Died(enum.Enum):
 class _Carrier:
     """A connection that is ours until it is closed; `idle_since` is the loop's time of its last answer.
 
+    `used` is true where it has carried calls, and `in_doubt` where it replaces one
+    on which the same request went out before, without an answer.
+
     It is taken out of aiohttp's `Connection`, which would warn, one by one, of
     all that are idle where a client is dropped without being closed.
     """
 
-    __slots__ = ("_connector", "_key", "idle_since", "protocol", "tap", "used")
+    __slots__ = ("_connector", "_key", "idle_since", "in_doubt", "protocol", "tap", "used")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, in_doubt: bool) -> None:
         tap = Tap.of(connection)
         assert tap is not None  # noqa: S101 - a clean connector puts one on each
         assert connection.protocol is not None  # noqa: S101 - it is open
@@ -106,6 +109,7 @@ class _Carrier:
         self._connector, self._key = connection._connector, connection._key  # noqa: SLF001 - see the module
         connection._protocol = None  # noqa: SLF001
         self.tap = tap
+        self.in_doubt = in_doubt
         self.used = False
         self.idle_since = 0.0
 
@@ -190,7 +194,8 @@ class DirectWay:
 
     async def _connected(self, connect: float, *, in_doubt: bool) -> _Carrier:
         try:
-            return _Carrier(await self._connector.connect(self._target, [], self._timeout(max(connect, 0.001))))
+            connection = await self._connector.connect(self._target, [], self._timeout(max(connect, 0.001)))
+            return _Carrier(connection, in_doubt=in_doubt)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             failure = map_unsent(error, in_doubt=in_doubt)
         raise failure  # outside the handler, so that no context clings to it
@@ -213,7 +218,8 @@ class DirectWay:
             if protocol not in self._expired:
                 whole = tap.received == tap.head_length + len(body) or tap.ended()
                 reusable = whole and not protocol.should_close
-                return WireResponse(message.code, message.headers, _plain(message, body, max_bytes), carrier.close)
+                plain = _plain(message, body, max_bytes)
+                return WireResponse(message.code, message.headers, plain, carrier.close, carrier.in_doubt)
             failure: AltcraftError | _Died = AttemptTimeoutError("no answer in time")
         except (aiohttp.ClientError, HttpProcessingError, OSError, DeliveryError) as error:
             failure = self._judged(carrier, error)
@@ -234,12 +240,15 @@ class DirectWay:
             return AttemptTimeoutError("no answer in time")
         if isinstance(error, DeliveryError):
             return error
+        unsent = isinstance(error, UnaskedBytesError)
         if carrier.used and not carrier.tap.received:
-            return _Died.UNSENT if isinstance(error, UnaskedBytesError) else _Died.UNANSWERED
+            return _Died.UNSENT if unsent else _Died.UNANSWERED
+        if unsent:
+            return map_unsent(error, in_doubt=carrier.in_doubt)
         return map_error(error)
 
     def _put_back(self, carrier: _Carrier) -> None:
-        carrier.used = True
+        carrier.used, carrier.in_doubt = True, False
         carrier.tap.begin()  # from here on every byte is one that nobody asked for
         carrier.idle_since = self._loop.time()
         self._idle.append(carrier)

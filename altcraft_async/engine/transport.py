@@ -325,8 +325,7 @@ class _SessionWay:
             ) as response:
                 body = await self._body(response, max_bytes)
             if not carriage.spoiled:
-                return WireResponse(response.status, response.headers, body, carriage.discard)
-            failure = map_error(UnaskedBytesError())
+                return WireResponse(response.status, response.headers, body, carriage.discard, carriage.in_doubt)
         except DeliveryError as error:
             failure = error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -342,7 +341,7 @@ class _SessionWay:
             carriage_of_task.reset(noted)
             carriage.finish()
         if carriage.spoiled:
-            failure = map_error(UnaskedBytesError())
+            failure = map_unsent(UnaskedBytesError(), in_doubt=carriage.in_doubt)
         elif response is not None:
             failure = map_cut_off(failure, response.status, response.headers)
         if carriage.kept and carriage.unanswered and isinstance(failure, ConnectionLostError):
@@ -386,5 +385,5 @@ def _of_runtime(error: RuntimeError, session: aiohttp.ClientSession, carriage: C
     if session.closed:
         return ClientClosedError("the session was closed; make a new client with an open session")
     if carriage.unanswered:  # writing to a transport that is closed
-        return map_error(UnaskedBytesError())
+        return map_unsent(UnaskedBytesError(), in_doubt=carriage.in_doubt)
     raise error

@@ -39,8 +39,9 @@ class LoggedTransport:
     ``received`` (bytes of the bodies), ``status``, ``headers`` (of the answer, by
     an allow-list, without words that were in the request), ``body`` (what it looks
     like: ``json``, ``xml``, ``html``, ``empty`` or ``other``), ``seconds``,
-    ``fresh`` (a connection of its own) and ``error`` (a class). What is not known
-    is null. `closing`, where given, is called after the inner transport was closed.
+    ``fresh`` (a connection of its own), ``resent`` (after a kept connection died)
+    and ``error`` (a class). What is not known is null. `closing`, where given, is
+    called after the inner transport was closed.
     """
 
     __slots__ = ("_clock", "_closing", "_inner", "_write")
@@ -108,12 +109,13 @@ def _heard(request: WireRequest, response: WireResponse | None, failure: BaseExc
     error = None if failure is None else type(failure).__name__
     if response is None:
         status = getattr(failure, "status", None) or None
-        return {"status": status, "headers": {}, "received": None, "body": None, "error": error}
+        return {"status": status, "headers": {}, "received": None, "body": None, "resent": None, "error": error}
     return {
         "status": response.status,
         "headers": _allowed(response.headers, request),
         "received": len(response.body),
         "body": _kind(response.body),
+        "resent": response.resent,
         "error": error,
     }
 

@@ -64,13 +64,16 @@ class WireResponse:
 
     `discard` closes the connection that the answer came on, so that nothing else
     is ever sent on it. It is for the moment in which ``send`` returns: later the
-    connection may be at work for another call.
+    connection may be at work for another call. `resent` is true where the same
+    request had gone out before, on a kept connection that died without an answer:
+    the server may have taken it then already.
     """
 
     status: int
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
     discard: Callable[[], None] = attrs.field(default=_nothing, repr=False, eq=False)
+    resent: bool = False
 
 
 @attrs.frozen

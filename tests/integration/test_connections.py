@@ -251,9 +251,12 @@ def test_a_kept_connection_that_dies_before_a_byte_of_the_answer_is_replaced(run
 
     async def scenario():
         async with Server(script) as server, Caller(server, **options) as caller:
-            assert await caller.heard("one") == "one"
-            assert await caller.heard("two") == "two"
-            assert server.asked == [["one", "two"], ["two"]]
+            assert not (await caller.ask("one")).resent
+            second = await caller.ask("two")
+            assert (second.body, second.resent) == (b"two", True)
+            assert not (await caller.ask("three")).resent
+            assert server.asked[0] == ["one", "two"]
+            assert [asked for visit in server.asked for asked in visit] == ["one", "two", "two", "three"]
 
     run(scenario())
 
@@ -481,13 +484,15 @@ async def main():
     traces = [aiohttp.TraceConfig()] if "session" in sys.argv else []
     transport = AiohttpTransport("http://127.0.0.1:1", trace_configs=traces)
     request = WireRequest("m", {}, b"{}")
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     for limit in (None, max(map(int, os.listdir("/proc/self/fd"))) - 1):
         if limit:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, allowed[1]))
         try:
             await transport.send(request, connect=1.0, total=1.0, max_bytes=1000)
         except ConnectError as error:
             print(error.local, error.message)
+    resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
     await transport.aclose()
 
 if "uvloop" in sys.argv:
