@@ -20,10 +20,7 @@ from collections import Counter, defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-import altcraft_async
 import attrs
-from altcraft_async import OutcomeState, RetryPolicy
-from altcraft_async.observe import AttemptStarted
 from hostile_server import (
     FAILING_LINES,
     FIREWALL_LINES,
@@ -37,6 +34,10 @@ from hostile_server import (
     Weather,
     serve,
 )
+
+import altcraft_async
+from altcraft_async import OutcomeState, RetryPolicy
+from altcraft_async.observe import AttemptStarted
 
 if TYPE_CHECKING:
     import ssl
