@@ -26,10 +26,9 @@ import attrs
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from hostile import Attempts, HostileServer, Ledger, Weather, lost_names, numbered_updates, outage_options
-
 from altcraft_async import AltcraftClient
 from altcraft_async.outbox import Outbox
+from hostile import Attempts, HostileServer, Ledger, Weather, lost_names, numbered_updates, outage_options
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -21,6 +21,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
+
+import altcraft_async
+from altcraft_async import OutcomeState, RetryPolicy
+from altcraft_async.observe import AttemptStarted
 from hostile_server import (
     FAILING_LINES,
     FIREWALL_LINES,
@@ -34,10 +38,6 @@ from hostile_server import (
     Weather,
     serve,
 )
-
-import altcraft_async
-from altcraft_async import OutcomeState, RetryPolicy
-from altcraft_async.observe import AttemptStarted
 
 if TYPE_CHECKING:
     import ssl
