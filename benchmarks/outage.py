@@ -46,12 +46,17 @@ PATIENCE_AT_START = 60.0
 
 @attrs.frozen
 class Kind:
-    """One kind of outage; `soon` says whether the time to the 200th send is held to its target."""
+    """One kind of outage.
+
+    `soon` says whether the time to the 200th send is held to its target, `told` whether an outbox must say
+    that something is wrong: it cannot know that before anything has timed out.
+    """
 
     weather: Weather
     tls: bool = False
     by_name: bool = False
     soon: bool = True
+    told: bool = True
 
 
 KINDS = {
@@ -59,15 +64,15 @@ KINDS = {
     "name": Kind(Weather.REFUSED, by_name=True),
     "reset": Kind(Weather.RESET),
     "closed": Kind(Weather.CLOSED),
-    "silent": Kind(Weather.SILENT),
-    "accepts": Kind(Weather.ACCEPTS_ONLY, tls=True),
-    "black-hole": Kind(Weather.BLACK_HOLE, soon=False),  # what was in flight holds its permits until it times out
+    "silent": Kind(Weather.SILENT, told=False),
+    "accepts": Kind(Weather.ACCEPTS_ONLY, tls=True, told=False),
+    "black-hole": Kind(Weather.BLACK_HOLE, soon=False, told=False),  # holds what was in flight until its timeout
     "tls-dropped": Kind(Weather.TLS_DROPPED, tls=True),
     "tls-fails": Kind(Weather.TLS_FAILS, tls=True),
     "502": Kind(Weather.BAD_GATEWAY),
     "504": Kind(Weather.GATEWAY_TIMEOUT),
     "503": Kind(Weather.UNAVAILABLE),
-    "503-1s": Kind(Weather.UNAVAILABLE_1S),
+    "503-1s": Kind(Weather.UNAVAILABLE_1S, soon=False),  # the server asks to be left alone
     "429": Kind(Weather.THROTTLED),
     "maintenance": Kind(Weather.MAINTENANCE),
     "500": Kind(Weather.ERROR_500),
@@ -122,7 +127,7 @@ class Result:
             missed.append("sends")
         if KINDS[self.kind].soon and (self.soon is None or self.soon > SOON_SECONDS):
             missed.append("soon")
-        if self.way == "outbox" and self.told is None:
+        if self.way == "outbox" and KINDS[self.kind].told and self.told is None:
             missed.append("told")
         return missed
 

@@ -46,6 +46,7 @@ async def deliver(server: HostileServer, updates, *, codec: str, way: str):
         request_format=codec,
         response_format=codec,
         timeout=Timeout(total=1.0),
+        concurrency=64,  # an adaptive limit would take one throttled answer in a hundred for its own measure
         retry=RetryPolicy(attempts=12, base=0.01, max_delay=0.2, budget=None),
         **options,
     )
@@ -58,7 +59,7 @@ def check(count: int, share: float, *, codec: str, way: str, loop: str) -> None:
     updates = mixed_updates(count)
     misdeeds = dict.fromkeys(Misdeed, share)
     with (
-        HostileServer(slots=64, seconds=0.004, misdeeds=misdeeds, idle_close=0.05, late=1.2) as server,
+        HostileServer(slots=64, seconds=0.004, misdeeds=misdeeds, idle_close=0.25, late=1.2) as server,
         asyncio.Runner(loop_factory=factory) as runner,
     ):
         report = runner.run(deliver(server, updates, codec=codec, way=way))
