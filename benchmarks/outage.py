@@ -82,7 +82,7 @@ KINDS = {
     "redirect": Kind(Weather.REDIRECT),
     "403": Kind(Weather.FORBIDDEN),
 }
-NO_SERVER_AT_START = ("404", "405", "redirect", "403")
+NO_SERVER_AT_START = ("404", "405", "redirect", "403", "maintenance", "foreign-json")
 """At the start these are no outage but a wrong address, which stops a run at its third answer."""
 
 

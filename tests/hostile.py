@@ -116,6 +116,8 @@ class HostileServer:
         self._last = self.ledger
         self._pipe.close()
         self._process.join(10)
+        self._process.kill()  # nothing, where it has ended
+        self._process.join()
         self._process.close()
 
     @property

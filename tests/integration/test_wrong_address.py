@@ -20,6 +20,7 @@ PAGES = [
     (Weather.NOT_ALLOWED, ["405"]),
     (Weather.REDIRECT, ["302", REDIRECT_TARGET]),
     (Weather.FORBIDDEN, ["403", "token", "firewall"]),
+    (Weather.MAINTENANCE, ["HTML"]),
 ]
 
 
