@@ -25,7 +25,7 @@ import attrs
 import altcraft_async
 from altcraft_async import OutcomeState, RetryPolicy
 from altcraft_async.observe import AttemptStarted
-from hostile_server import (
+from hostile_answers import (
     FAILING_LINES,
     FIREWALL_LINES,
     REDIRECT_TARGET,
@@ -36,8 +36,8 @@ from hostile_server import (
     Manners,
     Misdeed,
     Weather,
-    serve,
 )
+from hostile_server import serve
 
 if TYPE_CHECKING:
     import ssl
