@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -71,6 +73,40 @@ def chaos(session: nox.Session) -> None:
     """Kill runs and services by the hundred; minutes long, so not part of the checks."""
     session.install(".[test]")
     session.run("pytest", "-m", "chaos", "-s", *session.posargs)
+
+
+@nox.session
+def hostile(session: nox.Session) -> None:
+    """Send tens of thousands of updates through a hostile network; minutes long, so not part of the checks."""
+    session.install(".[test]", "uvloop>=0.20; sys_platform != 'win32'")
+    session.run("pytest", "-m", "hostile", *SIDE_BY_SIDE, *session.posargs)
+
+
+BALANCERS = {"nginx": "nginx-light", "haproxy": "haproxy"}
+"""The programs, and Debian's packages of them."""
+
+
+@nox.session
+def balancers(session: nox.Session) -> None:
+    """Run the engine through nginx and HAProxy, which a root on Debian gets installed; arguments go to pytest."""
+    session.install(".[test]")
+    search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    missing = [package for program, package in BALANCERS.items() if not shutil.which(program, path=search)]
+    if missing and hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
+        # without a network the tests are skipped, and say why
+        anyhow = list(range(256))
+        session.run("apt-get", "update", external=True, silent=True, success_codes=anyhow)
+        install = ("apt-get", "install", "-y", "--no-install-recommends", *missing)
+        session.run(*install, external=True, silent=True, success_codes=anyhow)
+    chosen = session.posargs or ["-m", "balancers or slow"]
+    session.run("pytest", "tests/integration/test_balancers.py", "-s", *chosen)
+
+
+@nox.session
+def outages(session: nox.Session) -> None:
+    """Play outages of every kind, against their targets; a quarter of an hour, so not part of the checks."""
+    session.install(".", "trustme>=1.1")
+    session.run("python", "benchmarks/outage.py", "--check", *session.posargs)
 
 
 @nox.session
