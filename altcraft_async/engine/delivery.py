@@ -129,7 +129,8 @@ class Delivery:
         try:
             last, status = await self._exchange(item, wire, request, total)
         except BaseException as error:
-            item.maybe_applied = item.maybe_applied or isinstance(error, asyncio.CancelledError)
+            if isinstance(error, asyncio.CancelledError):
+                item.doubt()
             if self.notifier is not None:
                 self.notifier.attempt_ended(item, clock() - started, status, error)
             raise
@@ -259,7 +260,8 @@ class Delivery:
             self.totals.last_success = now
             self.budget.on_success()
         else:
-            item.maybe_applied = item.maybe_applied or verdict.maybe_applied
+            if verdict.maybe_applied:
+                item.doubt()
             item.first_failure = item.first_failure or now
         if verdict.scope is not Scope.NEITHER:
             line = item.claims[-1][0] if item.claims else item

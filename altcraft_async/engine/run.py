@@ -401,7 +401,8 @@ class Run(Generic[RowT]):
             update=update,
             rows=(taken,),
             bulk=True,
-            expires_at=self._expires_at(index),
+            expires_at=None if self._deadline is None else self._deadline[0],
+            doubt_ends_at=self._doubt_ends_at(index),
         )
         if self._stopped is None:
             self._crew.submit(item)
@@ -409,10 +410,9 @@ class Run(Generic[RowT]):
             self._settle_unsent(item)
         return False
 
-    def _expires_at(self, index: int) -> float | None:
-        if self._recorder is not None and self._recorder.deadline is not None:
-            return self._recorder.deadline(index)
-        return None if self._deadline is None else self._deadline[0]
+    def _doubt_ends_at(self, index: int) -> float | None:
+        of_index = None if self._recorder is None else self._recorder.doubt_ends_at
+        return None if of_index is None else of_index(index)
 
     def _replace(self, key: object, taken: tuple[int, object, LineStatusUpdate]) -> bool:
         """Let an update take the place of the one before it in its lane, where that waits and is this run's own."""
