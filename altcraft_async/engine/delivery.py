@@ -175,6 +175,8 @@ class Delivery:
             return self._failed_send(error), 0
         except Exception as error:  # noqa: BLE001 - a carrier of somebody else's: who knows what went out
             return self._failed_send(_odd(error)), 0
+        if response.resent:
+            item.doubt()
         return await self._judge(item, wire, wire.decode(response), response), response.status
 
     def _failed_send(self, error: AltcraftError) -> Attempt:
@@ -218,7 +220,7 @@ class Delivery:
             item.renewed = True
             if await self.credentials.renew(wire) is not None:
                 item.fresh = not item.maybe_applied  # the platform knows the id only together with the old token
-                evidence = Evidence.OLD_TOKEN
+                evidence = Evidence.RENEWED
         elif evidence in {Evidence.FOREIGN, Evidence.UNREADABLE}:
             self.gate.outage.on_strange_answer()
         verdict = TABLE[evidence]

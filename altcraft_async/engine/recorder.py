@@ -47,7 +47,7 @@ class Recorder(Protocol):
 
     @property
     def doubt_ends_at(self) -> Callable[[int], float | None] | None:
-        """What says, by its index, until when an update that may have been applied is repeated, in the event loop's time.
+        """What says, by its index, until when an update in doubt is repeated, in the event loop's time.
 
         None where nothing does.
         """

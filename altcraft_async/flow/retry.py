@@ -156,7 +156,7 @@ class Stop:
     reason: StopReason
 
 
-def decide(  # noqa: PLR0913 - every input of the law is an argument
+def decide(  # noqa: PLR0911, PLR0913 - one return a rule, and every input of the law is an argument
     verdict: Verdict,
     *,
     spent: int,

@@ -35,7 +35,7 @@ class Evidence(enum.StrEnum):
     UNREADABLE = "HTTP 2xx whose body is no envelope"
     ANOTHERS = "an answer that names another line"
     FATAL = "error code 401, 403"
-    OLD_TOKEN = "the same, and there is another token now"
+    RENEWED = "error code 401, 403, and there is another token now"
     THROTTLED = "425, 429"
     UNAVAILABLE = "503"
     RETRIABLE = "408, 5xx except 501 and 503"
@@ -90,7 +90,7 @@ TABLE: Final[Mapping[Evidence, Verdict]] = {
     Evidence.UNREADABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
     Evidence.ANOTHERS: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True, scope=Scope.NEITHER),
     Evidence.FATAL: Verdict(_STATE.REJECTED, fatal=True, served=True),
-    Evidence.OLD_TOKEN: Verdict(_STATE.UNKNOWN, served=True),
+    Evidence.RENEWED: Verdict(_STATE.UNKNOWN, served=True),
     Evidence.THROTTLED: Verdict(_STATE.NOT_SENT, retry=True, throttled=True, scope=Scope.LOAD),
     Evidence.UNAVAILABLE: Verdict(_STATE.UNKNOWN, retry=True, throttled=True, maybe_applied=True, scope=Scope.LOAD),
     Evidence.RETRIABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
@@ -140,10 +140,13 @@ class VerdictRules:
         """
         if code == 0:
             return Evidence.DUPLICATE_SUCCESS if duplicate else Evidence.SUCCESS
-        if code is None:
-            if 200 <= status <= 299:  # noqa: PLR2004
-                return Evidence.UNREADABLE
-            return self._passing(status) or Evidence.FOREIGN
+        if code is not None:
+            return self._of_code(code, duplicate=duplicate, in_doubt=in_doubt)
+        if 200 <= status <= 299:  # noqa: PLR2004
+            return Evidence.UNREADABLE
+        return self._passing(status) or Evidence.FOREIGN
+
+    def _of_code(self, code: int, *, duplicate: bool, in_doubt: bool) -> Evidence:
         if code in self.fatal:
             return Evidence.FATAL
         if duplicate:
