@@ -90,7 +90,13 @@ def shown(error: BaseException) -> str:
 def reachable_values(client) -> str:
     """What the repr of the client's parts shows."""
     parts = [client, client.market, client.market.orders, client._transport, client._gate, client._settings]
-    parts += [client._dispatcher.delivery, client._dispatcher.delivery.wire, client.statistics(), client._budget, client._totals]
+    parts += [
+        client._dispatcher.delivery,
+        client._dispatcher.delivery.wire,
+        client.statistics(),
+        client._budget,
+        client._totals,
+    ]
     return "\n".join(f"{part!r} {part}" for part in parts)
 
 
