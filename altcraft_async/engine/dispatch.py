@@ -272,12 +272,14 @@ class Crew:
                 permit = gate.try_acquire(kind) or await self._permit(kind)
                 if not permit:
                     break
+                self._busy += 1
                 try:
                     item = self._take()
                     if item is None:
                         break
                     stop = await self._attempt(item)
                 finally:
+                    self._busy -= 1
                     gate.release(permit)
                 self._go_on(item, stop)
         finally:
@@ -309,6 +311,8 @@ class Crew:
 
     async def _express(self, item: WorkItem) -> None:
         """Send one item with the precedence of a single call."""
+        if self.stopped:
+            return
         delivery = self._dispatcher.delivery
         permit: int | Stop = Stop(StopReason.FINAL)
 
@@ -340,7 +344,6 @@ class Crew:
             self._end(item)
 
     async def _attempt(self, item: WorkItem) -> Stop | None:
-        self._busy += 1
         del self._waiting[item]
         item.phase = Phase.BETWEEN
         try:
@@ -348,8 +351,6 @@ class Crew:
         except BaseException:  # cancelled after the grace, or a defect: the line still gets its one outcome
             self._ended(item)
             raise
-        finally:
-            self._busy -= 1
 
     async def _retry(self, item: WorkItem) -> None:
         """Make the further attempts of an item, its lanes closed behind it, and end it."""

@@ -143,9 +143,14 @@ TABLE: Final = (
     Setting("retry_refund", NUMBER, "what one success gives back to the retry budget", pool=True, flag=False),
     Setting("outage", None, "`OutagePolicy`: how long an outage is waited out"),
     Setting("patience", SECONDS.or_none(), "how long a bulk run waits an outage out", path="outage.patience"),
-    Setting("call_patience", SECONDS, "how long a single call waits an outage out", path="outage.call_patience"),
     Setting(
-        "first_patience", SECONDS, "how long a server that never answered is waited for", path="outage.first_patience"
+        "call_patience", SECONDS.or_none(), "how long a single call waits an outage out", path="outage.call_patience"
+    ),
+    Setting(
+        "first_patience",
+        SECONDS.or_none(),
+        "how long a server that never answered is waited for",
+        path="outage.first_patience",
     ),
     Setting("fail_fast", FLAG, "fail at once in an outage", path="outage.fail_fast"),
     Setting("concurrency", CONCURRENCY, "calls in flight: a number, or adaptive (the default)", pool=True),
@@ -162,6 +167,7 @@ TABLE: Final = (
     Setting("trace_configs", None, "passed to the aiohttp session", pool=True),
     Setting("tls", None, "True, an `ssl.SSLContext`, or False for no check of certificates", pool=True),
     Setting("transport", None, "another carrier of requests instead of aiohttp", pool=True),
+    Setting("wire_log", None, "a file that gets a line of JSON a request, for support", pool=True),
 )
 """Every setting, in the order in which people are shown them."""
 

@@ -31,6 +31,7 @@ FLOORS = (
     ("outcome",),
     ("flow",),
     ("settings", "observe", "storage"),
+    ("engine.work",),
     ("engine.connections",),
     ("engine.mapping",),
     ("engine.direct",),
@@ -179,9 +180,9 @@ def test_protocol_does_not_know_flow(module):
 
 
 @pytest.mark.parametrize("module", [m for m in FILES if within(m, "flow")])
-def test_flow_knows_nothing_of_the_protocol_but_verdicts(module):
+def test_flow_knows_nothing_of_the_protocol_but_verdicts_and_states(module):
     known = {imported for imported in own(imports_of(module).runtime) if within(imported, "protocol")}
-    assert known <= {"protocol.verdict"}
+    assert known <= {"protocol.verdict", "protocol.states"}
 
 
 @pytest.mark.parametrize("module", FILES)

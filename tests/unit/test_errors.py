@@ -77,7 +77,7 @@ def test_every_error_tells_what_may_have_been_applied_and_what_to_do(kind):
 @pytest.mark.parametrize("kind", [*KINDS, InputError])
 def test_what_an_error_tells_names_only_what_it_has(kind):
     error = kind("what happened")
-    elsewhere = {"failures", "rate", "concurrency", "max_response_bytes", "ALTCRAFT_TOKEN", "__cause__"}
+    elsewhere = {"failures", "rate", "concurrency", "max_response_bytes", "ALTCRAFT_TOKEN", "OutagePolicy", "__cause__"}
     named = set(re.findall(r"`([A-Za-z_]+)`", f"{kind.effect} {kind.remedy}"))
     assert {name for name in named if not hasattr(error, name)} <= elsewhere
 

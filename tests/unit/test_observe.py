@@ -17,6 +17,8 @@ from altcraft_async.observe import (
     JournalOpened,
     LimitChanged,
     LoggingObserver,
+    OutageBegan,
+    OutageEnded,
     OutboxChanged,
     RetryPlanned,
     SendingPaused,
@@ -65,6 +67,8 @@ CASES = [  # an event, its level, what its record carries
         LINE | {"method": "m", "attempt": 1, "error_type": "ConnectError"},
     ),
     (SendingPaused(3.0), logging.INFO, NOTHING),
+    (OutageBegan(2.0), logging.WARNING, NOTHING),
+    (OutageEnded(), logging.INFO, NOTHING),
     (
         UpdateSettled(FAILED),
         logging.WARNING,

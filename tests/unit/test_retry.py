@@ -257,14 +257,16 @@ def test_a_policy_that_cannot_work_names_the_field(field, value):
 
 @pytest.mark.parametrize("field", ["wait", "stop"])
 def test_what_is_no_strategy_is_refused_and_says_what_is(field):
-    with pytest.raises(ConfigurationError, match=rf"tenacity's {field}_… strategies, not 5") as caught:
+    with pytest.raises(
+        ConfigurationError, match=rf"{field} must be one of tenacity's strategies, or None, not 5"
+    ) as caught:
         RetryPolicy(**{field: 5})
     assert caught.value.field == field
 
 
 def test_only_the_attempts_can_be_without_a_limit():
     assert RetryPolicy(attempts=None).endless
-    with pytest.raises(ConfigurationError, match="retry max_delay must be a number above zero, not None"):
+    with pytest.raises(ConfigurationError, match="max_delay must be a number above zero, not None"):
         RetryPolicy(max_delay=None)
 
 

@@ -192,7 +192,7 @@ async def test_a_service_that_can_work_is_ready_and_shows_its_figures(client):
     assert health.body["outbox"]["pending"] == 3
     assert health.body["outbox"]["last_success"] == 1e9
     assert health.body["altcraft"]["limit"] == client.statistics().limit
-    assert health.body["altcraft"]["reachable"] is True
+    assert health.body["altcraft"]["outage"] is None
     assert health.body["altcraft"]["last_success"] is None
 
 
@@ -219,12 +219,12 @@ async def test_a_missing_or_closed_client_is_a_failure(client):
 
 
 async def test_an_altcraft_that_is_away_is_a_warning_only(client):
-    now = 1000.0
-    for _ in range(5):
-        client._gate.record_unreachable(now)
+    now = asyncio.get_running_loop().time()
+    for _ in range(3):
+        client._gate.outage.on_failure(now, "update", None, now)
     health = readiness_of(client)
     assert (health.status, health.http_status) == ("warn", 200)
-    assert "Altcraft cannot be reached" in health.notes
+    assert "Altcraft serves nobody" in health.notes
 
 
 async def test_a_pause_and_an_empty_budget_are_warnings(client):
