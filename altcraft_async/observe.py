@@ -178,7 +178,9 @@ class OutageBegan:
 
 @attrs.frozen
 class OutageEnded:
-    """The server serves again."""
+    """The server serves again, `seconds` after the outage began."""
+
+    seconds: float
 
 
 Event: TypeAlias = (
@@ -248,8 +250,8 @@ class LoggingObserver:
                 self._log.log(level, "retry %d in %.2f s: %s", attempt, delay, error, extra=extra)
             case OutageBegan(seconds=seconds):
                 self._log.log(level, "nobody has been served for %.1f s; waiting", seconds, extra=extra)
-            case OutageEnded():
-                self._log.log(level, "the server serves again", extra=extra)
+            case OutageEnded(seconds=seconds):
+                self._log.log(level, "the server serves again after %.1f s", seconds, extra=extra)
             case SendingPaused(seconds=seconds):
                 self._log.log(level, "the server asked for a pause of %.1f s", seconds, extra=extra)
             case JournalOpened(path=path, recorded=recorded, retried=retried):

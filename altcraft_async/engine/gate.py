@@ -290,7 +290,7 @@ class Gate:
         if ended:
             self._resume(now)
             if self._notifier is not None:
-                self._notifier.outage_ended()
+                self._notifier.outage_ended(now - self._began)
         if before is not self._seen:
             self._wake()
 

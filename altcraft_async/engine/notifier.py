@@ -127,9 +127,9 @@ class Notifier:
         """Tell that nobody has been served for so many seconds."""
         notify(self._observers, OutageBegan(seconds))
 
-    def outage_ended(self) -> None:
-        """Tell that the server serves again."""
-        notify(self._observers, OutageEnded())
+    def outage_ended(self, seconds: float) -> None:
+        """Tell that the server serves again, so many seconds after the outage began."""
+        notify(self._observers, OutageEnded(seconds))
 
     def sending_paused(self, seconds: float) -> None:
         """Tell of a pause."""

@@ -90,7 +90,7 @@ TABLE: Final[Mapping[Evidence, Verdict]] = {
     Evidence.UNREADABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
     Evidence.ANOTHERS: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True, scope=Scope.NEITHER),
     Evidence.FATAL: Verdict(_STATE.REJECTED, fatal=True, served=True),
-    Evidence.RENEWED: Verdict(_STATE.REJECTED, scope=Scope.NEITHER),
+    Evidence.RENEWED: Verdict(_STATE.NOT_SENT, scope=Scope.NEITHER),
     Evidence.THROTTLED: Verdict(_STATE.NOT_SENT, retry=True, throttled=True, scope=Scope.LOAD),
     Evidence.UNAVAILABLE: Verdict(_STATE.UNKNOWN, retry=True, throttled=True, maybe_applied=True, scope=Scope.LOAD),
     Evidence.RETRIABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),

@@ -28,7 +28,7 @@ async def start():
 
         async def start(misdeeds):
             server = stack.enter_context(HostileServer(slots=100, seconds=0.005, misdeeds=misdeeds))
-            retry = RetryPolicy(attempts=10, base=0.05, max_delay=0.2, budget=None)
+            retry = RetryPolicy(attempts=10, base=0.05, max_delay=0.2)
             client = AltcraftClient(server.base_url, server.token, concurrency=LINES * 2, retry=retry)
             return server, await stack.enter_async_context(client)
 

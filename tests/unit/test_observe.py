@@ -68,7 +68,7 @@ CASES = [  # an event, its level, what its record carries
     ),
     (SendingPaused(3.0), logging.INFO, NOTHING),
     (OutageBegan(2.0), logging.WARNING, NOTHING),
-    (OutageEnded(), logging.INFO, NOTHING),
+    (OutageEnded(12.0), logging.INFO, NOTHING),
     (
         UpdateSettled(FAILED),
         logging.WARNING,
