@@ -166,7 +166,7 @@ async def test_another_transport_can_carry_the_calls(sandbox):
     class Pigeon:
         closed = False
 
-        async def send(self, request, *, connect, total, max_bytes):
+        async def send(self, request, *, connect, total, max_bytes, fresh=False):
             assert request.path == "market/orders/update_order_line_status"
             return WireResponse(200, {"Duplicate-Request": "true"}, b'{"error": 0}')
 

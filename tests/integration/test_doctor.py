@@ -551,7 +551,7 @@ async def test_a_session_that_is_given_is_used_and_left_open(start_sandbox):
 
 async def test_with_a_transport_of_ones_own_the_network_is_not_looked_at():
     class Pigeon:
-        async def send(self, request, *, connect, total, max_bytes):
+        async def send(self, request, *, connect, total, max_bytes, fresh=False):
             return WireResponse(200, {"Date": formatdate(usegmt=True), "Duplicate-Request": "true"}, NO_ORDER)
 
         async def aclose(self):

@@ -148,7 +148,7 @@ async def test_a_run_that_was_stopped_tells_the_facts_of_each_line(start_sandbox
 
 async def test_another_transports_own_failure_may_have_been_applied(connect, way):
     class Pigeon:
-        async def send(self, request, *, connect, total, max_bytes):
+        async def send(self, request, *, connect, total, max_bytes, fresh=False):
             msg = "the pigeon did not come back"
             raise TransportError(msg)
 

@@ -102,7 +102,9 @@ async def cancelled(task):
 
 
 async def test_the_spans_of_a_retried_call_are_exactly_these(sandbox, connect, telemetry):
-    sandbox.faults = Faults(script=[Fault("error", status=503), Fault("reset_before")])
+    sandbox.faults = Faults(
+        script=[Fault("error", status=503), *[Fault("reset_before")] * 2]
+    )  # the first one is replaced
     client = connect(sandbox, observers=[telemetry.observer])
     with telemetry.tracer.start_as_current_span("handler"):
         await client.market.orders.update_order_line_status(*LINE, request_id="id-1")
@@ -142,7 +144,9 @@ async def test_the_spans_of_a_retried_call_are_exactly_these(sandbox, connect, t
 
 
 async def test_the_metrics_of_a_retried_call_are_exactly_these(sandbox, connect, telemetry):
-    sandbox.faults = Faults(script=[Fault("error", status=503), Fault("reset_before")])
+    sandbox.faults = Faults(
+        script=[Fault("error", status=503), *[Fault("reset_before")] * 2]
+    )  # the first one is replaced
     client = connect(sandbox, observers=[telemetry.observer], concurrency=5)
     await client.market.orders.update_order_line_status(*LINE)
     server = server_of(sandbox).items()

@@ -48,7 +48,9 @@ IDLE = {
 
 
 async def test_the_metrics_of_a_retried_call_are_exactly_these(sandbox, connect, registry):
-    sandbox.faults = Faults(script=[Fault("error", status=503), Fault("reset_before")])
+    sandbox.faults = Faults(
+        script=[Fault("error", status=503), *[Fault("reset_before")] * 2]
+    )  # the first one is replaced
     client = connect(sandbox, observers=[PrometheusObserver(registry)], concurrency=5)
     await client.market.orders.update_order_line_status(*LINE)
     requests = "altcraft_request_duration_seconds_count"
