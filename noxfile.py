@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -12,8 +14,20 @@ nox.options.stop_on_first_error = False
 
 MINIMUM = (
     "aiohttp==3.11.0", "attrs==23.1.0", "tenacity==9.0.0", "xmltodict==0.14.2", "click==8.2.0", "rich==13.7.0",
-    "opentelemetry-api==1.31.0", "opentelemetry-sdk==1.31.0", "prometheus-client==0.20.0",
+    "opentelemetry-api==1.31.0", "opentelemetry-sdk==1.31.0", "prometheus-client==0.20.0", "orjson==3.10.0",
 )  # fmt: skip
+
+AIOHTTP = ("==3.11.0", "==3.11.*", "==3.12.*", "==3.13.*", "==3.14.*", "")
+"""The oldest that is allowed, the last of each minor version since, and the newest."""
+
+MEETS_THE_NETWORK = (
+    "tests/integration/test_transport.py", "tests/integration/test_connections.py", "tests/integration/test_proxy.py",
+    "tests/integration/test_wire_log.py", "tests/unit/test_error_mapping.py",
+)  # fmt: skip
+WHICH_WAY = (
+    "import aiohttp; from altcraft_async.engine.direct import misfit; unknown = misfit(); "
+    "print('aiohttp', aiohttp.__version__, 'the direct way' if unknown is None else f'the session, for {unknown}')"
+)
 
 SIDE_BY_SIDE = ("-n", "auto", "--dist", "worksteal")
 """The tests mostly wait for servers and processes, so a worker a core does not get in the way of another."""
@@ -37,7 +51,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def architecture(session: nox.Session) -> None:
-    """Check the floors of the house and the absence of import cycles."""
+    """Check the floors and the absence of import cycles."""
     session.install(".", "import-linter>=2.3", "pytest>=8.2", "pytest-asyncio>=1.0")
     session.run("lint-imports")
     session.run("pytest", "tests/unit/test_architecture.py", "-q", "-p", "no:altcraft_async")
@@ -46,7 +60,7 @@ def architecture(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests with branch coverage; arguments after ``--`` go to pytest."""
-    session.install(".[test]", "uvloop>=0.20; sys_platform != 'win32'")
+    session.install(".[test,speed]")
     session.run("coverage", "erase")
     # coverage starts before pytest, because pytest loads the package's own plugin
     session.run("coverage", "run", "-m", "pytest", *SIDE_BY_SIDE, *session.posargs)
@@ -62,6 +76,40 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def hostile(session: nox.Session) -> None:
+    """Send tens of thousands of updates through a hostile network; minutes long, so not part of the checks."""
+    session.install(".[test]", "uvloop>=0.20; sys_platform != 'win32'")
+    session.run("pytest", "-m", "hostile", *SIDE_BY_SIDE, *session.posargs)
+
+
+BALANCERS = {"nginx": "nginx-light", "haproxy": "haproxy"}
+"""The programs, and Debian's packages of them."""
+
+
+@nox.session
+def balancers(session: nox.Session) -> None:
+    """Run the engine through nginx and HAProxy, which a root on Debian gets installed; arguments go to pytest."""
+    session.install(".[test]")
+    search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    missing = [package for program, package in BALANCERS.items() if not shutil.which(program, path=search)]
+    if missing and hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
+        # without a network the tests are skipped, and say why
+        anyhow = list(range(256))
+        session.run("apt-get", "update", external=True, silent=True, success_codes=anyhow)
+        install = ("apt-get", "install", "-y", "--no-install-recommends", *missing)
+        session.run(*install, external=True, silent=True, success_codes=anyhow)
+    chosen = session.posargs or ["-m", "balancers or slow"]
+    session.run("pytest", "tests/integration/test_balancers.py", "-s", *chosen)
+
+
+@nox.session
+def outages(session: nox.Session) -> None:
+    """Play outages of every kind, against their targets; a quarter of an hour, so not part of the checks."""
+    session.install(".", "trustme>=1.1")
+    session.run("python", "benchmarks/outage.py", "--check", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documents and run their examples; warnings are errors."""
     session.install(".[docs,test]")
@@ -74,6 +122,15 @@ def minimum(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that are allowed."""
     session.install(".[test]", *MINIMUM)
     session.run("pytest", "-q", *SIDE_BY_SIDE, *session.posargs)
+
+
+@nox.session(name="aiohttp")
+@nox.parametrize("version", AIOHTTP)
+def aiohttp_versions(session: nox.Session, version: str) -> None:
+    """Run what meets the network with an aiohttp of each minor version, and say which way calls take through it."""
+    session.install(".[test]", "uvloop>=0.20; sys_platform != 'win32'", f"aiohttp{version}")
+    session.run("python", "-c", WHICH_WAY)
+    session.run("pytest", "-q", *SIDE_BY_SIDE, *(session.posargs or MEETS_THE_NETWORK))
 
 
 @nox.session

@@ -1,6 +1,6 @@
 """Tell Altcraft what became of every order line: fast, in order, with no line ever in an unexplained state."""
 
-from altcraft_async.client import AltcraftClient, ClientStatistics
+from altcraft_async.client import AltcraftClient, ClientStatistics, UnknownVariableWarning
 from altcraft_async.errors import (
     AltcraftError,
     APIError,
@@ -93,6 +93,7 @@ __all__ = [
     "TariffLimitError",
     "Timeout",
     "TransportError",
+    "UnknownVariableWarning",
     "UnreadableResponseError",
     "UpdatedOrderLine",
     "VerdictRules",

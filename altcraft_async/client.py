@@ -6,45 +6,56 @@ import asyncio
 import os
 import time
 import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 from uuid import uuid4
 
 import attrs
 
-from altcraft_async.engine.credentials import Credentials
+from altcraft_async.engine.credentials import Credentials, Token, TokenFile
 from altcraft_async.engine.delivery import Delivery, Totals
 from altcraft_async.engine.dispatch import Dispatcher
 from altcraft_async.engine.gate import Gate
 from altcraft_async.engine.questions import Questions
+from altcraft_async.engine.tls import tls_of
 from altcraft_async.engine.transport import AiohttpTransport
 from altcraft_async.engine.work import WorkItem
 from altcraft_async.errors import ClientClosedError, ConfigurationError
 from altcraft_async.flow.lanes import Lanes
 from altcraft_async.flow.limit import make_limit
 from altcraft_async.flow.retry import RetryBudget
+from altcraft_async.kinds import refusal
 from altcraft_async.market import Market
 from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call, Wire
-from altcraft_async.settings import Settings, check_base_url
+from altcraft_async.settings import Environment, Settings, all_of, check_base_url, with_keywords
+from altcraft_async.settings.table import KEYWORDS, OF_THE_POOL, nearest
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
     from types import TracebackType
 
     import aiohttp
 
+    from altcraft_async.engine.credentials import TokenSource
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.transport import Transport
     from altcraft_async.flow.limit import Adaptive
+    from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryPolicy
     from altcraft_async.observe import Observer
     from altcraft_async.protocol.values import JSON
     from altcraft_async.protocol.wire import Format, TokenPlace
     from altcraft_async.settings import Timeout
 
-__all__ = ["AltcraftClient", "ClientOptions", "ClientStatistics"]
+__all__ = ["AltcraftClient", "ClientOptions", "ClientStatistics", "UnknownVariableWarning"]
+
+
+class UnknownVariableWarning(UserWarning):
+    """A variable looks like a slip of the pen for one of the client's, and nobody reads it."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -54,25 +65,32 @@ class ClientOptions(TypedDict, total=False):
     response_format: Format
     token_in: TokenPlace
     request_id_header: str
-    timeout: Timeout
+    timeout: float | Timeout
     retry: RetryPolicy
+    max_retries: int
+    retry_budget: float | None
+    retry_refund: float
+    outage: OutagePolicy
     concurrency: int | Adaptive
     rate: float | None
     max_response_bytes: int
     dedup_window: float
     trust_env: bool
     allow_insecure: bool
+    ca_file: str | Path | None
+    client_cert: str | Path | None
+    client_key: str | Path | None
     observers: Sequence[Observer]
     session: aiohttp.ClientSession | None
     trace_configs: Sequence[aiohttp.TraceConfig]
     tls: ssl.SSLContext | bool
     transport: Transport | None
+    wire_log: str | os.PathLike[str] | None
 
 
-_OF_THE_POOL = frozenset(
-    {"concurrency", "rate", "trust_env", "allow_insecure", "session", "trace_configs", "tls", "transport"}
-)
-_NOT_SETTINGS = frozenset({"observers", "session", "trace_configs", "tls", "transport"})
+T = TypeVar("T")
+
+_NOT_SETTINGS = ClientOptions.__annotations__.keys() - attrs.fields_dict(Settings).keys() - {"max_retries"}
 
 
 @attrs.frozen
@@ -106,13 +124,19 @@ class AltcraftClient:
     """A client of one Altcraft platform: ``async with AltcraftClient(base_url, token=…) as altcraft``.
 
     `base_url` is the platform's address; plain ``http://`` to a host that is not
-    loopback needs `allow_insecure`. The keywords, all with defaults:
+    loopback needs `allow_insecure`. `token` is a text, or a callable that gives one: it
+    is called at first use and again after a refusal, once for all calls that wait. It
+    may be async; a plain function runs on the event loop, so it must not block. The
+    keywords, all with defaults:
 
     - `request_format`, `response_format`: ``"json"`` or ``"xml"``
     - `token_in`: ``"body"``, or ``"header"`` (newer platforms only)
     - `request_id_header`: ``"Request-ID"``, or ``"X-Request-ID"`` for older platforms
-    - `timeout`: `Timeout` of one attempt
-    - `retry`: `RetryPolicy`
+    - `timeout`: of one attempt, `Timeout` or a number of seconds: the total
+    - `retry`: `RetryPolicy` of a call; `max_retries`: n is short for ``RetryPolicy(attempts=n + 1)``
+    - `retry_budget`: how many retries all calls together may make between successes, or
+      None; `retry_refund`: what one success gives back
+    - `outage`: `OutagePolicy`, how long an outage is waited out
     - `concurrency`: `Adaptive`, or an int for a fixed limit of calls in flight
     - `rate`: the most calls a second, or None
     - `max_response_bytes`: longer answers are refused
@@ -121,30 +145,34 @@ class AltcraftClient:
     - `session`: an aiohttp session to use; it is never closed by the client
     - `trace_configs`, `trust_env`: passed to the aiohttp session
     - `tls`: True, an `ssl.SSLContext`, or False for no check of certificates
+    - `ca_file`: the certificates (PEM) of an authority, then the only one that is
+      trusted; `client_cert`, `client_key`: a certificate of the client's own
     - `transport`: another carrier of requests instead of aiohttp
+    - `wire_log`: a file that gets a line of JSON a request, for support, without token and bodies
 
     One client is safe to share by all tasks of an event loop, and belongs to the
     loop of its first call: in another one its calls raise `EventLoopError`. Raises
     `ConfigurationError`, naming the setting, for one that cannot work.
     """
 
-    def __init__(self, base_url: str, token: str, **options: Unpack[ClientOptions]) -> None:
+    def __init__(self, base_url: str, token: str | TokenSource, **options: Unpack[ClientOptions]) -> None:
         given: dict[str, Any] = dict(options)
-        unknown = given.keys() - ClientOptions.__annotations__.keys()
-        if unknown:
-            raise _no_setting(min(unknown))
-        settings = Settings(**{key: value for key, value in given.items() if key not in _NOT_SETTINGS})
+        settings = _told(Settings(), given)
         self._base_url = check_base_url(base_url, allow_insecure=settings.allow_insecure)
-        observers = tuple(given.get("observers", ()))
+        observers = _observers(given)
+        rivals = [name for name in ("session", "transport") if given.get(name) is not None]
+        tls = tls_of(settings, given.get("tls", True), others=rivals)
         self._closed = False
         self._root: AltcraftClient = self
         self._transport: Transport = given.get("transport") or AiohttpTransport(
             self._base_url,
             session=given.get("session"),
-            tls=given.get("tls", True),
+            tls=tls,
             trust_env=settings.trust_env,
             trace_configs=given.get("trace_configs", ()),
         )
+        if given.get("wire_log") is not None:
+            self._transport = _logged(self._transport, given["wire_log"])
         law = make_limit(settings.concurrency)
         notifier = _notifier(observers, self._base_url)
         self._gate = Gate(law, rate=settings.rate, notifier=notifier)
@@ -154,21 +182,23 @@ class AltcraftClient:
         self._totals = Totals()
         self._questions = Questions()
         self._lanes: Lanes[WorkItem] = Lanes()
-        self._set_up(settings, token, observers)
+        self._set_up(settings, Token(token), observers)
 
-    def _set_up(self, settings: Settings, token: str, observers: Sequence[Observer]) -> None:
+    def _set_up(self, settings: Settings, token: Token, observers: Sequence[Observer]) -> None:
         self._settings = settings
-        self._token = token
         self._observers = tuple(observers)
-        wire = Wire(
+        self._credentials = Credentials(
             token,
-            request_format=settings.request_format,
-            response_format=settings.response_format,
-            token_in=settings.token_in,
-            request_id_header=settings.request_id_header,
+            partial(
+                Wire,
+                request_format=settings.request_format,
+                response_format=settings.response_format,
+                token_in=settings.token_in,
+                request_id_header=settings.request_id_header,
+            ),
         )
         delivery = Delivery(
-            credentials=Credentials(wire),
+            credentials=self._credentials,
             transport=self._transport,
             gate=self._gate,
             budget=self._budget,
@@ -187,48 +217,52 @@ class AltcraftClient:
         self._market = Market(self._dispatcher)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ClientOptions]) -> Self:
+    def from_env(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        token: str | TokenSource | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> Self:
         """Make a client from ``ALTCRAFT_…`` variables of `environ` (default: of the process).
 
         ``ALTCRAFT_BASE_URL`` and ``ALTCRAFT_TOKEN`` (or ``ALTCRAFT_TOKEN_FILE``, a
-        file that holds it) are required. The others are ``ALTCRAFT_REQUEST_FORMAT``,
-        ``_RESPONSE_FORMAT``, ``_TOKEN_IN``, ``_REQUEST_ID_HEADER``, ``_TIMEOUT``,
-        ``_CONNECT_TIMEOUT``, ``_ATTEMPTS``, ``_CONCURRENCY``, ``_RATE``,
-        ``_MAX_RESPONSE_BYTES``, ``_DEDUP_WINDOW``, ``_TRUST_ENV`` and
-        ``_ALLOW_INSECURE``. Keywords go before variables. Raises `ConfigurationError`, naming the variable.
+        file that holds it and that is read again after a refusal) are required; the
+        others are those of `altcraft_async.settings.TABLE`. Keywords go before
+        variables. Foreign variables are left alone; one that looks like a slip of the
+        pen gives an `UnknownVariableWarning`. Raises one `ConfigurationError` for all
+        that is wrong, naming the variables.
         """
-        environ = os.environ if environ is None else environ
-        values = {key[9:].lower(): value for key, value in environ.items() if key.startswith("ALTCRAFT_") and value}
-        base_url = values.pop("base_url", "")
-        token = values.pop("token", "")
-        token_file = values.pop("token_file", "")
-        if not token and token_file:
-            token = _read_token(token_file)
-        if not token:
-            msg = "ALTCRAFT_TOKEN is not set; set it, or ALTCRAFT_TOKEN_FILE to a file that holds the token"
-            raise ConfigurationError(msg, field="token")
-        settings = Settings.parse(values, name=lambda field: f"ALTCRAFT_{field.upper()}")
-        merged: Any = {field.name: getattr(settings, field.name) for field in attrs.fields(Settings)} | dict(options)
-        return cls(base_url, token, **merged)
+        found = Environment.read(os.environ if environ is None else environ)
+        given: dict[str, Any] = dict(options)
+        problems = list(found.problems)
+        settings = _tried(problems, lambda: _told(found.settings, given)) or found.settings
+        _tried(problems, lambda: found.address(allow_insecure=settings.allow_insecure))
+        source = _tried(problems, lambda: _source(found) if token is None else token)
+        if source is None or problems:
+            raise all_of(problems)
+        for slip, meant in found.slips.items():
+            message = f"{slip} is no setting and was left alone; did you mean {meant}?"
+            warnings.warn(message, UnknownVariableWarning, stacklevel=2)
+        apart = {name: value for name, value in given.items() if name in _NOT_SETTINGS}
+        told: Any = {field.name: getattr(settings, field.name) for field in attrs.fields(Settings)}
+        return cls(found.base_url, source, **told, **apart)
 
-    def with_options(self, *, token: str | None = None, **changes: Unpack[ClientOptions]) -> Self:
+    def with_options(self, *, token: str | TokenSource | None = None, **changes: Unpack[ClientOptions]) -> Self:
         """Return a cheap copy with other settings, sharing pool, gate, budget and observers.
 
-        What belongs to the shared parts (`concurrency`, `rate`, `session`, `tls`,
-        `trust_env`, `trace_configs`, `transport`, `allow_insecure`) cannot be
-        changed: make a new client for that. Closing a copy does nothing; closing
-        the client it came from closes it too.
+        What belongs to the shared parts (`concurrency`, `rate`, `retry_budget`,
+        `retry_refund`, `session`, `tls` and the files of it, `trust_env`,
+        `trace_configs`, `transport`, `wire_log`, `allow_insecure`) cannot be changed: make a new
+        client for that. Closing a copy does nothing; closing the client it came from
+        closes it too.
         """
-        refused = changes.keys() & _OF_THE_POOL
+        refused = changes.keys() & OF_THE_POOL
         if refused:
             msg = f"{min(refused)} belongs to the shared pool and cannot differ in a copy; make a new client"
             raise ConfigurationError(msg, field=min(refused))
         given: dict[str, Any] = dict(changes)
-        observers = given.pop("observers", self._observers)
-        try:
-            settings = attrs.evolve(self._settings, **given)
-        except TypeError:
-            raise _no_setting(min(given.keys() - {field.name for field in attrs.fields(Settings)})) from None
+        settings = _told(self._settings, given)
         copy = object.__new__(type(self))
         copy._base_url = self._base_url
         copy._closed = False
@@ -236,7 +270,8 @@ class AltcraftClient:
         copy._transport, copy._gate = self._transport, self._gate
         copy._budget, copy._totals = self._budget, self._totals
         copy._questions, copy._lanes = self._questions, self._lanes
-        copy._set_up(settings, self._token if token is None else token, observers)
+        own = self._credentials.token if token is None else Token(token)
+        copy._set_up(settings, own, _observers({"observers": self._observers, **given}))
         return copy
 
     def __repr__(self) -> str:
@@ -358,19 +393,46 @@ def _notifier(observers: Sequence[Observer], base_url: str) -> Notifier | None:
     return Notifier(observers, base_url)
 
 
-def _no_setting(name: str) -> ConfigurationError:
-    known = ", ".join(sorted(ClientOptions.__annotations__))
-    return ConfigurationError(f"{name} is no setting of AltcraftClient; known are {known}", field=name)
+def _told(settings: Settings, keywords: Mapping[str, Any]) -> Settings:
+    """Return `settings` with the client's `keywords`; raises `ConfigurationError` for one that there is not."""
+    unknown = keywords.keys() - KEYWORDS.keys()
+    if unknown:
+        name = min(unknown)
+        meant = nearest(name, KEYWORDS)
+        hint = f"did you mean {meant}?" if meant else f"known are {', '.join(sorted(KEYWORDS))}"
+        msg = f"{name} is no setting of AltcraftClient; {hint}"
+        raise ConfigurationError(msg, field=name)
+    return with_keywords(settings, {name: value for name, value in keywords.items() if name not in _NOT_SETTINGS})
 
 
-def _read_token(path: str) -> str:
+def _observers(given: Mapping[str, Any]) -> tuple[Observer, ...]:
+    observers = given.get("observers", ())
+    if not isinstance(observers, Sequence) or isinstance(observers, str):
+        raise refusal(name="observers", words="a list of observers", value=observers)
+    return tuple(observers)
+
+
+def _source(found: Environment) -> str | TokenSource:
+    """Return the token of an environment, or the file that holds it."""
+    if found.token:
+        Wire(found.token)  # raises for what can be no token
+        return found.token
+    if found.token_file:
+        return TokenFile(found.token_file, name="ALTCRAFT_TOKEN_FILE")
+    remedy = "set it, or ALTCRAFT_TOKEN_FILE to a file that holds the token"
+    raise found.missing(variable="ALTCRAFT_TOKEN", remedy=remedy)
+
+
+def _tried(problems: list[ConfigurationError], make: Callable[[], T]) -> T | None:
+    """Return what `make` gives, or None after adding why it does not to `problems`."""
     try:
-        token = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        msg = f"ALTCRAFT_TOKEN_FILE {path} cannot be read ({reason}); check the path and who may read it"
-        raise ConfigurationError(msg, field="token") from None
-    if not token:
-        msg = f"ALTCRAFT_TOKEN_FILE {path} is empty; put the token into it"
-        raise ConfigurationError(msg, field="token")
-    return token
+        return make()
+    except ConfigurationError as error:
+        problems.append(error)
+        return None
+
+
+def _logged(transport: Transport, path: str | os.PathLike[str]) -> Transport:
+    from altcraft_async.engine.wire_log import LoggedTransport  # noqa: PLC0415 - few programs log their wire
+
+    return LoggedTransport.to_file(transport, path)

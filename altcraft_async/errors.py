@@ -349,13 +349,17 @@ class TransportError(DeliveryError):
 
 
 class ConnectError(TransportError, ConnectionError):
-    """No connection could be made, so nothing was sent."""
+    """No connection could be made, so nothing was sent.
+
+    ``local`` is true where this machine is the reason, not the server: no more
+    open files, buffers or ports.
+    """
 
     effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
     remedy = "Check the address, the network and that the server is up (`altcraft-async doctor`), then send again."
 
-    def __init__(self, message: str = "", *, local: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "", *, maybe_applied: bool = False, local: bool = False) -> None:
+        super().__init__(message, maybe_applied=maybe_applied)
         self.local = local
 
 
@@ -382,7 +386,11 @@ class AttemptTimeoutError(TransportError, TimeoutError):
 
 
 class UnreadableResponseError(DeliveryError):
-    """An answer came that is not an envelope of the API."""
+    """An answer came that is not an envelope of the API.
+
+    ``status`` is its HTTP status, 0 where even that is not known. ``retry_after``
+    is the text of its header where the body was cut off, unreadable or too long.
+    """
 
     effect = "perhaps the change"
     remedy = (

@@ -29,13 +29,14 @@ from altcraft_async.errors import TransportError
 from altcraft_async.flow.limit import Adaptive
 from altcraft_async.flow.retry import RetryPolicy
 from altcraft_async.protocol.wire import WireRequest
+from altcraft_async.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = ["CONTENDERS", "SCENARIOS", "Result", "main", "simulate"]
 
-PATIENT = RetryPolicy(attempts=50, budget=None)
+PATIENT = RetryPolicy(attempts=50)
 """Enough retries for every contender to deliver every line: what is compared is the time, not who gives up."""
 NAIVE_CONNECTIONS, NAIVE_ATTEMPTS = 100, 10
 LARGE = 10_000
@@ -111,6 +112,7 @@ class Contender:
     concurrency: int | Adaptive | None = None
     law: Callable[[], AdaptiveRequestConcurrency] | None = None
     retry: RetryPolicy = PATIENT
+    retry_budget: float | None = None
 
 
 OURS, OURS_AS_IT_COMES, ARC, NAIVE = (
@@ -121,7 +123,7 @@ OURS, OURS_AS_IT_COMES, ARC, NAIVE = (
 )
 CONTENDERS = {
     OURS: Contender(Adaptive()),
-    OURS_AS_IT_COMES: Contender(Adaptive(), retry=RetryPolicy()),
+    OURS_AS_IT_COMES: Contender(Adaptive(), retry=RetryPolicy(), retry_budget=Settings().retry_budget),
     **{f"fixed {limit}": Contender(limit) for limit in (10, 50, 100, 200)},
     ARC: Contender(Adaptive(), AdaptiveRequestConcurrency),
     NAIVE: Contender(),
@@ -166,7 +168,9 @@ Task: TypeAlias = tuple[str, int, str, int]
 async def _send_by_client(server: SimulatedServer, lines: int, contender: Contender, seed: int) -> int:
     law = contender.law() if contender.law is not None else None
     limit = contender.concurrency or Adaptive()
-    client = simulated_client(server, seed=seed, concurrency=limit, law=law, retry=contender.retry)
+    client = simulated_client(
+        server, seed=seed, concurrency=limit, law=law, retry=contender.retry, retry_budget=contender.retry_budget
+    )
     async with client:
         report = await client.market.orders.update_order_line_statuses(updates(lines))
     return sum(not outcome.ok for outcome in report.outcomes)
@@ -345,7 +349,7 @@ def targets(results: Iterable[Result]) -> list[Target]:
         if scenario.startswith("outage"):
             sends = rows[OURS_AS_IT_COMES].sends_per_line
             text = f"{scenario}, {lines:,}: sends with default retries, of 1.1 times the lines plus the retry budget"
-            found.append(Target(text, sends * lines / (1.1 * lines + (RetryPolicy().budget or 0)), 1.0, most=True))
+            found.append(Target(text, sends * lines / (1.1 * lines + (Settings().retry_budget or 0)), 1.0, most=True))
         twin = runs.get((lines, "queue-jitter"))
         if scenario == "stuck" and twin is not None:
             share = ours.goodput / twin[OURS].goodput

@@ -103,7 +103,7 @@ async def _send(
     base_url: str, token: str, keys: list[tuple[str, str]], concurrency: int | Adaptive, retry: RetryPolicy
 ) -> Measured:
     watch = _InFlight()
-    client = AltcraftClient(base_url, token, concurrency=concurrency, retry=retry, observers=[watch])
+    client = AltcraftClient(base_url, token, concurrency=concurrency, retry=retry, retry_budget=None, observers=[watch])
     async with client:
         report = await client.market.orders.update_order_line_statuses((*key, "delivered") for key in keys)
     rejected = report.throttled / report.sent

@@ -197,9 +197,11 @@ class SimulatedServer:
         """Show what the server is doing."""
         return f"<SimulatedServer {self._serving} served, {len(self._queue)} waiting>"
 
-    async def send(self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False) -> WireResponse:
+    async def send(
+        self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False
+    ) -> WireResponse:
         """Take one call; see `altcraft_async.engine.transport.Transport`."""
-        del connect, max_bytes
+        del connect, max_bytes, fresh
         loop = self._loop or self._open()
         now = loop.time()
         counts = self.counts
@@ -357,6 +359,7 @@ def simulated_client(  # noqa: PLR0913 - the options of a client
     concurrency: int | Adaptive = Adaptive(),  # noqa: B008 - frozen
     law: ConcurrencyLimit | None = None,
     retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+    retry_budget: float | None = 500.0,
     observers: Sequence[Observer] = (),
 ) -> AltcraftClient:
     """Make a client of `server` whose backoff is drawn from `seed`; `law` takes the place of the concurrency limit."""
@@ -365,10 +368,11 @@ def simulated_client(  # noqa: PLR0913 - the options of a client
         "0123456789abcdef0123456789abcdef",
         concurrency=concurrency if law is None else Adaptive(),
         retry=retry,
+        retry_budget=retry_budget,
         observers=observers,
         transport=server,
     )
-    client._dispatcher.delivery.random = Random(f"client {seed}")
+    client._delivery.random = Random(f"client {seed}")
     if law is not None:
         client._gate._law = law
         client._gate.limit = law.limit

@@ -32,7 +32,7 @@ default_role = "soft"
 nitpicky = True
 nitpick_ignore_regex = [
     # the standard library: its documents are not loaded, so that the build needs no network
-    (r"py:class", r"(collections\.abc|logging|os)\.\w+|CancelledError"),
+    (r"py:class", r"(collections\.abc|logging|os)\.\w+|CancelledError|Path"),
     # other libraries, for the same reason
     (r"py:class", r"(aiohttp|prometheus_client)\..+|TracerProvider|MeterProvider|TextMapPropagator"),
     # FastAPI's and Starlette's own documents are not loaded either
@@ -43,7 +43,7 @@ nitpick_ignore_regex = [
     # aliases and arguments that are told in words where they are used
     (
         r"py:class",
-        r"(Coalesce|Lifespan|OutboxSource|Delivery|Event|Format|JSON|Lane|ReadItem|Source|TokenPlace|(.*\.)?ClientOptions)",
+        r"(Coalesce|Lifespan|OutboxSource|Delivery|Event|Format|JSON|Lane|ReadItem|Source|TokenPlace|TokenSource|(.*\.)?ClientOptions)",
     ),
 ]
 

@@ -12,7 +12,6 @@ import click
 
 from altcraft_async import (
     Adaptive,
-    AltcraftClient,
     AltcraftError,
     APIError,
     ConfigurationError,
@@ -20,13 +19,16 @@ from altcraft_async import (
     InvalidUpdateError,
 )
 from altcraft_async.cli.exits import ExitCode, exit_code_of
+from altcraft_async.cli.options import ClientCommand, client_options, environ_of, make_client
 from altcraft_async.cli.presets import PRESETS
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.ingest import FIELDS, InputError
+from altcraft_async.kinds import SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from altcraft_async import AltcraftClient
     from altcraft_async.observe import Observer
 
 __all__ = ["cli", "run"]
@@ -85,9 +87,8 @@ def cli() -> None:
 
 if TYPE_CHECKING:
     _SecondsType = click.ParamType[float]
-    _ConcurrencyType = click.ParamType[int | Adaptive]
 else:  # older releases of click are not generic
-    _SecondsType = _ConcurrencyType = click.ParamType
+    _SecondsType = click.ParamType
 
 
 class _Seconds(_SecondsType):
@@ -96,77 +97,21 @@ class _Seconds(_SecondsType):
     name = "seconds"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        text = str(value)
-        unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
         try:
-            span = float(text[:-1]) * unit if unit else float(text)
-        except ValueError:
-            span = 0.0
-        if not 0.0 < span < float("inf"):
-            self.fail(f"{text!r} is no time span; write 90, 90s, 15m or 2h", param, ctx)
-        return span
+            span = SECONDS.read(value, self.name)
+        except ConfigurationError:
+            self.fail(f"{value!r} is no time span; write 90, 90s, 15m or 2h", param, ctx)
+        return span if isinstance(span, int | float) else 0.0
 
 
+_ADAPTIVE = {None, "", "adaptive"}
 _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 """Doubling makes up for it in a few round trips, and a wrong token costs one refused call instead of ten."""
 
 
-class _Concurrency(_ConcurrencyType):
-    """A fixed number of calls in flight, or ``adaptive``."""
-
-    name = "n"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | Adaptive:
-        if value == "adaptive":
-            return _ONE_BY_ONE_FIRST
-        try:
-            number = int(str(value))
-        except ValueError:
-            number = 0
-        if number < 1:
-            self.fail(f"{value!r} is no limit; write a whole number of at least 1, or adaptive", param, ctx)
-        return number
-
-
-def _client_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--base-url", metavar="URL", help="The platform's address. [env: ALTCRAFT_BASE_URL]"),
-        click.option(
-            "--token-file",
-            metavar="FILE",
-            help="A file that holds the token. Without it: ALTCRAFT_TOKEN, never a flag.",
-        ),
-        click.option("--allow-insecure", is_flag=True, help="Permit http:// to a host other than this one."),
-    ):
-        command = option(command)
-    return command
-
-
-def _make_client(
-    observers: Sequence[Observer] = (),
-    *,
-    base_url: str | None,
-    token_file: str | None,
-    allow_insecure: bool,
-    **options: Any,
-) -> AltcraftClient:
-    environ = _environ(base_url=base_url, token_file=token_file, allow_insecure=allow_insecure)
-    return AltcraftClient.from_env(environ, observers=observers, **options)
-
-
-def _environ(*, base_url: str | None, token_file: str | None, allow_insecure: bool) -> dict[str, str]:
-    """Give the environment, with what the options say in its place."""
-    environ = dict(os.environ)
-    if base_url is not None:
-        environ["ALTCRAFT_BASE_URL"] = base_url
-    if token_file is not None:
-        environ.pop("ALTCRAFT_TOKEN", None)
-        environ["ALTCRAFT_TOKEN_FILE"] = token_file
-    if allow_insecure:
-        environ["ALTCRAFT_ALLOW_INSECURE"] = "true"
-    return environ
+_log_wire_option = click.option(
+    "--log-wire", "wire_log", metavar="FILE", help="Add a line of JSON a request to FILE, without token and bodies."
+)
 
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:
@@ -189,6 +134,7 @@ _map_option = click.option(
 
 
 @cli.command(
+    cls=ClientCommand,
     short_help="Send the updates of a file.",
     epilog="With --journal the same command can be run again at any time, also after it was killed: what is done is "
     "not sent again, and what was in doubt goes out under its old id. Without it, sending again what failed "
@@ -203,20 +149,14 @@ _map_option = click.option(
 @click.option("--results", metavar="FILE", help="Write each outcome: as JSON lines, or CSV to *.csv; - is stdout.")
 @click.option("--failed", metavar="FILE", help="Write the rows that failed, in the input's own format.")
 @click.option("--dry-run", is_flag=True, help="Read and check all of the input; send nothing and write no file.")
-@click.option("--concurrency", type=_Concurrency(), metavar="N", help="Calls in flight; default: adaptive.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="At most N calls a second.")
 @click.option("--deadline", type=_Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take only the first N rows.")
 @click.option("--coalesce", type=click.Choice(["all", "latest"]), default="all", show_default=True,
               help="latest: skip a waiting update that a newer one for its line replaces.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as one JSON object to stdout.")
-@_client_options
-def sync(
-    pairs: Sequence[str],
-    concurrency: int | Adaptive | None,
-    rate: float | None,
-    **fields: Any,
-) -> int:
+@_log_wire_option
+@client_options
+def sync(pairs: Sequence[str], **fields: Any) -> int:
     """Send every update in FILE, a CSV or JSON lines; - reads standard input.
 
     The columns (keys) are order_external_id, order_line_external_id and
@@ -227,18 +167,13 @@ def sync(
     from altcraft_async.cli.job import SyncJob  # noqa: PLC0415 - quick start of the other commands
     from altcraft_async.cli.sync import sync as start  # noqa: PLC0415
 
-    options = {name: fields.pop(name) for name in ("base_url", "token_file", "allow_insecure")}
-    if concurrency is not None:
-        options["concurrency"] = concurrency
-    elif not os.environ.get("ALTCRAFT_CONCURRENCY"):
-        options["concurrency"] = _ONE_BY_ONE_FIRST
-    if rate is not None:
-        options["rate"] = rate
+    environ = environ_of(fields)
+    first = {"concurrency": _ONE_BY_ONE_FIRST} if environ.get("ALTCRAFT_CONCURRENCY") in _ADAPTIVE else {}
 
-    def make_client(observers: Sequence[Observer]) -> AltcraftClient:
-        return _make_client(observers, **options)
+    def client_for(observers: Sequence[Observer]) -> AltcraftClient:
+        return make_client(environ, observers, **first)
 
-    return start(SyncJob(columns=_columns(pairs), **fields), make_client)
+    return start(SyncJob(columns=_columns(pairs), **fields), client_for)
 
 
 @cli.group(short_help="Tell what the journal of a run says.", epilog=_JOURNAL_EPILOG)
@@ -300,20 +235,21 @@ def journal_export(pairs: Sequence[str], **fields: Any) -> int:
     return export(Extract(columns=_columns(pairs), **fields))
 
 
-@cli.command(short_help="Send one update.")
+@cli.command(cls=ClientCommand, short_help="Send one update.")
 @click.argument("order")
 @click.argument("line")
 @click.argument("status")
 @click.option("--deadline", type=_Seconds(), metavar="TIME", help="Give up after this time: 90, 15m, 2h.")
 @click.option("--json", "as_json", is_flag=True, help="Write the server's echo as one JSON object.")
-@_client_options
-def update(order: str, line: str, status: str, deadline: float | None, as_json: bool, **connection: Any) -> int:
+@_log_wire_option
+@client_options
+def update(order: str, line: str, status: str, deadline: float | None, as_json: bool, **fields: Any) -> int:
     """Give the LINE of ORDER, by their external ids, this STATUS.
 
     STATUS is new, processing, delivering, delivered, canceled, refunded, or the
     id of a custom status.
     """
-    client = _make_client(**connection)
+    client = make_client(environ_of(fields))
     return asyncio.run(_update(client, (order, line, status), deadline, as_json=as_json))
 
 
@@ -339,10 +275,10 @@ async def _update(client: AltcraftClient, ids: tuple[str, str, str], deadline: f
     return ExitCode.OK
 
 
-@cli.command(short_help="Say what is wrong when it does not work.")
+@cli.command(cls=ClientCommand, short_help="Say what is wrong when it does not work.")
 @click.option("--json", "as_json", is_flag=True, help="Write all findings as one JSON object.")
-@_client_options
-def doctor(as_json: bool, **connection: Any) -> int:
+@client_options
+def doctor(as_json: bool, **fields: Any) -> int:
     """Check settings, name, connection, TLS, token, clock and round trips.
 
     Each check is told in a line on stdout: ok, warning, failed or skipped, with
@@ -354,7 +290,7 @@ def doctor(as_json: bool, **connection: Any) -> int:
     """
     from altcraft_async.cli.doctor import doctor as start  # noqa: PLC0415 - quick start of the other commands
 
-    return start(_environ(**connection), as_json=as_json)
+    return start(environ_of(fields), as_json=as_json)
 
 
 @cli.command(short_help="Show the whole job against a server that misbehaves; needs no account.")

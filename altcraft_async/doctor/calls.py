@@ -64,11 +64,13 @@ class Listener:
         self._inner = inner
         self.heard: Heard | None = None
 
-    async def send(self, request: WireRequest, *, connect: float, total: float, max_bytes: int) -> WireResponse:
+    async def send(
+        self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False
+    ) -> WireResponse:
         """Send `request` with the wrapped transport."""
         self.heard = None
         sent, started = time.time(), time.perf_counter()
-        response = await self._inner.send(request, connect=connect, total=total, max_bytes=max_bytes)
+        response = await self._inner.send(request, connect=connect, total=total, max_bytes=max_bytes, fresh=fresh)
         self.heard = Heard(response.headers, sent, time.time(), time.perf_counter() - started)
         return response
 

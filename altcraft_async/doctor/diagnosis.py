@@ -14,11 +14,13 @@ from altcraft_async.doctor.finding import Check, Level, skipped
 from altcraft_async.doctor.network import check_connection, check_name
 from altcraft_async.doctor.place import Place
 from altcraft_async.doctor.setup import examine
+from altcraft_async.engine.tls import tls_of
 from altcraft_async.engine.transport import AiohttpTransport
 from altcraft_async.flow.retry import RetryPolicy
 from altcraft_async.settings import Timeout
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
     from altcraft_async.client import ClientOptions
@@ -76,7 +78,7 @@ async def _checks(setup: Setup, within: float, calls: int, options: ClientOption
         yield finding
         if not addresses:
             return
-        finding, link = await check_connection(place, addresses, within=within, tls=options.get("tls", True))
+        finding, link = await check_connection(place, addresses, within=within, tls=_tls(setup, options))
         yield finding
         if link is None:
             return
@@ -91,11 +93,17 @@ async def _checks(setup: Setup, within: float, calls: int, options: ClientOption
             yield await check_repeats(caller, setup.settings)
 
 
+def _tls(setup: Setup, options: ClientOptions) -> ssl.SSLContext | bool:
+    return tls_of(setup.settings, options.get("tls", True))
+
+
 @asynccontextmanager
 async def _caller(setup: Setup, within: float, options: ClientOptions) -> AsyncIterator[Caller]:
     """Open a client like the one that is checked, which listens to its own transport."""
     told: dict[str, Any] = dict(options)
-    carrier = {name: told.pop(name) for name in ("session", "tls", "trace_configs") if name in told}
+    carrier: dict[str, Any] = {name: told.pop(name) for name in ("session", "trace_configs") if name in told}
+    carrier["tls"] = _tls(setup, options)
+    told.pop("tls", None)
     trust_env, timeout = setup.settings.trust_env, setup.settings.timeout
     inner = told.pop("transport", None) or AiohttpTransport(setup.base_url or "", trust_env=trust_env, **carrier)
     listener = Listener(inner)
@@ -104,6 +112,7 @@ async def _caller(setup: Setup, within: float, options: ClientOptions) -> AsyncI
         "retry": attrs.evolve(_RETRY, rules=setup.settings.retry.rules),
         "concurrency": 1,
         "rate": None,
+        **dict.fromkeys(("ca_file", "client_cert", "client_key")),  # the transport has them
         "timeout": Timeout(connect=min(timeout.connect, within), total=min(timeout.total, within)),
     }
     async with AltcraftClient.from_env(setup.environ, **told) as client:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
-from altcraft_async.client import AltcraftClient
+from altcraft_async.client import AltcraftClient, UnknownVariableWarning
 from altcraft_async.doctor.finding import Check, Finding, Level, count, parted
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.limit import Adaptive
-from altcraft_async.settings import READERS, Settings
+from altcraft_async.kinds import ranges
+from altcraft_async.settings import CREDENTIALS, Environment, Settings
+from altcraft_async.settings.table import BY_NAME, PREFIX, variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,12 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Setup", "examine"]
 
-_PREFIX = "ALTCRAFT_"
-_URL, _TOKEN, _TOKEN_FILE = "ALTCRAFT_BASE_URL", "ALTCRAFT_TOKEN", "ALTCRAFT_TOKEN_FILE"
-_INSECURE = "ALTCRAFT_ALLOW_INSECURE"
-_KNOWN = [_URL, _TOKEN, _TOKEN_FILE, *(_PREFIX + name.upper() for name in READERS)]
+_URL, _TOKEN, _TOKEN_FILE = (row.variable for row in CREDENTIALS)
 _OTHERS = {_URL: "https://name.invalid", _TOKEN: "token"}
-"""What stands in for the rest while one variable is tried."""
+"""What stands in for the rest while one part is tried."""
+_ALWAYS = {"timeout", "connect_timeout", "attempts", "patience", "concurrency", "rate"}
+"""What is told of the settings in words where it is as usual; the facts have all."""
 _QUOTES = "\"'`"
 
 
@@ -48,68 +49,56 @@ class Setup:
 
 
 def examine(environ: Mapping[str, str], options: ClientOptions) -> Setup:
-    """Try every ``ALTCRAFT_…`` variable by itself, and all of them together with `options`."""
-    given = {name: value for name, value in environ.items() if name.startswith(_PREFIX) and value}
-    works = dict(given)
-    findings = list(_strangers(environ))
-    for name in sorted(given.keys() - {_URL, _TOKEN, _TOKEN_FILE}):
-        finding = _try(name, _OTHERS | {name: given[name]})
-        if finding is not None:
-            findings.append(finding)
-            del works[name]
-    address = {name: works[name] for name in (_URL, _INSECURE) if name in works}
-    wrong_address = _try(_URL, {_TOKEN: _OTHERS[_TOKEN]} | address, options)
-    token = {name: works[name] for name in (_TOKEN, _TOKEN_FILE) if name in works}
-    wrong_token = _try(_TOKEN, {_URL: _OTHERS[_URL]} | token)
-    findings += [finding for finding in (wrong_address, wrong_token) if finding is not None]
+    """Try every ``ALTCRAFT_…`` variable, and all of them together with `options`."""
+    found = Environment.read(environ)
+    findings = [*_strangers(found, environ), *map(_failed, found.problems)]
+    wrong = {row.variable for row in BY_NAME.values() for problem in found.problems if problem.field == row.name}
+    works = {name: environ[name] for name in variables() if environ.get(name) and name not in wrong}
+    wrong_address = _try(works | {_TOKEN: _OTHERS[_TOKEN]}, options)
+    wrong_token = _try({_URL: _OTHERS[_URL]} | {name: works[name] for name in (_TOKEN, _TOKEN_FILE) if name in works})
+    findings += [_failed(error) for error in (wrong_address, wrong_token) if error is not None]
     if wrong_address is not None:
         return Setup(findings, works, has_token=wrong_token is None)
-    stand_in = works if wrong_token is None else works | {_TOKEN: _OTHERS[_TOKEN]}
-    try:
-        client = AltcraftClient.from_env(stand_in, **options)
-    except ConfigurationError as error:  # of a keyword, for each variable was tried
-        findings.append(_failed(error))
-        return Setup(findings, works, has_token=wrong_token is None)
+    client = _make(works if wrong_token is None else works | {_TOKEN: _OTHERS[_TOKEN]}, options)
     if all(finding.level is not Level.FAILED for finding in findings):
-        findings.append(_effective(client, given))
+        findings.append(_effective(client, works))
     return Setup(findings, works, client.base_url, wrong_token is None, client.settings)
 
 
-def _strangers(environ: Mapping[str, str]) -> Iterator[Finding]:
+def _strangers(found: Environment, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Tell of variables that look like settings and are passed over."""
     for name in sorted(environ):
-        if name.upper().startswith(("ALTCRAFT", "ALTKRAFT")) and not name.startswith(_PREFIX):
-            yield Finding(
-                check=Check.SETTINGS,
-                level=Level.WARNING,
-                said=f"{name} is set, and nothing reads it",
-                remedy="The names of the settings begin with ALTCRAFT_, in capitals and with a C.",
-            )
+        if name in found.slips:
+            remedy = f"Did you mean {found.slips[name]}?"
+        elif name.upper().startswith(("ALTCRAFT", "ALTKRAFT")) and not name.startswith(PREFIX):
+            remedy = f"The names of the settings begin with {PREFIX}, in capitals and with a C."
+        else:
+            continue
+        said = f"{name} is set, and nothing reads it"
+        yield Finding(check=Check.SETTINGS, level=Level.WARNING, said=said, remedy=remedy)
 
 
-def _try(name: str, environ: Mapping[str, str], options: ClientOptions | None = None) -> Finding | None:
-    """Make a client of `environ`; return what is wrong with `name`, or None."""
-    insecure = {"allow_insecure": True} if options and options.get("allow_insecure") else {}
+def _try(environ: Mapping[str, str], options: ClientOptions | None = None) -> ConfigurationError | None:
+    """Make a client of `environ`; return what is wrong with it, or None."""
     try:
-        AltcraftClient.from_env(environ, **insecure)  # type: ignore[arg-type]
+        _make(environ, options or {})
     except ConfigurationError as error:
-        if name in _KNOWN:
-            return _failed(error)
-        near = difflib.get_close_matches(
-            name.removeprefix(_PREFIX), [known.removeprefix(_PREFIX) for known in _KNOWN], 1
-        )
-        remedy = f"Did you mean {_PREFIX}{near[0]}?" if near else f"Known are {', '.join(_KNOWN)}."
-        said = f"{name} is no setting"
-        return Finding(check=Check.SETTINGS, level=Level.FAILED, said=said, remedy=remedy, error=error)
+        return error
     return None
+
+
+def _make(environ: Mapping[str, str], options: ClientOptions) -> AltcraftClient:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownVariableWarning)  # a finding tells of it
+        return AltcraftClient.from_env(environ, **options)
 
 
 def _failed(error: ConfigurationError) -> Finding:
     """Tell of an error under the name of the variable, which a client made by hand does not know."""
     said, remedy = parted(error.message)
     if error.field in {"base_url", "token"} and said.startswith(f"{error.field} "):
-        said = f"{_PREFIX}{error.field.upper()}{said.removeprefix(error.field)}"
-    remedy = remedy or "Mend it, or unset it: the default will do."
+        said = f"{PREFIX}{error.field.upper()}{said.removeprefix(error.field)}"
+    remedy = remedy or "Correct it, or unset it: the default will do."
     return Finding(check=Check.SETTINGS, level=Level.FAILED, said=said, remedy=remedy, error=error)
 
 
@@ -123,26 +112,30 @@ def _effective(client: AltcraftClient, given: Mapping[str, str]) -> Finding:
     elif _TOKEN in given and _TOKEN_FILE in given:
         level, remedy = Level.WARNING, f"Both {_TOKEN} and {_TOKEN_FILE} are set, and the first counts; unset one."
     values = _plain(client.settings)
+    usual = _plain(Settings())
+    shown = [name for name in values if name in _ALWAYS or values[name] != usual[name]]
     return Finding(
         check=Check.SETTINGS,
         level=level,
         said=f"{client.base_url}, token: set, {count(len(token), 'character')}, from {source}",
         remedy=remedy,
-        notes=(", ".join(f"{name} {_written(value)}" for name, value in values.items()),),
+        notes=(", ".join(f"{name} {_written(values[name])}" for name in shown),),
         facts={"base_url": client.base_url, "token_length": len(token), "token_from": source, "settings": values},
     )
 
 
 def _plain(settings: Settings) -> dict[str, JSON]:
     """Give the settings under the names that the environment has for them."""
-    limit = settings.concurrency
-    special: dict[str, JSON] = {
-        "timeout": settings.timeout.total,
-        "connect_timeout": settings.timeout.connect,
-        "attempts": settings.retry.attempts,
-        "concurrency": f"adaptive up to {limit.maximum}" if isinstance(limit, Adaptive) else limit,
-    }
-    return {name: special[name] if name in special else getattr(settings, name) for name in READERS}
+    rows = [row for row in BY_NAME.values() if row.name != "max_retries"]  # the attempts in other words
+    return {row.name: _json(row.of(settings)) for row in rows}
+
+
+def _json(value: object) -> JSON:
+    if isinstance(value, Adaptive):
+        return f"adaptive up to {value.maximum}"
+    if isinstance(value, frozenset):
+        return ranges(value)
+    return value if isinstance(value, bool | int | float | None) else str(value)
 
 
 def _written(value: JSON) -> str:

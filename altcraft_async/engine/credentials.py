@@ -1,28 +1,204 @@
-"""The token of a client."""
+"""The token of a client: fixed, or given by a source that is asked at first use and after a refusal.
+
+A source is asked once for all calls that wait, never for each call. What it gives
+is shared by a client and its copies, whatever formats they speak.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from altcraft_async.protocol.wire import Wire
+from altcraft_async.errors import ConfigurationError
+from altcraft_async.protocol.wire import Wire
 
-__all__ = ["Credentials"]
+__all__ = ["Credentials", "Token", "TokenFile", "TokenSource"]
+
+TokenSource: TypeAlias = Callable[[], str | Awaitable[str]]
+"""Gives a token when it is called; a plain function runs on the event loop, so it must not block."""
+
+
+class Token:
+    """A token, or the source that gives it, and what it gave last.
+
+    `value` is the token that is in force, None before a source was asked. Raises
+    `ConfigurationError` for what can be neither token nor source.
+    """
+
+    __slots__ = ("_call", "_fixed", "_source", "value")
+
+    def __init__(self, given: str | TokenSource) -> None:
+        if not isinstance(given, str) and not callable(given):
+            msg = f"token must be a text, or a callable that gives one, not a {type(given).__name__}"
+            raise ConfigurationError(msg, field="token")
+        self._fixed = isinstance(given, str)
+        self._source: TokenSource = (lambda: given) if isinstance(given, str) else given
+        self.value: str | None = given if isinstance(given, str) else None
+        if isinstance(given, TokenFile):
+            self.value = given.first
+        self._call: _Call | None = None
+
+    def __repr__(self) -> str:
+        """Show where the token comes from, never the token."""
+        if self._fixed:
+            return "<Token, fixed>"
+        return f"<Token of a source, {'not asked yet' if self.value is None else 'known'}>"
+
+    async def first(self) -> str:
+        """Return the token; the source is asked where it has not given one yet."""
+        return await self._ask() if self.value is None else self.value
+
+    async def after(self, refused: str) -> str:
+        """Return the token to use after one was `refused`: another one, or the same where there is none."""
+        if self._fixed:
+            return refused
+        if self.value is not None and self.value != refused:
+            return self.value
+        return await self._ask()
+
+    async def _ask(self) -> str:
+        """Ask the source, once for all who wait; it is stopped when nobody waits any more."""
+        if self._call is None:
+            self._call = _Call(asyncio.get_running_loop().create_task(self._fetch()))
+        call = self._call
+        call.waiting += 1
+        try:
+            found = await asyncio.shield(call.task)
+        finally:
+            call.waiting -= 1
+            if self._call is call and (call.task.done() or not call.waiting):
+                self._call = None
+                call.task.cancel()
+        if isinstance(found, ConfigurationError):  # each caller gets an error of its own
+            raise ConfigurationError(found.message, field="token")
+        return found
+
+    async def _fetch(self) -> str | ConfigurationError:
+        """Ask the source; nothing of its own error is kept, for that could hold the token."""
+        try:
+            token = self._source()
+            if inspect.isawaitable(token):
+                token = await token
+        except ConfigurationError as error:
+            return error
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            failure = "it was cancelled"
+        except Exception as error:  # noqa: BLE001 - a user's own code may raise anything
+            failure = type(error).__name__
+        else:
+            if isinstance(token, str):
+                return self._take(token)
+            failure = f"it gave a {type(token).__name__} instead of a text"
+        msg = f"the source of the token failed ({failure}); see that it gives a token when it is called"
+        return ConfigurationError(msg, field="token")
+
+    def _take(self, token: str) -> str | ConfigurationError:
+        try:
+            Wire(token)  # one that cannot be sent is not kept, so that the source is asked again
+        except ConfigurationError as error:
+            return error
+        self.value = token
+        return token
+
+
+class _Call:
+    """One call of a source: its task, and how many wait for it."""
+
+    __slots__ = ("task", "waiting")
+
+    def __init__(self, task: asyncio.Task[str | ConfigurationError]) -> None:
+        self.task = task
+        self.waiting = 0
+
+
+def _is_cancelled() -> bool:
+    """Say whether the running task itself is to end, rather than something that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+class TokenFile:
+    """A source that reads a file, when it is made and whenever it is called.
+
+    `name` is what the file is called in errors. Raises `ConfigurationError`, naming
+    the file, where it cannot be read or holds nothing that can be a token.
+    """
+
+    __slots__ = ("_name", "_path", "first")
+
+    def __init__(self, path: str | Path, *, name: str = "the token file") -> None:
+        self._path = path
+        self._name = name
+        self.first = self._read()
+        Wire(self.first)  # raises for what can be no token
+
+    def __repr__(self) -> str:
+        """Show the file's path."""
+        return f"<TokenFile {self._path}>"
+
+    async def __call__(self) -> str:
+        """Read the file in a thread: it may lie on a network's disk."""
+        return await asyncio.to_thread(self._read)
+
+    def _read(self) -> str:
+        try:
+            token = Path(self._path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text file"
+            msg = f"{self._name} {self._path} cannot be read ({reason}); check the path and who may read it"
+        else:
+            if token:
+                return token
+            msg = f"{self._name} {self._path} is empty; put the token into it"
+        raise ConfigurationError(msg, field="token")
 
 
 class Credentials:
-    """The wire with the token in force."""
+    """The `Wire` of one client or copy, made for the token that is in force.
 
-    __slots__ = ("wire",)
+    `wire` is for the hot path: None until a source has given its first token.
+    """
 
-    def __init__(self, wire: Wire) -> None:
-        self.wire: Wire | None = wire
+    __slots__ = ("_make_wire", "_used", "token", "wire")
+
+    def __init__(self, token: Token, make_wire: Callable[[str], Wire]) -> None:
+        self.token = token
+        self._make_wire = make_wire
+        self._used = token.value
+        self.wire: Wire | None = None if token.value is None else make_wire(token.value)
+
+    def __repr__(self) -> str:
+        """Show where the token comes from, never the token."""
+        return f"<Credentials {self.token!r}>"
 
     async def ready(self) -> Wire:
-        """Return the wire."""
-        assert self.wire is not None
-        return self.wire
+        """Return the wire; where the source was not asked yet it is, once for all that wait.
+
+        Raises `ConfigurationError` where it gives no token that can be one. The
+        next call asks again. Cancelling one caller leaves the others alone.
+        """
+        return self.wire or self._wire_for(await self.token.first())
 
     async def renew(self, refused: Wire) -> Wire | None:
-        """Return another wire after one was refused."""
-        return None
+        """Return another wire after the token of the `refused` one was, or None where there is none.
+
+        None means that the token is fixed, or that the source gave the same again.
+        The source is asked once for all that wait; who comes with a wire that was
+        replaced meanwhile gets the new one at once. Raises like `ready`.
+        """
+        if self.wire is not None and self.wire is not refused:
+            return self.wire
+        if self._used is None:
+            return None
+        wire = self._wire_for(await self.token.after(self._used))
+        return None if wire is refused else wire
+
+    def _wire_for(self, token: str) -> Wire:
+        if self.wire is None or token != self._used:
+            self.wire, self._used = self._make_wire(token), token
+        return self.wire

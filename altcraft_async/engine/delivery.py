@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryBudget
     from altcraft_async.protocol.values import LineKey
-    from altcraft_async.protocol.wire import Reply, Wire, WireResponse
+    from altcraft_async.protocol.wire import Reply, Wire, WireRequest, WireResponse
 
 __all__ = ["Delivery", "Totals"]
 
@@ -113,59 +113,76 @@ class Delivery:
         return stop
 
     async def _send(self, item: WorkItem, totals: Totals | None) -> Stop | None:
+        """Send one request for the item and note what it showed."""
         clock = asyncio.get_running_loop().time
-        wire = self.credentials.wire or await self.credentials.ready()
+        wire = self.credentials.wire or await self._token(item)
         started = clock()
         total = self.total_timeout
         if item.expires_at is not None and (left := item.expires_at - started) < total:
-            if left < _MIN_ATTEMPT:
+            if left < _MIN_ATTEMPT or wire is None:
                 return Stop(StopReason.DEADLINE)
             total = left
+        assert wire is not None  # noqa: S101 - without a deadline it is waited for
         request = wire.encode(item.call, item.request_id)
-        item.attempts += 1
-        if item.attempts == 1 and item.facts is None:
-            item.started = started
-        if item.update is not None:
-            self.questions.ask(item.update)
-        notifier = self.notifier
-        if notifier is not None:
-            notifier.attempt_started(item, started)
+        self._begin(item, started)
         status = 0
-        item.phase = Phase.IN_FLIGHT
         try:
-            try:
-                response = await self.transport.send(
-                    request,
-                    connect=self.connect_timeout,
-                    total=total,
-                    max_bytes=self.max_response_bytes,
-                    fresh=item.fresh,
-                )
-            except AltcraftError as error:
-                last = self._failed_send(error)
-            except Exception as error:  # noqa: BLE001 - a carrier of somebody else's: who knows what went out
-                last = self._failed_send(_odd(error))
-            else:
-                status = response.status
-                last = await self._judge(item, wire, wire.decode(response), response)
+            last, status = await self._exchange(item, wire, request, total)
         except BaseException as error:
-            item.maybe_applied = item.maybe_applied or isinstance(error, asyncio.CancelledError)
-            if notifier is not None:
-                notifier.attempt_ended(item, clock() - started, status, error)
+            if isinstance(error, asyncio.CancelledError):
+                item.doubt()
+            if self.notifier is not None:
+                self.notifier.attempt_ended(item, clock() - started, status, error)
             raise
         item.phase = Phase.BETWEEN  # not where it was cut short: then it tells so
         now = clock()
         item.last = last
         self._account(item, last, now, now - started, totals)
-        if notifier is not None:
-            notifier.attempt_ended(item, now - started, status, last.error, throttled=last.verdict.throttled)
+        if self.notifier is not None:
+            throttled = last.verdict.throttled
+            self.notifier.attempt_ended(item, now - started, status, last.error, throttled=throttled)
         return None
 
+    async def _token(self, item: WorkItem) -> Wire | None:
+        """Wait for the token, until the item expires."""
+        try:
+            async with asyncio.timeout_at(item.expires_at):
+                return await self.credentials.ready()
+        except TimeoutError:
+            return None
+
+    def _begin(self, item: WorkItem, now: float) -> None:
+        item.attempts += 1
+        if item.attempts == 1 and item.facts is None:
+            item.started = now
+        if item.update is not None:
+            self.questions.ask(item.update)
+        if self.notifier is not None:
+            self.notifier.attempt_started(item, now)
+        item.phase = Phase.IN_FLIGHT
+
+    async def _exchange(self, item: WorkItem, wire: Wire, request: WireRequest, total: float) -> tuple[Attempt, int]:
+        """Send the request and judge what comes; return the HTTP status with it, 0 without an answer."""
+        try:
+            response = await self.transport.send(
+                request,
+                connect=self.connect_timeout,
+                total=total,
+                max_bytes=self.max_response_bytes,
+                fresh=item.fresh,
+            )
+        except AltcraftError as error:
+            return self._failed_send(error), 0
+        except Exception as error:  # noqa: BLE001 - a carrier of somebody else's: who knows what went out
+            return self._failed_send(_odd(error)), 0
+        if response.resent:
+            item.doubt()
+        return await self._judge(item, wire, wire.decode(response), response), response.status
+
     def _failed_send(self, error: AltcraftError) -> Attempt:
-        if isinstance(error, ConnectError):
-            return Attempt(TABLE[Evidence.NO_ROOM if error.local else Evidence.NEVER_SENT], {}, error)
-        if isinstance(error, ConnectionLostError) and not error.maybe_applied:
-            return Attempt(TABLE[Evidence.NEVER_SENT], {}, error)
+        if isinstance(error, ConnectError | ConnectionLostError) and not error.maybe_applied:
+            local = isinstance(error, ConnectError) and error.local
+            return Attempt(TABLE[Evidence.NO_ROOM if local else Evidence.NEVER_SENT], {}, error)
         if isinstance(error, UnreadableResponseError):  # cut off, or too long: status and headers are known
             found = self.policy.rules.evidence(status=error.status or 200, code=None, duplicate=False)
             return Attempt(TABLE[found], {}, error, self._retry_after(error.retry_after))
@@ -201,7 +218,9 @@ class Delivery:
             response.discard()
         elif evidence is Evidence.FATAL and not item.renewed:
             item.renewed = True
-            item.fresh = await self.credentials.renew(wire) is not None and not item.maybe_applied
+            if await self.credentials.renew(wire) is not None:
+                item.fresh = not item.maybe_applied  # the platform knows the id only together with the old token
+                evidence = Evidence.RENEWED
         elif evidence in {Evidence.FOREIGN, Evidence.UNREADABLE}:
             self.gate.outage.on_strange_answer()
         verdict = TABLE[evidence]
@@ -243,11 +262,11 @@ class Delivery:
             self.totals.last_success = now
             self.budget.on_success()
         else:
-            item.maybe_applied = item.maybe_applied or verdict.maybe_applied
+            if verdict.maybe_applied:
+                item.doubt()
             item.first_failure = item.first_failure or now
-        scope = verdict.scope
-        if scope is not Scope.NEITHER:
-            line = item.claims[-1][0] if scope is Scope.LINE and item.claims else item if scope is Scope.LINE else None
+        if verdict.scope is not Scope.NEITHER:
+            line = item.claims[-1][0] if item.claims else item
             self.gate.record(now, latency, verdict, kind=item.call.method, line=line, first_failure=item.first_failure)
         elif isinstance(last.error, ConnectError):
             self.gate.cap()

@@ -124,7 +124,7 @@ class Dispatcher:
         return stop
 
     async def _turn(self, item: WorkItem) -> bool:
-        """Wait for the item's turn, and lend its precedence to whoever stands before it; false where the time is over."""
+        """Wait for the item's turn, lending its precedence to whoever stands before it; false where time is over."""
         caller = item.owner
         assert isinstance(caller, _Caller)  # noqa: S101 - made by `caller`
         caller.turn = asyncio.get_running_loop().create_future()

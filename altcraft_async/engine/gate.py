@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
@@ -20,6 +20,7 @@ from altcraft_async.errors import EventLoopError
 from altcraft_async.flow.limit import FixedLimit, Signal
 from altcraft_async.flow.outage import THRESHOLD, Outage, OutageState
 from altcraft_async.flow.pace import TIMER_SLACK, Pacer
+from altcraft_async.protocol.verdict import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -34,6 +35,10 @@ __all__ = ["NO_PERMIT", "SINGLES_IN_A_ROW", "Gate", "GateStatistics"]
 SINGLES_IN_A_ROW: Final = 4
 NO_PERMIT: Final = 0
 """What is given where there is no permit; all others are above it."""
+
+_MARK_EVERY = 1.0
+"""Seconds between two marks of the limit: what an outage is resumed with is older than its first failures."""
+_Mark: TypeAlias = "tuple[float, int, float | None]"
 
 _LOOK_EVERY = 0.5
 """Seconds between two looks for calls that are overdue."""
@@ -78,8 +83,8 @@ class Gate:
     """
 
     __slots__ = (
-        "_adaptive", "_bulk", "_cap", "_given", "_good", "_held", "_law", "_notifier", "_opens_at", "_pacer", "_probe",
-        "_rate", "_seen", "_singles", "_singles_in_a_row", "_timer", "_watch", "limit", "loop", "outage",
+        "_adaptive", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_marks", "_notifier", "_opens_at", "_pacer",
+        "_probe", "_rate", "_seen", "_singles", "_singles_in_a_row", "_timer", "_watch", "limit", "loop", "outage",
     )  # fmt: skip
 
     def __init__(self, law: ConcurrencyLimit, *, rate: float | None = None, notifier: Notifier | None = None) -> None:
@@ -87,11 +92,13 @@ class Gate:
         self._adaptive = not isinstance(law, FixedLimit)
         self.limit = law.limit
         self._cap: int | None = None
-        self._good: tuple[int, float | None] = (law.limit, None)
+        first = (-float("inf"), law.limit, None)
+        self._marks: tuple[_Mark, _Mark] = (first, first)
         self._rate = rate
         self._pacer = Pacer(rate)
         self.outage = Outage()
         self._seen = _CLEAR
+        self._began = float("inf")
         self._notifier = notifier
         self._held: dict[int, tuple[float, str]] = {}
         self._given = NO_PERMIT
@@ -208,12 +215,9 @@ class Gate:
     # -- what has come
 
     def record(  # noqa: PLR0913 - what one attempt showed
-        self, now: float, latency: float, verdict: Verdict, *, kind: str, line: Hashable | None, first_failure: float
+        self, now: float, latency: float, verdict: Verdict, *, kind: str, line: Hashable, first_failure: float
     ) -> None:
-        """Tell the laws how a call ended that still holds its permit.
-
-        `line` names what the call is about, None where its failure speaks of the server.
-        """
+        """Tell the laws how a call ended that still holds its permit; `line` names what the call is about."""
         outage = self.outage
         clear = outage.state is _CLEAR
         if verdict.served:
@@ -223,10 +227,12 @@ class Gate:
             signal = Signal.SUCCESS
         else:
             signal = Signal.OVERLOAD if verdict.throttled else Signal.NEUTRAL
-            if clear and (not verdict.throttled or not self._can_fall):
-                outage.on_failure(now, kind, line, first_failure)
-                if outage.state is not self._seen:
-                    self._on_state(now)
+            if verdict.scope is Scope.LOAD:
+                outage.on_back_pressure(now, kind)
+            else:
+                outage.on_failure(now, kind, None if verdict.scope is Scope.SERVER else line, first_failure)
+            if outage.state is not self._seen:
+                self._on_state(now)
         if self._adaptive and clear and outage.state is _CLEAR:
             law = self._law
             limit = law.on_result(now, latency, signal, len(self._held), kind)
@@ -234,8 +240,8 @@ class Gate:
                 self._follow_rate()
             if limit != self.limit:
                 self.resize(limit)
-            if signal is Signal.SUCCESS:
-                self._good = (limit, law.rate)
+            if signal is Signal.SUCCESS and now >= self._marks[1][0] + _MARK_EVERY:
+                self._marks = (self._marks[1], (now, limit, law.rate))
 
     def pause(self, seconds: float) -> None:
         """Let nobody start for `seconds`; of several pauses the one that ends last counts."""
@@ -261,11 +267,6 @@ class Gate:
         self._cap = cap if self._cap is None else min(cap, self._cap)
         self.resize(min(self.limit, self._cap))
 
-    @property
-    def _can_fall(self) -> bool:
-        """Whether the limit still has a way to answer back-pressure."""
-        return self._adaptive and self.limit > self._law.minimum
-
     def _follow_rate(self) -> None:
         rates = [rate for rate in (self._rate, self._law.rate) if rate is not None]
         self._pacer.rate = min(rates, default=None)
@@ -282,6 +283,8 @@ class Gate:
     def _on_state(self, now: float, *, ended: bool = False) -> None:
         """Do what a change of the outage's state asks for."""
         before, self._seen = self._seen, self.outage.state
+        if before is _CLEAR:
+            self._began = self.outage.since
         if self._seen is _OPEN and self._notifier is not None:
             self._notifier.outage_began(max(0.0, now - self.outage.since))
         if ended:
@@ -297,7 +300,8 @@ class Gate:
         for permit, (started, kind) in list(self._held.items()):
             if now - started >= self.outage.overdue_after(kind):
                 del self._held[permit]
-        limit, rate = self._good
+        before, last = self._marks
+        _, limit, rate = last if last[0] + _MARK_EVERY <= self._began else before
         self._law.resume(now, limit, paced=rate is not None)
         self._follow_rate()
         self.resize(self._law.limit)

@@ -46,8 +46,11 @@ class Recorder(Protocol):
         """Return the ``Request-ID`` of an update, the same in every run."""
 
     @property
-    def deadline(self) -> Callable[[int], float | None] | None:
-        """What tells, by its index, when to give up on an update, in the event loop's time; None where nothing does."""
+    def doubt_ends_at(self) -> Callable[[int], float | None] | None:
+        """What says, by its index, until when an update in doubt is repeated, in the event loop's time.
+
+        None where nothing does.
+        """
 
     def record(self, outcomes: Sequence[Outcome[object]]) -> None:
         """Queue final outcomes that belong together: they are recorded all at once or not at all."""

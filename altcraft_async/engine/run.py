@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 from collections.abc import AsyncIterable
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 __all__ = ["Run", "RunOptions", "request_ids"]
 
 RowT = TypeVar("RowT")
+_log = logging.getLogger("altcraft_async")
 
 _YIELD_EVERY = 1000
 """Rows of a stopped run that are read in one go before other tasks get a turn."""
@@ -310,6 +312,8 @@ class Run(Generic[RowT]):
         if self._stopped is None:
             self._stopped = error
             self._phase = max(self._phase, RunPhase.STOPPED)
+            if read_on and isinstance(error, RunStoppedError):  # nobody may look at the report
+                _log.warning("a bulk run was stopped: %s", error.message)
             for item in self._crew.stop():
                 self._settle_unsent(item)
         if not read_on and self._intake is not None and not self._intake.done():
@@ -397,7 +401,8 @@ class Run(Generic[RowT]):
             update=update,
             rows=(taken,),
             bulk=True,
-            expires_at=self._expires_at(index),
+            expires_at=None if self._deadline is None else self._deadline[0],
+            doubt_ends_at=self._doubt_ends_at(index),
         )
         if self._stopped is None:
             self._crew.submit(item)
@@ -405,10 +410,9 @@ class Run(Generic[RowT]):
             self._settle_unsent(item)
         return False
 
-    def _expires_at(self, index: int) -> float | None:
-        if self._recorder is not None and self._recorder.deadline is not None:
-            return self._recorder.deadline(index)
-        return None if self._deadline is None else self._deadline[0]
+    def _doubt_ends_at(self, index: int) -> float | None:
+        of_index = None if self._recorder is None else self._recorder.doubt_ends_at
+        return None if of_index is None else of_index(index)
 
     def _replace(self, key: object, taken: tuple[int, object, LineStatusUpdate]) -> bool:
         """Let an update take the place of the one before it in its lane, where that waits and is this run's own."""

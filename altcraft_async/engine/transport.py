@@ -1,54 +1,58 @@
 """The transport: an aiohttp session pool that sends a `WireRequest` and gives a `WireResponse`.
 
-The only module that knows aiohttp's client. Its errors are mapped to ours by
-`map_error`; none of them is kept as a cause or context, because they can hold
-request headers, and so the token.
-
-There are two ways through aiohttp. The direct way takes a connection from the
-session's connector, writes the request and reads the answer with aiohttp's
-parser: half the CPU of a session call, which repeats for every request what is
-the same for all of ours. Whatever needs the session's own work (a session that
-was given, traces, proxies from the environment) goes the session's way.
+There are two ways through aiohttp, which answer alike. The direct way
+(`engine.direct`) costs half the CPU; whatever needs the session's own work (a
+session that was given, traces, proxies of the environment) goes the session's way.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import base64
+import logging
 import os
-import re
-import ssl
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 import aiohttp
-from aiohttp.http import HttpProcessingError
+import attrs
 from yarl import URL
 
+from altcraft_async.engine.connections import (
+    Carriage,
+    CleanConnector,
+    UnaskedBytesError,
+    carriage_of_task,
+    watching_writes,
+)
+from altcraft_async.engine.direct import DirectWay, misfit
+from altcraft_async.engine.mapping import map_cut_off, map_error, map_unsent
 from altcraft_async.errors import (
-    AttemptTimeoutError,
     ClientClosedError,
     ConfigurationError,
     ConnectError,
     ConnectionLostError,
     DeliveryError,
     EventLoopError,
-    ResponseTooLargeError,
-    UnreadableResponseError,
 )
+from altcraft_async.protocol.encoding import decoded, too_large
 from altcraft_async.protocol.wire import WireResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from aiohttp.client_proto import ResponseHandler
-    from aiohttp.client_reqrep import ConnectionKey
-    from aiohttp.http import RawResponseMessage
-    from aiohttp.streams import StreamReader
+    import ssl
+    from collections.abc import Callable, Mapping, Sequence
 
     from altcraft_async.errors import AltcraftError
     from altcraft_async.protocol.wire import WireRequest
 
-__all__ = ["AiohttpTransport", "Transport", "map_error"]
+__all__ = ["AiohttpTransport", "Transport"]
+
+_log = logging.getLogger("altcraft_async")
+
+_KEEP_ALIVE = 15.0
+_DECODED_BY_SESSIONS = frozenset({"gzip", "deflate", "br", "zstd"})
+_NAMES_KEPT = 30
+"""Seconds for which a resolved name is believed, unless a connection fails before."""
 
 
 class Transport(Protocol):
@@ -59,70 +63,35 @@ class Transport(Protocol):
     ) -> WireResponse:
         """Send `request` and read the whole answer, within `total` seconds and `max_bytes`.
 
-        Raises `TransportError` when there was no answer, and
-        `UnreadableResponseError` when its body could not be read to the end.
-        Cancellation drops the connection; the server may have taken the call.
+        With `fresh` it goes over a connection that nothing was ever sent on, and
+        that is closed after the answer. Raises `TransportError` when there was no
+        answer, and `UnreadableResponseError` when its body could not be read to the
+        end. Cancellation drops the connection; the server may have taken the call.
         """
 
     async def aclose(self) -> None:
         """Free what the transport owns; harmless when called again."""
 
 
-def map_error(error: Exception) -> AltcraftError:  # noqa: PLR0911 - one answer a kind
-    """Return our error for one of aiohttp's client, of a timeout, or of the operating system."""
-    name = type(error).__name__
-    if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
-        return ConnectError(f"no connection to the server ({_reason(error)})")
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return ConnectError(f"the proxy refused the connection (HTTP {error.status})")
-    if isinstance(error, aiohttp.ServerFingerprintMismatch):
-        return ConnectError("the server's TLS certificate has another fingerprint")
-    if isinstance(error, _WRONG_ADDRESS):
-        said = f"base_url does not lead to the API ({name}); give the platform's own address"
-        return ConfigurationError(said, field="base_url")
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return UnreadableResponseError("the answer was cut off")
-    if isinstance(error, HttpProcessingError):
-        return UnreadableResponseError(f"the answer is not valid HTTP ({name})", status=error.code or 0)
-    if isinstance(error, aiohttp.ClientResponseError):
-        return UnreadableResponseError(f"the answer is not valid HTTP ({name})", status=error.status)
-    if isinstance(error, TimeoutError):
-        return AttemptTimeoutError("no answer in time")
-    return ConnectionLostError(f"the connection broke ({_reason(error)})")
-
-
-_WRONG_ADDRESS = (
-    aiohttp.InvalidURL,
-    aiohttp.NonHttpUrlClientError,
-    aiohttp.RedirectClientError,
-    aiohttp.TooManyRedirects,
-)
-
-
-def _reason(error: BaseException) -> str:
-    inner = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
-    if isinstance(inner, ssl.SSLError):
-        why = getattr(inner, "verify_message", None) or getattr(inner, "reason", None) or type(inner).__name__
-        return f"TLS: {why.lower().replace('_', ' ')}"
-    if isinstance(inner, TimeoutError):
-        return "not in time"
-    number = getattr(inner, "errno", None)
-    if isinstance(inner, OSError) and isinstance(number, int) and number > 0:
-        return os.strerror(number)
-    return getattr(inner, "strerror", None) or type(inner).__name__
-
-
 class AiohttpTransport:
     """Sends below `base_url` through one aiohttp session, opened at the first call.
 
-    A `session` that was given is used and never closed. The session's own
-    connection limit is off: the gate limits, and a second limiter would only
-    hide calls from it. Redirects are answers like any other and are not
-    followed, so the token never leaves for another host.
+    Requests go out on clean connections only (see `engine.connections`), and a
+    kept one that dies before a byte of its answer is replaced once, within the
+    call. The session's own connection limit is off: the gate limits, and a second
+    limiter would only hide calls from it. Redirects are answers like any other and
+    are not followed, so the token never leaves for another host. `trust_env` means
+    the proxies of the environment, read at the first call, and never ``.netrc``.
+
+    A `session` that was given is used as it is and never closed. Its connections
+    are aiohttp's: what arrives unasked on a kept one is not noticed, none is
+    replaced, `fresh` and the answer's `discard` do nothing, and its own settings
+    for proxies and ``.netrc`` hold.
     """
 
     __slots__ = (
-        "_base", "_closed", "_direct", "_loop", "_owned", "_session", "_session_options", "_timeouts", "_tls", "_urls",
+        "_base", "_closed", "_headers", "_loop", "_session", "_session_was_given", "_tls", "_traces", "_trust_env",
+        "_way",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - the settings of a pool
@@ -136,19 +105,15 @@ class AiohttpTransport:
         user_agent: str = "altcraft_async",
     ) -> None:
         self._base = base_url.rstrip("/") + "/api/v1.1/"
-        self._urls: dict[str, URL] = {}
         self._session = session
-        self._owned = session is None
+        self._session_was_given = session is not None
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._direct: _DirectWay | None = None
+        self._way: DirectWay | _SessionWay | None = None
         self._tls = tls
-        self._timeouts: dict[tuple[float, float], aiohttp.ClientTimeout] = {}
-        self._session_options = {
-            "trust_env": trust_env,
-            "trace_configs": list(trace_configs) or None,
-            "headers": {"User-Agent": user_agent},
-        }
+        self._trust_env = trust_env
+        self._traces = list(trace_configs)
+        self._headers = {"User-Agent": user_agent}
 
     def __repr__(self) -> str:
         """Show where to and in which state."""
@@ -159,44 +124,25 @@ class AiohttpTransport:
         self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False
     ) -> WireResponse:
         """Send `request`; see `Transport.send`."""
-        session = self._session if self._loop is not None else self._open()
-        if self._direct is not None:
-            return await self._direct.send(request, connect=connect, total=total, max_bytes=max_bytes)
-        url = self._urls.get(request.path)
-        if url is None:
-            url = self._urls[request.path] = URL(self._base + request.path, encoded=True)
-        timeout = self._timeouts.get((connect, total)) or self._timeout(connect, total)
-        failure: AltcraftError
+        way = self._way if self._loop is not None else self._open()
         try:
-            async with session.post(  # type: ignore[union-attr]
-                url, data=request.body, headers=request.headers, timeout=timeout, allow_redirects=False
-            ) as response:
-                length = response.content_length
-                if length is not None and length <= max_bytes and self._owned:
-                    body = await response.read()
-                else:  # no promise of the length, or one that decompression could break
-                    body = await _read_capped(response, max_bytes)
-                return WireResponse(response.status, response.headers, body)
-        except DeliveryError:
-            raise
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            failure = map_error(error)
-        except RuntimeError:
-            if not session.closed:  # type: ignore[union-attr]
-                raise
-            failure = ClientClosedError("the session was closed; make a new client with an open session")
-        raise failure  # outside the handler, so that no context clings to it
+            return await way.send(  # type: ignore[union-attr]
+                request, connect=connect, total=total, max_bytes=max_bytes, fresh=fresh
+            )
+        except (ConnectError, ConnectionLostError) as error:
+            failure = error
+        raise self._explained(failure)  # outside the handler, so that no context clings to it
 
     async def aclose(self) -> None:
         """Close the session if it is ours."""
         self._closed = True
         self._loop = None  # so that a later send meets the check in _open
-        if self._direct is not None:
-            self._direct.close()
-        if self._owned and self._session is not None:
+        if self._way is not None:
+            await self._way.close()
+        if not self._session_was_given and self._session is not None:
             await self._session.close()
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self) -> DirectWay | _SessionWay:
         if self._closed:
             msg = "the client is closed; make a new one"
             raise ClientClosedError(msg)
@@ -204,189 +150,240 @@ class AiohttpTransport:
         if getattr(self._session, "_loop", loop) is not loop:
             msg = "the session that was given belongs to another event loop; make session and client in one loop"
             raise EventLoopError(msg)
+        proxy = _proxy_for(URL(self._base)) if self._trust_env and not self._session_was_given else None
         self._loop = loop
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=15.0, ssl=self._tls),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("Accept-Encoding", "Accept"),
-                **self._session_options,  # type: ignore[arg-type]
-            )
-            if self._can_go_direct():
-                self._direct = _DirectWay(self._session, self._base, self._session_options["headers"])  # type: ignore[arg-type]
-        return self._session
-
-    def _can_go_direct(self) -> bool:
-        """Whether nothing needs the session's way; the direct one is the same through all of aiohttp 3."""
-        special = self._session_options["trust_env"] or self._session_options["trace_configs"]
-        return not special and URL(self._base).user is None and aiohttp.__version__.startswith("3.")
-
-    def _timeout(self, connect: float, total: float) -> aiohttp.ClientTimeout:
-        # aiohttp rounds longer timeouts up to whole seconds, which would overrun a deadline
-        timeout = aiohttp.ClientTimeout(total=total, sock_connect=connect, ceil_threshold=float("inf"))
-        if not self._timeouts:  # the usual one; those cut by a deadline are all different
-            self._timeouts[connect, total] = timeout
-        return timeout
-
-
-async def _read_capped(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """Read a body of unknown length, and give up beyond `max_bytes`."""
-    if (response.content_length or 0) <= max_bytes:
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > max_bytes:
-                break
+            self._session = self._make_session(fresh=False)
+        if self._can_go_direct(proxy):
+            self._way = DirectWay(self._session, self._base, self._headers, keep=_KEEP_ALIVE)
         else:
-            return bytes(body)
-    response.close()
-    msg = f"the answer is longer than max_response_bytes ({max_bytes})"
-    raise ResponseTooLargeError(msg, status=response.status)
+            make_fresh = None if self._session_was_given else lambda: self._make_session(fresh=True)
+            self._way = _SessionWay(self._session, self._base, proxy=proxy, make_fresh=make_fresh)
+        return self._way
+
+    def _make_session(self, *, fresh: bool) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=CleanConnector(
+                limit=0,
+                use_dns_cache=not fresh,
+                ttl_dns_cache=_NAMES_KEPT,
+                force_close=fresh,
+                keepalive_timeout=None if fresh else _KEEP_ALIVE,
+                ssl=self._tls,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("Accept-Encoding", "Accept"),
+            headers=self._headers,
+            trace_configs=[watching_writes(), *self._traces],
+        )
+
+    def _can_go_direct(self, proxy: _Proxy | None) -> bool:
+        """Whether nothing needs the session's way, and aiohttp is inside as the direct way knows it."""
+        if self._session_was_given or self._traces or proxy is not None or URL(self._base).user is not None:
+            return False
+        unknown = misfit()
+        if unknown is not None:
+            _log.warning(
+                "aiohttp %s is not as the direct way knows it (%s); calls go through its session, which costs more CPU",
+                aiohttp.__version__,
+                unknown,
+            )
+        return unknown is None
+
+    def _explained(self, error: ConnectError | ConnectionLostError) -> ConnectError | ConnectionLostError:
+        """Forget what the name resolved to, and where no connection was made, name a proxy that is set and not used."""
+        if self._session_was_given or self._session is None:
+            return error
+        connector = self._session.connector
+        if isinstance(connector, aiohttp.TCPConnector):
+            connector.clear_dns_cache()
+        if self._trust_env or not isinstance(error, ConnectError):
+            return error
+        variable = _unused_proxy(URL(self._base))
+        if variable is None:
+            return error
+        said = f"{error.message}; {variable} is set and not used; trust_env=True (ALTCRAFT_TRUST_ENV=true) uses it"
+        return ConnectError(said, maybe_applied=error.maybe_applied, local=error.local)
 
 
-_FORBIDDEN_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+@attrs.frozen
+class _Proxy:
+    """A proxy of the environment, with the headers that name us to it."""
+
+    url: URL = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(repr=False)
 
 
-class _Target(aiohttp.ClientRequest):
-    """Where connections go to: what a connector asks of a request, made once."""
+def _proxy_for(url: URL) -> _Proxy | None:
+    """Return the proxy that the environment wants for `url`; without a look into ``.netrc``, as aiohttp has."""
+    given = getproxies().get(url.scheme)
+    if not given or proxy_bypass(url.host or ""):
+        return None
+    proxy = URL(given if "://" in given else f"http://{given}")
+    if proxy.scheme not in {"http", "https"} or not proxy.host:
+        msg = f"the proxy of the environment for {url.scheme}:// is not one of HTTP; set {url.scheme.upper()}_PROXY"
+        raise ConfigurationError(msg, field="trust_env")
+    headers = {}
+    if proxy.user is not None:
+        credentials = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
+        headers["Proxy-Authorization"] = f"Basic {credentials}"
+    return _Proxy(proxy.with_user(None), headers)
 
-    @functools.cached_property
-    def connection_key(self) -> ConnectionKey:
-        return super().connection_key
+
+def _unused_proxy(url: URL) -> str | None:
+    """Return the name of the variable whose proxy would be used for `url` with `trust_env`."""
+    if not getproxies_environment().get(url.scheme) or proxy_bypass(url.host or ""):
+        return None
+    name = f"{url.scheme}_proxy"
+    return name if os.environ.get(name) else name.upper()
 
 
-class _DirectWay:
-    """Sends requests over the connections of `session`'s connector; see the module.
+class _SessionWay:
+    """Sends requests to `base` with calls of `session`.
 
-    One timer serves the timeouts of all requests under way: a timer for each
-    would cost a tenth of the request. A request that is out of time loses its
-    connection.
+    `make_fresh` makes the session whose connections carry one call each; None
+    where the session is the user's, of which nothing is known.
     """
 
-    __slots__ = ("_connector", "_due", "_expired", "_head", "_heads", "_loop", "_target", "_timeouts", "_timer")
+    __slots__ = ("_base", "_decodes", "_fresh", "_headers", "_make_fresh", "_proxy", "_session", "_timeouts", "_urls")
 
-    def __init__(self, session: aiohttp.ClientSession, base: str, headers: Mapping[str, str]) -> None:
-        """Go to `base`, with `headers` in every request; the session stays its owner's."""
-        self._loop = asyncio.get_running_loop()
-        url = URL(base, encoded=True)
-        connector = session.connector
-        assert connector is not None  # noqa: S101 - the session is open
-        self._connector = connector
-        self._target = _Target("POST", url, loop=self._loop, session=session)
-        fixed = {"Host": url.host_port_subcomponent or "", "Accept": "*/*", **headers}
-        self._head = (f"POST {url.raw_path}", " HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fixed.items()))
-        self._heads: dict[str, str] = {}
-        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
-        self._due: dict[ResponseHandler, float] = {}
-        self._expired: set[ResponseHandler] = set()
-        self._timer: asyncio.TimerHandle | None = None
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        base: str,
+        *,
+        proxy: _Proxy | None,
+        make_fresh: Callable[[], aiohttp.ClientSession] | None,
+    ) -> None:
+        self._session = session
+        self._base = base
+        self._proxy: dict[str, Any] = {}
+        self._headers: Mapping[str, str] = {}
+        if proxy is not None:
+            self._proxy = {"proxy": proxy.url}
+            if base.startswith("https:"):  # said to the proxy when the tunnel is made, and never to the platform
+                self._proxy["proxy_headers"] = proxy.headers or None
+            else:
+                self._headers = proxy.headers
+        self._make_fresh = make_fresh
+        self._fresh: aiohttp.ClientSession | None = None
+        self._decodes = session.auto_decompress
+        self._urls: dict[str, URL] = {}
+        self._timeouts: dict[tuple[float, float], aiohttp.ClientTimeout] = {}
 
-    def close(self) -> None:
-        """Stop the timer; requests under way end when the session closes their connections."""
-        if self._timer is not None:
-            self._timer.cancel()
+    async def close(self) -> None:
+        """Close the session for fresh connections; the other one is its owner's."""
+        if self._fresh is not None:
+            await self._fresh.close()
 
     async def send(
         self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False
     ) -> WireResponse:
         """Send `request`; see `Transport.send`."""
-        due = self._loop.time() + total
-        data = self._written(request)
+        loop = asyncio.get_running_loop()
+        due = loop.time() + total
+        session = self._fresh_one() if fresh else self._session
+        carriage = Carriage()
+        answer = await self._ask(session, request, connect, total, max_bytes, carriage)
+        if answer is not None:
+            return answer
+        left = max(due - loop.time(), 0.001)
+        carriage = Carriage(in_doubt=not carriage.spoiled)
+        answer = await self._ask(self._fresh_one(), request, min(connect, left), left, max_bytes, carriage)
+        assert answer is not None  # noqa: S101 - only kept connections die without an error
+        return answer
+
+    def _fresh_one(self) -> aiohttp.ClientSession:
+        if self._make_fresh is None:
+            return self._session
+        if self._fresh is None:
+            self._fresh = self._make_fresh()
+        return self._fresh
+
+    async def _ask(  # noqa: PLR0913, PLR0917 - the parts of a call
+        self,
+        session: aiohttp.ClientSession,
+        request: WireRequest,
+        connect: float,
+        total: float,
+        max_bytes: int,
+        carriage: Carriage,
+    ) -> WireResponse | None:
+        """Make one call; None where it died on a kept connection before a byte of the answer, and may be made again."""
+        noted = carriage_of_task.set(carriage)
+        response: aiohttp.ClientResponse | None = None
         failure: AltcraftError
         try:
-            connection = await self._connector.connect(self._target, [], self._timeout(min(connect, total)))
+            async with session.post(
+                self._url(request.path),
+                data=request.body,
+                headers={**request.headers, **self._headers},
+                timeout=self._timeout(connect, total),
+                allow_redirects=False,
+                **self._proxy,
+            ) as response:
+                body = await self._body(response, max_bytes)
+            if not carriage.spoiled:
+                return WireResponse(response.status, response.headers, body, carriage.discard, carriage.in_doubt)
+        except DeliveryError as error:
+            failure = error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            mapped = map_error(error)  # whatever went wrong here, nothing was sent
-            never_sent = isinstance(mapped, ConnectError)
-            failure = mapped if never_sent else ConnectError(f"no connection to the server ({_reason(error)})")
-        else:
-            protocol = connection.protocol
-            assert protocol is not None  # noqa: S101 - it was taken from the pool in this moment
-            try:
-                self._watch(protocol, due)
-                response = await self._exchange(protocol, data, max_bytes)
-                if protocol not in self._expired:
-                    connection.release()  # to the pool, or closed where the server or the parser wants that
-                    return response
-                failure = AttemptTimeoutError("no answer in time")
-            except DeliveryError:
-                raise
-            except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-                failure = AttemptTimeoutError("no answer in time") if protocol in self._expired else map_error(error)
-            finally:
-                self._due.pop(protocol, None)
-                self._expired.discard(protocol)
-                connection.close()  # nothing, after a release
+            if isinstance(error.__cause__, RuntimeError) and carriage.unanswered:
+                failure = _of_runtime(error.__cause__, session, carriage)
+            elif carriage.tap is not None or self._make_fresh is None:
+                failure = map_error(error)
+            else:
+                failure = map_unsent(error, in_doubt=carriage.in_doubt)
+        except RuntimeError as error:
+            failure = _of_runtime(error, session, carriage)
+        finally:
+            carriage_of_task.reset(noted)
+            carriage.finish()
+        if carriage.spoiled:
+            failure = map_unsent(UnaskedBytesError(), in_doubt=carriage.in_doubt)
+        elif response is not None:
+            failure = map_cut_off(failure, response.status, response.headers)
+        if carriage.kept and carriage.unanswered and isinstance(failure, ConnectionLostError):
+            return None
         raise failure  # outside the handlers, so that no context clings to it
 
-    def _written(self, request: WireRequest) -> bytes:
-        head = self._heads.get(request.path)
-        if head is None:
-            head = self._heads[request.path] = request.path.join(self._head)
-        lines = [f"{name}: {value}" for name, value in request.headers.items()]
-        own = "\r\n".join(lines)
-        if _FORBIDDEN_IN_HEADER.search("".join(lines)):
-            msg = "a header has a control character; give a request_id without"
-            raise ConfigurationError(msg, field="request_id")
-        return f"{head}Content-Length: {len(request.body)}\r\n{own}\r\n\r\n".encode() + request.body
+    async def _body(self, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+        """Read a body, and give up beyond `max_bytes`."""
+        if (response.content_length or 0) <= max_bytes:
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > max_bytes:
+                    break
+            else:
+                encoding = response.headers.get("Content-Encoding", "")
+                if self._decodes and encoding.lower() in _DECODED_BY_SESSIONS:
+                    return bytes(body)
+                return decoded(bytes(body), encoding, max_bytes=max_bytes)
+        response.close()
+        raise too_large(max_bytes)
 
-    async def _exchange(
-        self, protocol: ResponseHandler, data: bytes, max_bytes: int, fresh: bool = False
-    ) -> WireResponse:
-        transport = protocol.transport
-        if transport is None or transport.is_closing():
-            msg = "the connection was closed before the request went out"
-            raise ConnectionLostError(msg, maybe_applied=False)
-        protocol.set_response_params(read_until_eof=True)
-        transport.write(data)
-        message, payload = await protocol.read()
-        while message.code < 200:  # noqa: PLR2004 - informational answers come before the real one
-            message, payload = await protocol.read()
-        if payload.is_eof():  # the usual case: the whole answer came in one piece
-            body = payload.read_nowait()
-            if len(body) > max_bytes:
-                raise _too_large(max_bytes, message.code)
-        else:
-            body = await _read_rest(message, payload, max_bytes)
-        return WireResponse(message.code, message.headers, body)
+    def _url(self, path: str) -> URL:
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = URL(self._base + path, encoded=True)
+        return url
 
-    def _timeout(self, connect: float) -> aiohttp.ClientTimeout:
-        timeout = self._timeouts.get(connect)
+    def _timeout(self, connect: float, total: float) -> aiohttp.ClientTimeout:
+        timeout = self._timeouts.get((connect, total))
         if timeout is None:
-            timeout = aiohttp.ClientTimeout(total=None, connect=connect, ceil_threshold=float("inf"))
+            # aiohttp rounds longer timeouts up to whole seconds, which would overrun a deadline
+            timeout = aiohttp.ClientTimeout(total=total, sock_connect=connect, ceil_threshold=float("inf"))
             if not self._timeouts:  # the usual one; those cut by a deadline are all different
-                self._timeouts[connect] = timeout
+                self._timeouts[connect, total] = timeout
         return timeout
 
-    def _watch(self, protocol: ResponseHandler, due: float) -> None:
-        self._due[protocol] = due
-        if self._timer is None or due < self._timer.when():
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_at(due, self._on_timer)
 
-    def _on_timer(self) -> None:
-        now = self._loop.time()
-        for protocol in [protocol for protocol, due in self._due.items() if due <= now]:
-            del self._due[protocol]
-            self._expired.add(protocol)
-            if protocol.transport is not None:
-                protocol.transport.abort()
-        self._timer = self._loop.call_at(min(self._due.values()), self._on_timer) if self._due else None
-
-
-async def _read_rest(message: RawResponseMessage, payload: StreamReader, max_bytes: int) -> bytes:
-    """Read a body that comes in several pieces, and give up beyond `max_bytes`."""
-    if int(message.headers.get("Content-Length", "0")) > max_bytes:
-        raise _too_large(max_bytes, message.code)
-    body = bytearray()
-    while chunk := await payload.readany():
-        body += chunk
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes, message.code)
-    return bytes(body)
-
-
-def _too_large(max_bytes: int, status: int) -> ResponseTooLargeError:
-    return ResponseTooLargeError(f"the answer is longer than max_response_bytes ({max_bytes})", status=status)
+def _of_runtime(error: RuntimeError, session: aiohttp.ClientSession, carriage: Carriage) -> AltcraftError:
+    """Return our error for what aiohttp and uvloop raise of something closed; raise on what is of nothing closed."""
+    if session.closed:
+        return ClientClosedError("the session was closed; make a new client with an open session")
+    if carriage.unanswered:  # writing to a transport that is closed
+        return map_unsent(UnaskedBytesError(), in_doubt=carriage.in_doubt)
+    raise error

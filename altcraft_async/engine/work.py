@@ -101,7 +101,8 @@ class WorkItem:
 
     `rows` are what it carries: of a line update one row. `claims` are its keys in the lanes,
     `bulk` says that it gives way to single calls, `expires_at` when nothing more is begun
-    for it, in the event loop's time. `update` is the line update that it makes, if it makes one.
+    for it, in the event loop's time; `doubt_ends_at` is the same for a call that may have been
+    applied. `update` is the line update that it makes, if it makes one.
 
     `attempts` counts the requests that were started, `unpaid` those among them that cost no
     attempt of the policy. `first_failure` is when its first failure came. `another` is the line
@@ -109,9 +110,9 @@ class WorkItem:
     """
 
     __slots__ = (
-        "another", "arrival", "attempts", "blocked", "bulk", "call", "claims", "echo", "expires_at", "facts",
-        "first_failure", "fresh", "last", "maybe_applied", "owner", "phase", "reasked", "renewed", "request_id", "rows",
-        "started", "stop", "unpaid", "update", "withdrawn",
+        "another", "arrival", "attempts", "blocked", "bulk", "call", "claims", "doubt_ends_at", "echo", "expires_at",
+        "facts", "first_failure", "fresh", "last", "maybe_applied", "owner", "phase", "reasked", "renewed",
+        "request_id", "rows", "started", "stop", "unpaid", "update", "withdrawn",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a call is made of
@@ -125,6 +126,7 @@ class WorkItem:
         rows: tuple[Taken, ...] = (),
         bulk: bool = False,
         expires_at: float | None = None,
+        doubt_ends_at: float | None = None,
     ) -> None:
         self.call = call
         self.request_id = request_id
@@ -134,6 +136,7 @@ class WorkItem:
         self.rows = rows
         self.bulk = bulk
         self.expires_at = expires_at
+        self.doubt_ends_at = doubt_ends_at
         self.arrival = self.blocked = 0
         self.withdrawn = False
         self.phase = Phase.WAITING
@@ -173,6 +176,12 @@ class WorkItem:
     @property
     def _used_up(self) -> bool:
         return self.stop is not None and self.stop.reason is StopReason.ATTEMPTS
+
+    def doubt(self) -> None:
+        """Take note that the change may have been made: from here on the end of the doubt counts."""
+        self.maybe_applied = True
+        if self.doubt_ends_at is not None:
+            self.expires_at = self.doubt_ends_at
 
     def sign(self, error: DeliveryError) -> DeliveryError:
         """Write onto `error` what it concerns and what was tried."""

@@ -147,14 +147,10 @@ class LimitStatistics:
 
 
 class ConcurrencyLimit(Protocol):
-    """What the gate asks of a limit: read `limit` and `rate` after every report; `minimum` is its floor."""
+    """What the gate asks of a limit: read `limit` and `rate` after every report."""
 
     limit: int
     rate: float | None
-
-    @property
-    def minimum(self) -> int:
-        """The floor of the limit."""
 
     def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:
         """Learn from one ended call, itself still counted in `in_flight`; give the limit.
@@ -175,11 +171,11 @@ class ConcurrencyLimit(Protocol):
 class FixedLimit:
     """The limit of an ``int`` setting: it counts, and never moves."""
 
-    __slots__ = ("_accepted", "_rejected", "limit", "minimum", "rate")
+    __slots__ = ("_accepted", "_rejected", "limit", "rate")
 
     def __init__(self, limit: int) -> None:
         _check(type(limit) is int and limit >= 1, "concurrency", f"must be a whole number of at least 1, not {limit!r}")
-        self.limit = self.minimum = limit
+        self.limit = limit
         self.rate: float | None = None
         self._accepted = self._rejected = 0
 
@@ -256,11 +252,6 @@ class AdaptiveLimit:
         """Show the state."""
         pace = "" if self.rate is None else f", paced at {self.rate:.1f}/s"
         return f"<AdaptiveLimit {self.limit}{pace}, {self._accepted} accepted, {self._rejected} rejected>"
-
-    @property
-    def minimum(self) -> int:
-        """The floor of the limit."""
-        return self._settings.minimum
 
     def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:  # noqa: C901 - the hot path, unrolled
         """Learn from one ended call and give the limit.

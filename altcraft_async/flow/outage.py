@@ -5,6 +5,7 @@ state                   what happens                                            
 ======================  =======================================================  ============
 ``CLEAR``               the third failure without a served answer between them   ``SUSPECTED``
 ``CLEAR``               three calls are overdue, and nothing came meanwhile      ``OPEN``
+``CLEAR``               nothing but back-pressure for three round trips          ``OPEN``
 ``SUSPECTED``           a served answer                                          ``CLEAR``
 ``SUSPECTED``           a round trip has passed since the first of the failures  ``OPEN``
 ``OPEN``                a served answer to a call begun after the first failure  ``CLEAR``
@@ -16,8 +17,9 @@ under way decides. While it is ``OPEN`` only probes start, one at a time.
 **Which failures count.** One that speaks of the server counts from any call. One that may
 speak of its own line counts once a line, and only where the line's *first* failure
 came after the last served answer: so a line that always fails never opens an outage,
-not even alone at the end of a run. Back-pressure counts only where the limit cannot
-fall any more.
+not even alone at the end of a run. Back-pressure is the limit's to answer; where for
+three round trips, and at least a second, nothing else comes, the server is not full but
+away. (A server that counts calls by the second may be shut for the rest of one.)
 
 **Overdue** is a call without an answer for three times the usual latency, and at least
 a second. A server that accepts everything and answers nothing is noticed by it long
@@ -77,8 +79,8 @@ class Outage:
     """
 
     __slots__ = (
-        "_any", "_latency", "_lines", "_opens_at", "_probe_at", "_probe_over", "_served_at", "_strange", "_wait",
-        "since", "state",
+        "_any", "_latency", "_lines", "_load", "_opens_at", "_probe_at", "_probe_over", "_served_at", "_strange",
+        "_wait", "since", "state",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -87,7 +89,7 @@ class Outage:
         self._served_at = -math.inf
         self._latency: dict[str, float] = {}
         self._lines: set[Hashable] = set()
-        self._any = 0
+        self._any = self._load = 0
         self._strange = 0
         self._opens_at = self._probe_at = math.inf
         self._probe_over = -math.inf
@@ -122,12 +124,11 @@ class Outage:
         if self.state is OutageState.OPEN and started <= self.since:
             return False  # a server that shuts down ends its calls
         self._served_at = now
-        if self.state is OutageState.CLEAR and not self._any and not self._lines:
+        if self.since == math.inf:
             return False
         was_open = self.state is OutageState.OPEN
         self.state = OutageState.CLEAR
-        self._lines.clear()
-        self._any = 0
+        self._forget()
         self.since = math.inf
         return was_open
 
@@ -140,11 +141,21 @@ class Outage:
         elif first_failure > self._served_at:
             self._lines.add(line)
         count = self._any + len(self._lines)
-        if count == 1:
+        if count:
             self.since = min(self.since, now)
         if count >= THRESHOLD:
             self.state = OutageState.SUSPECTED
             self._opens_at = self.since + self._latency.get(kind, _UNMEASURED)
+
+    def on_back_pressure(self, now: float, kind: str) -> None:
+        """Take note that the server said it has too much to do."""
+        if self.state is not OutageState.CLEAR:
+            return
+        self._load += 1
+        self.since = min(self.since, now)
+        trips = max(_OVERDUE, _OVERDUE_TRIPS * self._latency.get(kind, _UNMEASURED))
+        if self._load >= THRESHOLD and now - self.since >= trips:
+            self._open(now)
 
     def on_strange_answer(self) -> None:
         """Take note of an answer that is not the API's."""
@@ -192,5 +203,8 @@ class Outage:
         self._wait = FIRST_WAIT
         self._probe_at = now + FIRST_WAIT
         self._probe_over = -math.inf
+        self._forget()
+
+    def _forget(self) -> None:
         self._lines.clear()
-        self._any = 0
+        self._any = self._load = 0

@@ -22,11 +22,11 @@ Pure: time and randomness are arguments.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 
-from altcraft_async.errors import ConfigurationError
+from altcraft_async.kinds import SECONDS, WHOLE, Kind, only
 from altcraft_async.protocol.verdict import DEFAULT_RULES, VerdictRules
 
 if TYPE_CHECKING:
@@ -60,20 +60,7 @@ class StopStrategy(Protocol):
         """Say whether to stop."""
 
 
-def _positive(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    del instance
-    if value is None and attribute.name == "attempts":
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        msg = f"retry {attribute.name} must be a number above zero, not {value!r}"
-        raise ConfigurationError(msg, field=attribute.name)
-
-
-def _strategy(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    del instance
-    if value is not None and not callable(value):
-        msg = f"retry {attribute.name} must be one of tenacity's {attribute.name}_… strategies, not {value!r}"
-        raise ConfigurationError(msg, field=attribute.name)
+_STRATEGY: Final = Kind("one of tenacity's strategies, or None", fits=lambda value: value is None or callable(value))
 
 
 @attrs.frozen(kw_only=True)
@@ -91,13 +78,13 @@ class RetryPolicy:
     and `altcraft_async.OutagePolicy`.
     """
 
-    attempts: int | None = attrs.field(default=5, validator=_positive)
-    base: float = attrs.field(default=0.5, validator=_positive)
-    max_delay: float = attrs.field(default=30.0, validator=_positive)
-    max_retry_after: float = attrs.field(default=60.0, validator=_positive)
-    rules: VerdictRules = attrs.field(default=DEFAULT_RULES)
-    wait: WaitStrategy | None = attrs.field(default=None, validator=_strategy)
-    stop: StopStrategy | None = attrs.field(default=None, validator=_strategy)
+    attempts: int | None = attrs.field(default=5, validator=WHOLE.or_none())
+    base: float = attrs.field(default=0.5, validator=SECONDS)
+    max_delay: float = attrs.field(default=30.0, validator=SECONDS)
+    max_retry_after: float = attrs.field(default=60.0, validator=SECONDS)
+    rules: VerdictRules = attrs.field(default=DEFAULT_RULES, validator=only(VerdictRules))
+    wait: WaitStrategy | None = attrs.field(default=None, validator=_STRATEGY)
+    stop: StopStrategy | None = attrs.field(default=None, validator=_STRATEGY)
 
     def may_go_on(self, spent: int, state: tenacity.RetryCallState) -> bool:
         """Say whether the policy allows another attempt after so many that counted."""
@@ -169,7 +156,7 @@ class Stop:
     reason: StopReason
 
 
-def decide(  # noqa: PLR0913 - every input of the law is an argument
+def decide(  # noqa: PLR0911, PLR0913 - one return a rule, and every input of the law is an argument
     verdict: Verdict,
     *,
     spent: int,

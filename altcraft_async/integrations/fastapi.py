@@ -33,6 +33,7 @@ from altcraft_async.integrations.web import (
     PROBLEM_TYPES,
     Deadline,
     DeadlineHeader,
+    failing_fast,
     problem_of,
     readiness_of,
 )
@@ -96,6 +97,7 @@ def altcraft_lifespan(
     *,
     outbox: OutboxSource | None = None,
     lifespan: Lifespan | None = None,
+    fail_fast: bool = True,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, object]]]:
     """Give the lifespan for ``FastAPI(lifespan=…)``, which opens one client and closes it.
 
@@ -104,6 +106,10 @@ def altcraft_lifespan(
     `lifespan` is your own: it runs inside, so client and outbox are open before it
     begins, and closed after it has ended: first the outbox, which sends what it can
     in its ``drain_timeout``, then the client.
+
+    In an outage handlers do not wait: their single calls fail at once with `OutageError`, a
+    503 with ``Retry-After``, except the one that is the probe. With `fail_fast` false they
+    wait as long as the client's `OutagePolicy` says.
 
     The state that your lifespan yields is kept; ``altcraft`` and ``altcraft_outbox`` are
     added to it. A lifespan that needs the client itself can be written around this one:
@@ -126,7 +132,7 @@ def altcraft_lifespan(
         parts: _Parts = getattr(app.state, _REPLACEMENT, usual)
         async with AsyncExitStack() as stack:
             altcraft = await stack.enter_async_context(parts.make_client())
-            state: dict[str, object] = {_CLIENT: altcraft}
+            state: dict[str, object] = {_CLIENT: failing_fast(altcraft) if fail_fast else altcraft}
             source = parts.outbox if usual.outbox is not None else None
             if source is not None:
                 make = source if callable(source) else partial(Outbox, source)

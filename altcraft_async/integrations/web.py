@@ -67,6 +67,7 @@ __all__ = [
     "Health",
     "Problem",
     "ProblemKind",
+    "failing_fast",
     "problem_of",
     "readiness_of",
 ]
@@ -320,6 +321,15 @@ def _plain(value: object) -> JSON:
     if isinstance(value, float):
         return round(value, 3) if math.isfinite(value) else None
     return value if isinstance(value, int | str) else None
+
+
+def failing_fast(altcraft: AltcraftClient) -> AltcraftClient:
+    """Return a copy of a client for handlers: its single calls do not wait for an outage to end.
+
+    They raise `OutageError` at once, whose problem document says when to ask again. Bulk runs
+    and an outbox of the copy wait as those of the client do.
+    """
+    return altcraft.with_options(outage=attrs.evolve(altcraft.settings.outage, fail_fast=True))
 
 
 def readiness_of(altcraft: AltcraftClient | None, outbox: Outbox | None = None, *, overdue: float = 300.0) -> Health:

@@ -94,7 +94,7 @@ class Journal:
     _run: RunRecord
     _writer: GroupWriter[Outcome | None]
 
-    deadline = None  # no update has one of its own
+    doubt_ends_at = None  # a doubt lasts until the run ends
 
     def __init__(  # noqa: PLR0913 - the settings of a record
         self,

@@ -12,6 +12,7 @@ from altcraft_async.engine.run import Run, RunOptions
 from altcraft_async.engine.work import WorkItem
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.policy import OutagePolicy
+from altcraft_async.flow.retry import RetryBudget
 from altcraft_async.protocol.answer import echo_of
 from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine, check_request_id
 from altcraft_async.protocol.wire import Call
@@ -218,12 +219,11 @@ class Orders:
     def drain(self, updates: AsyncIterable[LineStatusUpdate], *, recorder: Recorder) -> Run[LineStatusUpdate]:
         """Return the engine's run over `updates` for an outbox, which keeps the outcomes itself.
 
-        Its updates are retried until they succeed, are refused, or meet their own
-        deadline, and an outage is waited out without end.
+        Its updates are retried as the client's policy says, whatever else fails: no shared
+        budget ends one. An outage is waited out without end.
         """
-        delivery = self._dispatcher.delivery
-        policy = attrs.evolve(delivery.policy, attempts=None, stop=None)
-        patient = type(self._dispatcher)(attrs.evolve(delivery, policy=policy), self._dispatcher.lanes)
+        delivery = attrs.evolve(self._dispatcher.delivery, budget=RetryBudget(None))
+        patient = type(self._dispatcher)(delivery, self._dispatcher.lanes)
         return Run(patient, updates, RunOptions(outage=_WITHOUT_END), call_of=_call_of, recorder=recorder)
 
     def _journal(self, path: str | os.PathLike[str] | None, *, retry_failed: bool, extend: bool) -> Recorder | None:

@@ -40,13 +40,14 @@ class Drainer:
     """Delivers what waits in `store`, in one run after the other, until `finish` or cancellation.
 
     One run lasts for as long as nothing stops it, like a refused token, which
-    `trouble` then tells; then it starts anew with all that waits. `changed` is
+    `trouble` then says; then it starts anew with all that waits. `changed` is
     called with the store's counts after each commit.
     """
 
     __slots__ = (
         "_altcraft", "_changed", "_clock", "_cut", "_ended", "_entries", "_failed", "_fed", "_finishing", "_flusher",
-        "_give_up_after", "_loop", "_news", "_recorded", "_store", "delivered", "draining", "last_success", "trouble",
+        "_give_up_after", "_loop", "_news", "_recorded", "_stopped_by", "_store", "delivered", "draining",
+        "last_success",
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome[object]]], None]
@@ -77,7 +78,17 @@ class Drainer:
         self.delivered = 0
         self.last_success: float | None = None
         self.draining = False
-        self.trouble: str | None = None
+        self._stopped_by: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps updates from being delivered, in words, or None."""
+        if self._stopped_by is not None or not self.draining or self._altcraft.closed:
+            return self._stopped_by
+        now = self._altcraft.statistics()
+        if now.outage is None:
+            return None
+        return f"the server has served nobody for {now.outage:.0f} s; next try in {now.paused:.1f} s"
 
     def wake(self) -> None:
         """Say that something new waits."""
@@ -96,14 +107,14 @@ class Drainer:
             try:
                 await self._deliver()
             except AltcraftError as error:
-                self.trouble = str(error)
+                self._stopped_by = str(error)
             except Exception as error:  # noqa: BLE001 - a defect must not end the delivery of a service for good
                 _log.exception("the delivery of the outbox %s failed, and is begun anew", self._store.path)
-                self.trouble = f"delivery failed ({type(error).__name__})"
+                self._stopped_by = f"delivery failed ({type(error).__name__})"
             if self._finishing.is_set():
                 return
             pause = _FIRST_PAUSE if self.delivered > before else min(2 * pause, _LONGEST_PAUSE)
-            _log.warning("the outbox %s delivers again in %.0f s: %s", self._store.path, pause, self.trouble)
+            _log.warning("the outbox %s delivers again in %.0f s: %s", self._store.path, pause, self._stopped_by)
             await _within(self._finishing, pause)
 
     async def _claimed(self) -> bool:
@@ -113,7 +124,7 @@ class Drainer:
             try:
                 self.draining = await self._store.claim()
             except StorageError as error:
-                self.trouble = str(error)
+                self._stopped_by = str(error)
             if not self.draining:
                 if not said:
                     _log.info("another process delivers the outbox %s; this one stands by", self._store.path)
@@ -130,7 +141,7 @@ class Drainer:
         async with contextlib.aclosing(run.stream()) as outcomes:
             async for outcome in outcomes:
                 if outcome.index in self._entries and outcome.error is not None:  # it goes on waiting
-                    self.trouble = str(outcome.error.message)
+                    self._stopped_by = str(outcome.error.message)
                     self._cut = True  # the run was stopped, and ends when it is fed no more
                     self._news.set()
 
@@ -181,8 +192,8 @@ class Drainer:
         del update
         return self._entries[index].request_id
 
-    def deadline(self, index: int) -> float | None:
-        """Return when the entry is to be given up."""
+    def doubt_ends_at(self, index: int) -> float | None:
+        """Return until when the entry may be repeated; after that the platform no longer knows its id."""
         if self._give_up_after is None:
             return None
         return self._loop.time() + self._entries[index].put_at + self._give_up_after - self._clock()
@@ -216,7 +227,7 @@ class Drainer:
                 if delivered:
                     self.delivered += len(delivered)
                     self.last_success = self._clock()
-                    self.trouble = None
+                    self._stopped_by = None
                 self._changed(counts)
                 self._recorded(outcomes)
         except StorageError as error:

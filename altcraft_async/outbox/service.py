@@ -70,9 +70,10 @@ class Outbox:
     raises `OutboxError` instead.
 
     At most `capacity` updates wait (in a file; a store has its own). An update that
-    could not be delivered for `give_up_after` seconds, a day by default, after which
-    the platform would no longer recognise a repeat, becomes a dead letter; with None,
-    never. Until then it is retried, whatever the client's `RetryPolicy.attempts`.
+    was refused, or that failed in all attempts of the client's `RetryPolicy` while others
+    were served, becomes a dead letter. An outage is waited out without end, and costs no
+    attempts. An update in doubt is repeated for `give_up_after` seconds after its put, a day by
+    default, since after that the platform no longer recognises a repeat; with None, without end.
 
     It belongs to one event loop. Close it before the client: that waits up to
     `drain_timeout` seconds for what waits to be delivered, and up to 5 more for requests

@@ -59,12 +59,13 @@ def as_utf8(body: bytes, content_type: str) -> bytes:
     What is UTF-8 already is not checked. Raises `UnreadableResponseError` for a
     charset that is unknown, and for bytes that are none of it.
     """
-    for mark, name in _MARKS:
-        if body.startswith(mark):
-            return _recoded(body[len(mark) :], name).lstrip()
-    for zeros, name in _ZEROS:
-        if zeros.match(body):
-            return _recoded(body, name).lstrip()
+    if b"\0" in body[:4] or not body[:2].isascii():
+        for mark, marked in _MARKS:
+            if body.startswith(mark):
+                return _recoded(body[len(mark) :], marked).lstrip()
+        for zeros, shown in _ZEROS:
+            if zeros.match(body):
+                return _recoded(body, shown).lstrip()
     body = body.lstrip()
     name = charset_of(content_type)
     if body.startswith((b"{", b"[")):

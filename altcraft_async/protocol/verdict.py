@@ -35,6 +35,7 @@ class Evidence(enum.StrEnum):
     UNREADABLE = "HTTP 2xx whose body is no envelope"
     ANOTHERS = "an answer that names another line"
     FATAL = "error code 401, 403"
+    RENEWED = "error code 401, 403, and there is another token now"
     THROTTLED = "425, 429"
     UNAVAILABLE = "503"
     RETRIABLE = "408, 5xx except 501 and 503"
@@ -51,6 +52,8 @@ class Scope(enum.Enum):
     """Perhaps only this line: another one must fail as well before it says something of the server."""
     SERVER = "the server"
     """The server, or the way to it, whichever line was on it."""
+    LOAD = "the server's load"
+    """The server has too much to do: the limit answers it, and only where that does not help it is an outage."""
     NEITHER = "neither"
     """This machine, one connection, or an answer that is on its way."""
 
@@ -87,8 +90,9 @@ TABLE: Final[Mapping[Evidence, Verdict]] = {
     Evidence.UNREADABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
     Evidence.ANOTHERS: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True, scope=Scope.NEITHER),
     Evidence.FATAL: Verdict(_STATE.REJECTED, fatal=True, served=True),
-    Evidence.THROTTLED: Verdict(_STATE.NOT_SENT, retry=True, throttled=True),
-    Evidence.UNAVAILABLE: Verdict(_STATE.UNKNOWN, retry=True, throttled=True, maybe_applied=True),
+    Evidence.RENEWED: Verdict(_STATE.UNKNOWN, served=True),
+    Evidence.THROTTLED: Verdict(_STATE.NOT_SENT, retry=True, throttled=True, scope=Scope.LOAD),
+    Evidence.UNAVAILABLE: Verdict(_STATE.UNKNOWN, retry=True, throttled=True, maybe_applied=True, scope=Scope.LOAD),
     Evidence.RETRIABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
     Evidence.IN_PROGRESS: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True, scope=Scope.NEITHER),
     Evidence.REFUSED: Verdict(_STATE.REJECTED, served=True),
@@ -136,10 +140,13 @@ class VerdictRules:
         """
         if code == 0:
             return Evidence.DUPLICATE_SUCCESS if duplicate else Evidence.SUCCESS
-        if code is None:
-            if 200 <= status <= 299:  # noqa: PLR2004
-                return Evidence.UNREADABLE
-            return self._passing(status) or Evidence.FOREIGN
+        if code is not None:
+            return self._of_code(code, duplicate=duplicate, in_doubt=in_doubt)
+        if 200 <= status <= 299:  # noqa: PLR2004
+            return Evidence.UNREADABLE
+        return self._passing(status) or Evidence.FOREIGN
+
+    def _of_code(self, code: int, *, duplicate: bool, in_doubt: bool) -> Evidence:
         if code in self.fatal:
             return Evidence.FATAL
         if duplicate:

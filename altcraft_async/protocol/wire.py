@@ -54,14 +54,26 @@ class WireRequest:
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
 
 
+def _nothing() -> None:
+    pass
+
+
 @attrs.frozen
 class WireResponse:
-    """What a transport received; `headers` look names up without regard to case."""
+    """What a transport received; `headers` look names up without regard to case.
+
+    `discard` closes the connection that the answer came on, so that nothing else
+    is ever sent on it. It is for the moment in which ``send`` returns: later the
+    connection may be at work for another call. `resent` is true where the same
+    request had gone out before, on a kept connection that died without an answer:
+    the server may have taken it then already.
+    """
 
     status: int
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
-    discard: Callable[[], None] = attrs.field(default=lambda: None, repr=False, eq=False)
+    discard: Callable[[], None] = attrs.field(default=_nothing, repr=False, eq=False)
+    resent: bool = False
 
 
 @attrs.frozen
@@ -158,7 +170,7 @@ class Wire:
             payload = _decode_body(headers.get("Content-Type", ""), response.body)
             code = _code(payload.get("error"))
         except UnreadableResponseError as problem:
-            problem.status = response.status
+            problem.status, problem.retry_after = response.status, headers.get("Retry-After")
             return Reply(
                 response.status,
                 None,

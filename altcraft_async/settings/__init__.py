@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
-from altcraft_async.settings.values import READERS, Settings, Timeout, check_base_url
+from altcraft_async.settings.address import check_base_url
+from altcraft_async.settings.environment import Environment
+from altcraft_async.settings.load import all_of
+from altcraft_async.settings.table import CREDENTIALS, TABLE, Setting
+from altcraft_async.settings.values import Settings, Timeout, with_keywords
 
-__all__ = ["READERS", "Settings", "Timeout", "check_base_url"]
+__all__ = [
+    "CREDENTIALS",
+    "TABLE",
+    "Environment",
+    "Setting",
+    "Settings",
+    "Timeout",
+    "all_of",
+    "check_base_url",
+    "with_keywords",
+]

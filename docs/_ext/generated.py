@@ -18,24 +18,26 @@ from docutils.parsers.rst import Directive
 import altcraft_async
 from altcraft_async import (
     Adaptive,
-    AltcraftClient,
     AltcraftError,
     OrderLineStatus,
+    OutagePolicy,
     OutcomeState,
     RetryPolicy,
     Settings,
     Timeout,
     VerdictRules,
 )
-from altcraft_async import settings as settings_module
 from altcraft_async.cli.app import cli
 from altcraft_async.cli.exits import ExitCode, exit_code_of
 from altcraft_async.cli.presets import PRESETS
 from altcraft_async.cli.results import COLUMNS
 from altcraft_async.doctor import Check, Level
 from altcraft_async.integrations.web import PROBLEMS
+from altcraft_async.kinds import SECONDS, ranges
 from altcraft_async.protocol.verdict import TABLE
 from altcraft_async.sandbox import FaultKind, Sandbox
+from altcraft_async.settings import CREDENTIALS
+from altcraft_async.settings.table import BY_NAME, KEYWORDS, OF_THE_POOL
 
 if TYPE_CHECKING:
     import enum
@@ -107,34 +109,20 @@ def _outcomes() -> nodes.table:
 
 def _verdicts() -> nodes.table:
     head = ("what happened", "state if it was the last attempt", "retried", "back-pressure", "stops the run",
-            "may have been applied")  # fmt: skip
+            "may have been applied", "served", "speaks of")  # fmt: skip
     rows = [
         (
             str(evidence), f"`{verdict.state}`", _yes(verdict.retry), _yes(verdict.throttled), _yes(verdict.fatal),
-            _yes(verdict.maybe_applied),
+            _yes(verdict.maybe_applied), _yes(verdict.served), "" if verdict.served else verdict.scope.value,
         )
         for evidence, verdict in TABLE.items()
     ]  # fmt: skip
     return _table(head, rows)
 
 
-def _ranges(numbers: Sequence[int]) -> Iterator[str]:
-    """Write numbers with runs of three and more as ranges."""
-    run: list[int] = []
-    for number in [*numbers, None]:
-        if run and number != run[-1] + 1:
-            yield f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run))  # noqa: PLR2004
-            run = []
-        if number is not None:
-            run.append(number)
-
-
 def _verdict_rules() -> nodes.table:
     rules = VerdictRules()
-    rows = [
-        (f"`{field.name}`", ", ".join(_ranges(sorted(getattr(rules, field.name)))))
-        for field in attrs.fields(VerdictRules)
-    ]
+    rows = [(f"`{field.name}`", f"`{ranges(getattr(rules, field.name))}`") for field in attrs.fields(VerdictRules)]
     return _table(("field of `VerdictRules`", "codes and statuses by default"), rows)
 
 
@@ -173,16 +161,12 @@ def _doctor_levels() -> nodes.table:
     return _table(("level", "meaning"), [(f"`{level}`", docs[level.name]) for level in Level])
 
 
-def _meanings() -> dict[str, str]:
-    """Read what each keyword of the client means from the client's own docstring."""
-    found: dict[str, str] = {}
-    for names, text in re.findall(r"^- (.+?): (.+)$", inspect.getdoc(AltcraftClient) or "", flags=re.MULTILINE):
-        found |= dict.fromkeys(re.findall(r"`(\w+)`", names), text)
-    return found
-
-
 def _default(value: object) -> str:
-    return f"`{type(value).__name__}()`" if isinstance(value, Adaptive | RetryPolicy | Timeout) else f"`{value!r}`"
+    if isinstance(value, frozenset):
+        return f"`{ranges(value)}`"
+    if isinstance(value, Adaptive | OutagePolicy | RetryPolicy | Timeout):
+        return f"`{type(value).__name__}()`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value!r}`"
 
 
 def _problems() -> nodes.table:
@@ -199,35 +183,25 @@ def _problems() -> nodes.table:
 
 
 def _settings() -> nodes.table:
-    meanings = _meanings()
-    defaults = {field.name: _default(field.default) for field in attrs.fields(Settings)}
+    defaults = {field.name: field.default for field in attrs.fields(Settings)}
+    defaults["timeout"] = Timeout()
     rows = []
-    for name in altcraft_async.client.ClientOptions.__annotations__:
-        if name not in meanings and name != "allow_insecure":
-            msg = f"the docstring of AltcraftClient does not tell what {name} means"
-            raise LookupError(msg)
-        meaning = meanings.get(name, "permits ``http://`` to a host that is not loopback")
-        rows.append((f"`{name}`", defaults.get(name, ""), meaning))
-    return _table(("keyword", "default", "meaning"), rows)
+    for row in KEYWORDS.values():
+        default = _default(defaults[row.name]) if row.name in defaults else ""
+        also = "; a number, or a `Timeout`" if row.name == "timeout" else ""
+        rows.append((f"`{row.name}`", default, row.help + also, _yes(row.name not in OF_THE_POOL)))
+    return _table(("keyword", "default", "meaning", "may differ in a copy"), rows)
 
 
 def _environment() -> nodes.table:
-    fills = {
-        "timeout": ("Timeout.total", Timeout().total),
-        "connect_timeout": ("Timeout.connect", Timeout().connect),
-        "attempts": ("RetryPolicy.attempts", RetryPolicy().attempts),
-    }
-    defaults = {field.name: field.default for field in attrs.fields(Settings)}
-    rows: list[Row] = [
-        ("`ALTCRAFT_BASE_URL`", "`base_url`", "an address", "required"),
-        ("`ALTCRAFT_TOKEN`", "`token`", "the token", "this or the next is required"),
-        ("`ALTCRAFT_TOKEN_FILE`", "`token`", "a file that holds the token", ""),
-    ]
-    for name, expected in settings_module._EXPECTED.items():  # noqa: SLF001 - the one list of what can be read
-        filled, default = fills.get(name) or (name, defaults[name])
-        shown = "`adaptive`" if isinstance(default, Adaptive) else f"`{default}`"
-        rows.append((f"`ALTCRAFT_{name.upper()}`", f"`{filled}`", expected, shown))
-    return _table(("variable", "sets", "value", "default"), rows)
+    rows: list[Row] = []
+    for row in (*CREDENTIALS, *BY_NAME.values()):
+        kind = "a time" if row.kind is SECONDS else row.kind.text_words if row.kind else ""
+        sets = ".".join(row.path)
+        default = "" if row in CREDENTIALS or row.name == "max_retries" else _default(row.of(Settings()))
+        option = f"`{row.option}`" if row.flag else ""
+        rows.append((f"`{row.variable}`", option, f"`{sets}`", row.help, kind, default))
+    return _table(("variable", "option", "sets", "meaning", "value", "default"), rows)
 
 
 def _fields_of(kind: type[attrs.AttrsInstance]) -> Callable[[], nodes.table]:
@@ -299,6 +273,7 @@ CONTENTS: Mapping[str, Callable[[], nodes.Node]] = {
     "outcomes": _outcomes,
     "problems": _problems,
     "result-columns": _columns,
+    "outage-policy": _fields_of(OutagePolicy),
     "retry-policy": _fields_of(RetryPolicy),
     "sandbox-unknowns": _unknowns,
     "settings": _settings,

@@ -104,7 +104,8 @@ async def run(spec: dict[str, Any], log: int) -> None:
         spec["base_url"],
         spec["token"],
         concurrency=spec.get("concurrency", 16),
-        retry=RetryPolicy(attempts=20, base=0.01, max_delay=0.2, budget=None),
+        retry=RetryPolicy(attempts=20, base=0.01, max_delay=0.2),
+        retry_budget=None,
         observers=[Watch(log, point, number)],
     )
     async with client:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from altcraft_async import AltcraftClient
+from altcraft_async.sandbox import Fault, Faults
 
 if TYPE_CHECKING:
     from conftest import CommandLine
@@ -58,6 +59,59 @@ def test_the_token_can_come_from_a_file_and_never_from_a_flag(command: CommandLi
     assert command("update", *ids, "--token-file", "token.txt", ALTCRAFT_TOKEN="wrong").returncode == 0
     assert command("update", *ids, "--token-file", "absent.txt").returncode == 1
     assert "No such option" in command("update", *ids, "--token", "x").stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "said"),
+    [
+        (("--rate", "fast"), {}, "Invalid value for '--rate': it must be a number above zero, or 'none', not 'fast'"),
+        (("--retriable-codes", "5x"), {}, "it must be codes and ranges, like 408,500-599, not '5x'"),
+        (
+            ("--attempts", "2", "--max-retries", "2"),
+            {},
+            "--attempts and --max-retries set the same; give one of the two",
+        ),
+        (("--ca-file", "absent.pem"), {}, "ca_file absent.pem cannot be used (No such file or directory)"),
+        ((), {"ALTCRAFT_TIMEOUT": "soon", "ALTCRAFT_TOKEN": ""}, "2 settings cannot work: ALTCRAFT_TIMEOUT must be"),
+        ((), {"ALTCRAFT_TOKEN": "", "ALTCRAFT_TOKN": "x"}, "(ALTCRAFT_TOKN is set; is ALTCRAFT_TOKEN meant?)"),
+        (
+            (),
+            {"ALTCRAFT_BASE_URL": "ru.altkraft.com"},
+            "ALTCRAFT_BASE_URL has no scheme; write https://ru.altkraft.com",
+        ),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named_as_it_was_given(
+    command: CommandLine, options: tuple[str, ...], environ: dict[str, str], said: str
+) -> None:
+    ended = command("update", "order_1", "line_1_1", "new", *options, **environ)
+    assert ended.returncode == 1
+    assert said in ended.stderr
+
+
+def test_an_option_goes_before_every_variable_that_sets_the_same(
+    command: CommandLine, sandbox: ThreadedSandbox
+) -> None:
+    sandbox.faults = Faults(script=[Fault("error", status=418)] * 3)
+    options = ("--max-retries", "3", "--retriable-codes", "418", "--retry-base", "0.01s", "--rate", "none")
+    ended = command("update", "order_1", "line_1_1", "new", *options, ALTCRAFT_ATTEMPTS="1", ALTCRAFT_RATE="fast")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert sandbox.ledger.requests == 4
+
+
+def test_a_slip_in_a_variables_name_is_noted_and_a_foreign_one_is_left_alone(command: CommandLine) -> None:
+    ended = command("update", "order_1", "line_1_1", "new", ALTCRAFT_TIMEUOT="3", ALTCRAFT_PROJECT="shop")
+    assert ended.returncode == 0
+    assert ended.stderr == "Note: ALTCRAFT_TIMEUOT is no setting and was left alone; did you mean ALTCRAFT_TIMEOUT?\n"
+
+
+@pytest.mark.parametrize("name", ["sync", "update", "doctor"])
+def test_help_shows_the_clients_settings_in_a_section_of_their_own(command: CommandLine, name: str) -> None:
+    own, _, clients = command(name, "--help").stdout.partition("Client settings")
+    for option in ("--base-url", "--timeout", "--max-retries", "--patience", "--fail-fast", "--retriable-codes"):
+        assert option in clients
+        assert option not in own
+    assert "--json" in own
 
 
 @pytest.mark.parametrize("arguments", [(), ("sync", "absent.csv"), ("sync", "-", "--map", "x")], ids=" ".join)

@@ -38,8 +38,8 @@ def test_a_healthy_platform_is_told_line_by_line(command: CommandLine, sandbox: 
     ("environ", "code", "said"),
     [
         ({"ALTCRAFT_TOKEN": "wrong"}, 4, "failed   token        refused"),
-        ({"ALTCRAFT_TIMEUOT": "3"}, 1, "-> Did you mean ALTCRAFT_TIMEOUT?"),
-        ({"ALTCRAFT_TIMEUOT": "3", "ALTCRAFT_TOKEN": "wrong"}, 1, "what failed: settings, token."),
+        ({"ALTCRAFT_TIMEUOT": "3"}, 0, "-> Did you mean ALTCRAFT_TIMEOUT?"),
+        ({"ALTCRAFT_TIMEOUT": "x", "ALTCRAFT_TOKEN": "wrong"}, 1, "what failed: settings, token."),
         (
             {"ALTCRAFT_BASE_URL": "http://127.0.0.1:9"},
             2,

@@ -307,3 +307,21 @@ def test_a_reader_of_the_results_that_goes_away_stops_the_run_in_peace(
     assert "standard output cannot be written: Broken pipe" in said
     assert "Traceback" not in said
     assert 200 < lines_in(command, "failed.csv") < 301
+
+
+def test_the_wire_log_has_a_line_a_request_and_no_token(command: CommandLine, sandbox: ThreadedSandbox) -> None:
+    command.write("in.csv", HEADER + "order_1,line_1_1,processing\norder_1,line_1_1,delivered\n")
+    assert command("sync", "in.csv", "--log-wire", "wire.jsonl").returncode == 0
+    assert command("update", "order_1", "line_1_1", "new", "--log-wire", "wire.jsonl").returncode == 0
+    text = (command.directory / "wire.jsonl").read_text()
+    assert [json.loads(line)["status"] for line in text.splitlines()] == [200, 200, 200]
+    assert sandbox.token not in text
+    assert "line_1_1" not in text
+
+
+def test_a_wire_log_that_cannot_be_opened_is_one_sentence(command: CommandLine) -> None:
+    command.write("in.csv", HEADER)
+    ended = command("sync", "in.csv", "--log-wire", "nowhere/wire.jsonl")
+    assert ended.returncode == 1
+    assert "the wire log nowhere/wire.jsonl cannot be opened" in ended.stderr
+    assert "Traceback" not in ended.stderr

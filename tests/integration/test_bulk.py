@@ -17,6 +17,7 @@ from altcraft_async import (
     InvalidUpdateError,
     LineStatusUpdate,
     OrderLineStatus,
+    OutagePolicy,
     RetryBudgetError,
     RetryPolicy,
     RunStoppedError,
@@ -309,7 +310,12 @@ async def test_an_outcome_that_waited_out_its_backoff_when_the_run_stopped_says_
 
 
 async def test_a_server_that_is_down_gives_not_sent_after_bounded_retries(closed_port, connect, watcher):
-    client = connect(closed_port, observers=[watcher], retry=RetryPolicy(attempts=3, base=0.01, first_patience=0.3))
+    client = connect(
+        closed_port,
+        observers=[watcher],
+        retry=RetryPolicy(attempts=3, base=0.01),
+        outage=OutagePolicy(first_patience=0.3),
+    )
     report = await client.market.orders.update_order_line_statuses(updates_of(keys_of(4)))
     assert report.counts["not_sent"] == 12
     assert all("no connection to the server" in str(outcome.error) for outcome in report.outcomes)
@@ -318,7 +324,9 @@ async def test_a_server_that_is_down_gives_not_sent_after_bounded_retries(closed
 
 
 async def test_failing_connections_meet_a_bounded_number_of_retries(closed_port, connect):
-    client = connect(closed_port, retry=RetryPolicy(attempts=10, base=0.001, budget=2, first_patience=0.3))
+    client = connect(
+        closed_port, retry=RetryPolicy(attempts=10, base=0.001), retry_budget=2, outage=OutagePolicy(first_patience=0.3)
+    )
     report = await client.market.orders.update_order_line_statuses(updates_of(keys_of(2)), deadline=2.0)
     assert report.retries == 2
     assert client.statistics().retry_budget == 0

@@ -7,6 +7,7 @@ import gc
 import warnings
 
 import aiohttp
+import attrs
 import pytest
 
 from altcraft_async import (
@@ -15,8 +16,10 @@ from altcraft_async import (
     AuthenticationError,
     ClientClosedError,
     ConfigurationError,
+    OutagePolicy,
     RetryPolicy,
     Timeout,
+    UnknownVariableWarning,
 )
 from altcraft_async.observe import (
     AttemptEnded,
@@ -216,7 +219,7 @@ def test_the_token_can_come_from_a_file(tmp_path):
     file = tmp_path / "token"
     file.write_text("from-the-file\n")
     client = AltcraftClient.from_env({"ALTCRAFT_BASE_URL": "https://x.test", "ALTCRAFT_TOKEN_FILE": str(file)})
-    assert client._token == "from-the-file"
+    assert client._credentials.token.value == "from-the-file"
 
 
 def test_a_token_file_that_holds_nothing_is_named(tmp_path):
@@ -231,9 +234,14 @@ def test_a_token_file_that_holds_nothing_is_named(tmp_path):
     [
         ({}, "ALTCRAFT_TOKEN is not set"),
         ({"ALTCRAFT_BASE_URL": "https://x.test"}, "ALTCRAFT_TOKEN is not set"),
-        ({"ALTCRAFT_TOKEN": "t"}, "ALTCRAFT_BASE_URL"),
+        ({"ALTCRAFT_TOKEN": "t"}, "ALTCRAFT_BASE_URL is not set; set it to the platform's address"),
+        (
+            {"ALTCRAFT_TOKN": "t"},
+            "2 settings .*BASE_URL is not set.*TOKEN is not set .ALTCRAFT_TOKN is set; is ALTCR",
+        ),
         ({"ALTCRAFT_BASE_URL": "https://x.test", "ALTCRAFT_TOKEN_FILE": "/no/such/file"}, "/no/such/file"),
-        ({"ALTCRAFT_BASE_URL": "https://x.test", "ALTCRAFT_TOKEN": "t", "ALTCRAFT_TYPO": "1"}, "ALTCRAFT_TYPO"),
+        ({"ALTCRAFT_BASE_URL": "x.test", "ALTCRAFT_TOKEN": "t"}, "BASE_URL has no scheme; write https://x.test"),
+        ({"ALTCRAFT_BASE_URL": "https://x.test", "ALTCRAFT_TOKEN": "a b"}, "token has a blank"),
         ({"ALTCRAFT_BASE_URL": "https://x.test", "ALTCRAFT_TOKEN": "t", "ALTCRAFT_RATE": "fast"}, "ALTCRAFT_RATE"),
         ({"ALTCRAFT_BASE_URL": "http://x.test", "ALTCRAFT_TOKEN": "t"}, "in the clear"),
     ],
@@ -241,6 +249,72 @@ def test_a_token_file_that_holds_nothing_is_named(tmp_path):
 def test_a_variable_that_cannot_work_is_named(environ, said):
     with pytest.raises(ConfigurationError, match=said):
         AltcraftClient.from_env(environ)
+
+
+@pytest.mark.parametrize("observers", [5, "x", object()])
+def test_observers_are_a_list(observers):
+    with pytest.raises(ConfigurationError, match="observers must be a list of observers, not"):
+        AltcraftClient("https://x.test", "t", observers=observers)
+
+
+def test_a_slip_of_the_pen_is_a_warning_and_a_foreign_variable_is_nothing():
+    environ = {"ALTCRAFT_BASE_URL": "https://x.test", "ALTCRAFT_TOKEN": "t", "ALTCRAFT_PROJECT": "shop"}
+    AltcraftClient.from_env(environ)
+    with pytest.warns(UnknownVariableWarning, match=r"ALTCRAFT_RATES is no setting .*; did you mean ALTCRAFT_RATE\?"):
+        AltcraftClient.from_env({**environ, "ALTCRAFT_RATES": "5"})
+
+
+def test_all_settings_can_come_from_the_environment():
+    environ = {
+        "ALTCRAFT_BASE_URL": "https://x.test",
+        "ALTCRAFT_TOKEN": "t",
+        "ALTCRAFT_MAX_RETRIES": "2",
+        "ALTCRAFT_RETRY_BASE": "0.1",
+        "ALTCRAFT_RETRIABLE_CODES": "408,500-599",
+        "ALTCRAFT_RETRY_BUDGET": "none",
+        "ALTCRAFT_PATIENCE": "2h",
+        "ALTCRAFT_CALL_PATIENCE": "3s",
+        "ALTCRAFT_FAIL_FAST": "yes",
+    }
+    settings = AltcraftClient.from_env(environ).settings
+    assert (settings.retry.attempts, settings.retry.base) == (3, 0.1)
+    assert settings.retry.rules.retriable == {408, *range(500, 600)}
+    assert settings.retry_budget is None
+    assert settings.outage == OutagePolicy(patience=7200.0, call_patience=3.0, fail_fast=True)
+    assert AltcraftClient.from_env(environ, max_retries=8).settings.retry == attrs.evolve(settings.retry, attempts=9)
+
+
+async def test_a_token_can_come_from_a_callable_that_is_asked_once(sandbox, connect):
+    asked = []
+
+    async def source():
+        asked.append(1)
+        await asyncio.sleep(0)
+        return sandbox.token
+
+    client = connect(sandbox, source)
+    copy = client.with_options(request_format="xml", response_format="xml")
+    report = await client.market.orders.update_order_line_statuses(
+        [(f"order_{n}", f"line_{n}_1", "new") for n in range(1, 9)]
+    )
+    await copy.market.orders.update_order_line_status(*LINE)
+    assert report.ok
+    assert len(asked) == 1
+
+
+async def test_a_copy_and_an_environment_can_have_a_token_source(sandbox, connect):
+    copy = connect(sandbox, "wrong-token").with_options(token=lambda: sandbox.token)
+    await copy.market.orders.update_order_line_status(*LINE)
+    async with AltcraftClient.from_env({"ALTCRAFT_BASE_URL": sandbox.base_url}, token=lambda: sandbox.token) as client:
+        await client.market.orders.update_order_line_status(*LINE)
+
+
+async def test_a_source_that_fails_is_a_configuration_error_of_the_call(sandbox, connect):
+    client = connect(sandbox, lambda: 1 / 0)
+    with pytest.raises(ConfigurationError, match=r"the source of the token failed \(ZeroDivisionError\)"):
+        await client.market.orders.update_order_line_status(*LINE)
+    assert client.statistics().in_flight == 0
+    assert sandbox.ledger.requests == 0
 
 
 @pytest.mark.parametrize("token", ["", " ", "se cret", "secret\n", "secret\x00", "секрет"])
@@ -253,8 +327,10 @@ def test_a_token_that_cannot_work_is_refused_without_being_shown(token):
 
 
 def test_an_unknown_keyword_is_named():
-    with pytest.raises(ConfigurationError, match=r"concurency is no setting .*; known are .*concurrency"):
+    with pytest.raises(ConfigurationError, match=r"concurency is no setting .*; did you mean concurrency\?"):
         AltcraftClient("https://x.test", "t", concurency=4)
+    with pytest.raises(ConfigurationError, match=r"zzz is no setting .*; known are .*concurrency"):
+        AltcraftClient("https://x.test", "t", zzz=4)
 
 
 async def test_a_copy_has_its_own_settings_and_shares_the_rest(sandbox, connect, watcher):
@@ -301,7 +377,19 @@ async def test_closing_a_copy_does_nothing_and_closing_the_first_closes_all(sand
         _ = copy_of_copy.market
 
 
-@pytest.mark.parametrize("change", [{"concurrency": 4}, {"rate": 1.0}, {"tls": False}, {"nonsense": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"concurrency": 4},
+        {"rate": 1.0},
+        {"tls": False},
+        {"ca_file": "x"},
+        {"retry_budget": 5},
+        {"retry_refund": 1.0},
+        {"transport": None},
+        {"nonsense": 1},
+    ],
+)
 async def test_what_belongs_to_the_pool_cannot_differ_in_a_copy(sandbox, connect, change):
     with pytest.raises(ConfigurationError) as caught:
         connect(sandbox).with_options(**change)
@@ -317,7 +405,7 @@ async def test_a_copys_timeout_counts(sandbox, connect):
 
 async def test_statistics_are_a_snapshot_of_the_traffic(sandbox, connect):
     sandbox.faults = Faults(script=[Fault("error", status=429), Fault("error", status=500)])
-    client = connect(sandbox, concurrency=5, retry=RetryPolicy(base=0.001, budget=10))
+    client = connect(sandbox, concurrency=5, retry=RetryPolicy(base=0.001), retry_budget=10)
     await client.market.orders.update_order_line_status(*LINE)
     now = client.statistics()
     assert (now.limit, now.in_flight, now.waiting, now.sent, now.retries, now.throttled) == (5, 0, 0, 3, 2, 1)

@@ -103,15 +103,20 @@ async def findings_of_settings(**environ: str) -> list[Finding]:
 @pytest.mark.parametrize(
     ("variable", "value", "said", "remedy"),
     [
-        ("ALTCRAFT_TIMEUOT", "3", "ALTCRAFT_TIMEUOT is no setting", "Did you mean ALTCRAFT_TIMEOUT?"),
-        ("ALTCRAFT_ZZZ", "3", "ALTCRAFT_ZZZ is no setting", "Known are ALTCRAFT_BASE_URL"),
-        ("ALTCRAFT_TIMEOUT", "-1", "ALTCRAFT_TIMEOUT must be a number above zero", "Mend it"),
-        ("ALTCRAFT_ATTEMPTS", "0", "ALTCRAFT_ATTEMPTS must be a number above zero", "Mend it"),
-        ("ALTCRAFT_CONCURRENCY", "lots", "ALTCRAFT_CONCURRENCY must be a whole number or 'adaptive'", "Mend it"),
-        ("ALTCRAFT_TOKEN_IN", "url", "ALTCRAFT_TOKEN_IN must be 'body' or 'header'", "Mend it"),
+        ("ALTCRAFT_TIMEOUT", "-1", "ALTCRAFT_TIMEOUT must be a number above zero", "Correct it"),
+        ("ALTCRAFT_ATTEMPTS", "0", "ALTCRAFT_ATTEMPTS must be a whole number above zero", "Correct it"),
+        (
+            "ALTCRAFT_CONCURRENCY",
+            "lots",
+            "ALTCRAFT_CONCURRENCY must be a whole number above zero, or 'adaptive'",
+            "Correct it",
+        ),
+        ("ALTCRAFT_TOKEN_IN", "url", "ALTCRAFT_TOKEN_IN must be 'body' or 'header'", "Correct it"),
         ("ALTCRAFT_TOKEN", "", "ALTCRAFT_TOKEN is not set", "ALTCRAFT_TOKEN_FILE"),
         ("ALTCRAFT_TOKEN", "two words", "ALTCRAFT_TOKEN has a blank", "copied"),
-        ("ALTCRAFT_BASE_URL", "", "ALTCRAFT_BASE_URL is empty", "https://ru.altkraft.com"),
+        ("ALTCRAFT_BASE_URL", "", "ALTCRAFT_BASE_URL is not set", "https://ru.altkraft.com"),
+        ("ALTCRAFT_CA_FILE", "/no/such.pem", "ca_file /no/such.pem cannot be used", "Give the authority"),
+        ("ALTCRAFT_MAX_RETRIES", "x", "ALTCRAFT_MAX_RETRIES must be a whole number", "Correct it"),
         ("ALTCRAFT_BASE_URL", "http://x.test", "ALTCRAFT_BASE_URL is http://", "Use https://"),
     ],
 )
@@ -124,19 +129,24 @@ async def test_a_variable_that_cannot_work_is_named_with_what_to_do(variable, va
 
 
 async def test_all_wrong_variables_are_told_at_once():
-    found = await findings_of_settings(ALTCRAFT_RATE="fast", ALTCRAFT_TIMEOUT="slow", ALTCRAFT_TOKEN="", ALTCRAFT_X="1")
+    found = await findings_of_settings(ALTCRAFT_RATE="fast", ALTCRAFT_TIMEOUT="slow", ALTCRAFT_TOKEN="")
     assert [finding.said.split()[0] for finding in found] == [
-        "ALTCRAFT_RATE", "ALTCRAFT_TIMEOUT", "ALTCRAFT_X", "ALTCRAFT_TOKEN",
+        "ALTCRAFT_TIMEOUT", "ALTCRAFT_RATE", "ALTCRAFT_TOKEN",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["ALTKRAFT_TOKEN", "altcraft_token", "ALTCRAFTTOKEN"])
+@pytest.mark.parametrize("name", ["ALTKRAFT_TOKEN", "altcraft_token", "ALTCRAFTTOKEN", "ALTCRAFT_TIMEUOT", "ALTCRAFTX"])
 async def test_a_variable_that_is_passed_over_for_its_name_is_told_of(name):
     found = await findings_of_settings(**{name: "x"})
     assert [(finding.level, finding.said.split()[0]) for finding in found] == [
         (WARNING, name),
         (OK, "http://127.0.0.1:1,"),
     ]
+
+
+async def test_a_slip_of_the_pen_is_named_with_the_right_variable_and_a_foreign_one_is_left_alone():
+    found = await findings_of_settings(ALTCRAFT_TIMEUOT="3", ALTCRAFT_PROJECT="shop")
+    assert [finding.remedy for finding in found] == ["Did you mean ALTCRAFT_TIMEOUT?", None]
 
 
 async def test_a_token_put_into_the_wrong_variable_is_not_shown():
@@ -165,10 +175,15 @@ async def test_a_doubtful_token_is_a_warning(environ, remedy):
     assert remedy in finding.remedy
 
 
+async def test_what_differs_from_the_defaults_is_told_too():
+    (finding,) = await findings_of_settings(ALTCRAFT_FATAL_CODES="401,500-502", ALTCRAFT_FAIL_FAST="1")
+    assert "fatal_codes 401,500-502, patience 1800, fail_fast yes" in finding.notes[0]
+
+
 async def test_the_effective_settings_are_listed():
     (finding,) = await findings_of_settings(ALTCRAFT_TIMEOUT="7", ALTCRAFT_CONCURRENCY="3")
     assert finding.facts["settings"] | {"timeout": 7.0, "concurrency": 3, "attempts": 5} == finding.facts["settings"]
-    assert "timeout 7, connect_timeout 10, attempts 5, concurrency 3, rate none" in finding.notes[0]
+    assert "timeout 7, connect_timeout 10, attempts 5, patience 1800, concurrency 3, rate none" in finding.notes[0]
 
 
 async def test_the_checks_go_on_as_far_as_they_can(start_sandbox):

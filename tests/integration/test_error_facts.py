@@ -132,7 +132,7 @@ async def test_a_deadline_before_any_attempt_tells_its_facts(start_sandbox, conn
 
 async def test_an_empty_retry_budget_tells_its_facts(start_sandbox, connect, way):
     sandbox = await start_sandbox(faults=errors(500, 500, 500))
-    orders = connect(sandbox, retry=RetryPolicy(attempts=5, base=0.001, budget=1)).market.orders
+    orders = connect(sandbox, retry=RetryPolicy(attempts=5, base=0.001), retry_budget=1).market.orders
     check(await way(orders, LINE), LINE, RetryBudgetError, 2, maybe_applied=True)
 
 

@@ -25,7 +25,8 @@ async def test_nothing_is_lost_duplicated_or_reordered(start_sandbox, connect, c
         request_format=codec,
         response_format=codec,
         concurrency=64,
-        retry=RetryPolicy(attempts=12, base=0.02, budget=5000),
+        retry=RetryPolicy(attempts=12, base=0.02),
+        retry_budget=5000,
     )
 
     if streamed:

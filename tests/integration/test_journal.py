@@ -18,6 +18,7 @@ from altcraft_async import (
     InputChangedError,
     JournalError,
     LineStatusUpdate,
+    OutagePolicy,
     OutcomeState,
     RetryPolicy,
     RunStoppedError,
@@ -126,8 +127,9 @@ async def test_a_refused_token_leaves_everything_to_the_run_with_the_right_one(s
 
 
 async def test_a_server_out_of_reach_leaves_everything_to_the_next_run(sandbox, connect, path):
-    policy = RetryPolicy(attempts=20, base=0.001, max_delay=0.01, first_patience=0.01, patience=0.01)
-    orders = connect(sandbox, retry=policy).market.orders
+    policy = RetryPolicy(attempts=20, base=0.001, max_delay=0.01)
+    outage = OutagePolicy(first_patience=0.01, patience=0.01)
+    orders = connect(sandbox, retry=policy, outage=outage).market.orders
     await sandbox.stop()
     first = await orders.update_order_line_statuses(TWICE, journal=path)
     assert not first.ok
@@ -482,8 +484,8 @@ async def test_a_server_that_is_restarted_in_the_middle_loses_and_doubles_nothin
     start_sandbox, connect, path, tmp_path
 ):
     sandbox = await start_sandbox(state_file=tmp_path / "state", faults=Faults.mixed(0.05, latency=0.005), seed=4)
-    policy = RetryPolicy(attempts=30, base=0.01, max_delay=0.1, budget=None)
-    client = connect(sandbox, concurrency=4, retry=policy)
+    policy = RetryPolicy(attempts=30, base=0.01, max_delay=0.1)
+    client = connect(sandbox, concurrency=4, retry=policy, retry_budget=None)
     updates = [(*key, status) for status in ("processing", "delivering", "delivered") for key in KEYS] * 2
 
     async def restart():

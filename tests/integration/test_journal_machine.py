@@ -25,7 +25,7 @@ from altcraft_async.journal import JournalReader
 from altcraft_async.protocol.wire import WireResponse
 
 LINES = ("a", "b", "c")
-POLICY = RetryPolicy(attempts=2, base=0.0001, max_delay=0.0002, budget=None)
+POLICY = RetryPolicy(attempts=2, base=0.0001, max_delay=0.0002)
 KINDS = st.sampled_from(["yes", "no", "error", "lost", "lost before"])
 
 
@@ -42,8 +42,8 @@ class Platform:
         self.refused: set[str] = set()
         self.seen: dict[int, set[str]] = defaultdict(set)
 
-    async def send(self, request, *, connect, total, max_bytes):
-        del connect, total, max_bytes
+    async def send(self, request, *, connect, total, max_bytes, fresh=False):
+        del connect, total, max_bytes, fresh
         request_id, line = request.headers["Request-ID"], json.loads(request.body)["order_line_external_id"]
         assert line not in {other for other, _ in self.parked.values()}, "two updates of one line at once"
         self.seen[index_of(request_id)].add(request_id)
@@ -94,7 +94,12 @@ class JournalMachine(RuleBasedStateMachine):
 
     async def _run(self, **options):
         client = AltcraftClient(
-            "https://platform.test", "token", transport=self.platform, concurrency=self.width, retry=POLICY
+            "https://platform.test",
+            "token",
+            transport=self.platform,
+            concurrency=self.width,
+            retry=POLICY,
+            retry_budget=None,
         )
         async with client:
             stream = client.market.orders.stream_order_line_statuses(self.updates, journal=self.path, **options)

@@ -25,7 +25,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 from virtual import Behaviour, SimulatedServer, VirtualLoop, is_stuck, simulated_client, updates  # noqa: E402
 
-PATIENT = RetryPolicy(attempts=50, budget=None)
+PATIENT = {"retry": RetryPolicy(attempts=50), "retry_budget": None}
 
 
 class Diary:
@@ -69,7 +69,7 @@ TROUBLE = Behaviour(jitter=0.5, over_slots="reject", errors=0.05, retry_after=1,
 
 def diary_of(seed):
     diary = Diary()
-    report, _ = deliver(TROUBLE, 500, seed=seed, retry=PATIENT, observers=[diary])
+    report, _ = deliver(TROUBLE, 500, seed=seed, **PATIENT, observers=[diary])
     assert report.ok
     return diary.entries
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import logging
+import socket
 import ssl
+import zlib
 
 import aiohttp
 import pytest
@@ -22,6 +25,7 @@ from altcraft_async import (
     Timeout,
     UnreadableResponseError,
 )
+from altcraft_async.engine.direct import misfit
 from altcraft_async.engine.transport import AiohttpTransport
 from altcraft_async.protocol.wire import WireRequest
 from altcraft_async.sandbox import Fault, Faults
@@ -31,11 +35,12 @@ YES = b'{"error":0,"error_text":"Successful operation"}'
 ONCE = RetryPolicy(attempts=1)
 
 
-@pytest.fixture(params=["direct", "session"])
+@pytest.fixture(params=["direct", "session", "given session"])
 async def options(request):
-    """The two ways through aiohttp: both must answer alike."""
-    if request.param == "direct":
-        yield {"retry": ONCE}
+    """The two ways through aiohttp, and a session of the user's: all must answer alike."""
+    if request.param != "given session":
+        traces = [] if request.param == "direct" else [aiohttp.TraceConfig()]
+        yield {"retry": ONCE, "trace_configs": traces}
         return
     async with aiohttp.ClientSession() as session:
         yield {"retry": ONCE, "session": session}
@@ -150,13 +155,94 @@ async def test_an_answer_exactly_at_the_limit_is_read(start_raw_server, connect,
     await client.market.orders.update_order_line_status(*LINE)
 
 
-async def test_a_compressed_answer_cannot_grow_beyond_the_limit(start_raw_server, connect):
-    bomb = gzip.compress(b'{"error": 0, "x": "' + b"x" * 2_000_000 + b'"}')
+COMPRESSED = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "Deflate": zlib.compress,
+    "deflate": zlib.compress,
+    "identity": bytes,
+}
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+@pytest.mark.parametrize("kind", ["json", "xml"])
+async def test_a_compressed_answer_is_read(start_raw_server, connect, options, name, kind):
+    if "session" in options and not name.islower():
+        pytest.skip("some versions of aiohttp decode the name in small letters only")
+    body = YES if kind == "json" else b"<xml><error>0</error></xml>"
     server = await start_raw_server(None)
-    server.answers = [server.answer(bomb, Content_Encoding="gzip")]
-    async with aiohttp.ClientSession() as session:
-        error = await error_of(connect(server, retry=ONCE, session=session, max_response_bytes=100_000))
+    server.answers = [server.answer(COMPRESSED[name](body), content_type=f"application/{kind}", Content_Encoding=name)]
+    await connect(server, **options).market.orders.update_order_line_status(*LINE)
+
+
+async def test_a_compressed_answer_in_chunks_is_read(start_raw_server, connect, options):
+    body = gzip.compress(YES)
+    chunks = b"".join(b"%x\r\n%b\r\n" % (1, body[i : i + 1]) for i in range(len(body)))
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    server = await start_raw_server(head + chunks + b"0\r\n\r\n")
+    await connect(server, **options).market.orders.update_order_line_status(*LINE)
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, zlib.compress])
+async def test_a_compressed_answer_cannot_grow_beyond_the_limit(start_raw_server, connect, options, packed):
+    bomb = packed(b'{"error": 0, "x": "' + b"x" * 2_000_000 + b'"}')
+    name = "gzip" if packed is gzip.compress else "deflate"
+    server = await start_raw_server(None)
+    server.answers = [server.answer(bomb, status=503, Content_Encoding=name, Retry_After="9")]
+    error = await error_of(connect(server, max_response_bytes=100_000, **options))
     assert type(error) is ResponseTooLargeError
+    assert (error.status, error.retry_after) == (503, "9")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [gzip.compress(YES)[:-9], b"no gzip", gzip.compress(YES) + b"more"],
+    ids=["cut off", "no gzip", "more than that"],
+)
+async def test_a_broken_compressed_answer_is_unreadable(start_raw_server, connect, options, body):
+    if "session" in options:
+        pytest.skip("aiohttp reads what it can")
+    server = await start_raw_server(None)
+    server.answers = [server.answer(body, status=502, Content_Encoding="gzip", Retry_After="9")]
+    error = await error_of(connect(server, **options))
+    assert type(error) is UnreadableResponseError
+    assert (error.status, error.retry_after) == (502, "9")
+
+
+@pytest.mark.parametrize("name", ["zstd-of-tomorrow", "gzip, gzip"])
+async def test_an_encoding_that_is_not_known_is_unreadable(start_raw_server, connect, options, name):
+    server = await start_raw_server(None)
+    server.answers = [server.answer(YES, Content_Encoding=name)]
+    assert "Content-Encoding" in str(await error_of(connect(server, **options)))
+
+
+CUT_OFF = {
+    "a length": b"Content-Length: 100\r\n\r\n{",
+    "a chunk": b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+    "no chunk": b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{",
+}
+
+
+@pytest.mark.parametrize("how", CUT_OFF)
+async def test_where_the_body_is_cut_off_status_and_retry_after_are_known(start_raw_server, connect, options, how):
+    head = b"HTTP/1.1 503 No\r\nRetry-After: 17\r\n"
+    server = await start_raw_server(head + CUT_OFF[how])
+    error = await error_of(connect(server, **options))
+    assert type(error) is UnreadableResponseError
+    assert error.maybe_applied
+    if how != "no chunk":  # the parser may meet that before it gives the head
+        assert (error.status, error.retry_after) == (503, "17")
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_where_the_body_is_too_long_status_and_retry_after_are_known(
+    start_raw_server, connect, options, declared
+):
+    length = b"Content-Length: 5000\r\n" if declared else b""
+    server = await start_raw_server(b"HTTP/1.1 503 No\r\nRetry-After: 17\r\n" + length + b"\r\n" + b"x" * 5000)
+    error = await error_of(connect(server, max_response_bytes=1000, **options))
+    assert type(error) is ResponseTooLargeError
+    assert (error.status, error.retry_after) == (503, "17")
 
 
 async def test_no_compression_is_asked_for(start_raw_server, connect):
@@ -334,3 +420,57 @@ async def test_the_transports_repr_shows_its_state():
     assert repr(transport) == "<AiohttpTransport https://example.test/api/v1.1/ idle>"
     await transport.aclose()
     assert repr(transport) == "<AiohttpTransport https://example.test/api/v1.1/ closed>"
+
+
+async def test_a_name_is_looked_up_again_after_a_connection_failed(start_raw_server, closed_port, monkeypatch, options):
+    if "session" in options:
+        pytest.skip("a given session keeps names as it likes")
+    server = await start_raw_server(None)
+    server.answers = [server.answer(YES)]
+    ports = [int(url.rpartition(":")[2]) for url in (closed_port, server.base_url)]
+    looked_up = []
+
+    async def getaddrinfo(host, port, **_):
+        looked_up.append(host)
+        there = ports[min(len(looked_up), len(ports)) - 1]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", there))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    transport = AiohttpTransport("http://altcraft.test", trace_configs=options["trace_configs"])
+    request = WireRequest("m", {}, b"{}")
+    with pytest.raises(ConnectError):
+        await transport.send(request, connect=1.0, total=1.0, max_bytes=1000)
+    for _ in range(2):
+        assert (await transport.send(request, connect=1.0, total=1.0, max_bytes=1000)).status == 200
+    assert len(looked_up) <= 3  # the server hangs up after each answer
+    await transport.aclose()
+
+
+async def test_an_aiohttp_that_is_not_as_known_is_used_through_its_session(
+    start_raw_server, connect, monkeypatch, caplog
+):
+    monkeypatch.delattr(aiohttp.client_proto.ResponseHandler, "set_response_params")
+    assert misfit() == "ResponseHandler.set_response_params"
+    monkeypatch.undo()
+
+    monkeypatch.setattr("altcraft_async.engine.transport.misfit", lambda: "ResponseHandler.read")
+    server = await start_raw_server(None, keep_alive=True)
+    server.answers = [server.answer(YES)]
+    client = connect(server)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            await client.market.orders.update_order_line_status(*LINE)
+    [record] = caplog.records
+    assert "ResponseHandler.read" in record.getMessage()
+    assert len(server.requests) == 3
+    assert server.connections == 1
+
+
+def test_this_aiohttp_is_as_the_direct_way_knows_it():
+    assert misfit() is None
+
+
+@pytest.mark.parametrize("change", [("set_response_params", lambda self: None), ("read", lambda self: None)])
+def test_another_shape_of_aiohttp_is_noticed(monkeypatch, change):
+    monkeypatch.setattr(aiohttp.client_proto.ResponseHandler, *change)
+    assert misfit() == f"ResponseHandler.{change[0]}"

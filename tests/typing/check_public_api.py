@@ -22,6 +22,7 @@ from altcraft_async import (
     LineKey,
     LineStatusUpdate,
     OrderLineStatus,
+    OutagePolicy,
     Outcome,
     OutcomeState,
     Report,
@@ -70,7 +71,10 @@ def make_clients(session: aiohttp.ClientSession) -> AltcraftClient:
         token_in="header",
         request_id_header="X-Request-ID",
         timeout=Timeout(connect=1.0, total=5),
-        retry=RetryPolicy(attempts=3, budget=None, rules=VerdictRules(retriable=frozenset({500}))),
+        retry_budget=None,
+        outage=OutagePolicy(patience=None, call_patience=5.0, fail_fast=True),
+        ca_file="ca.pem",
+        retry=RetryPolicy(attempts=3, rules=VerdictRules(retriable=frozenset({500}))),
         concurrency=Adaptive(maximum=50),
         rate=10.0,
         max_response_bytes=1000,
@@ -84,7 +88,7 @@ def make_clients(session: aiohttp.ClientSession) -> AltcraftClient:
     assert_type(client, AltcraftClient)
     assert_type(AltcraftClient.from_env(), AltcraftClient)
     assert_type(AltcraftClient.from_env({"ALTCRAFT_TOKEN": "t"}, concurrency=5), AltcraftClient)
-    assert_type(client.with_options(timeout=Timeout(total=1.0), token="u"), AltcraftClient)
+    assert_type(client.with_options(timeout=1.5, token=lambda: "u", max_retries=3), AltcraftClient)
     assert_type(client.closed, bool)
     return client
 

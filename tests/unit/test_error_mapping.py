@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import ssl
 
 import aiohttp
 import pytest
 from aiohttp import http_exceptions
 
-from altcraft_async.engine.transport import map_error
+from altcraft_async.engine.connections import UnaskedBytesError
+from altcraft_async.engine.mapping import map_cut_off, map_error, map_unsent
 from altcraft_async.errors import (
     AltcraftError,
     AttemptTimeoutError,
@@ -137,3 +139,44 @@ def test_nothing_of_the_original_is_kept(kind):
     assert isinstance(mapped, AltcraftError)
     assert mapped.__cause__ is mapped.__context__ is None
     assert "canary" not in repr(vars(mapped)) + str(mapped)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL])
+def test_where_this_machine_is_the_reason_a_connect_error_says_so(number):
+    error = aiohttp.ClientConnectorError(key_of("h", tls=False), OSError(number, "text"))
+    assert map_error(error).local
+    assert map_unsent(OSError(number, "text"), in_doubt=False).local
+    assert pickle.loads(pickle.dumps(map_error(error))).local
+
+
+@pytest.mark.parametrize("number", [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ETIMEDOUT])
+def test_where_the_server_is_the_reason_it_does_not(number):
+    error = aiohttp.ClientConnectorError(key_of("h", tls=False), OSError(number, "text"))
+    assert not map_error(error).local
+
+
+@pytest.mark.parametrize("kind", [k for k in family(aiohttp.ClientError) if k.__name__ in EXPECTED])
+def test_without_a_connection_nothing_was_sent_unless_it_went_out_before(kind):
+    first, again = (map_unsent(made(kind), in_doubt=in_doubt) for in_doubt in (False, True))
+    assert type(first) is ConnectError
+    assert not first.maybe_applied
+    assert type(again) is ConnectionLostError
+    assert again.maybe_applied
+
+
+def test_a_connection_that_spoke_first_was_sent_nothing():
+    assert not map_error(UnaskedBytesError()).maybe_applied
+    assert not map_unsent(UnaskedBytesError(), in_doubt=False).maybe_applied
+    assert map_unsent(UnaskedBytesError(), in_doubt=True).maybe_applied
+
+
+@pytest.mark.parametrize("error", [ConnectionLostError("x"), UnreadableResponseError("x")])
+def test_what_ends_the_reading_of_a_body_keeps_what_the_head_said(error):
+    mapped = map_cut_off(error, 503, {"Retry-After": "7"})
+    assert type(mapped) is UnreadableResponseError
+    assert (mapped.status, mapped.retry_after, mapped.maybe_applied) == (503, "7", True)
+    assert vars(pickle.loads(pickle.dumps(mapped))) == vars(mapped)
+
+
+def test_a_timeout_while_a_body_is_read_stays_one():
+    assert type(map_cut_off(AttemptTimeoutError("x"), 200, {})) is AttemptTimeoutError

@@ -64,7 +64,7 @@ def test_where_nothing_was_applied_the_state_is_not_sent(evidence, reason):
 
 
 @pytest.mark.parametrize("reason", EVERY_REASON)
-@pytest.mark.parametrize("evidence", [*SURE, *DOUBTFUL, Evidence.FOREIGN, Evidence.FATAL])
+@pytest.mark.parametrize("evidence", [*SURE, *sorted(DOUBTFUL), Evidence.FOREIGN, Evidence.FATAL])
 def test_without_a_served_answer_a_doubt_stays_a_doubt(evidence, reason):
     assert item_of(evidence, maybe_applied=True, reason=reason).state == "unknown"
 

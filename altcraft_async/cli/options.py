@@ -1,0 +1,117 @@
+"""The options of the commands that make a client: one for each setting whose row has a flag.
+
+What an option says takes the place of the variable in the environment that the
+client is made of, so an option and its variable cannot mean two things.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from altcraft_async import AltcraftClient, ConfigurationError, UnknownVariableWarning
+from altcraft_async.kinds import FLAG, shown
+from altcraft_async.settings import CREDENTIALS, TABLE
+from altcraft_async.settings.table import near_misses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from altcraft_async.kinds import Kind
+    from altcraft_async.observe import Observer
+    from altcraft_async.settings import Setting
+
+    _TextType = click.ParamType[str]
+else:  # older releases of click are not generic
+    _TextType = click.ParamType
+
+__all__ = ["ClientCommand", "client_options", "environ_of", "make_client"]
+
+_ROWS = {row.name: row for row in (*CREDENTIALS, *TABLE) if row.flag and row.kind is not None}
+_HEADING = "Client settings (each is a variable too: --rate is ALTCRAFT_RATE)"
+
+_Decorated = TypeVar("_Decorated", bound="Callable[..., Any]")
+
+
+class _Text(_TextType):
+    """A text that a setting's kind can read; it stays a text, for the environment."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.name = kind.metavar.lower()
+        self._kind = kind
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            self._kind.read(str(value), self.name)
+        except ConfigurationError:
+            self.fail(f"it must be {self._kind.text_words}, not {shown(value)}.", param, ctx)
+        return str(value)
+
+
+class ClientCommand(click.Command):
+    """A command whose help shows the settings of the client in a section of their own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, then the client's."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], _HEADING: []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                sections[_HEADING if param.name in _ROWS else "Options"].append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def _option(row: Setting) -> Callable[[_Decorated], _Decorated]:
+    text = row.help.replace("`", "")
+    text = f"{text[0].upper()}{text[1:]}."
+    if row.kind is FLAG:
+        return click.option(row.option, row.name, is_flag=True, help=text)
+    kind = row.kind
+    return click.option(row.option, row.name, type=_Text(kind), metavar=kind.metavar, help=text) if kind else _same
+
+
+def _same(command: _Decorated) -> _Decorated:
+    return command
+
+
+def client_options(command: _Decorated) -> _Decorated:
+    """Give a command every option of the client."""
+    for row in reversed(_ROWS.values()):
+        command = _option(row)(command)
+    return command
+
+
+def environ_of(fields: dict[str, Any]) -> dict[str, str]:
+    """Take the client's options out of a command's `fields`; return the environment with them in it.
+
+    A variable that sets the same as an option is left out. Raises `click.UsageError`
+    for two options that do.
+    """
+    environ = dict(os.environ)
+    given = {name: value for name in _ROWS if (value := fields.pop(name)) not in {None, False}}
+    paths: dict[tuple[str, ...], str] = {}
+    for name in given:
+        row = _ROWS[name]
+        other = paths.setdefault(row.path, name)
+        if other != name:
+            msg = f"{_ROWS[other].option} and {row.option} set the same; give one of the two"
+            raise click.UsageError(msg)
+    for row in (*CREDENTIALS, *TABLE):
+        if row.path in paths:
+            environ.pop(row.variable, None)
+    return environ | {_ROWS[name].variable: "true" if value is True else value for name, value in given.items()}
+
+
+def make_client(environ: Mapping[str, str], observers: Sequence[Observer] = (), **options: Any) -> AltcraftClient:
+    """Make the client of an environment; slips in its variables' names are noted on standard error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownVariableWarning)
+        client = AltcraftClient.from_env(environ, observers=observers, **options)
+    for slip, meant in near_misses(environ).items():
+        click.echo(f"Note: {slip} is no setting and was left alone; did you mean {meant}?", err=True)
+    return client

@@ -1,0 +1,232 @@
+"""Connections that are clean: nothing is sent on one that has said more than it was asked.
+
+A proxy's 408, a late answer or a doubled one can stand on a kept connection,
+read already or still in the kernel. The next request would take it for its own
+answer, and every answer after it would be shifted. So a `Tap` counts what comes,
+and a connection is used again only where these bytes were exactly one whole
+answer, and nothing waits to be read. All of it uses public interfaces only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import select
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, cast
+
+import aiohttp
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Carriage", "CleanConnector", "Tap", "UnaskedBytesError", "carriage_of_task", "watching_writes"]
+
+_MAX_HEAD = 65536
+"""Of an answer's head no more is looked at: aiohttp's parser gives up before."""
+
+_HEAD_END = b"\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_TURNS = 8
+"""How often the loop may read before a connection that stays readable is given up; one or two do for TLS tickets."""
+
+
+class UnaskedBytesError(aiohttp.ClientConnectionError):
+    """A new connection spoke, or ended, before anything was written to it."""
+
+    def __init__(self) -> None:
+        super().__init__("the connection spoke or ended before the request was written")
+
+
+class Tap(asyncio.Protocol):
+    """Stands between a connection and aiohttp's protocol for it: passes all on, and counts.
+
+    `received` is the number of bytes since `begin`.
+    """
+
+    __slots__ = ("_feed", "_head", "_inner", "_last", "busy", "head_length", "received", "transport", "waiting")
+
+    def __init__(self, connection: aiohttp.connector.Connection) -> None:
+        """Take the place of the protocol of `connection`, which must be open."""
+        self._inner = cast("asyncio.Protocol", connection.protocol)
+        self._feed = self._inner.data_received
+        self.transport = cast("asyncio.Transport", connection.transport)
+        self.waiting = _poll(self.transport)
+        self.busy = False
+        self.begin()
+        self.transport.set_protocol(self)
+
+    @staticmethod
+    def of(connection: aiohttp.connector.Connection) -> Tap | None:
+        """Return the tap of a connection that was handed out before, None for a new one."""
+        transport = cast("asyncio.Transport", connection.transport)
+        known = transport.get_protocol()
+        return known if isinstance(known, Tap) else None
+
+    def begin(self) -> None:
+        """Count anew, for a request that will now be written."""
+        self._head = self._last = b""
+        self.head_length = self.received = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Count `data` and pass it on."""
+        if not self.head_length and len(self._head) < _MAX_HEAD:
+            self._head += data
+            end = self._head.find(_HEAD_END)
+            if end >= 0:
+                self.head_length = end + 4
+        self._last = data
+        self.received += len(data)
+        self._feed(data)
+
+    def eof_received(self) -> bool | None:
+        """Pass it on."""
+        return self._inner.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass it on."""
+        self._inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Pass it on."""
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self._inner.resume_writing()
+
+    def ended(self) -> bool:
+        """Whether what was received is exactly one whole answer; what cannot be proven is not."""
+        head = self._head[: self.head_length]
+        if not head or head[9:10] == b"1":  # an informational answer is another's head
+            return False
+        body = self.received - self.head_length
+        length = _LENGTH.search(head)
+        if length is not None:
+            return body == int(length[1])
+        if _CHUNKED.search(head) is not None:
+            return self._last.endswith(b"0\r\n\r\n")
+        return body == 0
+
+    async def settled(self) -> bool:
+        """Let the loop read what waits on a new connection, as TLS tickets do; false where it was anything else."""
+        for _ in range(_TURNS):
+            if self.received or self.transport.is_closing() or not self.waiting():
+                break
+            await asyncio.sleep(0)
+        return not (self.received or self.transport.is_closing() or self.waiting())
+
+
+def _poll(transport: asyncio.Transport) -> Callable[[], object]:
+    """Return what tells whether bytes, or the end, wait in the kernel."""
+    socket = transport.get_extra_info("socket")
+    if socket is None or (descriptor := socket.fileno()) < 0:
+        return lambda: False
+    if not hasattr(select, "poll"):  # Windows
+        return lambda: select.select([descriptor], [], [], 0)[0]
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return lambda: poll.poll(0)
+
+
+@attrs.define(eq=False)
+class Carriage:
+    """How one call travelled on the session's way.
+
+    `in_doubt` is true where the same request went out before, without an answer.
+    `tap` is that of its connection, `kept` whether that had carried calls before,
+    `written` whether the request's body was begun, and `spoiled` whether
+    bytes came before that.
+    """
+
+    in_doubt: bool = False
+    tap: Tap | None = None
+    kept: bool = False
+    written: bool = False
+    spoiled: bool = False
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether no byte came that could be of the answer."""
+        return self.tap is not None and (self.spoiled or not self.tap.received)
+
+    def finish(self) -> None:
+        """Let the connection, if it is kept, carry other calls."""
+        if self.tap is not None:
+            self.tap.busy = False
+
+    def discard(self) -> None:
+        """Close the connection, so that nothing else is ever sent on it."""
+        if self.tap is not None:
+            self.tap.transport.abort()
+
+
+carriage_of_task: ContextVar[Carriage | None] = ContextVar("carriage_of_task", default=None)
+"""Where a connector notes what it handed out; aiohttp connects in the caller's own task."""
+
+
+class CleanConnector(aiohttp.TCPConnector):
+    """A connector that hands out clean connections only.
+
+    A kept one must have ended with exactly one answer, that of a call which has
+    returned; others are closed. Raises `UnaskedBytesError` where a new one spoke first.
+    """
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[aiohttp.tracing.Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own
+    ) -> aiohttp.connector.Connection:
+        """Get from the pool, or make, a clean connection."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            tap = Tap.of(connection)
+            kept = tap is not None
+            if tap is None:
+                tap = await self._tapped(connection)
+            elif tap.busy or not tap.ended() or connection.protocol.should_close or tap.waiting():  # type: ignore[union-attr]
+                connection.close()
+                continue
+            tap.begin()
+            carriage = carriage_of_task.get()
+            if carriage is not None:
+                carriage.tap, carriage.kept = tap, kept
+                tap.busy = True
+            return connection
+
+    @staticmethod
+    async def _tapped(connection: aiohttp.connector.Connection) -> Tap:
+        if not connection.closed and not connection.protocol.should_close:  # type: ignore[union-attr]
+            tap = Tap(connection)
+            try:
+                if await tap.settled():
+                    return tap
+            except BaseException:
+                connection.close()
+                raise
+        connection.close()
+        raise UnaskedBytesError
+
+
+def watching_writes() -> aiohttp.TraceConfig:
+    """Make traces that look at a connection once more in the moment when the request is written.
+
+    Between connector and writing the loop may turn, and what comes then was not asked for either.
+    """
+
+    async def on_chunk(*_: object) -> None:
+        carriage = carriage_of_task.get()
+        if carriage is None or carriage.written or (tap := carriage.tap) is None:
+            return
+        carriage.written = True
+        carriage.spoiled = True  # also where the answer to nothing is read while the connection settles
+        carriage.spoiled = not await tap.settled()
+        if carriage.spoiled:
+            tap.transport.abort()
+
+    traces = aiohttp.TraceConfig()
+    traces.on_request_chunk_sent.append(on_chunk)
+    return traces

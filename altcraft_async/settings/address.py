@@ -1,0 +1,65 @@
+"""The platform's address: brought into one form, or refused with what to write instead."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from altcraft_async.errors import ConfigurationError
+
+__all__ = ["check_base_url"]
+
+_BARE: Final = re.compile(
+    r"(?=[^/]*\.|localhost)[A-Za-z0-9][A-Za-z0-9.-]{0,98}(?::[0-9]{1,5})?(?:/[A-Za-z0-9./_-]{0,99})?"
+)
+"""A host, perhaps with port and path: what can be shown, because no token looks like it."""
+
+_METHOD: Final = re.compile(r"/api(?:/v[0-9.]+)?/+(?:market|subscriptions|profiles|[a-z_]+/[a-z_]+)(?:/.*)?\Z")
+_API: Final = "/api/v1.1"
+
+
+def check_base_url(base_url: str, *, allow_insecure: bool, name: str = "base_url") -> str:
+    """Return `base_url` without a trailing slash, or raise `ConfigurationError` saying what is wrong with it.
+
+    The error calls it by its `name`.
+    """
+    remedy = "give the platform's address, like https://ru.altkraft.com"
+    if not isinstance(base_url, str) or not base_url.strip():
+        raise _wrong(message=f"{name} is empty; {remedy}, or set ALTCRAFT_BASE_URL")
+    base_url = base_url.strip()
+    try:
+        parts = urlsplit(base_url)
+        host = parts.hostname
+        parts.port  # noqa: B018 - raises for a port that is no number
+    except ValueError:
+        host = None
+    if host is None or parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
+        if _BARE.fullmatch(base_url):
+            raise _wrong(message=f"{name} has no scheme; write https://{base_url}")
+        raise _wrong(message=f"{name} is not an http(s) address; {remedy}")
+    if parts.username is not None or parts.password is not None:
+        raise _wrong(message=f"{name} must not carry a user name or password; leave them out, the token is given apart")
+    if parts.scheme == "http" and not _is_loopback(host) and not allow_insecure:
+        raise _wrong(
+            message=f"{name} is http://, which would send the token in the clear; use https://, or permit it "
+            "(allow_insecure=True, ALTCRAFT_ALLOW_INSECURE=true)"
+        )
+    bare = base_url.rstrip("/").removesuffix(_API)
+    method = _METHOD.search(parts.path.rstrip("/"))
+    if method is not None:
+        raise _wrong(message=f"{name} has a method's path behind the address; leave {method[0][:60]} out")
+    return bare
+
+
+def _wrong(message: str) -> ConfigurationError:
+    return ConfigurationError(message, field="base_url")
+
+
+def _is_loopback(host: str) -> bool:
+    """Say whether `host` is this machine for sure; a name that only begins like it is somebody else's."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
