@@ -100,7 +100,8 @@ class ClientStatistics:
     `limit` calls may be in flight and `in_flight` are; `waiting` wait for a
     permit; `rate` is the pace in calls a second, None for none; `paused` is how many
     more seconds the server asked to be left alone, or a probe is away; `outage` is for how
-    many seconds nobody has been served, None while calls are served. `sent` requests
+    many seconds nobody has been served, None while calls are served, and `problem` then says
+    what was wrong with the last attempt. `sent` requests
     were started, `retries` of them not a call's first, `throttled` answered
     with back-pressure. `retry_budget` is how many retries are left to pay.
     `last_success` is the Unix time at which a call last succeeded, None before the
@@ -113,6 +114,7 @@ class ClientStatistics:
     rate: float | None
     paused: float
     outage: float | None
+    problem: str | None
     sent: int
     retries: int
     throttled: int
@@ -339,6 +341,7 @@ class AltcraftClient:
             rate=gate.rate,
             paused=gate.paused,
             outage=gate.outage,
+            problem=None if gate.outage is None else totals.problem,
             sent=totals.sent,
             retries=totals.retries,
             throttled=totals.throttled,

@@ -63,12 +63,17 @@ _SUCCESS, _DUPLICATE_SUCCESS = TABLE[Evidence.SUCCESS], TABLE[Evidence.DUPLICATE
 
 @attrs.define
 class Totals:
-    """What a client, or one run, has sent so far; `last_success` is a time of the event loop."""
+    """What a client, or one run, has sent so far.
+
+    `last_success` is a time of the event loop; `problem` is what was wrong with the last
+    attempt, where it was not served.
+    """
 
     sent: int = 0
     retries: int = 0
     throttled: int = 0
     last_success: float | None = None
+    problem: str | None = None
 
 
 @attrs.define(eq=False)
@@ -265,6 +270,7 @@ class Delivery:
             if verdict.maybe_applied:
                 item.doubt()
             item.first_failure = item.first_failure or now
+        self.totals.problem = None if verdict.served or last.error is None else last.error.message
         if verdict.scope is not Scope.NEITHER:
             line = item.claims[-1][0] if item.claims else item
             self.gate.record(now, latency, verdict, kind=item.call.method, line=line, first_failure=item.first_failure)

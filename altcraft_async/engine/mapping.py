@@ -56,10 +56,8 @@ def map_error(error: Exception) -> AltcraftError:  # noqa: PLR0911 - one answer 
         return ConfigurationError(said, field="base_url")
     if isinstance(error, aiohttp.ClientPayloadError):
         return UnreadableResponseError("the answer was cut off")
-    if isinstance(error, HttpProcessingError):
-        return UnreadableResponseError(f"the answer is not valid HTTP ({name})", status=error.code or 0)
-    if isinstance(error, aiohttp.ClientResponseError):
-        return UnreadableResponseError(f"the answer is not valid HTTP ({name})", status=error.status)
+    if isinstance(error, HttpProcessingError | aiohttp.ClientResponseError):  # its status is aiohttp's own, no answer's
+        return UnreadableResponseError(f"the answer is not valid HTTP ({name})")
     if isinstance(error, TimeoutError):
         return AttemptTimeoutError("no answer in time")
     return ConnectionLostError(f"the connection broke ({_reason(error)})")

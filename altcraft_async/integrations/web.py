@@ -313,7 +313,11 @@ class Health:
         body: dict[str, JSON] = {"status": self.status, "notes": list(self.notes)}
         for name, snapshot in (("altcraft", self.altcraft), ("outbox", self.outbox)):
             if snapshot is not None:
-                body[name] = {key: _plain(value) for key, value in attrs.asdict(snapshot).items() if key != "trouble"}
+                body[name] = {
+                    key: _plain(value)
+                    for key, value in attrs.asdict(snapshot).items()
+                    if key not in {"trouble", "problem"}
+                }
         return body
 
 

@@ -88,7 +88,7 @@ class Drainer:
         now = self._altcraft.statistics()
         if now.outage is None:
             return None
-        return f"the server has served nobody for {now.outage:.0f} s; next try in {now.paused:.1f} s"
+        return f"the server has served nobody for {now.outage:.0f} s; next try in {now.paused:.1f} s; {now.problem}"
 
     def wake(self) -> None:
         """Say that something new waits."""

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.slow
 OUTAGE = 2.0
 MOST_SENDS = 100
 """What was in flight when it began, three failures, and a probe now and then."""
+MOST_THROTTLED = 350
+"""Back-pressure is the limit's to answer for a second: only then it is an outage."""
 BACK_WITHIN = 3.0
 OVER_TLS = {Weather.ACCEPTS_ONLY, Weather.TLS_DROPPED, Weather.TLS_FAILS}
 LEFT_TO_THE_BENCHMARK = {Weather.BLACK_HOLE, Weather.GATEWAY_TIMEOUT, Weather.NOT_ALLOWED}
@@ -60,7 +62,8 @@ async def test_a_run_waits_out_an_outage_of_any_kind(kind):
         async with asyncio.timeout(25), AltcraftClient(**options, observers=[attempts]) as client:
             report = await client.market.orders.update_order_line_statuses(UPDATES)
     assert broken_promises(server.ledger, UPDATES, report.outcomes) == []
-    assert attempts.between(*server.ledger.outage) <= MOST_SENDS
+    most = MOST_THROTTLED if weather in {Weather.UNAVAILABLE, Weather.THROTTLED} else MOST_SENDS
+    assert attempts.between(*server.ledger.outage) <= most
     assert soon_back(server.ledger)
 
 
@@ -73,7 +76,8 @@ async def test_a_server_that_comes_up_after_the_client_is_waited_for(kind):
         async with asyncio.timeout(25), AltcraftClient(**options, **policy, observers=[attempts]) as client:
             report = await client.market.orders.update_order_line_statuses(UPDATES)
     assert broken_promises(server.ledger, UPDATES, report.outcomes) == []
-    assert attempts.between(*server.ledger.outage) <= MOST_SENDS
+    most = MOST_THROTTLED if weather in {Weather.UNAVAILABLE, Weather.THROTTLED} else MOST_SENDS
+    assert attempts.between(*server.ledger.outage) <= most
     assert soon_back(server.ledger)
 
 

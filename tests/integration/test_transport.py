@@ -276,12 +276,16 @@ async def test_a_redirect_is_not_followed(start_raw_server, connect, options, st
 
 
 @pytest.mark.parametrize("status", [404, 405, 413, 501])
-async def test_a_final_status_without_an_envelope_is_not_retried(start_raw_server, connect, quick, status):
+async def test_a_status_without_an_envelope_is_no_final_no(start_raw_server, connect, quick, status):
     server = await start_raw_server(None)
-    server.answers = [server.answer(b"<html></html>", status=status, content_type="text/html")]
+    page = server.answer(b"<html></html>", status=status, content_type="text/html")
+    server.answers = [page, server.answer(YES)]
+    await connect(server, retry=quick).market.orders.update_order_line_status(*LINE)
+    assert len(server.requests) == 2
+    server.answers = [page]
     error = await error_of(connect(server, retry=quick))
     assert isinstance(error, APIError)
-    assert len(server.requests) == 1
+    assert "without the API's envelope" in str(error)
 
 
 async def test_the_envelopes_code_beats_the_http_status(start_raw_server, connect, options):
