@@ -92,12 +92,7 @@ def reachable_values(client) -> str:
     parts = [client, client.market, client.market.orders, client._transport, client._gate, client._settings]
     parts += [
         client._dispatcher.delivery,
-<<<<<<< HEAD
         client._dispatcher.delivery.credentials.wire,
-=======
-        client._credentials,
-        client._credentials.wire,
->>>>>>> flowtests
         client.statistics(),
         client._budget,
         client._totals,
