@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import assert_type
+from typing import TypeAlias, assert_type
 
 import aiohttp  # noqa: TC002 - never run
 
@@ -42,6 +42,9 @@ from altcraft_async.outbox import DeadLetter, Outbox, OutboxStatistics, OutboxSt
 from altcraft_async.protocol.values import JSON
 
 
+Row: TypeAlias = tuple[str, str, str]
+
+
 class Counting:
     """An observer of the user's own."""
 
@@ -51,7 +54,7 @@ class Counting:
     def on_event(self, event: Event, /) -> None:
         match event:
             case UpdateSettled(outcome=outcome):
-                assert_type(outcome, Outcome)
+                assert_type(outcome, Outcome[object])
                 self.settled += 1
             case CallEnded(state=state):
                 assert_type(state, OutcomeState)
@@ -129,10 +132,10 @@ async def use_bulk_calls(client: AltcraftClient) -> None:
         lane="order",
         window=100,
     )
-    assert_type(report, Report)
-    assert_type(report.outcomes, Sequence[Outcome])
+    assert_type(report, Report[Row])
+    assert_type(report.outcomes, Sequence[Outcome[Row]])
     assert_type(report.counts, Mapping[OutcomeState, int])
-    assert_type(report.failures, list[Outcome])
+    assert_type(report.failures, list[Outcome[Row]])
     assert_type(report.ok, bool)
     report.raise_for_failures()
     for source in (rows(), [LineStatusUpdate("o", "l", "new")], {("o", "l", "new")}):
@@ -140,7 +143,7 @@ async def use_bulk_calls(client: AltcraftClient) -> None:
     await orders.update_order_line_statuses(async_rows())
 
     stream = orders.stream_order_line_statuses(async_rows())
-    assert_type(stream, AsyncGenerator[Outcome, None])
+    assert_type(stream, AsyncGenerator[Outcome[Row], None])
     async with aclosing(stream) as outcomes:
         async for outcome in outcomes:
             assert_type(outcome.index, int)
@@ -194,13 +197,13 @@ def tell_what_to_do(error: AltcraftError) -> str:
 
 async def keep_a_journal(client: AltcraftClient) -> None:
     orders = client.market.orders
-    assert_type(await orders.update_order_line_statuses([], journal="run.journal", retry_failed=True), Report)
-    assert_type(
-        orders.stream_order_line_statuses([], journal=Path("run.journal"), extend=True), AsyncGenerator[Outcome, None]
-    )
+    report = await orders.update_order_line_statuses(async_rows(), journal="run.journal", retry_failed=True)
+    assert_type(report, Report[Row])
+    stream = orders.stream_order_line_statuses(async_rows(), journal=Path("run.journal"), extend=True)
+    assert_type(stream, AsyncGenerator[Outcome[Row], None])
     with JournalReader("run.journal") as reader:
         assert_type(reader.summary(), JournalSummary)
-        assert_type(reader.outcomes(OutcomeState.REJECTED), Iterator[Outcome])
+        assert_type(reader.outcomes(OutcomeState.REJECTED), Iterator[Outcome[object]])
 
 
 async def keep_an_outbox(client: AltcraftClient, store: OutboxStore) -> None:
