@@ -15,14 +15,15 @@ from altcraft_async import (
     AltcraftClient,
     AltcraftError,
     APIError,
-    ConfigurationError,
     DeliveryError,
     InvalidUpdateError,
 )
 from altcraft_async.cli.exits import ExitCode, exit_code_of
+from altcraft_async.cli.inputs import Input, input_options, said_of
 from altcraft_async.cli.presets import PRESETS
 from altcraft_async.cli.signals import interruptible
-from altcraft_async.ingest import FIELDS, InputError
+from altcraft_async.cli.talk import complain, emit
+from altcraft_async.ingest import FIELDS, InputError, LastLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,14 +62,13 @@ def run() -> int:
         error.show()
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
+        complain("Interrupted.")
         return 130
     except InputError as error:
-        hint = f" (--map {error.field}=COLUMN)" if error.field else ""
-        click.echo(f"Error: {error}{hint}", err=True)
+        complain(f"Error: {said_of(error)}")
         return ExitCode.USAGE
     except AltcraftError as error:
-        click.echo(f"Error: {error}", err=True)
+        complain(f"Error: {error}")
         return ExitCode.USAGE
     except BrokenPipeError:
         # Whoever read the output has gone; nothing is left to say, nor may the interpreter's last flush say it.
@@ -169,25 +169,6 @@ def _environ(*, base_url: str | None, token_file: str | None, allow_insecure: bo
     return environ
 
 
-def _columns(pairs: Sequence[str]) -> dict[str, str]:
-    columns: dict[str, str] = {}
-    for pair in pairs:
-        field, equals, column = pair.partition("=")
-        if not equals or not field or not column:
-            msg = f"--map {pair!r} is not FIELD=COLUMN; for example --map order_external_id=Order"
-            raise ConfigurationError(msg)
-        if field in columns:
-            msg = f"--map gives {field} twice; keep one"
-            raise ConfigurationError(msg)
-        columns[field] = column
-    return columns
-
-
-_map_option = click.option(
-    "--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Read FIELD from this column or key."
-)
-
-
 @cli.command(
     short_help="Send the updates of a file.",
     epilog="With --journal the same command can be run again at any time, also after it was killed: what is done is "
@@ -195,8 +176,9 @@ _map_option = click.option(
     "(altcraft-async sync failed.csv) may make a change twice whose outcome was unknown.",
 )
 @click.argument("source", metavar="FILE|-")
-@_map_option
-@click.option("--format", "input_format", type=click.Choice(["csv", "jsonl"]), help="Default: by suffix or content.")
+@input_options("Default: by content and suffix.")
+@click.option("--last-line", type=click.Choice(list(LastLine)), default="auto", show_default=True,
+              help="A last line without an end: auto holds it back where it may be half of one.")  # fmt: skip
 @click.option("--journal", metavar="FILE", help="Record the run here; or go on with the run that is recorded here.")
 @click.option("--retry-failed", is_flag=True, help="With --journal, when the run is finished: send again what failed.")
 @click.option("--extend", is_flag=True, help="With --journal: the input has got more rows at its end.")
@@ -209,20 +191,22 @@ _map_option = click.option(
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take only the first N rows.")
 @click.option("--coalesce", type=click.Choice(["all", "latest"]), default="all", show_default=True,
               help="latest: skip a waiting update that a newer one for its line replaces.")  # fmt: skip
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing where all went well: for cron.")
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as one JSON object to stdout.")
 @_client_options
 def sync(
-    pairs: Sequence[str],
+    source: str,
     concurrency: int | Adaptive | None,
     rate: float | None,
     **fields: Any,
 ) -> int:
-    """Send every update in FILE, a CSV or JSON lines; - reads standard input.
+    """Send every update in FILE: CSV, JSON or Excel, also gzipped; - reads standard input.
 
     The columns (keys) are order_external_id, order_line_external_id and
     status_external_id; others are left alone. Updates of one order line go in
-    the order of their rows. A row that is wrong is told with its line number,
-    and the others go on.
+    the order of their rows. A row that is wrong is named with its line number,
+    and the others go on. Where no row can be told for certain any more, as behind
+    a quote that is not closed, everything from that line on is held back.
     """
     from altcraft_async.cli.job import SyncJob  # noqa: PLC0415 - quick start of the other commands
     from altcraft_async.cli.sync import sync as start  # noqa: PLC0415
@@ -238,7 +222,7 @@ def sync(
     def make_client(observers: Sequence[Observer]) -> AltcraftClient:
         return _make_client(observers, **options)
 
-    return start(SyncJob(columns=_columns(pairs), **fields), make_client)
+    return start(SyncJob(input=Input.of(source, fields), **fields), make_client)
 
 
 @cli.group(short_help="Tell what the journal of a run says.", epilog=_JOURNAL_EPILOG)
@@ -252,7 +236,6 @@ def journal() -> None:
 def _extract_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("-o", "--output", metavar="FILE|-", default="-", show_default=True, help="Where to write."),
-        _map_option,
         click.option("--input", "source", metavar="FILE|-", help="The input of the run, as it was."),
         click.argument("path", metavar="JOURNAL"),
     ):
@@ -272,9 +255,8 @@ def journal_show(path: str, as_json: bool) -> int:
 
 @journal.command("failed", short_help="Extract the rows that failed.")
 @_extract_options
-@click.option("--format", "input_format", type=click.Choice(["csv", "jsonl"]),
-              help="Of INPUT; without one, of what is written. Default: by suffix.")  # fmt: skip
-def journal_failed(pairs: Sequence[str], **fields: Any) -> int:
+@input_options("Of INPUT; without one csv or jsonl, of what is written. Default: by suffix.")
+def journal_failed(path: str, output: str, source: str | None, **fields: Any) -> int:
     """Write the rows that failed as a file that sync takes.
 
     With --input they are as they stood there, with all columns; the input is held
@@ -283,13 +265,13 @@ def journal_failed(pairs: Sequence[str], **fields: Any) -> int:
     """
     from altcraft_async.cli.journal import Extract, failed  # noqa: PLC0415 - quick start of the other commands
 
-    return failed(Extract(columns=_columns(pairs), **fields))
+    return failed(Extract.of(path, output, source, fields))
 
 
 @journal.command("export", short_help="Extract every outcome.")
 @_extract_options
-@click.option("--format", "input_format", type=click.Choice(["csv", "jsonl"]), help="Of INPUT; default: by suffix.")
-def journal_export(pairs: Sequence[str], **fields: Any) -> int:
+@input_options("Of INPUT; default: by content and suffix.")
+def journal_export(path: str, output: str, source: str | None, **fields: Any) -> int:
     """Write every recorded outcome, in input order, like sync --results does.
 
     As JSON lines, or CSV to *.csv. Ids, request ids and lines of the file are there for
@@ -297,7 +279,7 @@ def journal_export(pairs: Sequence[str], **fields: Any) -> int:
     """
     from altcraft_async.cli.journal import Extract, export  # noqa: PLC0415 - quick start of the other commands
 
-    return export(Extract(columns=_columns(pairs), **fields))
+    return export(Extract.of(path, output, source, fields))
 
 
 @cli.command(short_help="Send one update.")
@@ -325,17 +307,17 @@ async def _update(client: AltcraftClient, ids: tuple[str, str, str], deadline: f
         except InvalidUpdateError:
             raise
         except DeliveryError as error:
-            click.echo(f"Error: {error}", err=True)
+            complain(f"Error: {error}")
             if not isinstance(error, APIError):
-                click.echo("altcraft-async doctor looks for the reason.", err=True)
+                complain("altcraft-async doctor looks for the reason.")
             return exit_code_of(error)
         except asyncio.CancelledError:
             if interruption.exit_code is None:
                 raise
-            click.echo("Interrupted; the change may have been applied.", err=True)
+            complain("Interrupted; the change may have been applied.")
             return interruption.exit_code
     values = {field: getattr(echo, field) for field in FIELDS}
-    click.echo(json.dumps(values, ensure_ascii=False) if as_json else " ".join(values.values()))
+    emit((json.dumps(values) if as_json else " ".join(values.values())) + "\n")
     return ExitCode.OK
 
 

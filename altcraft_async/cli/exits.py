@@ -26,6 +26,8 @@ __all__ = ["ExitCode", "Tally", "exit_code_of"]
 _SHOWN = 10
 """Failures told one by one; more would push the summary off the screen."""
 
+_MANY = 5
+
 _SHOWN_OF_KIND = {"RunStoppedError": 1, "DeadlineError": 1, "RetryBudgetError": 1, "ConnectError": 2}
 """Of these, one line is as good as a thousand."""
 
@@ -95,8 +97,14 @@ class Tally:
         return self.total - sum(self.states[state] for state in ("applied", "duplicate", "superseded", "valid"))
 
     @property
+    def all_rejected(self) -> bool:
+        """Whether several updates were answered, and each with no."""
+        rejected = self.states["rejected"]
+        return rejected >= _MANY and rejected == self.total - self.states["invalid"] and not self.done_before
+
+    @property
     def exit_code(self) -> ExitCode:
-        """The exit code of all of them: the token's trouble first, then a stop, then single failures."""
+        """The exit code of all of them: the token first, then a stop, then single failures."""
         return max(self._codes, default=ExitCode.OK)
 
     def take_traffic(self, statistics: ClientStatistics) -> None:
