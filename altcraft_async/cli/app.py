@@ -177,7 +177,7 @@ def _environ(*, base_url: str | None, token_file: str | None, allow_insecure: bo
 )
 @click.argument("source", metavar="FILE|-")
 @input_options("Default: by content and suffix.")
-@click.option("--last-line", type=click.Choice(list(LastLine)), default="auto", show_default=True,
+@click.option("--last-line", type=click.Choice([str(choice) for choice in LastLine]), default="auto", show_default=True,
               help="A last line without an end: auto holds it back where it may be half of one.")  # fmt: skip
 @click.option("--journal", metavar="FILE", help="Record the run here; or go on with the run that is recorded here.")
 @click.option("--retry-failed", is_flag=True, help="With --journal, when the run is finished: send again what failed.")

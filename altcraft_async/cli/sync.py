@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
+import importlib
 import itertools
 import shlex
 import sys
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["sync"]
 
-_LATE_IMPORTS = ("tenacity", "encodings.idna", "xmltodict", "csv", "sqlite3", "stringprep")
+_DESCRIPTORS = 4096
+_LATE_MODULES = ("tenacity", "xmltodict", "csv", "sqlite3", "stringprep", "unicodedata", "concurrent.futures.thread")
+_LATE_CODECS = ("utf-8-sig", "idna", "latin-1", "ascii", "cp1252")
 """What is imported when it is first needed: with all descriptors in connections it could not be opened any more."""
 
 
@@ -58,10 +62,22 @@ def sync(job: SyncJob, make_client: MakeClient) -> int:
         sink = Sink(reader, watcher, results, failed, by_journal=job.journal is not None)
         if job.journal is None:
             sink.start()
-        for name in _LATE_IMPORTS:
-            with contextlib.suppress(ImportError):
-                __import__(name)
+        _prepare_for_few_descriptors()
         return talk.end(asyncio.run(_Run(job, reader, sink, watcher, talk).main(client)))
+
+
+def _prepare_for_few_descriptors() -> None:
+    """Raise the soft limit of open files, which is 256 on some systems, and import what could not be opened later."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        resource = importlib.import_module("resource")  # not on Windows
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+        if soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    for module in _LATE_MODULES:
+        importlib.import_module(module)
+    for codec in _LATE_CODECS:
+        codecs.lookup(codec)
 
 
 def _check(job: SyncJob) -> None:
@@ -147,6 +163,10 @@ class _Run:
             if not client.statistics().sent:
                 raise named_in(error, self._reader) from None
             self._stopped_by = str(named_in(error, self._reader))
+        except Exception as error:
+            if not client.statistics().sent:
+                raise
+            self._stopped_by = f"the run failed ({type(error).__name__}: {error})"
         finally:
             for index in sorted(waiting):
                 self._sink.take(waiting.pop(index))

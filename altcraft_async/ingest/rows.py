@@ -16,7 +16,16 @@ from altcraft_async.ingest.excel import ExcelRows
 from altcraft_async.ingest.jsonl import ArrayRows, JsonLines
 from altcraft_async.ingest.pump import Pump
 from altcraft_async.ingest.table import FIELDS, Reading
-from altcraft_async.ingest.text import LastLine, Lines, Watch, byte_encoding, check_encoding, open_feed, say_foreign
+from altcraft_async.ingest.text import (
+    LastLine,
+    Lines,
+    Watch,
+    byte_encoding,
+    check_encoding,
+    is_utf16,
+    open_feed,
+    say_foreign,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -324,6 +333,9 @@ def _format_of(source: str, head: bytes, chosen: InputFormat | None) -> InputFor
     if is_workbook and found in {None, InputFormat.XLSX}:
         return InputFormat.XLSX
     foreign = say_foreign(head)
+    if foreign is None and is_utf16(head):
+        msg = f"{source} is UTF-16; read it as that, or save it as UTF-8"
+        raise InputError(msg, source=source, encoding="utf-16")
     if foreign is not None:
         msg = f"{source} is {foreign}"
     elif found is InputFormat.XLSX:

@@ -37,6 +37,7 @@ __all__ = [
     "Watch",
     "byte_encoding",
     "check_encoding",
+    "is_utf16",
     "not_in_encoding",
     "open_feed",
     "say_foreign",
@@ -300,14 +301,15 @@ def say_foreign(head: bytes) -> str | None:
     for magic, said in _FOREIGN:
         if head.startswith(magic):
             return said
-    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or head[:_LOOK].count(0) > len(head[:_LOOK]) // 4:
-        return "UTF-16; read it as that, or save it as UTF-8"
     start = head.removeprefix(_BOM.encode()).lstrip()[:200].lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<table", b"<body")):
         return "a web page (HTML), perhaps of a login or an error; export the table as CSV"
-    if start.startswith(b"<"):
-        return "XML; export it as CSV or JSON lines"
-    return None
+    return "XML; export it as CSV or JSON lines" if start.startswith(b"<") else None
+
+
+def is_utf16(head: bytes) -> bool:
+    """Say whether the first bytes of an input look like UTF-16."""
+    return head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or head.count(0) > len(head) // 4
 
 
 # -- the lines
