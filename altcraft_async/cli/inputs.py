@@ -32,7 +32,7 @@ def input_options(format_help: str) -> Callable[[Callable[..., Any]], Callable[.
         click.option("--status", "statuses", multiple=True, metavar="FROM=TO",
                      help="Send TO where the input says FROM; others as they stand."),
         click.option("--status-file", metavar="FILE", help="The same, one FROM=TO a line."),
-        click.option("--format", "input_format", type=click.Choice([str(one) for one in InputFormat]), help=format_help),
+        click.option("--format", "input_format", type=click.Choice(list(map(str, InputFormat))), help=format_help),
         click.option("--encoding", default="utf-8", show_default=True, metavar="NAME",
                      help="Of text: cp1251, utf-16, …"),
         click.option("--skip-lines", type=click.IntRange(min=0), default=0, metavar="N",

@@ -33,8 +33,8 @@ def test_a_full_disk_leaves_whole_records_only(tmp_path: Path) -> None:
         file.start()
         for number in range(4):
             file.write(b"record %d\n" % number)
-    assert file.trouble is not None
-    assert "failed.csv cannot be written: " in file.trouble
+    assert file.problem is not None
+    assert "failed.csv cannot be written: " in file.problem
     assert path.read_bytes() == b"record 0\nrecord 1\n"
 
 
