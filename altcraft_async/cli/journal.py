@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import attrs
 from rich.text import Text
 
 from altcraft_async import ConfigurationError, JournalError, OutcomeState
+from altcraft_async.cli.advice import next_steps
 from altcraft_async.cli.display import stderr_console, utc
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import Input, named_in
@@ -28,27 +28,10 @@ if TYPE_CHECKING:
     from altcraft_async.ingest import KeptRow, UpdateReader
     from altcraft_async.journal import JournalSummary
 
-__all__ = ["Extract", "advice", "export", "failed", "show"]
+__all__ = ["Extract", "export", "failed", "show"]
 
 _DONE = "Next: nothing is left to do; without the journal the same input would be sent anew\n"
 _FAILED = tuple(state for state in OutcomeState if not state.ok)
-
-
-def advice(summary: JournalSummary, command: Sequence[str], source: Sequence[str]) -> Iterator[str]:
-    """Say what to do next about a run that `command` made of `source`; nothing where nothing is left to do."""
-    again = [word for word in command if word != "--retry-failed"]
-    if summary.in_use:
-        yield "a run writes the journal now; wait until that has ended"
-        return
-    if not summary.finished:
-        yield f"to finish the run, run the same command again: {shlex.join(again)}"
-        return
-    invalid = summary.counts[OutcomeState.INVALID]
-    if summary.failed > invalid:
-        yield f"to send again what failed: {shlex.join([*again, '--retry-failed'])}"
-    if invalid:
-        extract = ["altcraft-async", "journal", "failed", summary.path, "--input", *source, "-o", "FILE"]
-        yield f"to correct invalid rows, extract them: {shlex.join(extract)}"
 
 
 def show(path: str, *, as_json: bool) -> int:
@@ -61,7 +44,7 @@ def show(path: str, *, as_json: bool) -> int:
         facts = _facts(summary)
         width = max(map(len, facts))
         sys.stdout.write("".join(f"{name:<{width}}  {said}\n" for name, said in facts.items()))
-        steps = advice(summary, ["altcraft-async", "sync", "INPUT", "--journal", path], ["INPUT"])
+        steps = next_steps(summary, ["altcraft-async", "sync", "INPUT", "--journal", path], ["INPUT"])
         sys.stdout.write("".join(f"Next: {step}\n" for step in steps) or _DONE)
     sys.stdout.flush()
     return ExitCode.OK

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
-import importlib
 import itertools
-import shlex
 import sys
 import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from altcraft_async import AltcraftError, ConfigurationError, JournalError, OutcomeState, SourceError
+from altcraft_async import ConfigurationError, JournalError, OutcomeState, SourceError
+from altcraft_async.cli.advice import Advice
+from altcraft_async.cli.descriptors import prepare_for_few_descriptors
 from altcraft_async.cli.display import Talk, following, summary
 from altcraft_async.cli.dry_run import dry_run
 from altcraft_async.cli.exits import ExitCode
-from altcraft_async.cli.inputs import INPUT_OPTIONS, command_again, named_in, said_of
+from altcraft_async.cli.inputs import named_in, said_of
 from altcraft_async.cli.job import print_json
-from altcraft_async.cli.journal import advice
 from altcraft_async.cli.results import RecordFile, ResultsFile, refuse_clashes
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.sink import Sink, Watcher
-from altcraft_async.ingest import InputError, InputFormat
+from altcraft_async.ingest import InputError
 from altcraft_async.journal import DedupWindowWarning, JournalReader
 
 if TYPE_CHECKING:
@@ -38,11 +36,6 @@ if TYPE_CHECKING:
     MakeClient = Callable[[Sequence[Observer]], AltcraftClient]
 
 __all__ = ["sync"]
-
-_DESCRIPTORS = 4096
-_LATE_MODULES = ("tenacity", "xmltodict", "csv", "sqlite3", "stringprep", "unicodedata", "concurrent.futures.thread")
-_LATE_CODECS = ("utf-8-sig", "idna", "latin-1", "ascii", "cp1252")
-"""What is imported when it is first needed: with all descriptors in connections it could not be opened any more."""
 
 
 def sync(job: SyncJob, make_client: MakeClient) -> int:
@@ -62,22 +55,8 @@ def sync(job: SyncJob, make_client: MakeClient) -> int:
         sink = Sink(reader, watcher, results, failed, by_journal=job.journal is not None)
         if job.journal is None:
             sink.start()
-        _prepare_for_few_descriptors()
+        prepare_for_few_descriptors()
         return talk.end(asyncio.run(_Run(job, reader, sink, watcher, talk).main(client)))
-
-
-def _prepare_for_few_descriptors() -> None:
-    """Raise the soft limit of open files, which is 256 on some systems, and import what could not be opened later."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        resource = importlib.import_module("resource")  # not on Windows
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-        if soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    for module in _LATE_MODULES:
-        importlib.import_module(module)
-    for codec in _LATE_CODECS:
-        codecs.lookup(codec)
 
 
 def _check(job: SyncJob) -> None:
@@ -131,7 +110,15 @@ class _Run:
             self._talk.note(note)
         summary(self._talk, self._sink.tally, elapsed, results=self._job.results is not None)
         self._talk.suspicions(self._reader.suspicions)
-        self._advise(interruption.exit_code, unread=unread)
+        Advice(
+            job=self._job,
+            reader=self._reader,
+            sink=self._sink,
+            stopped_by=self._stopped_by,
+            interrupted=interruption.exit_code is not None,
+            unread=unread,
+            copied=unread and self._copies_unread and self._sink.failed_is_whole,
+        ).give(self._talk)
         if self._job.as_json:
             facts = self._watcher.journal_facts()
             print_json(self._job, self._reader, self._sink.tally, elapsed=elapsed, code=code, journal=facts)
@@ -229,65 +216,6 @@ class _Run:
             return max(code, ExitCode.NOT_ALL_APPLIED)
         return max(code, ExitCode.STOPPED) if unread else code
 
-    # -- what to do next
-
-    def _advise(self, signalled: int | None, *, unread: bool) -> None:
-        """Say in plain words what stopped the run, and what to do next."""
-        tally, say = self._sink.tally, self._talk.say
-        if self._stopped_by is not None:
-            say(f"Stopped: {self._stopped_by}", "red")
-        if signalled is not None:
-            say("Interrupted; every update that was under way has its outcome.", "yellow")
-        if tally.refused is not None:
-            say(f"Nothing more was sent: {_reason(tally.refused)}.", "red")
-        if tally.unreachable is not None:
-            say("The server could not be reached; check the address, and that it is up (altcraft-async doctor).", "red")
-        if unread:
-            copied = self._copies_unread and self._sink.failed_is_whole
-            say(f"The rows that were not read are in {self._job.failed} too." if copied else _NOT_TO_THE_END)
-        if tally.all_rejected:
-            say(
-                "No update was accepted: before you send them again, look whether the columns are the right ones, "
-                "and the platform (altcraft-async doctor).",
-                "yellow",
-            )
-        if self._job.journal is not None:
-            self._advise_by_journal(self._job.journal)
-        elif (tally.failed or unread) and self._sink.failed_is_whole and self._job.failed not in {None, "-"}:
-            say(f"To send what failed again: {shlex.join(self._command_for(str(self._job.failed)))}")
-
-    def _command_for(self, failed: str) -> list[str]:
-        """Return the command that sends the failed file."""
-        without = {*_OF_THIS_RUN}
-        written = self._reader.format.of_rows
-        if written is not self._reader.format:  # it was written anew
-            without |= {"encoding", "skip_lines"}
-        words = command_again(source=failed, without=without)
-        told = InputFormat.of_name(failed) or InputFormat.CSV
-        return words if told.of_rows is written else [*words, "--format", str(written)]
-
-    def _advise_by_journal(self, path: str) -> None:
-        say, limit = self._talk.say, self._job.limit
-        try:
-            with JournalReader(path) as journal:
-                known = journal.summary()
-        except JournalError:
-            say(f"Next: when that is corrected, run the same command again: {shlex.join(command_again())}")
-            return
-        if limit is not None and not self._reader.exhausted and known.recorded >= limit:
-            say(f"Only the first {limit:,} rows were asked for; to go on with the rest, leave --limit out.")
-            return
-        for step in advice(known, command_again(), command_again(only=INPUT_OPTIONS)):
-            say(f"Next: {step}")
-
-
-_NOT_TO_THE_END = "The input was not read to its end."
-_OF_THIS_RUN = (
-    "journal", "retry_failed", "extend", "failed", "results", "dry_run", "limit", "input_format", "last_line",
-    "quiet", "as_json",
-)  # fmt: skip
-"""The options that say nothing of how to send the failed rows again."""
-
 
 @contextlib.contextmanager
 def _warnings_as_notes(talk: Talk) -> Iterator[None]:
@@ -307,7 +235,3 @@ def _warnings_as_notes(talk: Talk) -> Iterator[None]:
 
 class _LimitReached(Exception):  # noqa: N818 - no error
     """The source ends before the end of the input."""
-
-
-def _reason(error: BaseException) -> str:
-    return error.message if isinstance(error, AltcraftError) else str(error)

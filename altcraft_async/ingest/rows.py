@@ -192,7 +192,19 @@ class UpdateReader:
     A context manager; leaving it closes what `read_updates` opened.
     """
 
-    __slots__ = ("_keep", "_kept", "_own", "_rows", "_stream", "_watch", "exhausted", "format", "rows_read", "source")
+    __slots__ = (
+        "_keep",
+        "_kept",
+        "_own",
+        "_rows",
+        "_stream",
+        "_watch",
+        "encoding",
+        "exhausted",
+        "format",
+        "rows_read",
+        "source",
+    )
 
     def __init__(  # noqa: PLR0913 - made by read_updates alone
         self,
@@ -217,7 +229,8 @@ class UpdateReader:
         self._watch = Watch(None if packed else stream, last_line)
         head = feed.peek()
         self.format = _format_of(source, head, input_format)
-        self._rows = self._rows_of(feed, attrs.evolve(reading, encoding=byte_encoding(reading.encoding)))
+        self.encoding = "utf-8" if self.format is InputFormat.XLSX else byte_encoding(reading.encoding)
+        self._rows = self._rows_of(feed, attrs.evolve(reading, encoding=self.encoding))
 
     def _rows_of(self, feed: Feed, reading: Reading) -> _Rows:
         source = self.source

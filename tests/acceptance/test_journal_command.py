@@ -111,7 +111,7 @@ def test_a_run_that_is_stopped_says_what_to_run_next(
     assert said["journal"]["continued"] is False
     unread = len(TABLE) - said["updates"]
     assert unread > 0
-    assert len(command.read("failed.csv").splitlines()) - 1 == said["updates"] - said["states"]["applied"]
+    assert command.read("failed.csv") == HEADER  # what was only cut short is sent by the next run
     sandbox.faults = Faults()
     late = command(*SYNC, "--failed", "failed.csv", ALTCRAFT_DEDUP_WINDOW="0.001")
     assert late.returncode == 0
