@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from altcraft_async.cli.talk import guard_streams
+
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line and exit with its code (see `altcraft_async.cli.exits`)."""
+    guard_streams()
     try:
         import click as _click  # noqa: F401, PLC0415 - optional, so not at import
         import rich as _rich  # noqa: F401, PLC0415

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -16,13 +16,16 @@ from altcraft_async import (
     APIError,
     ConfigurationError,
     DeliveryError,
+    FailureLimit,
     InvalidUpdateError,
 )
 from altcraft_async.cli.exits import ExitCode, exit_code_of
+from altcraft_async.cli.inputs import Input, input_options, said_of
 from altcraft_async.cli.options import ClientCommand, client_options, environ_of, make_client
 from altcraft_async.cli.presets import PRESETS
 from altcraft_async.cli.signals import interruptible
-from altcraft_async.ingest import FIELDS, InputError
+from altcraft_async.cli.talk import complain, emit
+from altcraft_async.ingest import FIELDS, InputError, LastLine
 from altcraft_async.kinds import SECONDS
 
 if TYPE_CHECKING:
@@ -63,14 +66,13 @@ def run() -> int:
         error.show()
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
+        complain("Interrupted.")
         return 130
     except InputError as error:
-        hint = f" (--map {error.field}=COLUMN)" if error.field else ""
-        click.echo(f"Error: {error}{hint}", err=True)
+        complain(f"Error: {said_of(error)}")
         return ExitCode.USAGE
     except AltcraftError as error:
-        click.echo(f"Error: {error}", err=True)
+        complain(f"Error: {error}")
         return ExitCode.USAGE
     except BrokenPipeError:
         # Whoever read the output has gone; nothing is left to say, nor may the interpreter's last flush say it.
@@ -87,8 +89,9 @@ def cli() -> None:
 
 if TYPE_CHECKING:
     _SecondsType = click.ParamType[float]
+    _FailuresType = click.ParamType[FailureLimit | Literal["none"]]
 else:  # older releases of click are not generic
-    _SecondsType = click.ParamType
+    _SecondsType = _FailuresType = click.ParamType
 
 
 class _Seconds(_SecondsType):
@@ -104,6 +107,23 @@ class _Seconds(_SecondsType):
         return span if isinstance(span, int | float) else 0.0
 
 
+class _Failures(_FailuresType):
+    """How much of a run may fail: ``500``, ``5%``, or ``none``."""
+
+    name = "failures"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> FailureLimit | Literal["none"]:
+        text = str(value).strip()
+        if text == "none":
+            return "none"
+        try:
+            return FailureLimit(share=float(text[:-1]) / 100) if text.endswith("%") else FailureLimit(count=int(text))
+        except ValueError:  # a ConfigurationError is one
+            self.fail(f"{text!r} is no number of failures; write 500, 5% or none", param, ctx)
+
+
 _ADAPTIVE = {None, "", "adaptive"}
 _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 """Doubling makes up for it in a few round trips, and a wrong token costs one refused call instead of ten."""
@@ -111,25 +131,6 @@ _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 
 _log_wire_option = click.option(
     "--log-wire", "wire_log", metavar="FILE", help="Add a line of JSON a request to FILE, without token and bodies."
-)
-
-
-def _columns(pairs: Sequence[str]) -> dict[str, str]:
-    columns: dict[str, str] = {}
-    for pair in pairs:
-        field, equals, column = pair.partition("=")
-        if not equals or not field or not column:
-            msg = f"--map {pair!r} is not FIELD=COLUMN; for example --map order_external_id=Order"
-            raise ConfigurationError(msg)
-        if field in columns:
-            msg = f"--map gives {field} twice; keep one"
-            raise ConfigurationError(msg)
-        columns[field] = column
-    return columns
-
-
-_map_option = click.option(
-    "--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Read FIELD from this column or key."
 )
 
 
@@ -141,8 +142,9 @@ _map_option = click.option(
     "(altcraft-async sync failed.csv) may make a change twice whose outcome was unknown.",
 )
 @click.argument("source", metavar="FILE|-")
-@_map_option
-@click.option("--format", "input_format", type=click.Choice(["csv", "jsonl"]), help="Default: by suffix or content.")
+@input_options("Default: by content and suffix.")
+@click.option("--last-line", type=click.Choice([str(choice) for choice in LastLine]), default="auto", show_default=True,
+              help="A last line without an end: auto holds it back where it may be half of one.")  # fmt: skip
 @click.option("--journal", metavar="FILE", help="Record the run here; or go on with the run that is recorded here.")
 @click.option("--retry-failed", is_flag=True, help="With --journal, when the run is finished: send again what failed.")
 @click.option("--extend", is_flag=True, help="With --journal: the input has got more rows at its end.")
@@ -150,30 +152,37 @@ _map_option = click.option(
 @click.option("--failed", metavar="FILE", help="Write the rows that failed, in the input's own format.")
 @click.option("--dry-run", is_flag=True, help="Read and check all of the input; send nothing and write no file.")
 @click.option("--deadline", type=_Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Take only the first N rows.")
+@click.option("--sample", "limit", type=click.IntRange(min=1), metavar="N",
+              help="Send only the first N rows, and stop with the summary.")  # fmt: skip
+@click.option("--max-failures", type=_Failures(), metavar="N|N%", help="Stop at so many failures, or none to go on "
+              "regardless. Default: stop when the first 100 are all rejected for one reason.")  # fmt: skip
 @click.option("--coalesce", type=click.Choice(["all", "latest"]), default="all", show_default=True,
               help="latest: skip a waiting update that a newer one for its line replaces.")  # fmt: skip
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing where all went well: for cron.")
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as one JSON object to stdout.")
 @_log_wire_option
 @client_options
-def sync(pairs: Sequence[str], **fields: Any) -> int:
-    """Send every update in FILE, a CSV or JSON lines; - reads standard input.
+def sync(source: str, **fields: Any) -> int:
+    """Send every update in FILE: CSV, JSON or Excel, also gzipped; - reads standard input.
 
     The columns (keys) are order_external_id, order_line_external_id and
     status_external_id; others are left alone. Updates of one order line go in
-    the order of their rows. A row that is wrong is told with its line number,
-    and the others go on.
+    the order of their rows. A row that is wrong is named with its line number,
+    and the others go on. Where no row can be told for certain any more, as behind
+    a quote that is not closed, everything from that line on is held back.
     """
     from altcraft_async.cli.job import SyncJob  # noqa: PLC0415 - quick start of the other commands
     from altcraft_async.cli.sync import sync as start  # noqa: PLC0415
 
     environ = environ_of(fields)
-    first = {"concurrency": _ONE_BY_ONE_FIRST} if environ.get("ALTCRAFT_CONCURRENCY") in _ADAPTIVE else {}
+    own: dict[str, Any] = {"wire_log": fields.pop("wire_log")}
+    if environ.get("ALTCRAFT_CONCURRENCY") in _ADAPTIVE:
+        own["concurrency"] = _ONE_BY_ONE_FIRST
 
     def client_for(observers: Sequence[Observer]) -> AltcraftClient:
-        return make_client(environ, observers, **first)
+        return make_client(environ, observers, **own)
 
-    return start(SyncJob(columns=_columns(pairs), **fields), client_for)
+    return start(SyncJob(input=Input.of(source, fields), **fields), client_for)
 
 
 @cli.group(short_help="Tell what the journal of a run says.", epilog=_JOURNAL_EPILOG)
@@ -187,7 +196,6 @@ def journal() -> None:
 def _extract_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("-o", "--output", metavar="FILE|-", default="-", show_default=True, help="Where to write."),
-        _map_option,
         click.option("--input", "source", metavar="FILE|-", help="The input of the run, as it was."),
         click.argument("path", metavar="JOURNAL"),
     ):
@@ -207,9 +215,8 @@ def journal_show(path: str, as_json: bool) -> int:
 
 @journal.command("failed", short_help="Extract the rows that failed.")
 @_extract_options
-@click.option("--format", "input_format", type=click.Choice(["csv", "jsonl"]),
-              help="Of INPUT; without one, of what is written. Default: by suffix.")  # fmt: skip
-def journal_failed(pairs: Sequence[str], **fields: Any) -> int:
+@input_options("Of INPUT; without one csv or jsonl, of what is written. Default: by suffix.")
+def journal_failed(path: str, output: str, source: str | None, **fields: Any) -> int:
     """Write the rows that failed as a file that sync takes.
 
     With --input they are as they stood there, with all columns; the input is held
@@ -218,13 +225,13 @@ def journal_failed(pairs: Sequence[str], **fields: Any) -> int:
     """
     from altcraft_async.cli.journal import Extract, failed  # noqa: PLC0415 - quick start of the other commands
 
-    return failed(Extract(columns=_columns(pairs), **fields))
+    return failed(Extract.of(path, output, source, fields))
 
 
 @journal.command("export", short_help="Extract every outcome.")
 @_extract_options
-@click.option("--format", "input_format", type=click.Choice(["csv", "jsonl"]), help="Of INPUT; default: by suffix.")
-def journal_export(pairs: Sequence[str], **fields: Any) -> int:
+@input_options("Of INPUT; default: by content and suffix.")
+def journal_export(path: str, output: str, source: str | None, **fields: Any) -> int:
     """Write every recorded outcome, in input order, like sync --results does.
 
     As JSON lines, or CSV to *.csv. Ids, request ids and lines of the file are there for
@@ -232,7 +239,7 @@ def journal_export(pairs: Sequence[str], **fields: Any) -> int:
     """
     from altcraft_async.cli.journal import Extract, export  # noqa: PLC0415 - quick start of the other commands
 
-    return export(Extract(columns=_columns(pairs), **fields))
+    return export(Extract.of(path, output, source, fields))
 
 
 @cli.command(cls=ClientCommand, short_help="Send one update.")
@@ -249,7 +256,8 @@ def update(order: str, line: str, status: str, deadline: float | None, as_json: 
     STATUS is new, processing, delivering, delivered, canceled, refunded, or the
     id of a custom status.
     """
-    client = make_client(environ_of(fields))
+    wire_log = fields.pop("wire_log")
+    client = make_client(environ_of(fields), wire_log=wire_log)
     return asyncio.run(_update(client, (order, line, status), deadline, as_json=as_json))
 
 
@@ -261,17 +269,17 @@ async def _update(client: AltcraftClient, ids: tuple[str, str, str], deadline: f
         except InvalidUpdateError:
             raise
         except DeliveryError as error:
-            click.echo(f"Error: {error}", err=True)
+            complain(f"Error: {error}")
             if not isinstance(error, APIError):
-                click.echo("altcraft-async doctor looks for the reason.", err=True)
+                complain("altcraft-async doctor looks for the reason.")
             return exit_code_of(error)
         except asyncio.CancelledError:
             if interruption.exit_code is None:
                 raise
-            click.echo("Interrupted; the change may have been applied.", err=True)
+            complain("Interrupted; the change may have been applied.")
             return interruption.exit_code
     values = {field: getattr(echo, field) for field in FIELDS}
-    click.echo(json.dumps(values, ensure_ascii=False) if as_json else " ".join(values.values()))
+    emit((json.dumps(values) if as_json else " ".join(values.values())) + "\n")
     return ExitCode.OK
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from altcraft_async import AltcraftClient, LineStatusUpdate, OrderLineStatus, RetryPolicy
-from altcraft_async.cli.display import following, stderr_console
+from altcraft_async.cli.display import Talk, following, stderr_console
 from altcraft_async.cli.exits import ExitCode, Tally
 from altcraft_async.cli.presets import PRESETS, faults_of
 from altcraft_async.cli.signals import interruptible
@@ -106,7 +106,7 @@ async def _demo(lines: int, faults: str, seed: int) -> _Result | int:
                 updates = _updates(keys, random.Random(seed))  # noqa: S311 - chosen to be repeatable
                 console.print(f"A sandbox of the platform listens on {sandbox.base_url}: {PRESETS[faults]}.")
                 console.print(f"Sending {len(updates):,} status updates of {len(keys):,} order lines.")
-                return await _push(console, sandbox, keys, updates, (faults, seed))
+                return await _push(sandbox, keys, updates, (faults, seed))
         except asyncio.CancelledError:
             if interruption.exit_code is None:
                 raise
@@ -115,7 +115,6 @@ async def _demo(lines: int, faults: str, seed: int) -> _Result | int:
 
 
 async def _push(
-    console: Console,
     sandbox: Sandbox,
     keys: Sequence[tuple[str, str]],
     updates: Sequence[LineStatusUpdate],
@@ -127,7 +126,7 @@ async def _push(
     retry = RetryPolicy(attempts=_ATTEMPTS, base=0.1, max_delay=2.0)  # a demo has no time for patience
     started = time.monotonic()
     async with AltcraftClient(sandbox.base_url, token=sandbox.token, retry=retry) as client:
-        async with following(console, tally, len(updates), client):
+        async with following(Talk(), tally, len(updates), client):
             outcomes = client.market.orders.stream_order_line_statuses(updates)
             async with contextlib.aclosing(outcomes):
                 async for outcome in outcomes:

@@ -14,13 +14,16 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from altcraft_async.cli.talk import tidy
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from altcraft_async import AltcraftClient
     from altcraft_async.cli.exits import Tally
+    from altcraft_async.ingest import Suspicion
 
-__all__ = ["following", "stderr_console", "summary", "utc"]
+__all__ = ["Talk", "following", "stderr_console", "summary", "utc"]
 
 _STYLES = {
     "applied": "green",
@@ -57,9 +60,55 @@ def stderr_console() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+class Talk:
+    """What a person is told on stderr. With `quiet` it is kept until `end`, and said only where not all went well."""
+
+    __slots__ = ("_held", "console")
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = stderr_console()
+        self._held: list[Text] | None = [] if quiet else None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is said yet."""
+        return self._held is not None
+
+    def say(self, text: str, style: str = "") -> None:
+        """Say one message."""
+        self.print(Text(tidy(text), style=style))
+
+    def note(self, text: str) -> None:
+        """Say what should be known, and stops nothing."""
+        self.say(f"Note: {text}", "yellow")
+
+    def print(self, text: Text) -> None:
+        """Say a message that is fit for a terminal."""
+        if self._held is None:
+            self.console.print(text)
+        else:
+            self._held.append(text)
+
+    def suspicions(self, found: Sequence[Suspicion]) -> None:
+        """Say what is suspicious of an input."""
+        for suspicion in found:
+            self.say(f"Suspicious: {suspicion}", "yellow")
+
+    def end(self, code: int) -> int:
+        """Say what was kept, unless all went well; return the exit code."""
+        if self._held and code:
+            for text in self._held:
+                self.console.print(text)
+        return code
+
+
 @contextlib.asynccontextmanager
-async def following(console: Console, tally: Tally, total: int | None, client: AltcraftClient) -> AsyncIterator[None]:
+async def following(talk: Talk, tally: Tally, total: int | None, client: AltcraftClient) -> AsyncIterator[None]:
     """Show progress while the body runs: live on a terminal, else one plain line every ten seconds."""
+    if talk.quiet:
+        yield
+        return
+    console = talk.console
     live = sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
     shown = _live(console, tally, total, client) if live else _plain(tally, total, client)
     task = asyncio.create_task(shown)
@@ -129,8 +178,11 @@ class _Pace:
         return (done - before) / (now - then) if now > then else 0.0
 
 
-def summary(console: Console, tally: Tally, elapsed: float, *, results: bool) -> None:
+def summary(talk: Talk, tally: Tally, elapsed: float, *, results: bool) -> None:
     """Say what became of all updates, and name the first that need attention."""
+    if not tally.total and tally.done_before:
+        talk.say(f"Nothing is left to do: all {tally.done_before:,} updates were done in an earlier run.")
+        return
     rate = (tally.total - tally.recalled) / elapsed if elapsed > 0 else 0.0
     text = Text(f"{tally.total:,} {'update' if tally.total == 1 else 'updates'} in {elapsed:.1f} s ({rate:,.0f}/s)")
     for state, count in tally.states.most_common():
@@ -142,10 +194,10 @@ def summary(console: Console, tally: Tally, elapsed: float, *, results: bool) ->
         text.append(f"; {tally.done_before:,} more were done in an earlier run")
     if tally.sent:
         text.append(f"; {tally.sent:,} requests, {tally.retries:,} of them retries, {tally.throttled:,} throttled")
-    console.print(text)
+    talk.print(text)
     for line, outcome in tally.failures:
         place = "" if line is None or str(outcome.state) == "invalid" else f"line {line}: "
-        console.print(Text(f"  {outcome.state}: {place}{outcome.error}", style=_STYLES.get(str(outcome.state), "")))
+        talk.say(f"  {outcome.state}: {place}{outcome.error}", _STYLES.get(str(outcome.state), ""))
     more = tally.failed - len(tally.failures)
     if more > 0:
-        console.print(f"  and {more:,} more" + ("" if results else "; --results FILE tells what became of every line"))
+        talk.say(f"  and {more:,} more" + ("" if results else "; --results FILE has what became of every line"))

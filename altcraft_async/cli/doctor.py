@@ -59,7 +59,7 @@ async def _doctor(environ: Mapping[str, str], *, as_json: bool) -> int:
     if page is not None:
         page.end(_verdict(findings))
     else:
-        sys.stdout.write(json.dumps(_as_json(findings, code), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(_as_json(findings, code)) + "\n")
         sys.stdout.flush()
     return code
 

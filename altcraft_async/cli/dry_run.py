@@ -8,20 +8,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from altcraft_async import InputChangedError, InvalidUpdateError, JournalError, Outcome, OutcomeState
 from altcraft_async.cli.display import summary
 from altcraft_async.cli.exits import ExitCode, Tally
-from altcraft_async.cli.inputs import named_in
+from altcraft_async.cli.inputs import named_in, said_of
 from altcraft_async.cli.job import print_json
+from altcraft_async.ingest import HeldBackError
 from altcraft_async.journal import JournalReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rich.console import Console
-
+    from altcraft_async.cli.display import Talk
     from altcraft_async.cli.job import SyncJob
     from altcraft_async.ingest import ReadItem, UpdateReader
     from altcraft_async.journal import JournalSummary
@@ -31,7 +29,7 @@ __all__ = ["dry_run"]
 _RETRIED = {OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.NOT_SENT}
 
 
-def dry_run(job: SyncJob, reader: UpdateReader, console: Console) -> int:
+def dry_run(job: SyncJob, reader: UpdateReader, talk: Talk) -> int:
     """Check the input, tell what a run would have to do, and return the exit code.
 
     Raises `JournalError` where a run would be refused because of its journal.
@@ -42,18 +40,27 @@ def dry_run(job: SyncJob, reader: UpdateReader, console: Console) -> int:
         if job.journal is not None and Path(job.journal).exists():
             journal = stack.enter_context(JournalReader(job.journal))
         check = _Check(job, reader, journal)
+        held_back: str | None = None
+        notes = len(reader.notes)
         try:
             check.run()
         except JournalError as error:
             raise named_in(error, reader) from None
+        except HeldBackError as error:
+            held_back = said_of(error)
     tally = check.tally
     elapsed = time.monotonic() - started
-    summary(console, tally, elapsed, results=True)
+    for note in reader.notes[notes:]:
+        talk.note(note)
+    summary(talk, tally, elapsed, results=True)
+    talk.suspicions(reader.suspicions)
+    if held_back is not None:
+        talk.say(f"A run would stop: {held_back}", "red")
     valid = tally.states["valid"]
-    console.print(f"Dry run, nothing was sent; ready to go: updates {valid:,}, order lines {len(check.lines):,}.")
+    talk.say(f"Dry run, nothing was sent; ready to go: updates {valid:,}, order lines {len(check.lines):,}.")
     if job.journal is not None:
-        console.print(Text(_said_of_journal(job.journal, check)))
-    code = ExitCode.NOT_ALL_APPLIED if tally.failed else ExitCode.OK
+        talk.say(_said_of_journal(job.journal, check))
+    code = ExitCode.NOT_ALL_APPLIED if tally.failed or held_back else ExitCode.OK
     if job.as_json:
         print_json(job, reader, tally, elapsed=elapsed, code=code, journal=_facts(check))
     return code
@@ -127,7 +134,7 @@ class _Check:
             self.lines.add(item.key)
             self.tally.states["valid"] += 1
 
-    def _outcomes(self) -> Iterator[Outcome | None]:
+    def _outcomes(self) -> Iterator[Outcome[object] | None]:
         rows = self._rows()
         return (None for _ in rows) if self._journal is None else self._journal.joined(rows)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from altcraft_async.errors import (
+    APIError,
     AuthenticationError,
     BatchError,
     ConnectError,
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ExitCode", "Tally", "exit_code_of"]
 
+_ENOUGH = 100
+"""Rejections for one reason that say something of the whole input."""
+
 _SHOWN = 10
 """Failures told one by one; more would push the summary off the screen."""
+
+_MANY = 5
 
 _SHOWN_OF_KIND = {"RunStoppedError": 1, "DeadlineError": 1, "RetryBudgetError": 1, "ConnectError": 2}
 """Of these, one line is as good as a thousand."""
@@ -67,8 +73,8 @@ class Tally:
     """
 
     __slots__ = (
-        "_codes", "_shown", "done_before", "failures", "recalled", "refused", "retries", "sent", "states",
-        "throttled", "unreachable",
+        "_codes", "_rejections", "_shown", "done_before", "failures", "recalled", "refused", "retries", "sent",
+        "states", "throttled", "unreachable",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -78,11 +84,12 @@ class Tally:
         self.sent = 0
         self.retries = 0
         self.throttled = 0
-        self.failures: list[tuple[int | None, Outcome]] = []
+        self.failures: list[tuple[int | None, Outcome[object]]] = []
         self.refused: BaseException | None = None
         self.unreachable: BaseException | None = None
         self._codes: set[ExitCode] = set()
         self._shown: Counter[str] = Counter()
+        self._rejections: dict[tuple[str, int | None], str] = {}
 
     @property
     def total(self) -> int:
@@ -95,8 +102,21 @@ class Tally:
         return self.total - sum(self.states[state] for state in ("applied", "duplicate", "superseded", "valid"))
 
     @property
+    def all_rejected(self) -> bool:
+        """Whether several updates were answered, and each with no."""
+        rejected = self.states["rejected"]
+        return rejected >= _MANY and rejected == self.total - self.states["invalid"] and not self.done_before
+
+    @property
+    def only_reason(self) -> str | None:
+        """Why every update so far was rejected, where they are enough to say so and all for one reason; else None."""
+        if len(self._rejections) != 1 or not _ENOUGH <= self.total == self.states["rejected"]:
+            return None
+        return next(iter(self._rejections.values()))
+
+    @property
     def exit_code(self) -> ExitCode:
-        """The exit code of all of them: the token's trouble first, then a stop, then single failures."""
+        """The exit code of all of them: the token first, then a stop, then single failures."""
         return max(self._codes, default=ExitCode.OK)
 
     def take_traffic(self, statistics: ClientStatistics) -> None:
@@ -104,7 +124,7 @@ class Tally:
         self.sent, self.retries = statistics.sent, statistics.retries
         self.throttled = statistics.throttled
 
-    def add(self, outcome: Outcome, line: int | None = None, *, recalled: bool = False) -> None:
+    def add(self, outcome: Outcome[object], line: int | None = None, *, recalled: bool = False) -> None:
         """Count one outcome; `line` is its row's line in the input, `recalled` says that an earlier run had it."""
         self.states[str(outcome.state)] += 1
         self.recalled += recalled
@@ -118,6 +138,8 @@ class Tally:
         if isinstance(error, ConnectError) and self.unreachable is None and not recalled:
             self.unreachable = error
         kind = type(error).__name__
+        if isinstance(error, APIError) and len(self._rejections) <= 1 and not recalled:
+            self._rejections.setdefault((kind, error.code), error.message)
         if len(self.failures) < _SHOWN and self._shown[kind] < _SHOWN_OF_KIND.get(kind, _SHOWN):
             self._shown[kind] += 1
             self.failures.append((line, outcome))

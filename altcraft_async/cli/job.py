@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
+
+from altcraft_async.cli.talk import emit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from altcraft_async import FailureLimit
     from altcraft_async.cli.exits import Tally
+    from altcraft_async.cli.inputs import Input
     from altcraft_async.ingest import UpdateReader
 
 __all__ = ["SyncJob", "print_json"]
@@ -21,9 +24,7 @@ __all__ = ["SyncJob", "print_json"]
 class SyncJob:
     """What ``sync`` was asked to do; the fields are its options."""
 
-    source: str
-    columns: dict[str, str]
-    input_format: str | None
+    input: Input
     journal: str | None
     retry_failed: bool
     extend: bool
@@ -32,7 +33,9 @@ class SyncJob:
     dry_run: bool
     deadline: float | None
     limit: int | None
+    max_failures: FailureLimit | Literal["none"] | None
     coalesce: str
+    quiet: bool
     as_json: bool
 
 
@@ -60,10 +63,10 @@ def print_json(  # noqa: PLR0913 - all that there is to tell
         "complete": reader.exhausted,
         "journal": None if journal is None else dict(journal),
         "exit_code": int(code),
+        "suspicions": [attrs.asdict(suspicion) for suspicion in reader.suspicions],
         "failures": [
             {"index": outcome.index, "line": line, "state": str(outcome.state), "error": str(outcome.error)}
             for line, outcome in tally.failures
         ],
     }
-    sys.stdout.write(json.dumps(said, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    emit(json.dumps(said) + "\n")

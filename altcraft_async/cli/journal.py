@@ -4,50 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from rich.text import Text
 
 from altcraft_async import ConfigurationError, JournalError, OutcomeState
+from altcraft_async.cli.advice import next_steps
 from altcraft_async.cli.display import stderr_console, utc
 from altcraft_async.cli.exits import ExitCode
-from altcraft_async.cli.inputs import named_in, open_input
+from altcraft_async.cli.inputs import Input, named_in
 from altcraft_async.cli.results import RecordFile, ResultsFile, csv_record, refuse_clashes
+from altcraft_async.cli.talk import tidy
 from altcraft_async.ingest import FIELDS
 from altcraft_async.journal import JournalReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from altcraft_async import LineStatusUpdate, Outcome
     from altcraft_async.ingest import KeptRow, UpdateReader
     from altcraft_async.journal import JournalSummary
 
-__all__ = ["Extract", "advice", "export", "failed", "show"]
+__all__ = ["Extract", "export", "failed", "show"]
 
 _DONE = "Next: nothing is left to do; without the journal the same input would be sent anew\n"
 _FAILED = tuple(state for state in OutcomeState if not state.ok)
-
-
-def advice(summary: JournalSummary, command: Sequence[str], source: Sequence[str]) -> Iterator[str]:
-    """Say what to do next about a run that `command` made of `source`; nothing where nothing is left to do."""
-    again = [word for word in command if word != "--retry-failed"]
-    if summary.in_use:
-        yield "a run writes the journal now; wait until that has ended"
-        return
-    if not summary.finished:
-        yield f"to finish the run, run the same command again: {shlex.join(again)}"
-        return
-    invalid = summary.counts[OutcomeState.INVALID]
-    if summary.failed > invalid:
-        yield f"to send again what failed: {shlex.join([*again, '--retry-failed'])}"
-    if invalid:
-        extract = ["altcraft-async", "journal", "failed", summary.path, "--input", *source, "-o", "FILE"]
-        yield f"to mend invalid rows, extract them: {shlex.join(extract)}"
 
 
 def show(path: str, *, as_json: bool) -> int:
@@ -55,12 +39,12 @@ def show(path: str, *, as_json: bool) -> int:
     with JournalReader(path) as journal:
         summary = journal.summary()
     if as_json:
-        sys.stdout.write(json.dumps(_as_json(summary), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(_as_json(summary)) + "\n")
     else:
         facts = _facts(summary)
         width = max(map(len, facts))
         sys.stdout.write("".join(f"{name:<{width}}  {said}\n" for name, said in facts.items()))
-        steps = advice(summary, ["altcraft-async", "sync", "INPUT", "--journal", path], ["INPUT"])
+        steps = next_steps(summary, ["altcraft-async", "sync", "INPUT", "--journal", path], ["INPUT"])
         sys.stdout.write("".join(f"Next: {step}\n" for step in steps) or _DONE)
     sys.stdout.flush()
     return ExitCode.OK
@@ -130,20 +114,24 @@ class Extract:
     """What ``journal failed`` or ``journal export`` was asked for; the fields are their options."""
 
     path: str
-    source: str | None
-    columns: Mapping[str, str]
-    input_format: str | None
+    input: Input | None
+    output_format: str | None
     output: str
+
+    @classmethod
+    def of(cls, path: str, output: str, source: str | None, options: dict[str, Any]) -> Extract:
+        """Take the options of the command; those of an input go with one."""
+        given = Input.of(source or "-", options)
+        if source is None and (given.columns or given.constants or given.statuses):
+            msg = "--map, --set and --status say how to read the input; give that with --input FILE"
+            raise ConfigurationError(msg)
+        return cls(path=path, output=output, input=given if source else None, output_format=given.input_format)
 
     def open_input(self, stack: contextlib.ExitStack) -> UpdateReader | None:
         """Open the input where one was given."""
-        refuse_clashes(**{"input": self.source, "the journal": self.path, "--output": self.output})
-        if self.source is None:
-            if self.columns:
-                msg = "--map says how to read the input; give that with --input FILE"
-                raise ConfigurationError(msg)
-            return None
-        return stack.enter_context(open_input(self.source, self.input_format, self.columns))
+        source = None if self.input is None else self.input.source
+        refuse_clashes(**{"input": source, "the journal": self.path, "--output": self.output})
+        return None if self.input is None else stack.enter_context(self.input.open())
 
 
 def failed(asked: Extract) -> int:
@@ -162,7 +150,7 @@ def failed(asked: Extract) -> int:
                     output.write(row.raw)
                     written += 1
         else:
-            as_json = (asked.input_format or _format_of(asked.output)) == "jsonl"
+            as_json = (asked.output_format or _format_of(asked.output)) == "jsonl"
             output.write(b"" if as_json else csv_record(FIELDS))
             for outcome in journal.outcomes(*_FAILED):
                 if outcome.update is not None:
@@ -203,12 +191,12 @@ def export(asked: Extract) -> int:
             if outcome is not None:
                 output.add(outcome, None if row is None else row.line)
                 written += 1
-            if output.trouble is not None:
+            if output.problem is not None:
                 break
         return _end(output, [f"outcomes written: {written:,}"])
 
 
-def _joined(journal: JournalReader, reader: UpdateReader) -> Iterator[tuple[KeptRow | None, Outcome | None]]:
+def _joined(journal: JournalReader, reader: UpdateReader) -> Iterator[tuple[KeptRow | None, Outcome[object] | None]]:
     """Give each row of the input with its outcome; raises `JournalError`, naming the line, where they do not fit."""
     try:
         for index, outcome in enumerate(journal.joined(reader)):
@@ -219,8 +207,8 @@ def _joined(journal: JournalReader, reader: UpdateReader) -> Iterator[tuple[Kept
 
 def _end(output: RecordFile, notes: Sequence[str]) -> int:
     console = stderr_console()
-    if output.trouble is not None:
-        console.print(Text(f"Stopped: {output.trouble}", style="red"))
+    if output.problem is not None:
+        console.print(Text(tidy(f"Stopped: {output.problem}"), style="red"))
         return ExitCode.NOT_ALL_APPLIED
     for note in notes:
         console.print(Text(f"{note[:1].upper()}{note[1:]}."))

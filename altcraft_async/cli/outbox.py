@@ -105,5 +105,5 @@ def _record(letter: DeadLetter) -> dict[str, object]:
 
 
 def _write(record: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(record) + "\n")
     sys.stdout.flush()

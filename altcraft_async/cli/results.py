@@ -66,20 +66,20 @@ class RecordFile:
 
     ``-`` is standard output. A context manager. Raises `ConfigurationError`
     where the file cannot be opened. What it held is left alone until `start`. When a
-    write fails, ``trouble`` says why and nothing more is written.
+    write fails, ``problem`` says why and nothing more is written.
     """
 
-    __slots__ = ("_file", "_regular", "path", "trouble")
+    __slots__ = ("_file", "_regular", "path", "problem")
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.trouble: str | None = None
+        self.problem: str | None = None
         try:
             if path == "-":
                 self._file = io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
             else:
                 self._file = io.FileIO(path, "ab")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError) as error:
             msg = f"{path} cannot be written: {getattr(error, 'strerror', None) or error}"
             raise ConfigurationError(msg) from None
         self._regular = path != "-" and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
@@ -104,7 +104,7 @@ class RecordFile:
 
     def write(self, record: bytes) -> None:
         """Write one record; it has left the process when this returns."""
-        if self.trouble is not None:
+        if self.problem is not None:
             return
         left = record
         try:
@@ -112,7 +112,7 @@ class RecordFile:
                 left = left[self._file.write(left) :]
         except OSError as error:
             name = "standard output" if self.path == "-" else self.path
-            self.trouble = f"{name} cannot be written: {error.strerror or error}"
+            self.problem = f"{name} cannot be written: {error.strerror or error}"
             if self._regular:  # a part of a record would spoil the next one
                 self._file.truncate(self.size - (len(record) - len(left)))
 
@@ -132,7 +132,7 @@ class ResultsFile(RecordFile):
         if self._csv and not self.size:
             self.write(csv_record(COLUMNS))
 
-    def add(self, outcome: Outcome, line: int | None) -> None:
+    def add(self, outcome: Outcome[object], line: int | None) -> None:
         """Write one outcome; `line` is its row's line in the input."""
         update = outcome.update
         values = (
@@ -150,11 +150,16 @@ class ResultsFile(RecordFile):
         if self._csv:
             self.write(csv_record(values))
         else:
-            self.write(json.dumps(dict(zip(COLUMNS, values, strict=True)), ensure_ascii=False).encode() + b"\n")
+            self.write(
+                json.dumps(dict(zip(COLUMNS, values, strict=True)), ensure_ascii=False).encode(
+                    errors="backslashreplace"
+                )
+                + b"\n"
+            )
 
 
 def csv_record(values: Sequence[object]) -> bytes:
     """Write the values as one line of a CSV."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="backslashreplace")

@@ -45,7 +45,9 @@ async def _serve(sandbox: Sandbox, faults: str, orders: int) -> int:
             sys.stdout.flush()
             own = "the one in ALTCRAFT_TOKEN" if os.environ.get("ALTCRAFT_TOKEN") else "sandbox-token"
             console.print(Text(f"Sandbox with {orders:,} orders of 4 lines; faults: {PRESETS[faults]}; token: {own}."))
-            console.print(f"Try: ALTCRAFT_BASE_URL={sandbox.base_url} altcraft-async update order_1 line_1_1 delivered")
+            shown = "$ALTCRAFT_TOKEN" if os.environ.get("ALTCRAFT_TOKEN") else "sandbox-token"
+            setting = f"ALTCRAFT_BASE_URL={sandbox.base_url} ALTCRAFT_TOKEN={shown}"
+            console.print(Text(f"Try: {setting} altcraft-async update order_1 line_1_1 delivered"))
             console.print("Ctrl-C ends it.")
             await asyncio.Event().wait()
         except asyncio.CancelledError:

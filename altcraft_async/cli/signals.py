@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM as a polite end: the first cancels the work, a second one ends the process at once."""
+"""SIGINT, SIGTERM and SIGHUP as a polite end: the first cancels the work, a second ends the process at once.
+
+A SIGHUP that was ignored when the process began, as under ``nohup``, stays so.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Interruption", "interruptible"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__
+)
 
 
 class Interruption:
@@ -53,6 +58,8 @@ def interruptible() -> Iterator[Interruption]:
     installed = []
     try:
         for number in _SIGNALS:
+            if number not in {signal.SIGINT, signal.SIGTERM} and signal.getsignal(number) is signal.SIG_IGN:
+                continue
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 loop.add_signal_handler(number, interruption.come, number)
                 installed.append(number)

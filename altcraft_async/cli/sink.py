@@ -6,15 +6,16 @@ import contextlib
 import heapq
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
+from altcraft_async import AltcraftError, RunStoppedError
 from altcraft_async.cli.exits import Tally
+from altcraft_async.errors import AuthenticationError, DeadlineError, PermissionDeniedError, TransportError
 from altcraft_async.observe import JournalOpened, UpdateSettled, UpdatesSkipped
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Container
 
     from altcraft_async import Outcome
+    from altcraft_async.cli.display import Talk
     from altcraft_async.cli.results import RecordFile, ResultsFile
     from altcraft_async.ingest import UpdateReader
     from altcraft_async.observe import Event
@@ -29,13 +30,13 @@ class Watcher:
     told of the journal. Rows that a journal skips are counted, and kept no longer.
     """
 
-    __slots__ = ("_console", "_reader", "opened", "tally", "waiting")
+    __slots__ = ("_reader", "_talk", "opened", "tally", "waiting")
 
-    def __init__(self, reader: UpdateReader, console: Console) -> None:
+    def __init__(self, reader: UpdateReader, talk: Talk) -> None:
         self._reader = reader
-        self._console = console
+        self._talk = talk
         self.tally = Tally()
-        self.waiting: dict[int, Outcome] = {}
+        self.waiting: dict[int, Outcome[object]] = {}
         self.opened: JournalOpened | None = None
 
     @property
@@ -69,7 +70,7 @@ class Watcher:
             said = "a run goes on" if self.continues else "a new run begins"
             said += f"; rows that have ended: {event.recorded:,}" if self.continues else ""
             said += f", failed ones that are sent again: {event.retried:,}" if event.retried else ""
-            self._console.print(Text(f"Journal {event.path}: {said}."))
+            self._talk.say(f"Journal {event.path}: {said}.")
 
 
 class Sink:
@@ -79,27 +80,44 @@ class Sink:
     the same, so that feeding it again keeps the order of every line. A failed
     row therefore waits until all rows before it have ended.
 
+    `by_journal` says that a journal decides what has failed: an update that was only
+    cut short is none, since the next run sends it. Once one was cut short, or may have
+    been (``doubtful``), failures wait for `finish_by`.
+
     The files keep what they hold until `start`, which the first outcome makes
     at the latest: a run that a journal refuses leaves those of the run before alone.
     """
 
-    __slots__ = ("_failed", "_held", "_reader", "_results", "_started", "_watcher", "tally")
+    __slots__ = ("_by_journal", "_failed", "_held", "_reader", "_results", "_started", "_watcher", "doubtful", "tally")
 
     def __init__(
-        self, reader: UpdateReader, watcher: Watcher, results: ResultsFile | None, failed: RecordFile | None
+        self,
+        reader: UpdateReader,
+        watcher: Watcher,
+        results: ResultsFile | None,
+        failed: RecordFile | None,
+        *,
+        by_journal: bool,
     ) -> None:
         self._reader = reader
         self._watcher = watcher
         self._results = results
         self._failed = failed
+        self._by_journal = by_journal
         self._held: list[tuple[int, bytes]] = []
         self._started = False
+        self.doubtful = False
         self.tally = watcher.tally
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Why a file could not be written, or None."""
-        return next((file.trouble for file in (self._results, self._failed) if file and file.trouble), None)
+        return next((file.problem for file in (self._results, self._failed) if file and file.problem), None)
+
+    @property
+    def failed_is_whole(self) -> bool:
+        """Whether there is a failed file that has all that it should have."""
+        return self._failed is not None and self._failed.problem is None
 
     def start(self) -> None:
         """Begin the files: anew, but the results of a run that is continued at their end."""
@@ -112,7 +130,7 @@ class Sink:
             self._failed.start()
             self._failed.write(self._reader.header)
 
-    def take(self, outcome: Outcome, *, recalled: bool = False) -> None:
+    def take(self, outcome: Outcome[object], *, recalled: bool = False) -> None:
         """Take an outcome; a `recalled` one is in the results of the run that it came from."""
         self.start()
         row = self._reader.take_row(outcome.index)
@@ -120,27 +138,42 @@ class Sink:
         self.tally.add(outcome, line, recalled=recalled)
         if self._results is not None and not recalled:
             self._results.add(outcome, line)
-        if self._failed is not None:
-            if row is not None and not outcome.ok:
-                heapq.heappush(self._held, (outcome.index, row.raw))
-            if self._held:
-                self._write_failed(self._reader.first_kept)
+        if self._failed is None:
+            return
+        cut = self._by_journal and isinstance(outcome.error, RunStoppedError | DeadlineError)
+        self.doubtful = self.doubtful or cut or (self._by_journal and isinstance(outcome.error, _ENDS_A_RUN))
+        if row is not None and not outcome.ok and not cut:
+            heapq.heappush(self._held, (outcome.index, row.raw))
+        if self._held and not self.doubtful:
+            self._write_failed(self._reader.first_kept)
 
-    def finish(self, *, with_open: bool, with_unread: bool) -> None:
-        """Write the failed rows that still wait, and if asked those without an outcome, and those not read yet."""
+    def finish(self, *, with_unread: bool) -> None:
+        """Write the failed rows that still wait, those without an outcome, and if asked those not read yet."""
         self.start()
         if self._failed is None:
             return
-        while with_open and (index := self._reader.first_kept) < self._reader.rows_read:
+        while (index := self._reader.first_kept) < self._reader.rows_read:
             row = self._reader.take_row(index)
             if row is not None:
                 heapq.heappush(self._held, (index, row.raw))
         self._write_failed(self._reader.rows_read)
         if with_unread:
-            with contextlib.suppress(OSError):  # an input that broke has been told of
+            with contextlib.suppress(OSError, AltcraftError):  # an input that broke has been told of
                 for block in self._reader.unread():
                     self._failed.write(block)
+
+    def finish_by(self, recorded: Container[int]) -> None:
+        """Write the failed rows that still wait; where some are doubtful, those that a journal has `recorded`."""
+        self.start()
+        if self.doubtful:
+            self._held = [held for held in self._held if held[0] in recorded]
+            heapq.heapify(self._held)
+        self._write_failed(self._reader.rows_read)
 
     def _write_failed(self, below: int) -> None:
         while self._held and self._held[0][0] < below and self._failed is not None:
             self._failed.write(heapq.heappop(self._held)[1])
+
+
+_ENDS_A_RUN = (AuthenticationError, PermissionDeniedError, TransportError)
+"""With one of these a run may have ended, so that the update was not recorded."""

@@ -5,32 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import shlex
-import stat
 import sys
 import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
-from altcraft_async import AltcraftError, ConfigurationError, JournalError, SourceError
-from altcraft_async.cli.display import following, stderr_console, summary
+from altcraft_async import ConfigurationError, JournalError, OutcomeState, SourceError
+from altcraft_async.cli.advice import Advice
+from altcraft_async.cli.descriptors import prepare_for_few_descriptors
+from altcraft_async.cli.display import Talk, following, summary
 from altcraft_async.cli.dry_run import dry_run
 from altcraft_async.cli.exits import ExitCode
-from altcraft_async.cli.inputs import named_in, open_input
+from altcraft_async.cli.inputs import named_in, said_of
 from altcraft_async.cli.job import print_json
-from altcraft_async.cli.journal import advice
 from altcraft_async.cli.results import RecordFile, ResultsFile, refuse_clashes
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.sink import Sink, Watcher
+from altcraft_async.ingest import InputError
 from altcraft_async.journal import DedupWindowWarning, JournalReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-
-    from rich.console import Console
 
     from altcraft_async import AltcraftClient
     from altcraft_async.cli.job import SyncJob
@@ -45,21 +41,22 @@ __all__ = ["sync"]
 def sync(job: SyncJob, make_client: MakeClient) -> int:
     """Do `job` and return the exit code. Raises `ConfigurationError` or `JournalError` before anything is sent."""
     _check(job)
+    talk = Talk(quiet=job.quiet)
     with contextlib.ExitStack() as opened:
-        reader = opened.enter_context(open_input(job.source, job.input_format, job.columns))
-        console = stderr_console()
+        reader = opened.enter_context(job.input.open())
         for note in reader.notes:
-            _note(console, note)
+            talk.note(note)
         if job.dry_run:
-            return dry_run(job, reader, console)
-        watcher = Watcher(reader, console)
+            return talk.end(dry_run(job, reader, talk))
+        watcher = Watcher(reader, talk)
         client = make_client((watcher,))
         results = None if job.results is None else opened.enter_context(ResultsFile(job.results))
         failed = None if job.failed is None else opened.enter_context(RecordFile(job.failed))
-        sink = Sink(reader, watcher, results, failed)
+        sink = Sink(reader, watcher, results, failed, by_journal=job.journal is not None)
         if job.journal is None:
             sink.start()
-        return asyncio.run(_Run(job, reader, sink, watcher, console).main(client))
+        prepare_for_few_descriptors()
+        return talk.end(asyncio.run(_Run(job, reader, sink, watcher, talk).main(client)))
 
 
 def _check(job: SyncJob) -> None:
@@ -73,33 +70,30 @@ def _check(job: SyncJob) -> None:
     if job.journal == "-":
         msg = "a journal is a file; give its name, or ./- for one that is called so"
         raise ConfigurationError(msg)
-    files = {"input": job.source, "--journal": job.journal, "--results": job.results, "--failed": job.failed}
+    files = {"input": job.input.source, "--journal": job.journal, "--results": job.results, "--failed": job.failed}
     refuse_clashes(**files)
-
-
-def _note(console: Console, note: object) -> None:
-    console.print(Text(f"Note: {note}", style="yellow"))
 
 
 class _Run:
     """One run of ``sync`` with a client; `main` returns the exit code."""
 
-    __slots__ = ("_console", "_job", "_reader", "_regular", "_sink", "_trouble", "_watcher")
+    __slots__ = ("_job", "_reader", "_regular", "_sink", "_stopped_by", "_talk", "_watcher")
 
-    def __init__(self, job: SyncJob, reader: UpdateReader, sink: Sink, watcher: Watcher, console: Console) -> None:
+    def __init__(self, job: SyncJob, reader: UpdateReader, sink: Sink, watcher: Watcher, talk: Talk) -> None:
         self._job = job
         self._reader = reader
         self._sink = sink
         self._watcher = watcher
-        self._regular = job.source != "-" and stat.S_ISREG(Path(job.source).stat().st_mode)
-        self._trouble: str | None = None
-        self._console = console
+        self._regular = job.input.is_file
+        self._stopped_by: str | None = None
+        self._talk = talk
 
     async def main(self, client: AltcraftClient) -> int:
         started = time.monotonic()
-        with interruptible() as interruption, _warnings_as_notes(self._console):
+        notes = len(self._reader.notes)
+        with interruptible() as interruption, _warnings_as_notes(self._talk):
             try:
-                async with client, following(self._console, self._sink.tally, self._total(), client):
+                async with client, following(self._talk, self._sink.tally, self._total(), client):
                     await self._send(client)
             except asyncio.CancelledError:
                 if interruption.exit_code is None:
@@ -107,13 +101,24 @@ class _Run:
                 interruption.settle()
         elapsed = time.monotonic() - started
         self._sink.tally.take_traffic(client.statistics())
-        self._trouble = self._trouble or self._sink.trouble
-        cut = interruption.exit_code is not None or self._trouble is not None
+        self._stopped_by = self._stopped_by or self._sink.problem
+        cut = interruption.exit_code is not None or self._stopped_by is not None
         unread = not self._reader.exhausted and (cut or self._job.limit is None)
-        self._sink.finish(with_open=self._job.journal is None, with_unread=unread and self._copies_unread)
+        self._finish_files(unread=unread)
         code = interruption.exit_code or self._code(unread=unread)
-        summary(self._console, self._sink.tally, elapsed, results=self._job.results is not None)
-        self._advise(interruption.exit_code, unread=unread)
+        for note in self._reader.notes[notes:]:
+            self._talk.note(note)
+        summary(self._talk, self._sink.tally, elapsed, results=self._job.results is not None)
+        self._talk.suspicions(self._reader.suspicions)
+        Advice(
+            job=self._job,
+            reader=self._reader,
+            sink=self._sink,
+            stopped_by=self._stopped_by,
+            interrupted=interruption.exit_code is not None,
+            unread=unread,
+            copied=unread and self._copies_unread and self._sink.failed_is_whole,
+        ).give(self._talk)
         if self._job.as_json:
             facts = self._watcher.journal_facts()
             print_json(self._job, self._reader, self._sink.tally, elapsed=elapsed, code=code, journal=facts)
@@ -125,6 +130,7 @@ class _Run:
             self._updates(),
             deadline=job.deadline,
             coalesce="latest" if job.coalesce == "latest" else "all",
+            stop_after=None if job.max_failures == "none" else job.max_failures,
             journal=job.journal,
             retry_failed=job.retry_failed,
             extend=job.extend,
@@ -135,18 +141,34 @@ class _Run:
                 async for outcome in outcomes:
                     self._sink.take(outcome, recalled=outcome.index not in waiting)
                     waiting.pop(outcome.index, None)
-                    if self._sink.trouble is not None:
+                    if self._sink.problem is not None or self._makes_no_sense():
                         break
         except SourceError as error:
-            if not isinstance(error.__cause__, _LimitReached):
-                self._trouble = f"{error}: {error.__cause__}"
+            cause = error.__cause__
+            if not isinstance(cause, _LimitReached):
+                self._stopped_by = said_of(cause) if isinstance(cause, InputError) else f"{error}: {cause}"
         except JournalError as error:
             if not client.statistics().sent:
                 raise named_in(error, self._reader) from None
-            self._trouble = str(named_in(error, self._reader))
+            self._stopped_by = str(named_in(error, self._reader))
+        except Exception as error:
+            if not client.statistics().sent:
+                raise
+            self._stopped_by = f"the run failed ({type(error).__name__}: {error})"
         finally:
             for index in sorted(waiting):
                 self._sink.take(waiting.pop(index))
+
+    def _makes_no_sense(self) -> bool:
+        """Stop where everything is rejected for one reason: it is the input or the platform, not the rows."""
+        reason = self._sink.tally.only_reason
+        if reason is None or self._job.max_failures is not None:
+            return False
+        self._stopped_by = (
+            f"the first {self._sink.tally.total} updates were all rejected for one reason: {reason}; "
+            "to go on regardless, add --max-failures none"
+        )
+        return True
 
     def _updates(self) -> Iterable[ReadItem] | AsyncGenerator[ReadItem, None]:
         limit = self._job.limit
@@ -167,9 +189,21 @@ class _Run:
         self._end_early()
 
     def _end_early(self) -> None:
-        """Keep a journal from taking the last row of ``--limit`` for the last of the input."""
+        """Keep a journal from taking the last row of ``--sample`` for the last of the input."""
         if self._job.journal is not None and not self._reader.exhausted:
             raise _LimitReached
+
+    def _finish_files(self, *, unread: bool) -> None:
+        """Complete the failed file: by the journal, or else with all that was not sent."""
+        if self._job.journal is None:
+            self._sink.finish(with_unread=unread and self._copies_unread)
+            return
+        recorded: set[int] = set()
+        if self._sink.doubtful:
+            with contextlib.suppress(JournalError), JournalReader(self._job.journal) as journal:
+                failures = journal.outcomes(*(state for state in OutcomeState if not state.ok))
+                recorded = {outcome.index for outcome in failures}
+        self._sink.finish_by(recorded)
 
     @property
     def _copies_unread(self) -> bool:
@@ -181,67 +215,27 @@ class _Run:
 
     def _total(self) -> int | None:
         """Count the lines of a regular file, for the bar; rows of several lines make it a little too high."""
-        if not self._regular or not sys.stderr.isatty():
+        if not self._regular or not sys.stderr.isatty() or self._reader.format.of_rows is not self._reader.format:
             return None
-        with Path(self._job.source).open("rb") as file:
+        with Path(self._job.input.source).open("rb") as file:
             lines = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
         rows = max(0, lines - bool(self._reader.header))
         return rows if self._job.limit is None else min(rows, self._job.limit)
 
     def _code(self, *, unread: bool) -> int:
         code = self._sink.tally.exit_code
-        if self._trouble is not None:
+        if self._stopped_by is not None:
             return max(code, ExitCode.NOT_ALL_APPLIED)
         return max(code, ExitCode.STOPPED) if unread else code
 
-    def _advise(self, signalled: int | None, *, unread: bool) -> None:
-        """Say in plain words what stopped the run, and what to do next."""
-        tally, say = self._sink.tally, self._console.print
-        if self._trouble is not None:
-            say(Text(f"Stopped: {self._trouble}", style="red"))
-        if signalled is not None:
-            say(Text("Interrupted; every update that was under way has its outcome.", style="yellow"))
-        if tally.refused is not None:
-            say(Text(f"Nothing more was sent: {_reason(tally.refused)}.", style="red"))
-        if tally.unreachable is not None:
-            said = "The server could not be reached; check the address, and that it is up (altcraft-async doctor)."
-            say(Text(said, style="red"))
-        if unread and self._job.failed is not None and self._copies_unread:
-            say(f"The rows that were not read are in {self._job.failed} too.")
-        elif unread:
-            say("The input was not read to its end.")
-        if self._job.journal is not None:
-            self._advise_by_journal(self._job.journal)
-        elif (tally.failed or unread) and self._job.failed not in {None, "-"}:
-            again = ["altcraft-async", "sync", str(self._job.failed), *self._mapping()]
-            say(Text(f"To send what failed again: {shlex.join(again)}"))
-
-    def _advise_by_journal(self, path: str) -> None:
-        say, command, limit = self._console.print, ["altcraft-async", *sys.argv[1:]], self._job.limit
-        source = [self._job.source, *self._mapping()]
-        try:
-            with JournalReader(path) as journal:
-                known = journal.summary()
-        except JournalError:
-            say(Text(f"Next: when that is mended, run the same command again: {shlex.join(command)}"))
-            return
-        if limit is not None and not self._reader.exhausted and known.recorded >= limit:
-            say(f"Only the first {limit:,} rows were asked for; to go on with the rest, leave --limit out.")
-            return
-        for step in advice(known, command, source):
-            say(Text(f"Next: {step}"))
-
-    def _mapping(self) -> list[str]:
-        return [word for field, column in self._job.columns.items() for word in ("--map", f"{field}={column}")]
-
 
 @contextlib.contextmanager
-def _warnings_as_notes(console: Console) -> Iterator[None]:
+def _warnings_as_notes(talk: Talk) -> Iterator[None]:
     """Tell of a run that is continued late in words, as of all else."""
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, DedupWindowWarning):
-            _note(console, message)
+            talk.note(str(message))
         else:
             usual(message, category, *place, **more)
 
@@ -253,7 +247,3 @@ def _warnings_as_notes(console: Console) -> Iterator[None]:
 
 class _LimitReached(Exception):  # noqa: N818 - no error
     """The source ends before the end of the input."""
-
-
-def _reason(error: BaseException) -> str:
-    return error.message if isinstance(error, AltcraftError) else str(error)

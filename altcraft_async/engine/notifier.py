@@ -103,7 +103,7 @@ class Notifier:
             )
             notify(self._observers, event)
 
-    def update_settled(self, outcome: Outcome) -> None:
+    def update_settled(self, outcome: Outcome[object]) -> None:
         """Tell of an outcome."""
         notify(self._observers, UpdateSettled(outcome))
 

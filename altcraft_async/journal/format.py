@@ -169,7 +169,7 @@ def request_id_of(prefix: str, index: int, content: int, round_: int) -> str:
     return f"{prefix}{said >> 12:03x}-{said & 0xFFF:03x}{index:09x}"
 
 
-def line_of(outcome: Outcome, round_: int, at: int) -> tuple[object, ...]:
+def line_of(outcome: Outcome[object], round_: int, at: int) -> tuple[object, ...]:
     """Return the columns of an outcome, recorded `at` seconds after the run's creation."""
     content = content_of(outcome.update or outcome.error)  # type: ignore[arg-type]  # without update: invalid
     number = NUMBERS[outcome.state]
@@ -178,7 +178,7 @@ def line_of(outcome: Outcome, round_: int, at: int) -> tuple[object, ...]:
     return (outcome.index, key_of(outcome.update), seal, number, round_, outcome.attempts, milliseconds, at)
 
 
-def failure_of(outcome: Outcome) -> tuple[object, ...]:
+def failure_of(outcome: Outcome[object]) -> tuple[object, ...]:
     """Return what is recorded of a failure beside its line: the ids and the error."""
     update, error = outcome.update, outcome.error
     ids = (None,) * 3 if update is None else attrs.astuple(update)
@@ -188,7 +188,7 @@ def failure_of(outcome: Outcome) -> tuple[object, ...]:
 
 def outcome_of(
     connection: sqlite3.Connection, path: str, line: Line, row: Row | None = None, prefix: str = ""
-) -> Outcome:
+) -> Outcome[object]:
     """Read an outcome back. Without its `row`, a line that did not fail has no update and no ``Request-ID``.
 
     Raises `JournalError` where what is recorded of a failure does not fit its line.

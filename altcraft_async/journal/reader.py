@@ -131,7 +131,7 @@ class JournalReader:
             in_use=Lock(KIND, self.path).held(),
         )
 
-    def outcomes(self, *states: OutcomeState) -> Iterator[Outcome]:
+    def outcomes(self, *states: OutcomeState) -> Iterator[Outcome[object]]:
         """Give the recorded outcomes of these states, or of all, by index.
 
         The journal keeps the ids of an update only where it failed; elsewhere
@@ -143,7 +143,7 @@ class JournalReader:
             for row in self._connection.execute(f"{SELECT_LINE} WHERE state IN ({wanted}) ORDER BY line"):
                 yield outcome_of(self._connection, self.path, Line(*row), None, prefix)
 
-    def joined(self, rows: Iterable[LineStatusUpdate | InvalidUpdateError]) -> Iterator[Outcome | None]:
+    def joined(self, rows: Iterable[LineStatusUpdate | InvalidUpdateError]) -> Iterator[Outcome[object] | None]:
         """Give for each row of the run's input, in order, its whole outcome, or None where it has none yet.
 
         `rows` are what `altcraft_async.ingest.read_updates` gives. Raises

@@ -87,12 +87,12 @@ class Journal:
         "_prefix", "_recalled", "_recorded", "_replay", "_retry_failed", "_rounds", "_run", "_target", "_writer",
     )  # fmt: skip
 
-    _recorded: Callable[[Sequence[Outcome]], None]
+    _recorded: Callable[[Sequence[Outcome[object]]], None]
     _recalled: Line
     _connection: sqlite3.Connection
     _replay: Replay
     _run: RunRecord
-    _writer: GroupWriter[Outcome | None]
+    _writer: GroupWriter[Outcome[object] | None]
 
     doubt_ends_at = None  # a doubt lasts until the run ends
 
@@ -125,7 +125,9 @@ class Journal:
 
     # -- life
 
-    async def open(self, recorded: Callable[[Sequence[Outcome]], None], failed: Callable[[StorageError], None]) -> None:
+    async def open(
+        self, recorded: Callable[[Sequence[Outcome[object]]], None], failed: Callable[[StorageError], None]
+    ) -> None:
         """Lock and read the file, or make it.
 
         Raises `JournalError` where that cannot be. Warns, with `DedupWindowWarning`,
@@ -284,7 +286,7 @@ class Journal:
         """Pass over that many rows; raises `InputChangedError` for one that is not the one recorded."""
         self._replay.skip(rows)
 
-    def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome:
+    def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome[object]:
         """Return the outcome of the row recalled last."""
         return outcome_of(self._connection, self._path, self._recalled, row, self._prefix)
 
@@ -294,7 +296,7 @@ class Journal:
         """Return the ``Request-ID`` of an update."""
         return request_id_of(self._prefix, index, content_of(update), self._rounds.get(index, 0))
 
-    def record(self, outcomes: Sequence[Outcome]) -> None:
+    def record(self, outcomes: Sequence[Outcome[object]]) -> None:
         """Queue outcomes for the next commit."""
         for outcome in outcomes:
             self._writer.submit(outcome)
@@ -313,7 +315,7 @@ class Journal:
             self._new_length = rows
             self._writer.submit(None)
 
-    def _write(self, connection: sqlite3.Connection, group: Sequence[Outcome | None]) -> None:
+    def _write(self, connection: sqlite3.Connection, group: Sequence[Outcome[object] | None]) -> None:
         """Write a group. What is written is made here, all at once, which costs half of making it one by one."""
         now = float(self._clock())
         at = max(0, int(now - self._run.created))
@@ -325,7 +327,7 @@ class Journal:
         length = self._run.length if self._new_length is None else self._new_length
         attrs.evolve(self._run, written=now, length=length).write(connection)
 
-    def _committed(self, group: Sequence[Outcome | None]) -> None:
+    def _committed(self, group: Sequence[Outcome[object] | None]) -> None:
         self._recorded([outcome for outcome in group if outcome is not None])
 
 

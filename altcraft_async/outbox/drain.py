@@ -183,7 +183,7 @@ class Drainer:
     def skip(self, rows: Sequence[LineStatusUpdate | InvalidUpdateError]) -> None:
         """Pass nothing over."""
 
-    def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome:
+    def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome[object]:
         """Never happens, as nothing is recalled."""
         raise LookupError(row)
 

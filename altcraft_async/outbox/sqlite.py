@@ -91,8 +91,13 @@ class _Ledger:
         ids = (update.order_external_id, update.order_line_external_id, update.status_external_id)
         self.puts.append((self.last_id, *ids, request_id, put_at))
 
-    def close(self) -> None:
+    def flush(self) -> None:
+        """Insert the puts of the group so far, for a job that looks at what waits."""
         insert_many(self.connection, "INSERT INTO entry", self.puts)
+        self.puts = []
+
+    def close(self) -> None:
+        self.flush()
         self.connection.execute(
             "UPDATE state SET pending = ?, dead = ?, last_id = ?", (self.pending, self.dead, self.last_id)
         )
@@ -201,6 +206,7 @@ class SqliteStore:
         """Move dead letters back."""
 
         def work(ledger: _Ledger) -> int:
+            ledger.flush()  # a newer put of the line may be in this very group
             letters = [_letter(row) for row in _chosen(ledger.connection, ids, _NOT_OVERTAKEN)]
             for letter in letters:
                 fresh = letter.state is OutcomeState.REJECTED  # an answer kept for the old id could only say the same

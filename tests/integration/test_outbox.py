@@ -177,6 +177,24 @@ async def test_retrying_all_leaves_alone_what_a_waiting_update_will_overtake(san
         assert [letter.update.order_external_id for letter in await letters_of(outbox)] == ["order_1"]
 
 
+async def test_retrying_all_sees_a_newer_put_that_shares_its_commit(path):
+    store = SqliteStore(path, capacity=10)
+    await store.open()
+    try:
+        await store.put(LineStatusUpdate("o", "l", "older"), "id-1", 1.0)
+        (entry,) = await store.pending(after=-1, limit=1)
+        facts = attrs.asdict(entry, recurse=False)
+        await store.settle([], [DeadLetter(**facts, state=OutcomeState.UNKNOWN, reason="", attempts=1, died_at=2.0)])
+        busy = store.put(LineStatusUpdate("other", "l", "new"), "id-2", 3.0)
+        newer = store.put(LineStatusUpdate("o", "l", "newer"), "id-3", 3.0)
+        _, _, retried = await asyncio.gather(busy, newer, store.retry(None, 3.0))
+        waiting = [entry.update.status_external_id for entry in await store.pending(after=-1, limit=9)]
+    finally:
+        await store.aclose()
+    assert retried == 0
+    assert waiting == ["new", "newer"]
+
+
 async def test_dead_letters_can_be_purged(sandbox, connect, path):
     async with Outbox(path, connect(sandbox)) as outbox:
         for order in ("order_97", "order_98", "order_99"):

@@ -41,7 +41,6 @@ from altcraft_async.observe import CallEnded, CallEvent, Event, LoggingObserver,
 from altcraft_async.outbox import DeadLetter, Outbox, OutboxStatistics, OutboxStore, SqliteStore
 from altcraft_async.protocol.values import JSON
 
-
 Row: TypeAlias = tuple[str, str, str]
 
 

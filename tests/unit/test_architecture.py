@@ -67,6 +67,7 @@ OWNERS = {
     "sqlite3": ("storage.sqlite",),
     "click": ("cli",),
     "rich": ("cli",),
+    "openpyxl": ("ingest.excel",),
     "pytest": ("integrations.pytest_plugin",),
     "fastapi": ("integrations.fastapi",),
     "opentelemetry": ("integrations.opentelemetry",),

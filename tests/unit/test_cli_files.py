@@ -29,7 +29,7 @@ with RecordFile(sys.argv[1]) as file:
     for number in range(4):
         file.write(b"record %d\\n" % number)
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))  # what measures the coverage writes a file at its end
-print(file.trouble)
+print(file.problem)
 """
 """A program whose files hold 25 bytes at most. The limit would be the tests' own, whose output may be a file."""
 

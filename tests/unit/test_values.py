@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 import pickle
 
 import attrs
@@ -103,3 +104,16 @@ def test_a_changed_copy_is_checked_like_any_other():
     assert attrs.evolve(update, status_external_id="delivered").status_external_id == "delivered"
     with pytest.raises(InvalidUpdateError):
         attrs.evolve(update, status_external_id="")
+
+
+class Spoken(str, enum.Enum):  # noqa: UP042 - what users have
+    ORDER = "order_1"
+    DELIVERED = "delivered"
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_string_with_an_enum_class_counts_as_its_value_in_every_field(field):
+    update = LineStatusUpdate(**{**dict.fromkeys(FIELDS, "x"), field: Spoken.DELIVERED})
+    assert getattr(update, field) == "delivered"
+    assert type(getattr(update, field)) is str
+    assert json.encode({field: getattr(update, field)}).decode().count("delivered") == 1

@@ -92,7 +92,8 @@ class LineStatusUpdate:
 
     The three ids are non-empty strings without control characters; anything
     else raises `InvalidUpdateError`, which names the field. `status_external_id`
-    is an `OrderLineStatus` or the id of a custom status.
+    is an `OrderLineStatus` or the id of a custom status. A `str` with an enum class
+    counts as its value, in all three.
 
     Guide: "Update order line status".
     """
@@ -106,10 +107,13 @@ class LineStatusUpdate:
             check_id("order_external_id", order_external_id)
             check_id("order_line_external_id", order_line_external_id)
             check_id("status_external_id", status_external_id)
-        status = status_external_id if type(status_external_id) is str else str(status_external_id)
+        if not (type(order_external_id) is type(order_line_external_id) is type(status_external_id) is str):
+            order_external_id = str.__str__(order_external_id)
+            order_line_external_id = str.__str__(order_line_external_id)
+            status_external_id = str.__str__(status_external_id)
         _set_order(self, order_external_id)
         _set_line(self, order_line_external_id)
-        _set_status(self, status)
+        _set_status(self, status_external_id)
 
     @property
     def key(self) -> LineKey:

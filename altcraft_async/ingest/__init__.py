@@ -1,0 +1,49 @@
+"""Updates out of files: CSV, JSON lines, JSON arrays and Excel, row by row, with flat memory.
+
+`read_updates` opens an input and gives an `UpdateReader`: an iterable of
+updates to hand to a bulk call as it is. A row that cannot become an update is
+an `InvalidUpdateError` in its place, naming file, line, field and remedy; the
+bulk call turns it into an ``invalid`` outcome, and the other rows go on. An
+input of which nothing can be read raises `InputError`, and one whose rows cannot
+be told for certain from a line on raises `HeldBackError` there.
+
+.. code-block:: python
+
+    with read_updates("orders.csv", columns={"order_external_id": "Order"}, keep_rows=True) as updates:
+        async for outcome in altcraft.market.orders.stream_order_line_statuses(updates):
+            row = updates.take_row(outcome.index)
+
+**CSV.** The first line that is not blank is the header; a line ``sep=;`` may
+stand before it. The separator is ``,``, ``;`` or a tab, found from the header.
+Names of columns are compared without case. Cells may be quoted, and a quoted cell
+may span lines. Blanks around an id are dropped, rows without content skipped.
+
+**JSON.** One object a line, or one array of objects; one key a field. Whole
+numbers count as their digits. Blank lines are skipped.
+
+**Excel.** The first visible sheet of an ``.xlsx`` file; needs the extra ``excel``.
+
+Text is UTF-8, with or without a byte order mark, unless an encoding is given.
+Gzip is unpacked.
+"""
+
+from __future__ import annotations
+
+from altcraft_async.ingest.errors import HeldBackError, InputError
+from altcraft_async.ingest.rows import InputFormat, KeptRow, UpdateReader, read_updates
+from altcraft_async.ingest.suspicion import Suspicion
+from altcraft_async.ingest.table import FIELDS, ReadItem
+from altcraft_async.ingest.text import LastLine
+
+__all__ = [
+    "FIELDS",
+    "HeldBackError",
+    "InputError",
+    "InputFormat",
+    "KeptRow",
+    "LastLine",
+    "ReadItem",
+    "Suspicion",
+    "UpdateReader",
+    "read_updates",
+]

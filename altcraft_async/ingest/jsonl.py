@@ -1,0 +1,214 @@
+"""JSON: one object a line, or one array of objects, streamed.
+
+A line that is a whole object needs no line end. Of an array every whole object
+is a row; where it breaks or is cut off, what comes from there on is held back.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from codecs import getincrementaldecoder
+from typing import TYPE_CHECKING
+
+from altcraft_async.errors import InvalidUpdateError
+from altcraft_async.ingest.errors import HeldBackError, clip
+from altcraft_async.ingest.suspicion import Suspicions, concerns
+from altcraft_async.ingest.table import with_column
+from altcraft_async.ingest.text import MAX_RECORD_BYTES, not_in_encoding
+from altcraft_async.protocol.values import LineStatusUpdate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from altcraft_async.ingest.table import Reading, ReadItem, ReadRow
+    from altcraft_async.ingest.text import Feed, Lines, Watch
+
+__all__ = ["ArrayRows", "JsonLines", "Objects"]
+
+_GAP = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
+_TOO_MUCH = "the line has a value that cannot be read; remove numbers or nesting beyond all measure"
+
+
+class Objects:
+    """Makes updates of JSON objects, by the keys that are needed; ``suspicions`` counts what is suspicious."""
+
+    __slots__ = ("_known", "_reading", "notes", "source", "suspicions")
+
+    def __init__(self, reading: Reading, source: str) -> None:
+        self._reading = reading
+        self.source = source
+        self.suspicions = Suspicions()
+        self._known: set[str] = set()  # statuses that need no further look
+        self.notes: tuple[str, ...] = ()
+
+    def item(self, value: object, line: int, *, suspect: bool) -> ReadItem:
+        """Return what a value becomes."""
+        try:
+            update = self._update(value)
+        except InvalidUpdateError as error:
+            message = with_column(error, self._reading.columns)
+            return InvalidUpdateError(message, field=error.field, source=self.source, line=line)
+        status = update.status_external_id
+        if status not in self._known and not self.suspicions.look_at_status(status, line):
+            self._known.add(status)
+        if suspect:
+            self.suspicions.look(update, line)
+        return update
+
+    def _update(self, value: object) -> LineStatusUpdate:
+        if not isinstance(value, dict):
+            msg = "this is no JSON object; write one object a row, with a key for each field"
+            raise InvalidUpdateError(msg)
+        reading = self._reading
+        found: list[str] = []
+        for field, key in reading.columns.items():
+            if field in reading.constants:
+                if key in value:
+                    msg = f"{field} is given for all rows, and the object has the key {clip(key)} too; leave one out"
+                    raise InvalidUpdateError(msg, field=field)
+                found.append(reading.constants[field])
+                continue
+            if key not in value:
+                msg = f"the key {clip(key)} is missing; every update needs all three ids"
+                raise InvalidUpdateError(msg, field=field)
+            given = value[key]
+            found.append(str(given) if type(given) is int else given)
+        if reading.statuses and isinstance(found[2], str):
+            found[2] = reading.statuses.get(found[2].strip(), found[2])
+        return LineStatusUpdate(found[0], found[1], found[2])
+
+    def invalid(self, message: str, line: int) -> InvalidUpdateError:
+        """Return what is wrong with the row in a line."""
+        return InvalidUpdateError(message, source=self.source, line=line)
+
+
+class JsonLines:
+    """The rows of JSON lines; iterating gives them. ``header`` is empty."""
+
+    __slots__ = ("_encoding", "_lines", "_watch", "header", "table")
+
+    def __init__(self, lines: Lines, source: str, reading: Reading, watch: Watch) -> None:
+        self._lines = lines
+        self._encoding = reading.encoding
+        self._watch = watch
+        self.header = b""
+        self.table = Objects(reading, source)
+        for _ in range(reading.skip_lines):
+            if next(iter(lines), None) is not None:
+                self.header += lines.raw + b"\n"
+
+    def __iter__(self) -> Iterator[ReadRow]:
+        """Give the rows; raises `HeldBackError` for a last line that may be half of one."""
+        lines, table = self._lines, self.table
+        block, suspect = "", False
+        for text in lines:
+            if lines.block is not block:
+                block = lines.block
+                suspect = concerns(block)
+            if not text or text.isspace():
+                continue
+            line, raw = lines.number, lines.raw
+            made = self._item(text, line, raw, suspect=suspect)
+            if lines.last_block and not lines.ended and type(made) is not LineStatusUpdate:
+                self._watch.let_pass(table.source, line)
+            yield made, line, raw
+
+    def _item(self, text: str, line: int, raw: bytes, *, suspect: bool) -> ReadItem:
+        try:
+            made = self.table.item(json.loads(text), line, suspect=suspect)
+        except json.JSONDecodeError as error:
+            made = self.table.invalid(
+                f"the line is not JSON ({error.msg} at position {error.pos + 1}); write one object a line", line
+            )
+        except (ValueError, RecursionError):
+            made = self.table.invalid(_TOO_MUCH, line)
+        if type(made) is not LineStatusUpdate and any("\udc80" <= letter <= "\udcff" for letter in text):
+            return self.table.invalid(not_in_encoding(raw, self._encoding)[0], line)
+        return made
+
+    def unread(self) -> Iterator[bytes]:
+        """Give, in blocks, the bytes of the rows that were not given. Ends the reading."""
+        return self._lines.unread()
+
+
+class ArrayRows:
+    """The objects of one JSON array; iterating gives them, each as one JSON line. ``header`` is empty."""
+
+    __slots__ = ("_encoding", "_given", "_read", "header", "table")
+
+    def __init__(self, feed: Feed, source: str, reading: Reading) -> None:
+        decoder = getincrementaldecoder(reading.encoding)("surrogateescape")
+        self._encoding = reading.encoding
+        self.header = b""
+        self.table = Objects(reading, source)
+
+        def read() -> str:
+            while data := feed.read():
+                if text := decoder.decode(data):
+                    return text
+            return decoder.decode(b"", final=True)
+
+        self._read = read
+        self._given = self._give()
+
+    def __iter__(self) -> Iterator[ReadRow]:
+        """Give the rows; raises `HeldBackError` where the array breaks."""
+        return self._given
+
+    def _give(self) -> Iterator[ReadRow]:
+        decode = json.JSONDecoder().raw_decode
+        text = self._read().lstrip("\ufeff \t\r\n")[1:]
+        at, line = 0, 1
+        while True:
+            start = _GAP.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing too
+            line += text.count("\n", at, start)
+            at = start
+            if text.startswith("]", at):
+                return
+            try:
+                value, end = decode(text, at)
+            except json.JSONDecodeError as error:
+                more = self._more(len(text) - at)
+                if not more:
+                    raise self._broken(line, error.msg) from None
+                text, at = text[at:] + more, 0
+                continue
+            except (ValueError, RecursionError):
+                raise self._broken(line, "a number or nesting beyond all measure") from None
+            if end == len(text) and not isinstance(value, dict) and (more := self._more(0)):
+                text, at = text[at:] + more, 0  # a number may go on
+                continue
+            whole = text[at:end]
+            yield self.table.item(value, line, suspect=concerns(whole)), line, self._one_line(whole)
+            line += whole.count("\n")
+            at = end
+
+    def _more(self, pending: int) -> str:
+        """Read on, by as much as is pending, so that a long object is not tried again for each block."""
+        parts: list[str] = []
+        size = 0
+        while pending < MAX_RECORD_BYTES and (more := self._read()):
+            parts.append(more)
+            size += len(more)
+            if size >= pending or pending < 1 << 16:
+                break
+        return "".join(parts)
+
+    def _one_line(self, text: str) -> bytes:
+        return text.replace("\r", " ").replace("\n", " ").encode(self._encoding, "surrogateescape")
+
+    def _broken(self, line: int, why: str) -> HeldBackError:
+        msg = (
+            f"{self.table.source}, line {line}: the JSON array breaks off or is wrong here ({why}); "
+            "nothing from this line on was sent"
+        )
+        return HeldBackError(msg, source=self.table.source, line=line)
+
+    def unread(self) -> Iterator[bytes]:
+        """Give the rows that were not given, as JSON lines. Ends the reading."""
+        try:
+            for _, _, raw in self._given:
+                yield raw + b"\n"
+        except HeldBackError:
+            return

@@ -1,0 +1,364 @@
+"""Inputs of updates: what a reader is, and which one an input gets."""
+
+from __future__ import annotations
+
+import enum
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+
+import attrs
+
+from altcraft_async.errors import ConfigurationError
+from altcraft_async.ingest.csv import CsvRows
+from altcraft_async.ingest.errors import InputError
+from altcraft_async.ingest.excel import ExcelRows
+from altcraft_async.ingest.jsonl import ArrayRows, JsonLines
+from altcraft_async.ingest.pump import Pump
+from altcraft_async.ingest.table import FIELDS, Reading
+from altcraft_async.ingest.text import (
+    LastLine,
+    Lines,
+    Watch,
+    byte_encoding,
+    check_encoding,
+    is_utf16,
+    open_feed,
+    say_foreign,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator, Mapping
+    from types import TracebackType
+    from typing import BinaryIO, Self
+
+    from altcraft_async.ingest.suspicion import Suspicion
+    from altcraft_async.ingest.table import ReadItem
+    from altcraft_async.ingest.text import Feed
+
+__all__ = ["InputFormat", "KeptRow", "UpdateReader", "read_updates"]
+
+_Choice = TypeVar("_Choice", bound=enum.StrEnum)
+_Rows: TypeAlias = "CsvRows | JsonLines | ArrayRows | ExcelRows"
+
+_BOM = b"\xef\xbb\xbf"
+_WORKBOOK = b"PK\x03\x04"
+
+
+class KeptRow(NamedTuple):
+    """A row as it stood in its input."""
+
+    line: int
+    """The 1-based number of its first line."""
+    raw: bytes
+    """Its bytes, with a line end."""
+
+
+class InputFormat(enum.StrEnum):
+    """The formats that can be read."""
+
+    CSV = "csv"
+    """Comma, semicolon or tab separated values, with a header."""
+    JSONL = "jsonl"
+    """JSON lines: one object a line."""
+    JSON = "json"
+    """One JSON array of objects."""
+    XLSX = "xlsx"
+    """The first sheet of an Excel workbook, with a header; needs the extra ``excel``."""
+
+    @property
+    def of_rows(self) -> InputFormat:
+        """The format in which rows of this one are written: CSV or JSON lines."""
+        return InputFormat.CSV if self in {InputFormat.CSV, InputFormat.XLSX} else InputFormat.JSONL
+
+    @classmethod
+    def of_name(cls, name: str) -> InputFormat | None:
+        """Return the format that a file's name tells, also with ``.gz`` behind it; None for any other."""
+        return _BY_SUFFIX.get(Path(name.lower().removesuffix(".gz")).suffix)
+
+
+_BY_SUFFIX = {
+    ".csv": InputFormat.CSV,
+    ".tsv": InputFormat.CSV,
+    ".jsonl": InputFormat.JSONL,
+    ".ndjson": InputFormat.JSONL,
+    ".json": InputFormat.JSON,
+    ".xlsx": InputFormat.XLSX,
+    ".xlsm": InputFormat.XLSX,
+}
+
+
+def read_updates(  # noqa: PLR0913 - what can be said of an input, by keyword
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    input_format: InputFormat | str | None = None,
+    columns: Mapping[str, str] | None = None,
+    constants: Mapping[str, str] | None = None,
+    statuses: Mapping[str, str] | None = None,
+    encoding: str = "utf-8",
+    skip_lines: int = 0,
+    last_line: LastLine | str = LastLine.AUTO,
+    name: str | None = None,
+    keep_rows: bool = False,
+) -> UpdateReader:
+    """Open an input of updates, a path or a binary stream, and read its header.
+
+    The format is `input_format`, or else follows from the first bytes and the
+    file's suffix. Gzip is unpacked. `columns` says which column (JSON: key) holds a
+    field, where it is not the field's own name; `constants` gives a field the same
+    value in all rows, where there is no such column. `statuses` says what to send
+    for a status of the input; others are sent as they stand. `skip_lines` leaves out
+    that many lines before the header. `last_line` says what becomes of a last line
+    without an end. `name` is how messages call the input. With `keep_rows` the
+    reader keeps each row as it stood in the input until `UpdateReader.take_row` asks for it.
+
+    A path is opened here and closed by the reader; a stream stays the caller's.
+    From a pipe this blocks until the first line is there.
+
+    Raises `InputError` where nothing can be read: no such file, a directory, no
+    right to read, another encoding, no CSV at all, an empty one, a needed column
+    that is missing or there twice. Raises `ConfigurationError` for an unknown
+    format, field or encoding.
+    """
+    mapped = _by_field(columns or {}, "column")
+    reading = Reading(
+        columns={field: mapped.get(field, field) for field in FIELDS},
+        constants=_by_field(constants or {}, "value"),
+        statuses={status.strip(): meant for status, meant in (statuses or {}).items()},
+        encoding=check_encoding(encoding),
+        skip_lines=skip_lines,
+    )
+    chosen = None if input_format is None else _choice(InputFormat, input_format, "input_format", "an input format")
+    ending = _choice(LastLine, last_line, "last_line", "a choice for a last line")
+    stream, own = (_open(source), True) if isinstance(source, str | os.PathLike) else (source, False)
+    label = _readable(name or (source if own else getattr(source, "name", "input")))
+    try:
+        return UpdateReader(stream, label, chosen, reading, ending, own=own, keep_rows=keep_rows)
+    except OSError as error:
+        if own:
+            stream.close()
+        msg = f"{label} cannot be read: {error.strerror or error}"
+        raise InputError(msg, source=label) from error
+    except BaseException:
+        if own:
+            stream.close()
+        raise
+
+
+def _by_field(given: Mapping[str, str], what: str) -> dict[str, str]:
+    for field, value in given.items():
+        if field not in FIELDS:
+            msg = f"{field!r} is not a field of an update; the fields are {', '.join(FIELDS)}"
+            raise ConfigurationError(msg, field=field)
+        if not value.strip():
+            msg = f"the {what} for {field} is empty; give it, or leave {field} out"
+            raise ConfigurationError(msg, field=field)
+    return {field: value.strip() for field, value in given.items()}
+
+
+def _choice(choices: type[_Choice], given: str, field: str, what: str) -> _Choice:
+    try:
+        return choices(given)
+    except ValueError:
+        msg = f"{str(given)!r} is not {what}; choose {', '.join(choices)}"
+        raise ConfigurationError(msg, field=field) from None
+
+
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    try:
+        return Path(path).open("rb")
+    except IsADirectoryError:
+        msg = f"{path} is a directory; give a file"
+    except FileNotFoundError:
+        msg = f"{path} does not exist; check the path"
+    except (OSError, ValueError) as error:
+        msg = f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+    raise InputError(_readable(msg), source=_readable(path))
+
+
+def _readable(name: object) -> str:
+    """Return a name for messages, also of a file whose name is not UTF-8."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+class UpdateReader:
+    """The updates of one input, in its order; can be iterated once.
+
+    ``source`` is the input's name, ``format`` its format, ``header`` its bytes up
+    to the end of the header (empty for JSON). ``exhausted`` turns true when the
+    last row has been handed out, ``rows_read`` counts those handed out.
+
+    Iterating raises `HeldBackError` at a place from which on no row can be told for certain.
+    A context manager; leaving it closes what `read_updates` opened.
+    """
+
+    __slots__ = (
+        "_keep",
+        "_kept",
+        "_own",
+        "_rows",
+        "_stream",
+        "_watch",
+        "encoding",
+        "exhausted",
+        "format",
+        "rows_read",
+        "source",
+    )
+
+    def __init__(  # noqa: PLR0913 - made by read_updates alone
+        self,
+        stream: BinaryIO,
+        source: str,
+        input_format: InputFormat | None,
+        reading: Reading,
+        last_line: LastLine,
+        *,
+        own: bool,
+        keep_rows: bool,
+    ) -> None:
+        """Read the header of `stream`; see `read_updates`, which is the way in."""
+        self.source = source
+        self.exhausted = False
+        self.rows_read = 0
+        self._stream = stream
+        self._own = own
+        self._keep = keep_rows
+        self._kept: dict[int, tuple[int, bytes]] = {}
+        feed, packed = open_feed(stream, source, reading.encoding)
+        self._watch = Watch(None if packed else stream, last_line)
+        head = feed.peek()
+        self.format = _format_of(source, head, input_format)
+        self.encoding = "utf-8" if self.format is InputFormat.XLSX else byte_encoding(reading.encoding)
+        self._rows = self._rows_of(feed, attrs.evolve(reading, encoding=self.encoding))
+
+    def _rows_of(self, feed: Feed, reading: Reading) -> _Rows:
+        source = self.source
+        if self.format is InputFormat.XLSX:
+            return ExcelRows(feed, source, reading)
+        if self.format is InputFormat.JSON:
+            return ArrayRows(feed, source, reading)
+        lines = Lines(feed, source, reading.encoding)
+        kind = CsvRows if self.format is InputFormat.CSV else JsonLines
+        return kind(lines, source, reading, self._watch)
+
+    def __repr__(self) -> str:
+        """Show the input and how far it has been read."""
+        return f"<UpdateReader {self.source!r} {self.format}, {self.rows_read} rows read>"
+
+    def __enter__(self) -> Self:
+        """Give the reader itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the input where it is our own."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the input where `read_updates` opened it; closing twice is harmless."""
+        if self._own:
+            self._stream.close()
+
+    @property
+    def header(self) -> bytes:
+        """What stands before the rows, and belongs before rows that were taken out of the input."""
+        return self._rows.header
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know by now, and nothing is lost by."""
+        return (*self._rows.table.notes, *self._watch.notes)
+
+    @property
+    def suspicions(self) -> tuple[Suspicion, ...]:
+        """What was met by now that is no mistake and yet seldom meant."""
+        return tuple(self._rows.table.suspicions)
+
+    def __iter__(self) -> Iterator[ReadItem]:
+        """Give the rows in input order: updates, and errors for the rows that are none."""
+        kept = self._kept if self._keep else None
+        for item, line, raw in self._rows:
+            if kept is not None:
+                kept[self.rows_read] = (line, raw)
+            self.rows_read += 1
+            yield item
+        self._end()
+
+    async def in_thread(self, *, ahead: int = 1024) -> AsyncGenerator[ReadItem, None]:
+        """Give the same rows without ever blocking the event loop: for pipes and terminals.
+
+        A thread reads at most `ahead` rows in advance. A row is handed on as
+        soon as its line has come. Closing the generator, or cancelling the task
+        that waits in it, stops the thread at its next row; a read that blocks
+        keeps neither the event loop nor the process from ending.
+        """
+        pump = Pump(iter(self._rows), ahead)
+        pump.start()
+        try:
+            while (row := await pump.next_row()) is not None:
+                item, line, raw = row
+                if self._keep:
+                    self._kept[self.rows_read] = (line, raw)
+                self.rows_read += 1
+                yield item
+            self._end()
+        finally:
+            pump.stop()
+
+    def _end(self) -> None:
+        self._watch.check_length(self.source)
+        self.exhausted = True
+
+    def take_row(self, index: int) -> KeptRow | None:
+        """Give, once, the row with 0-based `index` as it stood in the input.
+
+        None where it was taken before, or not kept. For an `Outcome` this is
+        the row that it came from. A row of a workbook is given as CSV, an object of an array as a JSON line.
+        """
+        row = self._kept.pop(index, None)
+        return None if row is None else KeptRow(row[0], row[1] + b"\n")
+
+    def drop_rows(self, first: int, count: int) -> None:
+        """Keep no longer the `count` rows from the 0-based index `first` on: those of an `UpdatesSkipped`."""
+        for index in range(first, first + count):
+            self._kept.pop(index, None)
+
+    @property
+    def first_kept(self) -> int:
+        """The 0-based index of the first kept row that was not taken yet; ``rows_read`` where there is none."""
+        return next(iter(self._kept), self.rows_read)
+
+    def unread(self) -> Iterator[bytes]:
+        """Give, in blocks, the bytes of all rows that were not handed out yet. Ends the reading.
+
+        A last line that is held back is not among them: half of it would become a row.
+        """
+        return self._rows.unread()
+
+
+def _format_of(source: str, head: bytes, chosen: InputFormat | None) -> InputFormat:
+    """Tell the format by what was chosen, the first bytes and the name; raise `InputError` for what is none."""
+    start = head.removeprefix(_BOM).lstrip()
+    found = chosen or InputFormat.of_name(source)
+    is_workbook = head.startswith(_WORKBOOK)
+    if is_workbook and found in {None, InputFormat.XLSX}:
+        return InputFormat.XLSX
+    foreign = say_foreign(head)
+    if foreign is None and is_utf16(head):
+        msg = f"{source} is UTF-16; read it as that, or save it as UTF-8"
+        raise InputError(msg, source=source, encoding="utf-16")
+    if foreign is not None:
+        msg = f"{source} is {foreign}"
+    elif found is InputFormat.XLSX:
+        msg = f"{source} is no Excel workbook (.xlsx); open it in Excel and save it as one"
+    elif chosen is InputFormat.CSV or start[:1] not in {b"{", b"["}:
+        return found or InputFormat.CSV if found is not InputFormat.JSON else InputFormat.JSONL
+    elif start[:1] == b"[":
+        return InputFormat.JSON
+    elif start.split(b"\n", 1)[0].strip() == b"{":
+        msg = f"{source} is not JSON lines: it must have one whole object a line, or be one array of objects"
+    else:
+        return InputFormat.JSONL
+    raise InputError(msg, source=source)

@@ -1,0 +1,179 @@
+"""Records of a table become updates: which columns are needed, and what each row says.
+
+Shared by all formats that have a header. Names of columns are compared without
+case, outer blanks and byte order marks. A row of nothing but empty cells is no
+row. Empty cells beyond the header are left alone.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import attrs
+
+from altcraft_async.errors import InvalidUpdateError
+from altcraft_async.ingest.errors import InputError, clip
+from altcraft_async.ingest.suspicion import Suspicions
+from altcraft_async.ingest.text import not_in_encoding
+from altcraft_async.protocol.values import LineStatusUpdate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_Cell = TypeVar("_Cell")
+
+__all__ = ["FIELDS", "ReadItem", "ReadRow", "Reading", "Table", "fold", "with_column"]
+
+FIELDS = ("order_external_id", "order_line_external_id", "status_external_id")
+"""The fields of an update, which are also the default column names."""
+
+ReadItem: TypeAlias = LineStatusUpdate | InvalidUpdateError
+"""What a row becomes: the update, or what is wrong with the row."""
+
+ReadRow: TypeAlias = "tuple[ReadItem, int, bytes]"
+"""The item, its first line's number, its bytes without the last line end."""
+
+_NAMES_SHOWN = 20
+_KNOWN_STATUSES = 4096
+"""Statuses remembered; an input with more has its ids in that column."""
+
+
+@attrs.frozen(kw_only=True)
+class Reading:
+    """How an input is to be read, checked; see `altcraft_async.ingest.read_updates`."""
+
+    columns: Mapping[str, str]
+    constants: Mapping[str, str] = attrs.field(factory=dict)
+    statuses: Mapping[str, str] = attrs.field(factory=dict)
+    encoding: str = "utf-8"
+    skip_lines: int = 0
+    last_line: str = "auto"
+
+
+def fold(name: str) -> str:
+    """Return what of a column's name counts."""
+    return name.strip(" \t\r\n\xa0\ufeff").casefold()
+
+
+def with_column(error: InvalidUpdateError, columns: Mapping[str, str]) -> str:
+    """Return an error's message, with the name of the column where that is another one than the field's."""
+    column = columns.get(error.field or "")
+    return error.message if column is None or column == error.field else f"{error.message} (column {clip(column)})"
+
+
+class Table:
+    """The columns of one table, by its header, and the updates that its records make.
+
+    Raises `InputError` where the header lacks a needed column, has one twice, or
+    has one that is given as a constant too. ``notes`` has what a person should know.
+    """
+
+    __slots__ = (
+        "_constants", "_headings", "_known", "_pick", "_reading", "_statuses", "_usual_width", "notes",
+        "source", "suspicions", "width",
+    )  # fmt: skip
+
+    def __init__(self, header: Sequence[str], reading: Reading, source: str, line: int = 1) -> None:
+        self.source = source
+        self.suspicions = Suspicions()
+        self.width = len(header)
+        self.notes: tuple[str, ...] = ()
+        self._reading = reading
+        self._statuses = reading.statuses
+        self._constants = list(reading.constants.values())
+        self._known: dict[str, str] = {}  # statuses that need no further look
+        self._usual_width = -1 if self._constants else self.width
+        places = self._places(header, f"{source}, line {line}")
+        self._pick = operator.itemgetter(*places)
+        self._headings = tuple(fold(name) for name in self._pick([*header, *self._constants]))
+
+    def _places(self, header: Sequence[str], place: str) -> list[int]:
+        names = [fold(name) for name in header]
+        constants = list(self._reading.constants)
+        places = []
+        for field, column in self._reading.columns.items():
+            if field in constants:
+                if fold(column) in names:
+                    msg = (
+                        f"{place}: {field} is given for all rows, and the header has the column {clip(column)} too; "
+                        "leave one of them out"
+                    )
+                    raise InputError(msg, source=self.source)
+                places.append(self.width + constants.index(field))
+            else:
+                places.append(self._place_of(field, column, header, names, place))
+        twice = sorted({name for name in names if name and names.count(name) > 1})
+        if twice:
+            said = ", ".join(map(clip, twice[:_NAMES_SHOWN]))
+            self.notes = (f"{place}: the header has {said} more than once; not needed here, rename if it matters",)
+        return places
+
+    def _place_of(self, field: str, column: str, header: Sequence[str], names: Sequence[str], place: str) -> int:
+        found = [at for at, name in enumerate(names) if name == fold(column)]
+        exact = [at for at in found if header[at].strip() == column]
+        found = exact if len(exact) == 1 else found
+        if len(found) == 1:
+            return found[0]
+        if found:
+            msg = f"{place}: the header has the column {clip(column)} {len(found)} times; rename all but one of them"
+        else:
+            shown = ", ".join(map(clip, header[:_NAMES_SHOWN])) + (", …" if len(header) > _NAMES_SHOWN else "")
+            msg = (
+                f"{place}: the header lacks the column {clip(column)}; add it, or say which of "
+                f"the columns holds {field}: {shown}"
+            )
+        raise InputError(msg, field=field, source=self.source)
+
+    def item(self, fields: list[str], line: int, raw: bytes) -> ReadItem | None:
+        """Return what a record becomes; None for one of nothing but empty cells."""
+        if len(fields) == self._usual_width:
+            order, order_line, status = self._pick(fields)
+            meant = self._known.get(status)
+            if meant is not None:
+                try:
+                    return LineStatusUpdate(order.strip(), order_line.strip(), meant)
+                except InvalidUpdateError:
+                    pass  # it is told below, in full
+        if len(fields) != self.width:
+            if not any(map(str.strip, fields)):
+                return None
+            if len(fields) < self.width or any(map(str.strip, fields[self.width :])):
+                return self.invalid(self._wrong_width(len(fields)), line)
+            fields = fields[: self.width]
+        return self._item(fields, line, raw)
+
+    def _item(self, fields: list[str], line: int, raw: bytes) -> ReadItem | None:
+        """Return what a record becomes that is as wide as the header, and unusual in something."""
+        order, order_line, status = picked = self.picked(fields)
+        if tuple(map(fold, picked)) == self._headings:
+            return self.invalid("the header stands here again; delete this line", line)
+        status = self._statuses.get(status.strip(), status.strip())
+        try:
+            update = LineStatusUpdate(order.strip(), order_line.strip(), status)
+        except InvalidUpdateError as error:
+            if not any(map(str.strip, fields)):
+                return None
+            message = with_column(error, self._reading.columns)
+            if any("\udc80" <= letter <= "\udcff" for value in picked for letter in value):
+                message = not_in_encoding(raw, self._reading.encoding)[0]
+            return self.invalid(message, line, error.field)
+        suspicious = self.suspicions.look_at_status(status, line)
+        if not (suspicious or fold(picked[2]) == self._headings[2]) and len(self._known) < _KNOWN_STATUSES:
+            self._known[picked[2]] = status
+        return update
+
+    def picked(self, cells: Sequence[_Cell]) -> tuple[_Cell | str, ...]:
+        """Return the needed ones of cells as wide as the header, in the order of `FIELDS`."""
+        found: tuple[_Cell | str, ...] = self._pick([*cells, *self._constants])
+        return found
+
+    def invalid(self, message: str, line: int, field: str | None = None) -> InvalidUpdateError:
+        """Return what is wrong with the row in a line."""
+        return InvalidUpdateError(message, field=field, source=self.source, line=line)
+
+    def _wrong_width(self, found: int) -> str:
+        return (
+            f"the row has {found} {'column' if found == 1 else 'columns'} where the header has {self.width}; "
+            "quote a value that has the separator in it, or correct the row"
+        )

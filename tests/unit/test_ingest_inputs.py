@@ -1,0 +1,421 @@
+"""Inputs as people have them: half-written, of other encodings, packed, out of Excel, and what is no CSV."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import io
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+import openpyxl
+import pytest
+
+from altcraft_async.errors import InvalidUpdateError
+from altcraft_async.ingest import FIELDS, HeldBackError, InputError, InputFormat, UpdateReader, read_updates
+from altcraft_async.ingest.suspicion import Suspicions, meant_status
+from altcraft_async.ingest.text import LastLine, Watch
+from altcraft_async.protocol.values import LineStatusUpdate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEADER = b"order_external_id,order_line_external_id,status_external_id\n"
+HALF = HEADER + b"o1,l1,delivered\no2,l2,de"
+O1 = LineStatusUpdate("o1", "l1", "delivered")
+
+
+def reader(data: bytes, **options: object) -> UpdateReader:
+    return read_updates(io.BytesIO(data), name="in.csv", keep_rows=True, **options)  # type: ignore[arg-type]
+
+
+def taken(source: UpdateReader) -> tuple[list[object], HeldBackError | None]:
+    found: list[object] = []
+    try:
+        found.extend(source)
+    except HeldBackError as error:
+        return found, error
+    return found, None
+
+
+def aged(path: Path, seconds: float = 60) -> Path:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+    return path
+
+
+# A last line without its end
+
+
+def test_half_a_last_line_of_a_file_that_was_just_written_is_held_back(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes(HALF)
+    with read_updates(path, keep_rows=True) as source:
+        found, held = taken(source)
+    assert found == [O1]
+    assert held is not None
+    assert (held.line, held.last_line, source.exhausted) == (3, True, False)
+    assert "the file was written just now" in str(held)
+
+
+def test_a_last_line_of_a_file_at_rest_counts_as_whole_and_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes(HALF)
+    with read_updates(aged(path)) as source:
+        found, held = taken(source)
+    assert held is None
+    assert found == [O1, LineStatusUpdate("o2", "l2", "de")]
+    assert source.notes == (f"{path}, line 3: the last line has no line end; it counts as whole",)
+
+
+def test_a_last_line_of_a_file_that_changes_while_it_is_read_is_held_back(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes(HALF)
+    with read_updates(aged(path)) as source:
+        with path.open("ab") as file:
+            file.write(b"livered")
+        aged(path)
+        found, held = taken(source)
+    assert found[0] == O1
+    assert "the file was changed while it was read" in str(held)
+
+
+def test_a_file_that_becomes_shorter_is_not_at_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes(HEADER + b"o1,l1,delivered\n" * 10_000)
+    with read_updates(aged(path)) as source:
+        os.truncate(path, len(HEADER) + 16 * 5_000)
+        _, held = taken(source)
+    assert "became shorter while it was read" in str(held)
+    assert not source.exhausted
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl"])
+def test_half_a_last_line_of_a_pipe_is_held_back(name: str) -> None:
+    data = HALF if name == "in.csv" else b'{"order_external_id": "o1", "order_line_ext'
+    read_end, write_end = os.pipe()
+    os.write(write_end, data)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as stream:
+        _, held = taken(read_updates(stream, name=name))
+    assert "a pipe that is cut off ends like this too" in str(held)
+
+
+def test_a_whole_object_in_the_last_line_of_a_pipe_needs_no_line_end() -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, json.dumps(dict(zip(FIELDS, ("o1", "l1", "delivered"), strict=True))).encode())
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as stream:
+        assert taken(read_updates(stream, name="stdin")) == ([O1], None)
+
+
+@pytest.mark.parametrize(("choice", "rows"), [(LastLine.SEND, 2), (LastLine.HOLD, 1), (LastLine.AUTO, 2)])
+def test_what_becomes_of_a_last_line_can_be_chosen(choice: LastLine, rows: int) -> None:
+    found, held = taken(reader(HALF, last_line=choice))
+    assert len(found) == rows
+    assert (held is None) == (rows == 2)
+
+
+def test_a_last_line_that_is_held_back_is_not_among_the_unread_rows() -> None:
+    source = reader(HALF, last_line="hold")
+    taken(source)
+    assert b"".join(source.unread()) == b""
+
+
+def test_two_seconds_without_a_write_settle_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes(b"x")
+    now = path.stat().st_mtime
+    with path.open("rb") as file:
+        watch = Watch(file, clock=lambda: now + 1.9)
+        with pytest.raises(HeldBackError):
+            watch.let_pass("in.csv", 1)
+        Watch(file, clock=lambda: now + 2.1).let_pass("in.csv", 1)
+
+
+# Marks, headers, blank lines, surplus
+
+
+def test_joined_files_are_read_and_their_headers_refused() -> None:
+    part = b"\xef\xbb\xbf" + HEADER.upper() + b"o1,l1,delivered\n"
+    first, header, second = taken(reader(part + part))[0]
+    assert first == second == O1
+    assert isinstance(header, InvalidUpdateError)
+    assert "the header stands here again" in header.message
+
+
+SIMPLY_READ = {
+    "a separator line": b"sep=|\norder_external_id|order_line_external_id|status_external_id\no1|l1|delivered\n",
+    "a blank first line": b"\n,,\n" + HEADER + b"o1,l1,delivered\n",
+    "rows of separators": HEADER + b",,\n ,\t,\no1,l1,delivered\n,,,,\n",
+    "an empty surplus cell": HEADER + b"o1,l1,delivered,\n",
+    "a header of another case": HEADER.title().replace(b",", b" , ") + b"o1,l1,delivered\n",
+    "doubled carriage returns": (HEADER + b"o1,l1,delivered\n").replace(b"\n", b"\r\r\n"),
+    "a large cell": HEADER.replace(b"\n", b",x\n") + b'o1,l1,delivered,"' + b"x" * 5_000_000 + b'"\n',
+    "another charset": HEADER.replace(b"\n", b",x\n") + b"o1,l1,delivered," + "текст".encode("cp1251") + b"\n",
+    "a quoted header over lines": b'"a\nb",' + HEADER + b"x,o1,l1,delivered\n",
+    "gzip": gzip.compress(HEADER + b"o1,l1,delivered\n"),
+}
+
+
+@pytest.mark.parametrize("case", SIMPLY_READ, ids=str)
+def test_what_should_simply_work_does(case: str) -> None:
+    source = reader(SIMPLY_READ[case])
+    assert taken(source) == ([O1], None)
+    row = source.take_row(0)
+    assert row is not None
+    assert taken(reader(source.header + row.raw)) == ([O1], None)
+
+
+def test_lines_before_the_header_can_be_left_out_and_belong_to_it() -> None:
+    data = b"Report of today\n\n" + HEADER + b"o1,l1,delivered\n"
+    source = reader(data, skip_lines=1)
+    assert taken(source) == ([O1], None)
+    assert source.header == b"Report of today\n\n" + HEADER
+
+
+def test_two_columns_that_differ_by_case_are_told_apart_by_the_exact_name() -> None:
+    data = HEADER.replace(b"\n", b",ORDER_EXTERNAL_ID\n") + b"o1,l1,delivered,x\n"
+    assert taken(reader(data))[0] == [O1]
+    with pytest.raises(InputError, match="2 times"):
+        reader(data.replace(b"order_external_id", b"Order_external_id"))
+
+
+# Encodings
+
+
+@pytest.mark.parametrize("encoding", ["cp1251", "koi8-r", "cp866", "utf-16", "utf-16-le", "utf-8-sig"])
+def test_an_encoding_can_be_given(encoding: str) -> None:
+    text = "Заказ;Строка;Статус\nзаказ;строка;новый\n"
+    columns = dict(zip(FIELDS, ("ЗАКАЗ", "Строка", "Статус"), strict=True))
+    source = reader(text.encode(encoding), columns=columns, encoding=encoding)
+    assert taken(source)[0] == [LineStatusUpdate("заказ", "строка", "новый")]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Заказ;Строка заказа;Статус", "cp1251"),
+        ("Заказ;Строка заказа;Статус", "koi8-r"),
+        ("Заказ;Строка заказа;Статус", "cp866"),
+        ("Zustände;größe", "cp1252"),
+    ],
+)
+def test_the_likely_encoding_is_named(text: str, encoding: str) -> None:
+    with pytest.raises(InputError) as caught:
+        reader(f"{text}\n".encode(encoding))
+    assert caught.value.encoding == encoding
+
+
+def test_bytes_of_another_charset_in_an_id_are_told_with_the_likely_one() -> None:
+    found, _ = taken(reader(HEADER + "заказ,l1,new\n".encode("cp1251")))
+    (error,) = found
+    assert isinstance(error, InvalidUpdateError)
+    assert error.message.startswith("byte 0xE7 at position 1 is not UTF-8; it looks like cp1251")
+
+
+def test_gzip_that_is_cut_off_gives_its_whole_lines_and_holds_back_the_rest() -> None:
+    data = gzip.compress(HEADER + b"o1,l1,delivered\n" * 50_000, 0)
+    found, held = taken(reader(data[: len(data) // 2]))
+    assert set(found) == {O1}
+    assert "the compressed data end in the middle" in str(held)
+
+
+# JSON arrays
+
+
+def test_an_array_of_objects_is_streamed_whatever_its_form() -> None:
+    objects = [{**dict(zip(FIELDS, (number, "l", "new"), strict=True)), "note": "a\nb"} for number in range(3000)]
+    for indent in (None, 2):
+        data = b"\xef\xbb\xbf" + json.dumps(objects, indent=indent).encode()
+        source = reader(data)
+        assert source.format is InputFormat.JSON
+        found = list(source)
+        assert [row.order_external_id for row in found if isinstance(row, LineStatusUpdate)] == list(
+            map(str, range(3000))
+        )
+        row = source.take_row(7)
+        assert row is not None
+        assert json.loads(row.raw) == objects[7]
+        assert row.raw.count(b"\n") == 1
+
+
+def test_a_wrong_element_is_a_row_and_a_broken_array_is_held_back() -> None:
+    good = json.dumps(dict(zip(FIELDS, ("o1", "l1", "delivered"), strict=True)))
+    found, held = taken(reader(f"[{good},\n17,{good},\n{{oops}}, {good}]".encode()))
+    assert found[0] == found[2] == O1
+    assert isinstance(found[1], InvalidUpdateError)
+    assert found[1].line == 2
+    assert str(held).startswith("in.csv, line 3: the JSON array breaks off or is wrong here")
+    found, held = taken(reader(f"[{good}, {good[:20]}".encode()))
+    assert found == [O1]
+    assert held is not None
+
+
+def test_what_was_not_read_of_an_array_is_given_as_json_lines() -> None:
+    good = json.dumps(dict(zip(FIELDS, ("o1", "l1", "delivered"), strict=True)))
+    source = reader(f"[{good},\n{good},{good}]".encode())
+    next(iter(source))
+    assert b"".join(source.unread()).decode() == f"{good}\n{good}\n"
+
+
+# Excel
+
+
+def workbook(*rows: tuple[object, ...]) -> bytes:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+def excel(data: bytes, **options: object) -> UpdateReader:
+    return read_updates(io.BytesIO(data), name="in.xlsx", keep_rows=True, **options)  # type: ignore[arg-type]
+
+
+def test_a_workbook_is_read_with_its_numbers_as_digits() -> None:
+    source = excel(
+        workbook(
+            ("", ""), ("Order", *FIELDS, None), ("x", 123, 45.0, "new", "surplus"[:0]), (), ("a,b\n", "o", "l", "new")
+        )
+    )
+    assert source.format is InputFormat.XLSX
+    assert taken(source)[0] == [LineStatusUpdate("123", "45", "new"), LineStatusUpdate("o", "l", "new")]
+    row = source.take_row(1)
+    assert row is not None
+    assert row.line == 5
+    assert taken(reader(source.header + row.raw))[0] == [LineStatusUpdate("o", "l", "new")]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(dt.datetime(2026, 1, 2), "a date or a time"), (True, "true or false"), (None, "empty")],  # noqa: DTZ001 - Excel knows no zones
+)
+def test_a_cell_that_is_no_id_is_refused(value: object, said: str) -> None:
+    (error,) = taken(excel(workbook(FIELDS, (value, "l", "new"))))[0]
+    assert isinstance(error, InvalidUpdateError)
+    assert said in error.message
+    assert error.line == 2
+
+
+def test_a_number_beyond_fifteen_digits_is_suspicious() -> None:
+    source = excel(workbook(FIELDS, (12345678901234567890, "l", "new")))
+    taken(source)
+    assert [suspicion.what for suspicion in source.suspicions] == [
+        "ids of more than 15 digits in number cells, of which Excel keeps only 15"
+    ]
+
+
+def test_a_file_that_only_looks_like_a_workbook_is_refused() -> None:
+    with pytest.raises(InputError, match="cannot be read as an Excel workbook"):
+        excel(b"PK\x03\x04" + b"x" * 100)
+    with pytest.raises(InputError, match="is no Excel workbook"):
+        excel(HEADER)
+
+
+# What is no CSV
+
+FOREIGN = {
+    "workbook": (workbook(FIELDS), "is an Excel workbook, or another zip archive; read it as a workbook"),
+    "xls": (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600,
+        "an Excel file of the old kind (.xls); save it as .xlsx",
+    ),
+    "page": (b"\n<!DOCTYPE html><html>", "is a web page (HTML)"),
+    "xml": (b'<?xml version="1.0"?>', "is XML; export it as CSV"),
+    "utf-16": (HEADER.decode().encode("utf-16"), "is UTF-16"),
+    "utf-16 without a mark": (HEADER.decode().encode("utf-16-le"), "is UTF-16"),
+    "psql": (b" order_external_id | x\n----+----\n o | x\n", "is the output of a database for people"),
+    "mysql": (b"+-----+\n| order_external_id |\n", "is the output of a database for people"),
+    "parquet": (b"PAR1\x15\x04", "is a Parquet file"),
+    "pdf": (b"%PDF-1.7", "is a PDF"),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN, ids=str)
+def test_what_is_no_csv_is_named_in_one_sentence(case: str) -> None:
+    data, said = FOREIGN[case]
+    with pytest.raises(InputError) as caught:
+        reader(data)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 200
+    assert str(caught.value).isprintable()
+
+
+def test_no_message_is_longer_than_a_screen() -> None:
+    with pytest.raises(InputError) as caught:
+        reader(b",".join(b"\x1b[31mcolumn %d%s" % (number, b"x" * 500) for number in range(1000)) + b"\n")
+    assert len(str(caught.value)) < 1920
+    assert str(caught.value).isprintable()
+
+
+# Constants and statuses
+
+
+def test_a_field_can_be_the_same_in_all_rows() -> None:
+    data = b"order_external_id,order_line_external_id\no1,l1\nORDER_external_id,order_line_external_id\n,\n"
+    first, header = taken(reader(data, constants={"status_external_id": "delivered"}))[0]
+    assert first == O1
+    assert isinstance(header, InvalidUpdateError)
+    with pytest.raises(InputError, match="leave one of them out"):
+        reader(HEADER, constants={"status_external_id": "delivered"})
+
+
+def test_statuses_are_translated_and_others_sent_as_they_stand() -> None:
+    data = HEADER + "o1,l1, Отгружен \no1,l1,Отгружен\no1,l1,other\n".encode()
+    found = taken(reader(data, statuses={"Отгружен": "delivered"}))[0]
+    assert found == [O1, O1, LineStatusUpdate("o1", "l1", "other")]
+
+
+def test_constants_and_statuses_work_for_json_too() -> None:
+    with_the_key = b'{"order_external_id": "o1", "order_line_external_id": "x"}\n'
+    data = b'{"order_external_id": "o1", "status_external_id": "sent"}\n' + with_the_key
+    first, error = taken(
+        reader(data, constants={"order_line_external_id": "l1"}, statuses={"sent": "delivered"}, input_format="jsonl")
+    )[0]
+    assert first == O1
+    assert isinstance(error, InvalidUpdateError)
+    assert "leave one out" in error.message
+
+
+# Suspicion
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        ("1.23E+15,l,new", "scientific notation"),
+        ("5.0,l,new", "end in .0"),
+        ('"=""00123""",l,new', "formula"),
+        ("o,NULL,new", "no value"),
+        ("o,\\N,new", "no value"),
+        ("o,l\u200b1,new", "nobody sees"),
+        ("o,l,Delivered", "is not 'delivered'"),
+        ("o,l,cancelled", "is not 'canceled'"),
+    ],
+)
+def test_what_is_suspicious_is_counted_with_its_first_place_and_stops_nothing(row: str, kind: str) -> None:
+    source = reader(HEADER + b"o1,l1,delivered\n" + f"{row}\n".encode() * 2)
+    assert len(taken(source)[0]) == 3
+    (suspicion,) = source.suspicions
+    assert kind in suspicion.what
+    assert (suspicion.count, suspicion.line) == (2, 3)
+    assert "2 rows, the first in line 3" in str(suspicion)
+
+
+@pytest.mark.parametrize("status", ["delivered", "packed", "new", "news", "returned", "process"])
+def test_other_statuses_are_not_suspicious(status: str) -> None:
+    assert meant_status(status) is None
+
+
+@pytest.mark.parametrize(
+    "update", [("order_10", "a.b", "new"), ("1E", "10", "new"), ("2026.10.1", "N-1", "x"), ("Nullam", "ё", "x")]
+)
+def test_ordinary_ids_are_not_suspicious(update: tuple[str, str, str]) -> None:
+    suspicions = Suspicions()
+    suspicions.look(LineStatusUpdate(*update), 1)
+    assert len(suspicions) == 0
