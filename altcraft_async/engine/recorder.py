@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from altcraft_async.engine.timeline import Sample
     from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.states import OutcomeState
@@ -18,11 +19,17 @@ __all__ = ["Recorder"]
 class Recorder(Protocol):
     """What a run needs of the place where its outcomes are kept. All calls come from the event loop."""
 
-    async def open(self, recorded: Callable[[Sequence[Outcome]], None], failed: Callable[[StorageError], None]) -> None:
+    async def open(
+        self,
+        recorded: Callable[[Sequence[Outcome]], None],
+        failed: Callable[[StorageError], None],
+        sample: Callable[[], Sample] | None = None,
+    ) -> None:
         """Get ready; raises `StorageError`.
 
         From then on call `recorded` with outcomes once they are safe, and
-        `failed`, once, when no more can be.
+        `failed`, once, when no more can be. `sample`, where it is given, tells the state of
+        the run at any moment until `aclose` has returned.
         """
 
     def recall(self, index: int, row: LineStatusUpdate | InvalidUpdateError) -> OutcomeState | None:
@@ -47,8 +54,8 @@ class Recorder(Protocol):
     def deadline(self) -> Callable[[int], float | None] | None:
         """What tells, by its index, when to give up on an update, in the event loop's time; None where nothing does."""
 
-    def record(self, outcome: Outcome) -> None:
-        """Queue a final outcome."""
+    def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Queue final outcomes, which become safe together or not at all; one is the usual case."""
 
     def exhausted(self, rows: int) -> None:
         """Take note that the source ended after `rows` rows; raises `StorageError` where it cannot have."""

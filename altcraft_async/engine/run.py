@@ -507,7 +507,7 @@ class Run:
             self._open -= 1
         else:
             self._recording[outcome.index] = key
-            self._recorder.record(outcome)
+            self._recorder.record((outcome,))
 
     def _on_recorded(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from altcraft_async.client import AltcraftClient
+    from altcraft_async.engine.timeline import Sample
     from altcraft_async.errors import InvalidUpdateError
     from altcraft_async.outbox.store import Counts, Entry, OutboxStore
     from altcraft_async.outcome import Outcome
@@ -154,8 +155,14 @@ class Drainer:
 
     # -- the recorder of the run
 
-    async def open(self, recorded: Callable[[Sequence[Outcome]], None], failed: Callable[[StorageError], None]) -> None:
+    async def open(
+        self,
+        recorded: Callable[[Sequence[Outcome]], None],
+        failed: Callable[[StorageError], None],
+        sample: Callable[[], Sample] | None = None,
+    ) -> None:
         """Take the run's callbacks; the store is open."""
+        del sample  # nobody looks back at the deliveries of an outbox
         self._recorded = recorded
         self._failed = failed
 
@@ -185,9 +192,9 @@ class Drainer:
             return None
         return self._loop.time() + self._entries[index].put_at + self._give_up_after - self._clock()
 
-    def record(self, outcome: Outcome) -> None:
-        """Queue an end for the store."""
-        self._ended.append(outcome)
+    def record(self, outcomes: Sequence[Outcome]) -> None:
+        """Queue ends for the store, which takes all that are queued together."""
+        self._ended += outcomes
         if self._flusher is None:
             self._flusher = self._loop.create_task(self._flush())
 

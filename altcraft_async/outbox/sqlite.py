@@ -14,7 +14,8 @@ from altcraft_async.errors import OutboxError, OutboxFullError, StorageError
 from altcraft_async.outbox.store import Counts, DeadLetter, Entry
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
-from altcraft_async.storage.sqlite import FileKind, GroupWriter, Lock, insert_many, open_database, translated
+from altcraft_async.storage.lock import Lock
+from altcraft_async.storage.sqlite import FileKind, GroupWriter, insert_many, open_database, translated
 
 if TYPE_CHECKING:
     import os

@@ -307,7 +307,7 @@ async def test_a_lane_opens_only_when_its_outcome_is_on_disk(sandbox, orders, pa
     committed = Journal._committed
 
     def watching(self, group):
-        entries = [entry for entry in group if entry is not None]
+        entries = [outcome for item in group if type(item) is tuple for outcome in item]
         if entries:  # the line's next update has not gone out yet
             assert len(sandbox.ledger.arrivals(*KEYS[0])) == len(seen) + 1
         seen.extend(entries)
@@ -413,7 +413,7 @@ def execute(path, statement):
         (lambda path: path.write_bytes(path.read_bytes()[:4096]), "is damaged"),
         (lambda path: execute(path, "PRAGMA user_version = 99"), "format version 99, and this altcraft_async knows"),
         (lambda path: execute(path, "PRAGMA application_id = 7"), "is no journal of altcraft_async"),
-        (lambda path: execute(path, "UPDATE run SET run_id = 'other'"), "is damaged"),
+        (lambda path: execute(path, "UPDATE meta SET value = 'other' WHERE name = 'run_id'"), "is damaged"),
         (lambda path: (path.unlink(), path.mkdir()), "cannot be written|is a directory"),
     ],
     ids=["text", "cut short", "other version", "another's file", "another run's id", "a directory"],
@@ -439,7 +439,7 @@ async def test_a_write_that_fails_stops_the_run_and_loses_nothing_that_was_commi
     sandbox = await start_sandbox(faults=Faults(latency=0.005))
     orders = connect(sandbox, concurrency=2).market.orders
     await cut_short(orders, TWICE, path, after=5)
-    execute(path, "CREATE TRIGGER refuse BEFORE INSERT ON line BEGIN SELECT RAISE(ABORT, 'out of luck'); END")
+    execute(path, "CREATE TRIGGER refuse BEFORE INSERT ON outcome BEGIN SELECT RAISE(ABORT, 'out of luck'); END")
     requests = sandbox.ledger.requests
     with pytest.raises(JournalError, match="out of luck") as caught:
         await orders.update_order_line_statuses(TWICE, journal=path)

@@ -8,12 +8,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from altcraft_async import InvalidUpdateError, LineStatusUpdate
-from altcraft_async.journal.format import content_of, id_prefix, key_of, request_id_of, sealed
+from altcraft_async.journal.seals import content_of, id_prefix, key_of, request_id_of, sealed
 
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
 UPDATES = st.builds(LineStatusUpdate, IDS, IDS, IDS)
 LINES = st.integers(0, 2**27)
-STATES = st.integers(0, 7)
+STATES = st.integers(0, 15)
 ROUNDS = st.integers(0, 100)
 CONTENTS = st.integers(0, 2**32 - 1)
 RUN = "0f9a3c44-5b1e-4c8d-9a0b-1c2d3e4f5a6b"

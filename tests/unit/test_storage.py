@@ -12,7 +12,8 @@ import threading
 import pytest
 
 from altcraft_async.errors import StorageError
-from altcraft_async.storage.sqlite import FileKind, GroupWriter, Lock, insert_many, open_database, translated
+from altcraft_async.storage.lock import Lock
+from altcraft_async.storage.sqlite import FileKind, GroupWriter, insert_many, open_database, translated
 
 KIND = FileKind("the test file", 0x7E57, 3, "CREATE TABLE number (value INTEGER PRIMARY KEY, word TEXT)", StorageError)
 
@@ -195,7 +196,8 @@ def test_a_lock_is_held_once_and_freed(path):
 @pytest.mark.slow
 def test_a_lock_is_freed_by_the_death_of_its_process(path):
     code = (
-        "import sys; from altcraft_async.storage.sqlite import *; from altcraft_async.errors import StorageError\n"
+        "import sys; from altcraft_async.storage.lock import Lock; from altcraft_async.storage.sqlite import *\n"
+        "from altcraft_async.errors import StorageError\n"
         "Lock(FileKind('x', 1, 1, '', StorageError), sys.argv[1]).acquire('taken')\n"
         "print('held', flush=True); sys.stdin.read()"
     )
