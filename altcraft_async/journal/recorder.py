@@ -99,8 +99,8 @@ class Journal:
 
     __slots__ = (
         "_clock", "_connection", "_dedup_window", "_extend", "_lock", "_method", "_notifier", "_path", "_phase",
-        "_prefix", "_recalled", "_recorded", "_replay", "_resources", "_retry_failed", "_retrying", "_rounds", "_run", "_sample",
-        "_sampling", "_target", "_writer",
+        "_prefix", "_recalled", "_recorded", "_replay", "_resources", "_retry_failed", "_retrying", "_rounds", "_run",
+        "_sample", "_sampling", "_target", "_writer",
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome]], None]
