@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from altcraft_async.engine.timeline import Sample, Timeline
+from altcraft_async.engine.timeline import Timeline
 from altcraft_async.journal.format import KIND, OPEN, bucket_columns, bucket_of, columns_of, failure_of
 from altcraft_async.journal.seals import sealed
 from altcraft_async.protocol.states import OutcomeState
@@ -16,12 +16,13 @@ from altcraft_async.storage.sqlite import insert_many, translated
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, MutableMapping, Sequence
+    from collections.abc import Callable, Collection, MutableMapping, Sequence
 
-    from altcraft_async.journal.format import RunRecord
+    from altcraft_async.engine.timeline import Sample
+    from altcraft_async.journal.format import Columns, RunRecord
     from altcraft_async.outcome import Outcome
 
-__all__ = ["Closing", "Commits", "Item", "Length", "Overtaken", "PutBack", "reopen"]
+__all__ = ["Closing", "Commits", "Item", "Length", "Overtaken", "PutBack", "Sampled", "reopen"]
 
 _TIMELINE_EVERY = 1.0
 """Seconds between two writes of the timeline: what a kill can cost it."""
@@ -31,6 +32,14 @@ _SLOWEST = 20
 _RETRIED = ",".join(str(s.number) for s in (OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.NOT_SENT))
 _OVERTAKING = ",".join(str(s.number) for s in (OutcomeState.APPLIED, OutcomeState.DUPLICATE, OutcomeState.UNKNOWN))
 _REJECTED = OutcomeState.REJECTED.number
+
+
+@attrs.frozen
+class Sampled:
+    """A look at the run, `at` a Unix time in seconds."""
+
+    at: float
+    sample: Sample
 
 
 @attrs.frozen
@@ -49,9 +58,9 @@ class Overtaken:
 
 @attrs.frozen
 class PutBack:
-    """Rows from the `first` on that were to be sent again are what they were: the input was refused there."""
+    """The rows that were to be sent again are what they were, all but those that were `sent`: the input was refused."""
 
-    first: int
+    sent: Collection[int]
 
 
 @attrs.frozen
@@ -59,7 +68,7 @@ class Closing:
     """Nothing follows."""
 
 
-Item: TypeAlias = "tuple[Outcome, ...] | Sample | Length | Overtaken | PutBack | Closing"
+Item: TypeAlias = "tuple[Outcome, ...] | Sampled | Length | Overtaken | PutBack | Closing"
 """What is queued for a commit; a tuple of outcomes is a group, all of it in one commit."""
 
 
@@ -101,12 +110,12 @@ class Commits:
                 outcomes += item
             elif isinstance(item, Overtaken):
                 outcomes.append(item.outcome)
-            elif isinstance(item, Sample):
-                self._timeline.sampled(now - self._run.created, item)
+            elif isinstance(item, Sampled):
+                self._timeline.sampled(item.at - self._run.created, item.sample)
             elif isinstance(item, Length):
                 length = item.rows
             elif isinstance(item, PutBack):
-                _put_back(connection, item.first)
+                _put_back(connection, item.sent)
             else:
                 closing = True
         if outcomes or length != self._run.length:
@@ -129,15 +138,15 @@ class Commits:
             numbers = Counter([row.state for row in rows])  # a state itself is slow to hash
             states = {OutcomeState.of_number(number): count for number, count in numbers.items()}
             self._timeline.ended(at, states, [outcome.elapsed for outcome in outcomes if outcome.attempts])
-            self._note_slowest(connection, outcomes)
+            self._note_slowest(connection, rows)
 
-    def _note_slowest(self, connection: sqlite3.Connection, outcomes: Sequence[Outcome]) -> None:
+    def _note_slowest(self, connection: sqlite3.Connection, rows: Sequence[Columns]) -> None:
         known = self._slowest
         least = min(known.values())[0] if len(known) >= _SLOWEST else -1
         slow = {
-            outcome.index: (round(outcome.elapsed * 1000), outcome.attempts)
-            for outcome in outcomes
-            if outcome.attempts and (outcome.elapsed * 1000 > least + 1 or outcome.index in known)
+            row.row: (row.elapsed, row.attempts)
+            for row in rows
+            if row.attempts and (row.elapsed > least or row.row in known)
         }
         if slow:
             kept = heapq.nlargest(_SLOWEST, (known | slow).items(), key=lambda entry: entry[1])
@@ -173,15 +182,15 @@ def reopen(connection: sqlite3.Connection) -> int:
     return changed.rowcount
 
 
-def _put_back(connection: sqlite3.Connection, first: int) -> None:
-    """Undo `reopen` from a row on."""
+def _put_back(connection: sqlite3.Connection, sent: Collection[int]) -> None:
+    """Undo `reopen`, but for the rows that were sent."""
     connection.create_function("sealed", 4, sealed, deterministic=True)
     round_ = f"round - (failure.state = {_REJECTED})"
     connection.execute(
         "INSERT OR REPLACE INTO outcome "  # noqa: S608 - our own numbers
         f"SELECT row, key, {_resealed(str(OPEN), 'round', 'failure.state', round_)}, failure.state, {round_}, "
-        f"attempts, elapsed, at FROM outcome JOIN failure USING (row) WHERE outcome.state = {OPEN} AND row >= ?",
-        (first,),
+        f"attempts, elapsed, at FROM outcome JOIN failure USING (row) WHERE outcome.state = {OPEN} "
+        f"AND row NOT IN ({','.join(map(str, sent))})"
     )
 
 

@@ -26,7 +26,7 @@ from uuid import uuid4
 import attrs
 
 from altcraft_async.errors import InputChangedError, JournalError
-from altcraft_async.journal.commits import Closing, Commits, Length, Overtaken, PutBack, reopen
+from altcraft_async.journal.commits import Closing, Commits, Length, Overtaken, PutBack, Sampled, reopen
 from altcraft_async.journal.format import KIND, LINE_STATUS, OPEN, Ended, Replay, RunRecord, outcome_of
 from altcraft_async.journal.seals import content_of, id_prefix, request_id_of
 from altcraft_async.protocol.states import OutcomeState
@@ -90,7 +90,7 @@ class Journal:
     one under a new id, because an answer that is kept for the old one could only say the
     same; but a failed update that a newer one of its line has overtaken becomes
     ``superseded``. What is recorded of a failure stays until its new outcome replaces it,
-    and where the input is refused, the rows from there on are what they were. A run
+    and where the input is refused, all that was not sent by then is what it was. A run
     that has not finished is finished first: a newer update that is
     in doubt may have been applied, and the older one must not follow it. `extend` permits more
     rows than the input had when it was last read to its end. `dedup_window` is
@@ -99,8 +99,8 @@ class Journal:
 
     __slots__ = (
         "_clock", "_connection", "_dedup_window", "_extend", "_lock", "_method", "_notifier", "_path", "_phase",
-        "_prefix", "_recalled", "_recorded", "_replay", "_resources", "_retry_failed", "_retrying", "_rounds", "_run",
-        "_sample", "_sampling", "_target", "_writer",
+        "_prefix", "_recalled", "_recorded", "_refused", "_replay", "_resources", "_retry_failed", "_retrying",
+        "_rounds", "_run", "_sample", "_sampling", "_sent_again", "_target", "_writer",
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome]], None]
@@ -136,7 +136,9 @@ class Journal:
         self._phase = _Phase.NEW
         self._lock = Lock(KIND, self._path)
         self._resources = contextlib.ExitStack()
+        self._refused = False
         self._rounds: dict[int, int] = {}
+        self._sent_again: set[int] = set()
         self._prefix = ""
         self._sample: Callable[[], Sample] | None = None
         self._sampling: asyncio.TimerHandle | None = None
@@ -183,7 +185,7 @@ class Journal:
             try:
                 warnings.warn(opened.stale, DedupWindowWarning, stacklevel=2)
             except DedupWindowWarning:  # made an error by a filter
-                self._writer.submit(PutBack(0))
+                self._refused = True
                 await self.aclose()
                 raise
         self._take_sample()
@@ -261,7 +263,9 @@ class Journal:
         try:
             if self._phase is _Phase.OPEN:
                 if self._sample is not None:
-                    self._writer.submit(self._sample())
+                    self._writer.submit(Sampled(self._clock(), self._sample()))
+                if self._refused and self._retrying:
+                    self._writer.submit(PutBack(frozenset(self._sent_again)))
                 self._writer.submit(Closing())
                 await self._writer.aclose()
         finally:
@@ -271,7 +275,7 @@ class Journal:
     def _take_sample(self) -> None:
         """Look at the run, now and once a second from now on."""
         if self._sample is not None:
-            self._writer.submit(self._sample())
+            self._writer.submit(Sampled(self._clock(), self._sample()))
             self._sampling = asyncio.get_running_loop().call_later(_SAMPLE_EVERY, self._take_sample)
 
     # -- what ended before
@@ -294,7 +298,7 @@ class Journal:
         try:
             ended = self._recalled = self._replay.match(index, row)
         except InputChangedError:
-            self._writer.submit(PutBack(index))
+            self._refused = True
             raise
         if ended.state == OPEN:
             self._rounds[index] = ended.round
@@ -322,8 +326,8 @@ class Journal:
         """Pass over that many rows; raises `InputChangedError` for one that is not the one recorded."""
         try:
             self._replay.skip(rows)
-        except InputChangedError as error:
-            self._writer.submit(PutBack(error.index or 0))
+        except InputChangedError:
+            self._refused = True
             raise
 
     def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome:
@@ -334,6 +338,8 @@ class Journal:
 
     def request_id(self, index: int, update: LineStatusUpdate) -> str:
         """Return the ``Request-ID`` of an update."""
+        if index in self._rounds:
+            self._sent_again.add(index)
         return request_id_of(self._prefix, index, content_of(update), self._rounds.get(index, 0))
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
@@ -346,7 +352,7 @@ class Journal:
         try:
             self._replay.end(rows)
         except InputChangedError:
-            self._writer.submit(PutBack(rows))
+            self._refused = True
             raise
         if known is not None and rows < known:  # and none of the missing ones is recorded
             msg = (
@@ -360,6 +366,7 @@ class Journal:
     def _committed(self, group: Sequence[Item]) -> None:
         outcomes = [outcome for item in group if type(item) is tuple for outcome in item]
         if outcomes:
+            self._sent_again.difference_update([outcome.index for outcome in outcomes] if self._sent_again else ())
             self._recorded(outcomes)
 
 

@@ -7,6 +7,7 @@ given inside the transaction, so several processes may put into one file.
 from __future__ import annotations
 
 import asyncio
+import enum
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import uuid4
 
@@ -99,13 +100,21 @@ class _Ledger:
         )
 
 
+class _Phase(enum.Enum):
+    """Where a store stands in its life."""
+
+    NEW = "not open"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
 class SqliteStore:
     """Keeps an outbox in the file at `path`, made if it is not there; see `OutboxStore`.
 
     At most `capacity` updates wait; dead letters are not counted among them.
     """
 
-    __slots__ = ("_connection", "_lock", "_writer", "capacity", "path")
+    __slots__ = ("_connection", "_lock", "_phase", "_writer", "capacity", "path")
 
     _connection: sqlite3.Connection
     _writer: GroupWriter[_Job[Counts] | _Job[int]]
@@ -114,6 +123,7 @@ class SqliteStore:
         self.path = str(path)
         self.capacity = capacity
         self._lock = Lock(_KIND, self.path)
+        self._phase = _Phase.NEW
 
     def __repr__(self) -> str:
         """Show the file."""
@@ -122,7 +132,11 @@ class SqliteStore:
     async def open(self) -> None:
         """Open the file, checking it whole."""
         self._connection = await asyncio.to_thread(open_database, _KIND, self.path)
-        writing = open_database(_KIND, self.path, check=False)
+        try:
+            writing = open_database(_KIND, self.path, check=False)
+        except BaseException:
+            self._connection.close()
+            raise
         self._writer = GroupWriter(
             _KIND,
             self.path,
@@ -133,6 +147,7 @@ class SqliteStore:
             linger=_LINGER,
             stop_on_failure=False,
         )
+        self._phase = _Phase.OPEN
 
     async def claim(self) -> bool:
         """Take the file's lock, unless another process has it."""
@@ -226,11 +241,12 @@ class SqliteStore:
     async def aclose(self) -> None:
         """Commit what was begun, close the file, give the lock back."""
         try:
-            if hasattr(self, "_writer"):
+            if self._phase is _Phase.OPEN:
                 await self._writer.aclose()
         finally:
-            if hasattr(self, "_connection"):
+            if self._phase is _Phase.OPEN:
                 self._connection.close()
+            self._phase = _Phase.CLOSED
             self._lock.release()
 
     async def _done(self, job: _Job[_T]) -> _T:
