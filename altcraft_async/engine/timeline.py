@@ -103,7 +103,10 @@ class Changes:
 class Timeline:
     """The buckets of a run, at most `most`; it goes on from the `buckets` of earlier runs of the same input."""
 
-    __slots__ = ("_all_changed", "_buckets", "_changed", "_last", "_most", "_sampled_at", "_width")
+    __slots__ = (
+        "_all_changed", "_buckets", "_changed", "_fresh_latencies", "_fresh_start", "_fresh_states", "_last", "_most",
+        "_sampled_at", "_width",
+    )  # fmt: skip
 
     def __init__(self, buckets: Iterable[Bucket] = (), *, most: int = MOST_BUCKETS) -> None:
         self._buckets = {bucket.start: bucket for bucket in buckets}
@@ -113,6 +116,9 @@ class Timeline:
         self._all_changed = False
         self._last = Sample(0, 0, 0, 0, 0, outage=False)
         self._sampled_at = 0.0
+        self._fresh_start = 0
+        self._fresh_states: Counter[OutcomeState] = Counter()
+        self._fresh_latencies: Counter[int] = Counter()
 
     def __repr__(self) -> str:
         """Show how many buckets there are, and their width."""
@@ -121,11 +127,16 @@ class Timeline:
     @property
     def buckets(self) -> list[Bucket]:
         """All buckets, by their start."""
-        return [self._buckets[start] for start in sorted(self._buckets)]
+        self._fold()
+        return self._sorted()
 
     def ended(self, at: float, states: Mapping[OutcomeState, int], elapsed: Iterable[float]) -> None:
         """Count rows that ended, by state, and the `elapsed` seconds of those that were sent."""
-        self._add(at, Bucket(ended=dict(states), latencies=Counter(map(_class_of, elapsed))))
+        if self._start_of(at) != self._fresh_start:
+            self._fold()
+            self._fresh_start = self._start_of(at)
+        self._fresh_states.update(states)
+        self._fresh_latencies.update(map(_class_of, elapsed))
 
     def sampled(self, at: float, sample: Sample) -> None:
         """Take note of the run's state; what it counts is what came since the sample before."""
@@ -139,16 +150,31 @@ class Timeline:
             in_flight=Level(sample.in_flight, sample.in_flight),
             outage=max(0.0, at - before) if last.outage else 0.0,
         )
+        self._fold()
         self._add(at, what)
 
     def take_changes(self) -> Changes:
         """Return what has changed since this was asked for the last time."""
+        self._fold()
         whole, self._all_changed = self._all_changed, False
         starts, self._changed = self._changed, set()
-        return Changes(self.buckets if whole else [self._buckets[start] for start in sorted(starts)], whole)
+        return Changes(self._sorted() if whole else [self._buckets[start] for start in sorted(starts)], whole)
+
+    def _sorted(self) -> list[Bucket]:
+        return [self._buckets[start] for start in sorted(self._buckets)]
+
+    def _start_of(self, at: float) -> int:
+        return max(0, int(at)) // self._width * self._width
+
+    def _fold(self) -> None:
+        """Put into its bucket what ended lately; one by one it would cost more than all else that a row costs here."""
+        if self._fresh_states or self._fresh_latencies:
+            what = Bucket(ended=self._fresh_states, latencies=self._fresh_latencies)
+            self._fresh_states, self._fresh_latencies = Counter(), Counter()
+            self._add(self._fresh_start, what)
 
     def _add(self, at: float, what: Bucket) -> None:
-        start = max(0, int(at)) // self._width * self._width
+        start = self._start_of(at)
         known = self._buckets.get(start) or Bucket(start=start, width=self._width)
         self._buckets[start] = _together(known, what, start, self._width)
         self._changed.add(start)
@@ -158,7 +184,7 @@ class Timeline:
     def _widen(self) -> None:
         self._width *= 2
         merged: dict[int, Bucket] = {}
-        for bucket in self.buckets:
+        for bucket in self._sorted():
             start = bucket.start // self._width * self._width
             known = merged.get(start) or Bucket()
             merged[start] = _together(known, bucket, start, self._width)
@@ -168,7 +194,7 @@ class Timeline:
 
 
 def _class_of(seconds: float) -> int:
-    return max(0, round(math.log(max(seconds, _FINEST) / _FINEST) / _GROWTH))
+    return round(math.log(seconds / _FINEST) / _GROWTH) if seconds > _FINEST else 0
 
 
 def _together(one: Bucket, later: Bucket, start: int, width: int) -> Bucket:

@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, MutableMapping, Sequence
 
     from altcraft_async.engine.timeline import Sample
-    from altcraft_async.journal.format import Columns, RunRecord
+    from altcraft_async.journal.format import RunRecord
     from altcraft_async.outcome import Outcome
 
 __all__ = ["Closing", "Commits", "Item", "Length", "Overtaken", "PutBack", "Sampled", "reopen"]
 
-_TIMELINE_EVERY = 1.0
-"""Seconds between two writes of the timeline: what a kill can cost it."""
+_HISTORY_EVERY = 1.0
+"""Seconds between two writes of the timeline and of the slowest rows: what a kill can cost them."""
 
 _SLOWEST = 20
+
+_NUMBERS = {state: state.number for state in OutcomeState}
 
 _RETRIED = ",".join(str(s.number) for s in (OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.NOT_SENT))
 _OVERTAKING = ",".join(str(s.number) for s in (OutcomeState.APPLIED, OutcomeState.DUPLICATE, OutcomeState.UNKNOWN))
@@ -79,7 +81,7 @@ class Commits:
     taken out of it. `clock` gives Unix time in seconds.
     """
 
-    __slots__ = ("_clock", "_rounds", "_run", "_slowest", "_timeline", "_timeline_due")
+    __slots__ = ("_clock", "_history_due", "_rounds", "_run", "_slowest", "_slowest_changed", "_timeline")
 
     def __init__(
         self,
@@ -97,8 +99,9 @@ class Commits:
             buckets = connection.execute("SELECT start, width, facts FROM timeline").fetchall()
             slowest = connection.execute("SELECT row, elapsed, attempts FROM slowest").fetchall()
         self._timeline = Timeline(bucket_of(columns, path) for columns in buckets)
-        self._timeline_due = 0.0
+        self._history_due = 0.0
         self._slowest = {row: (elapsed, attempts) for row, elapsed, attempts in slowest}
+        self._slowest_changed = False
 
     def write(self, connection: sqlite3.Connection, group: Sequence[Item]) -> None:
         """Write a group. What is written is made here, all at once, which costs half of making it one by one."""
@@ -118,47 +121,54 @@ class Commits:
                 _put_back(connection, item.sent)
             else:
                 closing = True
+        if outcomes:
+            self._write_outcomes(connection, outcomes, now - self._run.created)
         if outcomes or length != self._run.length:
             self._run = attrs.evolve(self._run, written=now, length=length)
-            self._run.write(connection)
-        self._write_outcomes(connection, outcomes, now - self._run.created)
-        if closing or not 0.0 <= self._timeline_due - now <= _TIMELINE_EVERY:  # also where the clock was set back
-            self._timeline_due = now + _TIMELINE_EVERY
-            self._write_timeline(connection)
+            self._run.write_progress(connection)
+        if closing or not 0.0 <= self._history_due - now <= _HISTORY_EVERY:  # also where the clock was set back
+            self._history_due = now + _HISTORY_EVERY
+            self._write_history(connection)
 
     def _write_outcomes(self, connection: sqlite3.Connection, outcomes: Sequence[Outcome], at: float) -> None:
         seconds, rounds = max(0, int(at)), self._rounds
-        sent_again = [(outcome.index,) for outcome in outcomes if outcome.ok and outcome.index in rounds]
-        connection.executemany("DELETE FROM failure WHERE row = ?", sent_again)
-        rows = [columns_of(outcome, rounds.pop(outcome.index, 0), seconds) for outcome in outcomes]
+        if rounds:
+            sent_again = [(outcome.index,) for outcome in outcomes if outcome.index in rounds and outcome.ok]
+            connection.executemany("DELETE FROM failure WHERE row = ?", sent_again)
+        numbers = [_NUMBERS[outcome.state] for outcome in outcomes]
+        rows = [
+            columns_of(outcome, number, rounds.pop(outcome.index, 0), seconds)
+            for outcome, number in zip(outcomes, numbers, strict=True)
+        ]
         insert_many(connection, "INSERT OR REPLACE INTO outcome", rows)
         failures = [failure_of(outcome) for outcome in outcomes if not outcome.ok]
         insert_many(connection, "INSERT OR REPLACE INTO failure", failures)
-        if outcomes:
-            numbers = Counter([row.state for row in rows])  # a state itself is slow to hash
-            states = {OutcomeState.of_number(number): count for number, count in numbers.items()}
-            self._timeline.ended(at, states, [outcome.elapsed for outcome in outcomes if outcome.attempts])
-            self._note_slowest(connection, rows)
+        counts = {OutcomeState.of_number(number): count for number, count in Counter(numbers).items()}
+        self._timeline.ended(at, counts, [outcome.elapsed for outcome in outcomes if outcome.attempts])
+        self._note_slowest(outcomes)
 
-    def _note_slowest(self, connection: sqlite3.Connection, rows: Sequence[Columns]) -> None:
+    def _note_slowest(self, outcomes: Sequence[Outcome]) -> None:
         known = self._slowest
         least = min(known.values())[0] if len(known) >= _SLOWEST else -1
+        shortest = (least + 0.5) / 1000
         slow = {
-            row.row: (row.elapsed, row.attempts)
-            for row in rows
-            if row.attempts and (row.elapsed > least or row.row in known)
+            outcome.index: (round(outcome.elapsed * 1000), outcome.attempts)
+            for outcome in outcomes
+            if (outcome.elapsed >= shortest or outcome.index in known) and outcome.attempts
         }
         if slow:
-            kept = heapq.nlargest(_SLOWEST, (known | slow).items(), key=lambda entry: entry[1])
-            self._slowest = dict(kept)
-            connection.execute("DELETE FROM slowest")
-            insert_many(connection, "INSERT INTO slowest", [(row, *effort) for row, effort in kept])
+            self._slowest = dict(heapq.nlargest(_SLOWEST, (known | slow).items(), key=lambda entry: entry[1]))
+            self._slowest_changed = True
 
-    def _write_timeline(self, connection: sqlite3.Connection) -> None:
+    def _write_history(self, connection: sqlite3.Connection) -> None:
         changes = self._timeline.take_changes()
         if changes.all:
             connection.execute("DELETE FROM timeline")
         insert_many(connection, "INSERT OR REPLACE INTO timeline", list(map(bucket_columns, changes.buckets)))
+        if self._slowest_changed:
+            self._slowest_changed = False
+            connection.execute("DELETE FROM slowest")
+            insert_many(connection, "INSERT INTO slowest", [(row, *effort) for row, effort in self._slowest.items()])
 
 
 def reopen(connection: sqlite3.Connection) -> int:

@@ -23,7 +23,7 @@ from altcraft_async.journal.version1 import bring_to_version_2, read_as_version_
 from altcraft_async.outcome import Outcome
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
-from altcraft_async.storage.sqlite import FileKind, Upgrade, damaged, translated
+from altcraft_async.storage.sqlite import FileKind, Upgrade, damaged, insert_many, translated
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,7 +36,6 @@ __all__ = [
     "LINE_STATUS",
     "OPEN",
     "SELECT_ENDED",
-    "Columns",
     "Ended",
     "Replay",
     "RunRecord",
@@ -126,9 +125,14 @@ class RunRecord:
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write it, over what is there."""
-        facts = [*self._facts(), ("seal", self._seal())]
-        values = [value for fact in facts for value in fact]
-        connection.execute(f"INSERT OR REPLACE INTO meta VALUES {','.join(['(?,?)'] * len(facts))}", values)  # noqa: S608
+        self._write(connection, [*self._facts(), ("seal", self._seal())])
+
+    def write_progress(self, connection: sqlite3.Connection) -> None:
+        """Write, over what is there, what changes in a run."""
+        self._write(connection, [("written", self.written), ("length", self.length), ("seal", self._seal())])
+
+    def _write(self, connection: sqlite3.Connection, facts: Sequence[tuple[str, Fact]]) -> None:
+        insert_many(connection, "INSERT OR REPLACE INTO meta", facts)
 
     def _facts(self) -> list[tuple[str, Fact]]:
         return [*((name, getattr(self, name)) for name in _FACTS), *self.others.items()]
@@ -149,26 +153,12 @@ class Ended(NamedTuple):
     round: int
 
 
-class Columns(NamedTuple):
-    """What is written of an outcome."""
-
-    row: int
-    key: bytes
-    seal: int
-    state: int
-    round: int
-    attempts: int
-    elapsed: int
-    at: int
-
-
-def columns_of(outcome: Outcome, round_: int, at: int) -> Columns:
-    """Return the columns of an outcome, recorded `at` seconds after the run's creation."""
+def columns_of(outcome: Outcome, number: int, round_: int, at: int) -> tuple[object, ...]:
+    """Return the columns of an outcome, its state as a `number`, recorded `at` seconds after the run's creation."""
     content = content_of(outcome.update or outcome.error)  # type: ignore[arg-type]  # without update: invalid
-    number = outcome.state.number
     seal = sealed(outcome.index, content, number, round_)
     milliseconds = round(outcome.elapsed * 1000)
-    return Columns(outcome.index, key_of(outcome.update), seal, number, round_, outcome.attempts, milliseconds, at)
+    return (outcome.index, key_of(outcome.update), seal, number, round_, outcome.attempts, milliseconds, at)
 
 
 def failure_of(outcome: Outcome) -> tuple[object, ...]:

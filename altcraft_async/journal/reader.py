@@ -164,7 +164,10 @@ class JournalReader:
         return [bucket_of(columns, self.path) for columns in found]
 
     def slowest(self) -> Sequence[Slow]:
-        """Return the twenty rows that took longest from their first attempt to their end, the slowest first."""
+        """Return the twenty rows that took longest from their first attempt to their end, the slowest first.
+
+        A kill can cost it what the last second brought.
+        """
         query = "SELECT row, elapsed, attempts FROM slowest ORDER BY elapsed DESC, row"
         with translated(KIND, self.path, write=False):
             found = self._connection.execute(query).fetchall()
