@@ -33,7 +33,7 @@ _NUMBERS = {state: state.number for state in OutcomeState}
 
 _RETRIED = ",".join(str(s.number) for s in (OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.NOT_SENT))
 _OVERTAKING = ",".join(str(s.number) for s in (OutcomeState.APPLIED, OutcomeState.DUPLICATE, OutcomeState.UNKNOWN))
-_REJECTED = OutcomeState.REJECTED.number
+_REJECTED, _SUPERSEDED = OutcomeState.REJECTED.number, OutcomeState.SUPERSEDED.number
 
 
 @attrs.frozen
@@ -53,9 +53,9 @@ class Length:
 
 @attrs.frozen
 class Overtaken:
-    """A failed row was not sent again, since a newer one of its line was; the run knows."""
+    """Failed `rows` were not sent again, since a newer one of their line had been."""
 
-    outcome: Outcome
+    rows: Sequence[int]
 
 
 @attrs.frozen
@@ -112,7 +112,7 @@ class Commits:
             if type(item) is tuple:
                 outcomes += item
             elif isinstance(item, Overtaken):
-                outcomes.append(item.outcome)
+                _supersede(connection, item.rows)
             elif isinstance(item, Sampled):
                 self._timeline.sampled(item.at - self._run.created, item.sample)
             elif isinstance(item, Length):
@@ -190,6 +190,15 @@ def reopen(connection: sqlite3.Connection) -> int:
     )
     connection.execute("DROP TABLE newest")
     return changed.rowcount
+
+
+def _supersede(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
+    """Let failed rows be superseded, and forget their failures."""
+    connection.create_function("sealed", 4, sealed, deterministic=True)
+    seal = _resealed("state", "round", str(_SUPERSEDED), "round")
+    which = [(row,) for row in rows]
+    connection.executemany(f"UPDATE outcome SET seal = {seal}, state = {_SUPERSEDED} WHERE row = ?", which)  # noqa: S608
+    connection.executemany("DELETE FROM failure WHERE row = ?", which)
 
 
 def _put_back(connection: sqlite3.Connection, sent: Collection[int]) -> None:

@@ -70,6 +70,14 @@ class _Phase(enum.Enum):
     CLOSED = "closed"
 
 
+class _Retry(enum.Enum):
+    """Whether failed rows were opened to be sent again."""
+
+    NONE = enum.auto()
+    UNDER_WAY = enum.auto()
+    REFUSED = enum.auto()
+
+
 @attrs.frozen
 class _Opened:
     """What opening the file gave: how many rows have an outcome, how many are sent again, a warning that is due."""
@@ -98,8 +106,8 @@ class Journal:
     """
 
     __slots__ = (
-        "_clock", "_connection", "_dedup_window", "_extend", "_lock", "_method", "_notifier", "_path", "_phase",
-        "_prefix", "_recalled", "_recorded", "_refused", "_replay", "_resources", "_retry_failed", "_retrying",
+        "_clock", "_connection", "_dedup_window", "_extend", "_lock", "_method", "_notifier", "_overtaken", "_path",
+        "_phase", "_prefix", "_recalled", "_recorded", "_replay", "_resources", "_retry", "_retry_failed",
         "_rounds", "_run", "_sample", "_sampling", "_sent_again", "_target", "_writer",
     )  # fmt: skip
 
@@ -128,7 +136,7 @@ class Journal:
         self._target = target
         self._method = method
         self._retry_failed = retry_failed
-        self._retrying = False
+        self._retry = _Retry.NONE
         self._extend = extend
         self._dedup_window = dedup_window
         self._notifier = notifier
@@ -136,7 +144,7 @@ class Journal:
         self._phase = _Phase.NEW
         self._lock = Lock(KIND, self._path)
         self._resources = contextlib.ExitStack()
-        self._refused = False
+        self._overtaken: list[int] = []
         self._rounds: dict[int, int] = {}
         self._sent_again: set[int] = set()
         self._prefix = ""
@@ -185,7 +193,7 @@ class Journal:
             try:
                 warnings.warn(opened.stale, DedupWindowWarning, stacklevel=2)
             except DedupWindowWarning:  # made an error by a filter
-                self._refused = True
+                self._refuse()
                 await self.aclose()
                 raise
         self._take_sample()
@@ -223,7 +231,7 @@ class Journal:
             self._check_run(known)
             recorded = _recorded_rows(connection)
             if self._retry_failed and recorded == known.length:
-                self._retrying = True
+                self._retry = _Retry.UNDER_WAY
                 retried = reopen(connection)
                 recorded -= retried
             if recorded != known.length:
@@ -264,7 +272,7 @@ class Journal:
             if self._phase is _Phase.OPEN:
                 if self._sample is not None:
                     self._writer.submit(Sampled(self._clock(), self._sample()))
-                if self._refused and self._retrying:
+                if self._retry is _Retry.REFUSED:
                     self._writer.submit(PutBack(frozenset(self._sent_again)))
                 self._writer.submit(Closing())
                 await self._writer.aclose()
@@ -277,6 +285,11 @@ class Journal:
         if self._sample is not None:
             self._writer.submit(Sampled(self._clock(), self._sample()))
             self._sampling = asyncio.get_running_loop().call_later(_SAMPLE_EVERY, self._take_sample)
+
+    def _refuse(self) -> None:
+        """Take note that the run does not come to its end, so that what it would have sent again is put back."""
+        if self._retry is _Retry.UNDER_WAY:
+            self._retry = _Retry.REFUSED
 
     # -- what ended before
 
@@ -293,12 +306,13 @@ class Journal:
                     f"the input has more rows than the {length} that the journal {self._path} knows; "
                     "say that rows were appended (extend), or give another journal"
                 )
+                self._refuse()
                 raise InputChangedError(msg, path=self._path, index=index)
             return None
         try:
             ended = self._recalled = self._replay.match(index, row)
         except InputChangedError:
-            self._refused = True
+            self._refuse()
             raise
         if ended.state == OPEN:
             self._rounds[index] = ended.round
@@ -307,15 +321,12 @@ class Journal:
             state = OutcomeState.of_number(ended.state)
         except LookupError:
             raise damaged(KIND, self._path) from None
-        return self._supersede(ended, row) if self._retrying and state in _FAILED else state
-
-    def _supersede(self, ended: Ended, row: LineStatusUpdate | InvalidUpdateError) -> OutcomeState:
-        """Record that a failed row, which was not opened again, has been overtaken."""
-        self._rounds[ended.row] = ended.round
-        outcome = outcome_of(self._connection, self._path, ended, row, self._prefix)
-        state = OutcomeState.SUPERSEDED
-        self._writer.submit(Overtaken(attrs.evolve(outcome, state=state, error=None)))
-        self._recalled = ended._replace(state=state.number)
+        if (
+            self._retry is not _Retry.NONE and state in _FAILED
+        ):  # it was not opened again: a newer one of its line has overtaken it
+            state = OutcomeState.SUPERSEDED
+            self._overtaken.append(index)
+            self._recalled = ended._replace(state=state.number)
         return state
 
     def ahead(self, index: int) -> int:
@@ -327,7 +338,7 @@ class Journal:
         try:
             self._replay.skip(rows)
         except InputChangedError:
-            self._refused = True
+            self._refuse()
             raise
 
     def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome:
@@ -352,7 +363,7 @@ class Journal:
         try:
             self._replay.end(rows)
         except InputChangedError:
-            self._refused = True
+            self._refuse()
             raise
         if known is not None and rows < known:  # and none of the missing ones is recorded
             msg = (
@@ -360,6 +371,8 @@ class Journal:
                 "give the input as it was, or another journal"
             )
             raise InputChangedError(msg, path=self._path, index=rows)
+        if self._overtaken:
+            self._writer.submit(Overtaken(self._overtaken))
         if rows != known:
             self._writer.submit(Length(rows))
 

@@ -209,6 +209,7 @@ def failures_of(path):
         [(*KEYS[9], "new")],  # another input
         [("order_99", "line_99_1", "new"), (*KEYS[9], "new")],  # differs after the first that failed
         [("order_99", "line_99_1", "new"), (*KEYS[0], "new")],  # ends too soon
+        None,  # has a row more
     ],
 )
 async def test_a_refused_retry_leaves_what_failed_as_it_was(start_sandbox, connect, path, other):
@@ -220,8 +221,9 @@ async def test_a_refused_retry_leaves_what_failed_as_it_was(start_sandbox, conne
     ]  # fmt: skip
     await orders.update_order_line_statuses(updates, journal=path)
     before, summary = failures_of(path), summary_of(path)
+    longer = [*updates, (*KEYS[9], "new")]
     with pytest.raises(InputChangedError):
-        await orders.update_order_line_statuses(other, journal=path, retry_failed=True)
+        await orders.update_order_line_statuses(other or longer, journal=path, retry_failed=True)
     assert failures_of(path) == before
     assert summary_of(path) == attrs.evolve(summary, size=summary_of(path).size)
     sandbox.faults = Faults()
