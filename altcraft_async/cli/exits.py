@@ -53,7 +53,7 @@ class ExitCode(enum.IntEnum):
 
 def exit_code_of(error: BaseException) -> ExitCode:
     """Return the exit code for an update that ended with `error`, or a command that could not begin for it."""
-    if isinstance(error, AuthenticationError | PermissionDeniedError):
+    if isinstance(error, AuthenticationError | PermissionDeniedError) and error.code is not None:
         return ExitCode.AUTHENTICATION
     if isinstance(error, DeadlineError | RetryBudgetError):
         return ExitCode.STOPPED

@@ -159,15 +159,16 @@ class Dispatcher:
 class Crew:
     """The workers of one run: an owner of items that are sent side by side.
 
-    `ended` is called with each item whose delivery has ended, by itself or cut short; the
-    owner of the crew then opens its lanes with `Dispatcher.leave`. `task_done` is called when a
-    task of the crew is over, with what it raised, which no delivery may, or None. Everything
-    happens on one event loop, in the context in which the crew was made.
+    `begins` is called with each item right before its first attempt. `ended` is called with
+    each whose delivery has ended, by itself or cut short; the owner of the crew then opens its
+    lanes with `Dispatcher.leave`. `task_done` is called when a task of the crew is over, with
+    what it raised, which no delivery may, or None. Everything happens on one event loop, in the
+    context in which the crew was made.
     """
 
     __slots__ = (
-        "_arrived", "_busy", "_context", "_dispatcher", "_ended", "_freed", "_hurried", "_pacer", "_patience",
-        "_resting", "_task_done", "_tasks", "_totals", "_waiting", "_workers", "stopped",
+        "_arrived", "_begins", "_busy", "_context", "_dispatcher", "_ended", "_freed", "_hurried", "_pacer",
+        "_patience", "_resting", "_task_done", "_tasks", "_totals", "_waiting", "_workers", "stopped",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a crew is told
@@ -177,6 +178,7 @@ class Crew:
         patience: Patience,
         totals: Totals,
         rate: float | None,
+        begins: Callable[[WorkItem], None],
         ended: Callable[[WorkItem], None],
         task_done: Callable[[BaseException | None], None],
     ) -> None:
@@ -184,6 +186,7 @@ class Crew:
         self._patience = patience
         self._totals = totals
         self._pacer = None if rate is None else Pacer(rate)
+        self._begins = begins
         self._ended = ended
         self._task_done = task_done
         self._context = contextvars.copy_context()
@@ -345,6 +348,7 @@ class Crew:
 
     async def _attempt(self, item: WorkItem) -> Stop | None:
         del self._waiting[item]
+        self._begins(item)
         item.phase = Phase.BETWEEN
         try:
             return await self._dispatcher.delivery.attempt(item, self._totals)

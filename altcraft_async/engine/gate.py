@@ -117,6 +117,11 @@ class Gate:
         waiting = len(self._singles) + len(self._bulk)
         return f"<Gate {len(self._held)}/{self.limit} in flight, {waiting} waiting{outage}>"
 
+    @property
+    def in_flight(self) -> int:
+        """How many permits are held."""
+        return len(self._held)
+
     def statistics(self) -> GateStatistics:
         """Take a snapshot."""
         waiting = len(self._singles) + len(self._bulk)

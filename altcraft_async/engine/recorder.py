@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from altcraft_async.engine.timeline import Sample
     from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.states import OutcomeState
@@ -19,12 +20,16 @@ class Recorder(Protocol):
     """What a run needs of the place where its outcomes are kept. All calls come from the event loop."""
 
     async def open(
-        self, recorded: Callable[[Sequence[Outcome[object]]], None], failed: Callable[[StorageError], None]
+        self,
+        recorded: Callable[[Sequence[Outcome[object]]], None],
+        failed: Callable[[StorageError], None],
+        sample: Callable[[], Sample] | None = None,
     ) -> None:
         """Get ready; raises `StorageError`.
 
         From then on call `recorded` with outcomes once they are safe, and
-        `failed`, once, when no more can be.
+        `failed`, once, when no more can be. `sample`, where it is given, tells the state of
+        the run at any moment until `aclose` has returned.
         """
 
     def recall(self, index: int, row: LineStatusUpdate | InvalidUpdateError) -> OutcomeState | None:

@@ -32,6 +32,7 @@ from altcraft_async.engine.delivery import Totals
 from altcraft_async.engine.dispatch import Crew
 from altcraft_async.engine.rows import CLAIMS, check_choice, read_row
 from altcraft_async.engine.sink import Sink
+from altcraft_async.engine.timeline import Sample
 from altcraft_async.engine.work import Patience, Phase, WorkItem
 from altcraft_async.errors import (
     AltcraftError,
@@ -234,7 +235,7 @@ class Run(Generic[RowT]):
         delivery = self._dispatcher.delivery
         delivery.gate.bind(self._loop)
         if self._recorder is not None:
-            await self._recorder.open(self._on_recorded, self._on_recorder_failed)
+            await self._recorder.open(self._on_recorded, self._on_recorder_failed, self._sample)
         now = self._loop.time()
         options = self._options
         if options.deadline is not None:
@@ -245,6 +246,7 @@ class Run(Generic[RowT]):
             patience=Patience(options.outage or delivery.outage, now, bulk=True),
             totals=self.totals,
             rate=options.rate,
+            begins=self._on_begins,
             ended=self._on_ended,
             task_done=self._on_task_done,
         )
@@ -395,7 +397,7 @@ class Run(Generic[RowT]):
             return False
         item = WorkItem(
             self._call_of(update),
-            self._id_of(index, update),
+            "",
             owner=self._crew,
             claims=claims,
             update=update,
@@ -421,7 +423,7 @@ class Run(Generic[RowT]):
             return False
         index, row, update = last.rows[0]
         last.rows, last.update = (taken,), taken[2]
-        last.call, last.request_id = self._call_of(taken[2]), self._id_of(taken[0], taken[2])
+        last.call = self._call_of(taken[2])
         self._sink.settle((Outcome(index, update, OutcomeState.SUPERSEDED, row=row),))
         return True
 
@@ -436,6 +438,18 @@ class Run(Generic[RowT]):
             self._held += self._sink.gathered is None
             self._sink.put_back(recorder.recalled(row))
             self._wake("output")
+
+    def _on_begins(self, item: WorkItem) -> None:
+        """Give an item its id right before its first attempt: whatever has one may have been sent."""
+        index, _, update = item.rows[0]
+        item.request_id = self._id_of(index, update)
+
+    def _sample(self) -> Sample:
+        """Take a snapshot for whoever looks back at the run."""
+        gate, totals = self._dispatcher.delivery.gate, self.totals
+        return Sample(
+            totals.sent, totals.retries, totals.throttled, gate.limit, gate.in_flight, outage=gate.outage.is_open
+        )
 
     # -- outcomes
 

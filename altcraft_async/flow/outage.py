@@ -100,6 +100,11 @@ class Outage:
         return f"<Outage {self.state.value}>"
 
     @property
+    def is_open(self) -> bool:
+        """Whether an outage is known."""
+        return self.state is OutageState.OPEN
+
+    @property
     def served(self) -> bool:
         """Whether the server has ever served a call."""
         return self._served_at > -math.inf

@@ -19,37 +19,38 @@ import attrs
 from altcraft_async.errors import JournalError
 from altcraft_async.journal.format import (
     KIND,
-    NUMBERS,
     OPEN,
-    SELECT_LINE,
-    STATES,
-    Line,
+    SELECT_ENDED,
+    Ended,
     Replay,
     RunRecord,
-    id_prefix,
+    bucket_of,
     outcome_of,
 )
 from altcraft_async.journal.recorder import DedupWindowWarning
-from altcraft_async.storage.sqlite import Lock, open_database, translated
+from altcraft_async.journal.seals import id_prefix
+from altcraft_async.protocol.states import OutcomeState
+from altcraft_async.storage.lock import Lock
+from altcraft_async.storage.sqlite import open_database, translated
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
+    from altcraft_async.engine.timeline import Bucket
     from altcraft_async.errors import InvalidUpdateError
     from altcraft_async.outcome import Outcome
-    from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
 
-__all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary"]
+__all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "Slow"]
 
 
 @attrs.frozen
 class JournalSummary:
     """What a journal says of its run.
 
-    `created` and `written` (the last commit) are Unix times in seconds. `length`
+    `created` and `written` (the last commit of an outcome) are Unix times in seconds. `length`
     is how many rows the input has, None until a run has read it to its end.
     `counts` has the recorded lines by state; `reopened` failed ones beside them are
     to be sent again. `size` is the file's in bytes. `in_use` is true while a run
@@ -83,10 +84,20 @@ class JournalSummary:
         return sum(count for state, count in self.counts.items() if not state.ok)
 
 
-class JournalReader:
-    """Reads the journal at `path`; a context manager.
+@attrs.frozen
+class Slow:
+    """One of the slowest rows: its `index`, the `elapsed` seconds from its first attempt to its end, the `attempts`."""
 
-    Raises `JournalError` where there is none, or where it cannot be read.
+    index: int
+    elapsed: float
+    attempts: int
+
+
+class JournalReader:
+    """Reads the journal at `path`, of this format or an older one; a context manager.
+
+    It never writes the file, and needs no right to. Raises `JournalError` where there is
+    none, or where it cannot be read.
     """
 
     __slots__ = ("_connection", "path")
@@ -115,8 +126,8 @@ class JournalReader:
 
     def summary(self) -> JournalSummary:
         """Count what is recorded; reads the file once."""
-        with translated(KIND, self.path):
-            found = dict(self._connection.execute("SELECT state, count(*) FROM line GROUP BY state").fetchall())
+        with translated(KIND, self.path, write=False):
+            found = dict(self._connection.execute("SELECT state, count(*) FROM outcome GROUP BY state").fetchall())
         run = self._run()
         return JournalSummary(
             path=self.path,
@@ -125,7 +136,7 @@ class JournalReader:
             created=run.created,
             written=run.written,
             length=run.length,
-            counts={state: found.get(number, 0) for number, state in enumerate(STATES)},
+            counts={state: found.get(state.number, 0) for state in OutcomeState},
             reopened=found.get(OPEN, 0),
             size=sum(_size(self.path + suffix) for suffix in ("", "-wal")),
             in_use=Lock(KIND, self.path).held(),
@@ -137,11 +148,30 @@ class JournalReader:
         The journal keeps the ids of an update only where it failed; elsewhere
         `Outcome.update` and `Outcome.request_id` are None here. `joined` has them all.
         """
-        wanted = ",".join(str(NUMBERS[state]) for state in states or STATES)
-        with translated(KIND, self.path):
+        wanted = ",".join(str(state.number) for state in states or OutcomeState)
+        with translated(KIND, self.path, write=False):
             prefix = id_prefix(self._run().run_id)
-            for row in self._connection.execute(f"{SELECT_LINE} WHERE state IN ({wanted}) ORDER BY line"):
-                yield outcome_of(self._connection, self.path, Line(*row), None, prefix)
+            for row in self._connection.execute(f"{SELECT_ENDED} WHERE state IN ({wanted}) ORDER BY row"):
+                yield outcome_of(self._connection, self.path, Ended(*row), None, prefix)
+
+    def timeline(self) -> Sequence[Bucket]:
+        """Return what happened over time, by its start: at most 240 buckets of one width, over all runs of the input.
+
+        A kill can cost it the last second. What was recorded by the first edition is not in it.
+        """
+        with translated(KIND, self.path, write=False):
+            found = self._connection.execute("SELECT start, width, facts FROM timeline ORDER BY start").fetchall()
+        return [bucket_of(columns, self.path) for columns in found]
+
+    def slowest(self) -> Sequence[Slow]:
+        """Return the twenty rows that took longest from their first attempt to their end, the slowest first.
+
+        A kill can cost it what the last second brought.
+        """
+        query = "SELECT row, elapsed, attempts FROM slowest ORDER BY elapsed DESC, row"
+        with translated(KIND, self.path, write=False):
+            found = self._connection.execute(query).fetchall()
+        return [Slow(row, milliseconds / 1000, attempts) for row, milliseconds, attempts in found]
 
     def joined(self, rows: Iterable[LineStatusUpdate | InvalidUpdateError]) -> Iterator[Outcome[object] | None]:
         """Give for each row of the run's input, in order, its whole outcome, or None where it has none yet.
@@ -156,12 +186,12 @@ class JournalReader:
             if index != replay.expected:
                 yield None
                 continue
-            line = replay.match(index, row)
-            yield None if line.state == OPEN else outcome_of(self._connection, self.path, line, row, prefix)
+            ended = replay.match(index, row)
+            yield None if ended.state == OPEN else outcome_of(self._connection, self.path, ended, row, prefix)
         replay.end(index + 1)
 
     def _run(self) -> RunRecord:
-        with translated(KIND, self.path):
+        with translated(KIND, self.path, write=False):
             run = RunRecord.read(self._connection, self.path)
         if run is None:
             msg = f"the journal {self.path} records no run yet; give another path"

@@ -16,6 +16,8 @@ and the next run sends it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import enum
 import time
 import warnings
 from typing import TYPE_CHECKING
@@ -24,25 +26,12 @@ from uuid import uuid4
 import attrs
 
 from altcraft_async.errors import InputChangedError, JournalError
-from altcraft_async.journal.format import (
-    KIND,
-    NUMBERS,
-    OPEN,
-    SELECT_LINE_AND_KEY,
-    STATES,
-    Line,
-    Replay,
-    RunRecord,
-    content_of,
-    failure_of,
-    id_prefix,
-    line_of,
-    outcome_of,
-    request_id_of,
-    sealed,
-)
+from altcraft_async.journal.commits import Closing, Commits, Length, Overtaken, PutBack, Sampled, reopen
+from altcraft_async.journal.format import KIND, LINE_STATUS, OPEN, Ended, Replay, RunRecord, outcome_of
+from altcraft_async.journal.seals import content_of, id_prefix, request_id_of
 from altcraft_async.protocol.states import OutcomeState
-from altcraft_async.storage.sqlite import GroupWriter, Lock, insert_many, open_database, translated
+from altcraft_async.storage.lock import Lock
+from altcraft_async.storage.sqlite import GroupWriter, damaged, open_database, translated
 
 if TYPE_CHECKING:
     import os
@@ -50,7 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from altcraft_async.engine.notifier import Notifier
+    from altcraft_async.engine.timeline import Sample
     from altcraft_async.errors import InvalidUpdateError, StorageError
+    from altcraft_async.journal.commits import Item
     from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.values import LineStatusUpdate
 
@@ -60,39 +51,72 @@ _LINGER = 0.025
 """Seconds that outcomes are gathered for one commit: forty commits a second cost next to nothing, nobody notices
 the wait, and a line with many updates still gets dozens of them through each second."""
 
-_RETRIED = [NUMBERS[state] for state in (OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.NOT_SENT)]
-_OVERTAKING = [NUMBERS[state] for state in (OutcomeState.APPLIED, OutcomeState.DUPLICATE, OutcomeState.UNKNOWN)]
+_SAMPLE_EVERY = 1.0
+"""Seconds between two looks at the run, which is the width of the timeline's finest bucket."""
+
+_FAILED = frozenset({OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.NOT_SENT})
+"""The states that `retry_failed` is about."""
 
 
 class DedupWindowWarning(UserWarning):
     """A run is continued after the platform's deduplication window: its updates in doubt may be applied twice."""
 
 
+class _Phase(enum.Enum):
+    """Where a journal stands in its life."""
+
+    NEW = "not open"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class _Retry(enum.Enum):
+    """Whether failed rows were opened to be sent again."""
+
+    NONE = enum.auto()
+    UNDER_WAY = enum.auto()
+    REFUSED = enum.auto()
+
+
+@attrs.frozen
+class _Opened:
+    """What opening the file gave: how many rows have an outcome, how many are sent again, a warning that is due."""
+
+    writing: sqlite3.Connection
+    commits: Commits
+    recorded: int
+    retried: int
+    stale: str | None
+
+
 class Journal:
     """Records one run at `path`, or goes on with the run recorded there; see `altcraft_async.engine.recorder.Recorder`.
 
-    `target` is where the run sends to; a journal of a run against another one is
-    refused. With `retry_failed`, and where every row of the input has an outcome,
-    the lines that ended rejected, unknown or not sent are sent again: a rejected one
-    under a new id, because an answer that is kept for the old one could only say the
+    `target` is where the run sends to, `method` what it does there; a journal of another
+    run than that is refused. With `retry_failed`, and where every row of the input has an
+    outcome, the lines that ended rejected, unknown or not sent are sent again: a rejected
+    one under a new id, because an answer that is kept for the old one could only say the
     same; but a failed update that a newer one of its line has overtaken becomes
-    ``superseded``. A run that has not finished is finished first: a newer update that is
+    ``superseded``. What is recorded of a failure stays until its new outcome replaces it,
+    and where the input is refused, all that was not sent by then is what it was. A run
+    that has not finished is finished first: a newer update that is
     in doubt may have been applied, and the older one must not follow it. `extend` permits more
     rows than the input had when it was last read to its end. `dedup_window` is
     the platform's, in seconds.
     """
 
     __slots__ = (
-        "_clock", "_connection", "_dedup_window", "_extend", "_lock", "_new_length", "_notifier", "_path",
-        "_prefix", "_recalled", "_recorded", "_replay", "_retry_failed", "_rounds", "_run", "_target", "_writer",
+        "_clock", "_connection", "_dedup_window", "_extend", "_lock", "_method", "_notifier", "_overtaken", "_path",
+        "_phase", "_prefix", "_recalled", "_recorded", "_replay", "_resources", "_retry", "_retry_failed",
+        "_rounds", "_run", "_sample", "_sampling", "_sent_again", "_target", "_writer",
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome[object]]], None]
-    _recalled: Line
+    _recalled: Ended
     _connection: sqlite3.Connection
     _replay: Replay
     _run: RunRecord
-    _writer: GroupWriter[Outcome[object] | None]
+    _writer: GroupWriter[Item]
 
     doubt_ends_at = None  # a doubt lasts until the run ends
 
@@ -101,6 +125,7 @@ class Journal:
         path: str | os.PathLike[str],
         *,
         target: str,
+        method: str = LINE_STATUS,
         retry_failed: bool = False,
         extend: bool = False,
         dedup_window: float = 86_400.0,
@@ -109,99 +134,125 @@ class Journal:
     ) -> None:
         self._path = str(path)
         self._target = target
+        self._method = method
         self._retry_failed = retry_failed
+        self._retry = _Retry.NONE
         self._extend = extend
         self._dedup_window = dedup_window
         self._notifier = notifier
         self._clock = clock
+        self._phase = _Phase.NEW
         self._lock = Lock(KIND, self._path)
+        self._resources = contextlib.ExitStack()
+        self._overtaken: list[int] = []
         self._rounds: dict[int, int] = {}
-        self._new_length: int | None = None
+        self._sent_again: set[int] = set()
         self._prefix = ""
+        self._sample: Callable[[], Sample] | None = None
+        self._sampling: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         """Show the file and the run."""
-        return f"<Journal {self._path} of run {self._run.run_id if hasattr(self, '_run') else '(not open)'}>"
+        run = f" of run {self._run.run_id}" if self._phase is _Phase.OPEN else ""
+        return f"<Journal {self._path}{run} ({self._phase.value})>"
 
     # -- life
 
     async def open(
-        self, recorded: Callable[[Sequence[Outcome[object]]], None], failed: Callable[[StorageError], None]
+        self,
+        recorded: Callable[[Sequence[Outcome[object]]], None],
+        failed: Callable[[StorageError], None],
+        sample: Callable[[], Sample] | None = None,
     ) -> None:
-        """Lock and read the file, or make it.
+        """Lock and read the file, or make it, and try that it can be written.
 
         Raises `JournalError` where that cannot be. Warns, with `DedupWindowWarning`,
         where lines in doubt will be sent after the deduplication window.
         """
         self._recorded = recorded
+        self._sample = sample
         opening = asyncio.get_running_loop().run_in_executor(None, self._open)
         try:
-            writing, counts, stale = await asyncio.shield(opening)
+            opened = await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(self._discard)
             raise
         self._writer = GroupWriter(
             KIND,
             self._path,
-            writing,
-            write=self._write,
+            opened.writing,
+            write=opened.commits.write,
             committed=self._committed,
             failed=lambda error, _: failed(error),
             linger=_LINGER,
         )
+        self._phase = _Phase.OPEN
         if self._notifier is not None:
-            self._notifier.journal_opened(self._path, self._run.run_id, *counts)
-        if stale is not None:
+            self._notifier.journal_opened(self._path, self._run.run_id, opened.recorded, opened.retried)
+        if opened.stale is not None:
             try:
-                warnings.warn(stale, DedupWindowWarning, stacklevel=2)
+                warnings.warn(opened.stale, DedupWindowWarning, stacklevel=2)
             except DedupWindowWarning:  # made an error by a filter
+                self._refuse()
                 await self.aclose()
                 raise
+        self._take_sample()
 
-    def _discard(self, opening: asyncio.Future[tuple[sqlite3.Connection, tuple[int, int], str | None]]) -> None:
+    def _discard(self, opening: asyncio.Future[_Opened]) -> None:
         """Undo an opening that nobody waits for any more."""
         if opening.exception() is None:
-            opening.result()[0].close()
-        self._free()
+            opening.result().writing.close()
+        self._resources.close()
 
-    def _open(self) -> tuple[sqlite3.Connection, tuple[int, int], str | None]:
-        """Do what blocks; return a writing connection, the counts of lines to tell of, and the warning that is due."""
-        self._lock.acquire(f"the journal {self._path} is in use by another run; wait until that has ended")
-        try:
-            connection = self._connection = open_database(KIND, self._path)
+    def _open(self) -> _Opened:
+        """Do what blocks."""
+        with contextlib.ExitStack() as resources:
+            self._lock.acquire(f"the journal {self._path} is in use by another run; wait until that has ended")
+            resources.callback(self._lock.release)
+            connection = self._connection = resources.enter_context(contextlib.closing(open_database(KIND, self._path)))
             with translated(KIND, self._path):
-                counts, stale = self._begin(connection)
-            return open_database(KIND, self._path, check=False), counts, stale
-        except BaseException:
-            self._free()
-            raise
+                recorded, retried, stale = self._begin(connection)
+            commits = Commits(connection, self._path, self._run, rounds=self._rounds, clock=self._clock)
+            writing = open_database(KIND, self._path, check=False)
+            self._resources = resources.pop_all()
+            return _Opened(writing, commits, recorded, retried, stale)
 
-    def _begin(self, connection: sqlite3.Connection) -> tuple[tuple[int, int], str | None]:
+    def _begin(self, connection: sqlite3.Connection) -> tuple[int, int, str | None]:
         known = RunRecord.read(connection, self._path)
         retried, recorded, stale = 0, 0, None
         if known is None:
             now = float(self._clock())
-            self._run = RunRecord(str(uuid4()), self._target, now, now)
-            self._run.write(connection, first=True)
+            self._run = RunRecord(str(uuid4()), self._method, self._target, now, now)
+            self._run.write(connection)
             # Into the file itself, since a log whose beginning is damaged is a log without content.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         else:
             self._run = known
-            if known.target != self._target:
-                msg = (
-                    f"the journal {self._path} records a run against {known.target}, not {self._target}; "
-                    "give another journal, or the address of that run"
-                )
-                raise JournalError(msg, path=self._path)
-            recorded = _recorded_lines(connection)
+            self._check_run(known)
+            recorded = _recorded_rows(connection)
             if self._retry_failed and recorded == known.length:
-                retried = self._reopen(connection)
-                recorded = _recorded_lines(connection)
+                self._retry = _Retry.UNDER_WAY
+                retried = reopen(connection)
+                recorded -= retried
             if recorded != known.length:
                 stale = self._staleness(self._clock() - known.written)
         self._prefix = id_prefix(self._run.run_id)
         self._replay = Replay(connection, self._path)
-        return (recorded, retried), stale
+        return recorded, retried, stale
+
+    def _check_run(self, known: RunRecord) -> None:
+        """Refuse the journal of a run that went elsewhere, or did something else."""
+        if known.target != self._target:
+            msg = (
+                f"the journal {self._path} records a run against {known.target}, not {self._target}; "
+                "give another journal, or the address of that run"
+            )
+            raise JournalError(msg, path=self._path)
+        if known.method != self._method:
+            msg = (
+                f"the journal {self._path} records a run of {known.method}, not of {self._method}; give another journal"
+            )
+            raise JournalError(msg, path=self._path)
 
     def _staleness(self, age: float) -> str | None:
         """Say what can happen where lines may be in doubt for longer than the platform remembers their ids."""
@@ -213,47 +264,32 @@ class Journal:
             "is now applied a second time"
         )
 
-    def _reopen(self, connection: sqlite3.Connection) -> int:
-        """Open the failed lines again, all at once, except those that a newer update of their line has overtaken."""
-        failed = [
-            (Line(*row), key)
-            for *row, key in connection.execute(f"{SELECT_LINE_AND_KEY} WHERE state IN ({_among(_RETRIED)})")
-        ]
-        connection.execute("CREATE TEMP TABLE failed_key (key BLOB PRIMARY KEY)")
-        connection.executemany("INSERT OR IGNORE INTO failed_key VALUES (?)", [(key,) for _, key in failed])
-        newest = dict(
-            connection.execute(
-                f"SELECT key, max(line) FROM line WHERE state IN ({_among(_OVERTAKING)}) "  # noqa: S608 - our own numbers
-                "AND key IN (SELECT key FROM failed_key) GROUP BY key"
-            ).fetchall()
-        )
-        connection.execute("DROP TABLE failed_key")
-        changed = []
-        for line, key in failed:
-            overtaken = newest.get(key, -1) > line.line
-            state = NUMBERS[OutcomeState.SUPERSEDED] if overtaken else OPEN
-            refused = line.state == NUMBERS[OutcomeState.REJECTED] and not overtaken
-            content = sealed(line.line, line.seal, line.state, line.round)
-            seal = sealed(line.line, content, state, line.round + refused)
-            changed.append((state, line.round + refused, seal, line.line))
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("UPDATE line SET state = ?, round = ?, seal = ? WHERE line = ?", changed)
-        connection.executemany("DELETE FROM failure WHERE line = ?", [row[-1:] for row in changed])
-        connection.execute("COMMIT")
-        return sum(row[0] == OPEN for row in changed)
-
     async def aclose(self) -> None:
         """Commit what was recorded, close the file, free the lock; harmless when called again."""
+        if self._sampling is not None:
+            self._sampling.cancel()
         try:
-            if hasattr(self, "_writer"):
+            if self._phase is _Phase.OPEN:
+                if self._sample is not None:
+                    self._writer.submit(Sampled(self._clock(), self._sample()))
+                if self._retry is _Retry.REFUSED:
+                    self._writer.submit(PutBack(frozenset(self._sent_again)))
+                self._writer.submit(Closing())
                 await self._writer.aclose()
         finally:
-            self._free()
+            self._phase = _Phase.CLOSED
+            self._resources.close()
 
-    def _free(self) -> None:
-        if hasattr(self, "_connection"):
-            self._connection.close()
-        self._lock.release()
+    def _take_sample(self) -> None:
+        """Look at the run, now and once a second from now on."""
+        if self._sample is not None:
+            self._writer.submit(Sampled(self._clock(), self._sample()))
+            self._sampling = asyncio.get_running_loop().call_later(_SAMPLE_EVERY, self._take_sample)
+
+    def _refuse(self) -> None:
+        """Take note that the run does not come to its end, so that what it would have sent again is put back."""
+        if self._retry is _Retry.UNDER_WAY:
+            self._retry = _Retry.REFUSED
 
     # -- what ended before
 
@@ -270,13 +306,28 @@ class Journal:
                     f"the input has more rows than the {length} that the journal {self._path} knows; "
                     "say that rows were appended (extend), or give another journal"
                 )
+                self._refuse()
                 raise InputChangedError(msg, path=self._path, index=index)
             return None
-        line = self._recalled = self._replay.match(index, row)
-        if line.state == OPEN:
-            self._rounds[index] = line.round
+        try:
+            ended = self._recalled = self._replay.match(index, row)
+        except InputChangedError:
+            self._refuse()
+            raise
+        if ended.state == OPEN:
+            self._rounds[index] = ended.round
             return None
-        return STATES[line.state]
+        try:
+            state = OutcomeState.of_number(ended.state)
+        except LookupError:
+            raise damaged(KIND, self._path) from None
+        if (
+            self._retry is not _Retry.NONE and state in _FAILED
+        ):  # it was not opened again: a newer one of its line has overtaken it
+            state = OutcomeState.SUPERSEDED
+            self._overtaken.append(index)
+            self._recalled = ended._replace(state=state.number)
+        return state
 
     def ahead(self, index: int) -> int:
         """Return how many rows from `index` on can be passed over together."""
@@ -284,7 +335,11 @@ class Journal:
 
     def skip(self, rows: Sequence[LineStatusUpdate | InvalidUpdateError]) -> None:
         """Pass over that many rows; raises `InputChangedError` for one that is not the one recorded."""
-        self._replay.skip(rows)
+        try:
+            self._replay.skip(rows)
+        except InputChangedError:
+            self._refuse()
+            raise
 
     def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome[object]:
         """Return the outcome of the row recalled last."""
@@ -294,47 +349,40 @@ class Journal:
 
     def request_id(self, index: int, update: LineStatusUpdate) -> str:
         """Return the ``Request-ID`` of an update."""
+        if index in self._rounds:
+            self._sent_again.add(index)
         return request_id_of(self._prefix, index, content_of(update), self._rounds.get(index, 0))
 
     def record(self, outcomes: Sequence[Outcome[object]]) -> None:
-        """Queue outcomes for the next commit."""
-        for outcome in outcomes:
-            self._writer.submit(outcome)
+        """Queue outcomes for the next commit, all for the same one."""
+        self._writer.submit(tuple(outcomes))
 
     def exhausted(self, rows: int) -> None:
         """Note the length of the input; raises `InputChangedError` where it is known to have more."""
-        self._replay.end(rows)
         known = self._run.length
-        if known is not None and rows < known:
+        try:
+            self._replay.end(rows)
+        except InputChangedError:
+            self._refuse()
+            raise
+        if known is not None and rows < known:  # and none of the missing ones is recorded
             msg = (
                 f"the input ends after {rows} rows, and the journal {self._path} knows that it has {known}; "
                 "give the input as it was, or another journal"
             )
             raise InputChangedError(msg, path=self._path, index=rows)
+        if self._overtaken:
+            self._writer.submit(Overtaken(self._overtaken))
         if rows != known:
-            self._new_length = rows
-            self._writer.submit(None)
+            self._writer.submit(Length(rows))
 
-    def _write(self, connection: sqlite3.Connection, group: Sequence[Outcome[object] | None]) -> None:
-        """Write a group. What is written is made here, all at once, which costs half of making it one by one."""
-        now = float(self._clock())
-        at = max(0, int(now - self._run.created))
-        outcomes = [outcome for outcome in group if outcome is not None]
-        lines = [line_of(outcome, self._rounds.pop(outcome.index, 0), at) for outcome in outcomes]
-        insert_many(connection, "INSERT OR REPLACE INTO line", lines)
-        failures = [failure_of(outcome) for outcome in outcomes if not outcome.ok]
-        insert_many(connection, "INSERT OR REPLACE INTO failure", failures)
-        length = self._run.length if self._new_length is None else self._new_length
-        attrs.evolve(self._run, written=now, length=length).write(connection)
-
-    def _committed(self, group: Sequence[Outcome[object] | None]) -> None:
-        self._recorded([outcome for outcome in group if outcome is not None])
+    def _committed(self, group: Sequence[Item]) -> None:
+        outcomes = [outcome for item in group if type(item) is tuple for outcome in item]
+        if outcomes:
+            self._sent_again.difference_update([outcome.index for outcome in outcomes] if self._sent_again else ())
+            self._recorded(outcomes)
 
 
-def _among(numbers: Sequence[int]) -> str:
-    return ",".join(map(str, numbers))
-
-
-def _recorded_lines(connection: sqlite3.Connection) -> int:
-    count: int = connection.execute("SELECT count(*) FROM line WHERE state <> ?", (OPEN,)).fetchone()[0]
+def _recorded_rows(connection: sqlite3.Connection) -> int:
+    count: int = connection.execute("SELECT count(*) FROM outcome WHERE state <> ?", (OPEN,)).fetchone()[0]
     return count

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from altcraft_async.client import AltcraftClient
+    from altcraft_async.engine.timeline import Sample
     from altcraft_async.errors import InvalidUpdateError
     from altcraft_async.outbox.store import Counts, Entry, OutboxStore
     from altcraft_async.outcome import Outcome
@@ -166,9 +167,13 @@ class Drainer:
     # -- the recorder of the run
 
     async def open(
-        self, recorded: Callable[[Sequence[Outcome[object]]], None], failed: Callable[[StorageError], None]
+        self,
+        recorded: Callable[[Sequence[Outcome[object]]], None],
+        failed: Callable[[StorageError], None],
+        sample: Callable[[], Sample] | None = None,
     ) -> None:
         """Take the run's callbacks; the store is open."""
+        del sample  # nobody looks back at the deliveries of an outbox
         self._recorded = recorded
         self._failed = failed
 
@@ -199,8 +204,8 @@ class Drainer:
         return self._loop.time() + self._entries[index].put_at + self._give_up_after - self._clock()
 
     def record(self, outcomes: Sequence[Outcome[object]]) -> None:
-        """Queue ends for the store."""
-        self._ended.extend(outcomes)
+        """Queue ends for the store, which takes all that are queued together."""
+        self._ended += outcomes
         if self._flusher is None:
             self._flusher = self._loop.create_task(self._flush())
 

@@ -7,6 +7,7 @@ given inside the transaction, so several processes may put into one file.
 from __future__ import annotations
 
 import asyncio
+import enum
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import uuid4
 
@@ -14,7 +15,8 @@ from altcraft_async.errors import OutboxError, OutboxFullError, StorageError
 from altcraft_async.outbox.store import Counts, DeadLetter, Entry
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
-from altcraft_async.storage.sqlite import FileKind, GroupWriter, Lock, insert_many, open_database, translated
+from altcraft_async.storage.lock import Lock
+from altcraft_async.storage.sqlite import FileKind, GroupWriter, insert_many, open_database, translated
 
 if TYPE_CHECKING:
     import os
@@ -103,13 +105,21 @@ class _Ledger:
         )
 
 
+class _Phase(enum.Enum):
+    """Where a store stands in its life."""
+
+    NEW = "not open"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
 class SqliteStore:
     """Keeps an outbox in the file at `path`, made if it is not there; see `OutboxStore`.
 
     At most `capacity` updates wait; dead letters are not counted among them.
     """
 
-    __slots__ = ("_connection", "_lock", "_writer", "capacity", "path")
+    __slots__ = ("_connection", "_lock", "_phase", "_writer", "capacity", "path")
 
     _connection: sqlite3.Connection
     _writer: GroupWriter[_Job[Counts] | _Job[int]]
@@ -118,6 +128,7 @@ class SqliteStore:
         self.path = str(path)
         self.capacity = capacity
         self._lock = Lock(_KIND, self.path)
+        self._phase = _Phase.NEW
 
     def __repr__(self) -> str:
         """Show the file."""
@@ -126,7 +137,11 @@ class SqliteStore:
     async def open(self) -> None:
         """Open the file, checking it whole."""
         self._connection = await asyncio.to_thread(open_database, _KIND, self.path)
-        writing = open_database(_KIND, self.path, check=False)
+        try:
+            writing = open_database(_KIND, self.path, check=False)
+        except BaseException:
+            self._connection.close()
+            raise
         self._writer = GroupWriter(
             _KIND,
             self.path,
@@ -137,6 +152,7 @@ class SqliteStore:
             linger=_LINGER,
             stop_on_failure=False,
         )
+        self._phase = _Phase.OPEN
 
     async def claim(self) -> bool:
         """Take the file's lock, unless another process has it."""
@@ -231,11 +247,12 @@ class SqliteStore:
     async def aclose(self) -> None:
         """Commit what was begun, close the file, give the lock back."""
         try:
-            if hasattr(self, "_writer"):
+            if self._phase is _Phase.OPEN:
                 await self._writer.aclose()
         finally:
-            if hasattr(self, "_connection"):
+            if self._phase is _Phase.OPEN:
                 self._connection.close()
+            self._phase = _Phase.CLOSED
             self._lock.release()
 
     async def _done(self, job: _Job[_T]) -> _T:

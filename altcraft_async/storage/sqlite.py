@@ -1,9 +1,9 @@
-"""SQLite files that hold updates: opened with care, locked, and written in groups by one thread.
+"""SQLite files that hold updates: opened with care, and written in groups by one thread.
 
 The one owner of sqlite3, under the journal and the outbox. Files are in WAL
 mode with ``synchronous=FULL``: what is committed survives the death of the
 process and of the machine. `GroupWriter` makes that affordable: whatever was
-submitted while one commit ran shares the next one. Every trouble of SQLite or
+submitted while one commit ran shares the next one. Every failure of SQLite or
 of the file system becomes the owner's `StorageError`, with the path and what
 to do about it.
 """
@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
+import tempfile
 import threading
 from collections import deque
 from pathlib import Path
@@ -24,18 +26,25 @@ from altcraft_async.errors import StorageError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["FileKind", "GroupWriter", "Lock", "damaged", "insert_many", "open_database", "translated"]
+__all__ = [
+    "FileKind",
+    "GroupWriter",
+    "Upgrade",
+    "connect",
+    "damaged",
+    "insert_many",
+    "open_database",
+    "succeeds",
+    "translated",
+]
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 _BUSY_SECONDS = 10.0
 """How long a statement waits for another connection's commit; commits take milliseconds."""
-
-_LOOK_SECONDS = 0.25
-"""How long a lock is waited for that may only be looked at."""
 
 _ROWS_AT_ONCE = 128
 """Rows in one INSERT. One statement lets go of the interpreter once, however many rows it brings; a statement a row
@@ -49,25 +58,45 @@ _DAMAGED = (
 
 
 @attrs.frozen
+class Upgrade:
+    """How a file of an older format version is dealt with.
+
+    `write` brings it to the next version, inside a transaction that is the caller's.
+    `read` makes its content look like the present version to this connection,
+    without changing the file.
+    """
+
+    write: Callable[[sqlite3.Connection], None]
+    read: Callable[[sqlite3.Connection], None]
+
+
+@attrs.frozen
 class FileKind:
-    """What a file is: its `name` in messages, its mark and format `version` inside, its `schema`, its error."""
+    """What a file is: its `name` in messages, its mark and format `version` inside, its `schema`, its error.
+
+    `upgrades` has the way to the next version for each older one that is still understood.
+    """
 
     name: str
     application_id: int
     version: int
     schema: str
     error: type[StorageError]
+    upgrades: Mapping[int, Upgrade] = attrs.field(factory=dict)
 
 
 @contextlib.contextmanager
-def translated(kind: FileKind, path: str) -> Iterator[None]:
-    """Turn an error of SQLite or the file system into the kind's own, with the path and the remedy."""
+def translated(kind: FileKind, path: str, *, write: bool = True) -> Iterator[None]:
+    """Turn an error of SQLite or the file system into the kind's own, with the path and the remedy.
+
+    `write` says whether the file was to be written.
+    """
     import sqlite3  # noqa: PLC0415 - most programs keep no file
 
     try:
         yield
     except sqlite3.Error as error:
-        said = _said(kind, path, getattr(error, "sqlite_errorname", "") or "", str(error))
+        said = _said(kind, path, getattr(error, "sqlite_errorname", "") or "", str(error), write=write)
     except OSError as error:
         said = f"{kind.name} {path} cannot be used ({error.strerror or error}); check the path and its rights"
     except UnicodeDecodeError:  # of SQLite's own message, which quotes what it has found
@@ -77,6 +106,8 @@ def translated(kind: FileKind, path: str) -> Iterator[None]:
     raise kind.error(said, path=path)
 
 
+_CANNOT_READ = "{name} {path} cannot be read; check that it is a file, and that this user may read it"
+_OPENING = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 _REASONS = (
     (("SQLITE_BUSY", "SQLITE_LOCKED"), "{name} {path} is in use by another process; wait until that has ended"),
     (
@@ -89,8 +120,8 @@ _REASONS = (
     ),
     (("SQLITE_CORRUPT", "SQLITE_FORMAT"), _DAMAGED),
     (
-        ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"),
-        "{name} {path} cannot be written; check that its directory is there and may be written to",
+        _OPENING,
+        "{name} {path} cannot be written; check that its directory is there, and that this user may write to both",
     ),
     (
         ("SQLITE_IOERR",),
@@ -101,8 +132,11 @@ _REASONS = (
 """What an error code of SQLite, by its beginning, means for a person; the last is for all others."""
 
 
-def _said(kind: FileKind, path: str, code: str, text: str) -> str:
-    said = next(said for codes, said in _REASONS if not codes or code.startswith(codes))
+def _said(kind: FileKind, path: str, code: str, text: str, *, write: bool) -> str:
+    if not write and code.startswith(_OPENING):
+        said = _CANNOT_READ
+    else:
+        said = next(said for codes, said in _REASONS if not codes or code.startswith(codes))
     return said.format(name=kind.name, kind=kind.name.split()[-1], path=path, text=text)
 
 
@@ -116,18 +150,25 @@ def open_database(kind: FileKind, path: str, *, write: bool = True, check: bool 
 
     The connection is in autocommit mode and may be used by any one thread at a
     time. Refused are files of another kind or of an unknown format version, and,
-    with `check`, which reads the whole file, damaged ones.
+    with `check`, which reads the whole file, damaged ones. A file of an older
+    version is brought to this one where it is to be written, in one transaction
+    that is done or not done whatever happens; otherwise it only looks so. To `write`
+    means to try it at once: what is on a full disk or may not be written is refused here.
+    Reading needs no right to write, neither to the file nor to its directory.
     """
-    with translated(kind, path):
+    with translated(kind, path, write=write):
         if not write and not Path(path).is_file():
             msg = f"{kind.name} {path} does not exist; check the path"
             raise kind.error(msg, path=path)
         if _is_emptied(path):
             raise damaged(kind, path)
-        uri = f"{Path(path).absolute().as_uri()}?mode={'rwc' if write else 'rw'}"
-        connection = _connect(uri, uri=True)
+        connection = _opened_to_write(path) if write else _opened_to_read(path)
         try:
-            _prepare(kind, path, connection, write=write, check=check)
+            version = _version(kind, path, connection, check=check)
+            if not write and version == _FRESH:
+                msg = f"{kind.name} {path} is empty; check the path"
+                raise kind.error(msg, path=path)  # noqa: TRY301 - the connection is to be closed
+            (_prepare_to_write if write else _prepare_to_read)(kind, connection, version)
         except BaseException:
             connection.close()
             raise
@@ -140,44 +181,108 @@ def _is_emptied(path: str) -> bool:
     return file.is_file() and not file.stat().st_size and log.is_file() and log.stat().st_size > 0
 
 
-def _connect(name: str, *, uri: bool = False, timeout: float = _BUSY_SECONDS) -> sqlite3.Connection:
+def connect(name: str, *, uri: bool = False, timeout: float = _BUSY_SECONDS) -> sqlite3.Connection:
+    """Open any SQLite file in autocommit mode, for use by any one thread at a time."""
     import sqlite3  # noqa: PLC0415 - most programs keep no file
 
     return sqlite3.connect(name, uri=uri, timeout=timeout, isolation_level=None, check_same_thread=False)
 
 
+def _opened(path: str | Path, options: str) -> sqlite3.Connection:
+    """Connect to a file, and be sure that it can be read; SQLite itself opens it only at the first statement."""
+    connection = connect(f"{Path(path).absolute().as_uri()}?{options}", uri=True)
+    try:
+        connection.execute(_MARKS[0]).fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _opened_to_write(path: str) -> sqlite3.Connection:
+    return _opened(path, "mode=rwc")
+
+
+def _opened_to_read(path: str) -> sqlite3.Connection:
+    """Open a file without asking for more than the right to read it.
+
+    The usual way is ``mode=rw``, since ``mode=ro`` would leave its log behind. It
+    needs a shared index beside the log. Where that is missing and cannot be made,
+    nobody has the file open, and it can be read as it is, or, with a log that has
+    content, by a copy.
+    """
+    import sqlite3  # noqa: PLC0415 - most programs keep no file
+
+    try:
+        return _opened(path, "mode=rw")
+    except sqlite3.OperationalError as error:
+        if not getattr(error, "sqlite_errorname", "").startswith(_OPENING):
+            raise
+    log = Path(f"{path}-wal")
+    if not log.is_file() or not log.stat().st_size:
+        return _opened(path, "mode=ro&immutable=1")
+    with tempfile.TemporaryDirectory(prefix="altcraft-", ignore_cleanup_errors=True) as folder:
+        copy = Path(folder, "copy")
+        shutil.copyfile(path, copy)
+        shutil.copyfile(log, f"{copy}-wal")
+        connection = _opened(copy, "mode=rw")
+        connection.execute("PRAGMA journal_mode=MEMORY")  # all in one file, which is open and needs its name no more
+        return connection
+
+
 _MARKS = ("SELECT count(*) FROM sqlite_schema", "PRAGMA application_id", "PRAGMA user_version")
+_FRESH = 0
+"""The version of a file without content."""
 
 
-def _prepare(kind: FileKind, path: str, connection: sqlite3.Connection, *, write: bool, check: bool) -> None:
+def _version(kind: FileKind, path: str, connection: sqlite3.Connection, *, check: bool) -> int:
+    """Return the file's format version, `_FRESH` where it has no content yet; refuse what is not to be used."""
     connection.execute("BEGIN")  # one look: another process may be making the file in this moment
     tables, mark, version = (connection.execute(statement).fetchone()[0] for statement in _MARKS)
     connection.execute("COMMIT")
-    fresh = not (tables or mark or version)
-    if not fresh and mark != kind.application_id:
+    if not (tables or mark or version):
+        return _FRESH
+    if mark != kind.application_id:
         msg = f"{path} is no {kind.name.split()[-1]} of altcraft_async; give another path"
         raise kind.error(msg, path=path)
-    if not fresh and version != kind.version:
+    if version != kind.version and version not in kind.upgrades:
         msg = (
             f"{kind.name} {path} has format version {version}, and this altcraft_async knows version {kind.version}; "
             f"use the release that wrote it, or another path"
         )
         raise kind.error(msg, path=path)
-    if check and not fresh and connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+    if check and connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise damaged(kind, path)
-    if fresh and not write:
-        msg = f"{kind.name} {path} is empty; check the path"
-        raise kind.error(msg, path=path)
-    if write:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-    else:
-        connection.execute("PRAGMA query_only=ON")  # not mode=ro, which would leave its log behind
-    if fresh:
+    return int(version)
+
+
+def _prepare_to_read(kind: FileKind, connection: sqlite3.Connection, version: int) -> None:
+    if version != kind.version:
+        connection.execute("PRAGMA temp_store=MEMORY")
+        for older in range(version, kind.version):
+            kind.upgrades[older].read(connection)
+    connection.execute("PRAGMA query_only=ON")
+
+
+def _prepare_to_write(kind: FileKind, connection: sqlite3.Connection, version: int) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    if version == _FRESH:
         connection.executescript(
             f"BEGIN IMMEDIATE; {kind.schema}; PRAGMA application_id={kind.application_id}; "
             f"PRAGMA user_version={kind.version}; COMMIT;"
         )
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for older in range(connection.execute(_MARKS[2]).fetchone()[0], kind.version):
+            kind.upgrades[older].write(connection)
+        connection.execute(f"PRAGMA user_version={kind.version}")  # also where it is so already: it tries to write
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def insert_many(connection: sqlite3.Connection, head: str, rows: Sequence[tuple[object, ...]]) -> None:
@@ -192,7 +297,7 @@ def insert_many(connection: sqlite3.Connection, head: str, rows: Sequence[tuple[
         start += size
 
 
-def _succeeds(connection: sqlite3.Connection, statement: str) -> bool:
+def succeeds(connection: sqlite3.Connection, statement: str) -> bool:
     """Execute a statement that needs a lock; false where another connection has it."""
     import sqlite3  # noqa: PLC0415 - most programs keep no file
 
@@ -203,60 +308,6 @@ def _succeeds(connection: sqlite3.Connection, statement: str) -> bool:
             return False
         raise
     return True
-
-
-class Lock:
-    """A file's lock, held by one process at a time; the system frees it when the process dies.
-
-    It is a SQLite lock on an empty file of its own beside the one it is about,
-    so that readers of that one are not shut out, and works wherever SQLite does.
-    """
-
-    __slots__ = ("_about", "_connection", "_kind", "path")
-
-    def __init__(self, kind: FileKind, path: str) -> None:
-        self.path = f"{os.path.realpath(path)}.lock"  # one lock for all names that a file has through links
-        self._about = path
-        self._kind = kind
-        self._connection: sqlite3.Connection | None = None
-
-    def acquire(self, message: str) -> None:
-        """Take the lock, or raise the kind's error with `message` where another holds it."""
-        if not self.try_acquire(patience=_LOOK_SECONDS):
-            raise self._kind.error(message, path=self._about)
-
-    def try_acquire(self, *, patience: float = 0.0) -> bool:
-        """Take the lock; false where another holds it, for longer than the seconds of `patience`."""
-        if self._connection is not None:
-            return True
-        with translated(self._kind, self.path):
-            connection = _connect(self.path, timeout=patience)
-            try:
-                taken = _succeeds(connection, "BEGIN EXCLUSIVE")
-            except BaseException:
-                connection.close()
-                raise
-        if taken:
-            self._connection = connection
-        else:
-            connection.close()
-        return taken
-
-    def held(self) -> bool:
-        """Say whether somebody holds the lock."""
-        if not Path(self.path).exists():
-            return False
-        with (
-            translated(self._kind, self.path),
-            contextlib.closing(_connect(f"{Path(self.path).as_uri()}?mode=ro", uri=True, timeout=0.0)) as connection,
-        ):
-            return not _succeeds(connection, "SELECT count(*) FROM sqlite_schema")
-
-    def release(self) -> None:
-        """Give the lock back; harmless without it."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
 
 class GroupWriter(Generic[_T]):

@@ -142,9 +142,14 @@ def _errors() -> nodes.table:
     return _table(("error", "is also a", "meaning"), rows)
 
 
+def _met(kind: type[AltcraftError]) -> AltcraftError:
+    """Make an error as it is met: one of the API has a code."""
+    return kind(code=1) if issubclass(kind, APIError) else kind()
+
+
 def _error_facts() -> nodes.table:
     rows = [
-        (f"`{kind.__name__}`", kind.effect, kind.remedy, f"`{exit_code_of(kind()).value}`")
+        (f"`{kind.__name__}`", kind.effect, kind.remedy, f"`{exit_code_of(_met(kind)).value}`")
         for _, kind in _tree(AltcraftError)
         if kind is not AltcraftError
     ]

@@ -18,8 +18,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from altcraft_async import AltcraftClient, RetryPolicy
-from altcraft_async.engine import journal, notifier, store  # noqa: F401 - loaded before the fork
+from altcraft_async.engine import notifier  # noqa: F401 - loaded before the fork
+from altcraft_async.journal import recorder
 from altcraft_async.observe import AttemptEnded, AttemptStarted
+from altcraft_async.storage import sqlite
 
 if TYPE_CHECKING:
     from altcraft_async.observe import Event
@@ -62,7 +64,7 @@ class Watch:
 
 def die_at_a_commit(point: str, number: int) -> None:
     """End the process around the n-th commit: before it, with everything written, or before anybody is told."""
-    commit, count = store.GroupWriter._commit, 0
+    commit, count = sqlite.GroupWriter._commit, 0
 
     def committing(writer: Any, group: Any) -> None:
         nonlocal count
@@ -76,11 +78,11 @@ def die_at_a_commit(point: str, number: int) -> None:
         if count == number and point == "after commit":
             die()
 
-    store.GroupWriter._commit = committing  # type: ignore[method-assign]
+    sqlite.GroupWriter._commit = committing  # type: ignore[method-assign]
 
 
 def die_at_the_start(point: str) -> None:
-    begin = journal.Journal._begin
+    begin = recorder.Journal._begin
 
     def beginning(self: Any, connection: Any) -> Any:
         if point == "empty file":
@@ -90,7 +92,7 @@ def die_at_the_start(point: str) -> None:
             die()
         return result
 
-    journal.Journal._begin = beginning  # type: ignore[method-assign]
+    recorder.Journal._begin = beginning  # type: ignore[method-assign]
 
 
 async def run(spec: dict[str, Any], log: int) -> None:

@@ -7,12 +7,14 @@ import io
 import itertools
 import json
 import resource
+import shutil
 import signal
 import sqlite3
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from read_only import read_only_folder
 
 from altcraft_async.sandbox import Faults
 
@@ -204,6 +206,37 @@ def test_show_says_what_happened(command: CommandLine, here: Here, sandbox: Thre
     assert said["states"] == {"applied": 2, "rejected": 2, "invalid": 1}
     assert (said["rows"], said["recorded"], said["finished"], said["in_use"]) == (5, 5, True, False)
     assert said["started"] <= said["last_written"]
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_refused_retry_leaves_the_record_of_failures(command: CommandLine, here: Here) -> None:
+    known = [here("journal", what, "run.journal").stdout for what in ("show", "export")]
+    command.write("other.csv", csv_of([("order_1", "line_1_1", "canceled")]))
+    refused = here("sync", "other.csv", "--journal", "run.journal", "--retry-failed")
+    assert refused.returncode == 1
+    assert "Error: other.csv, line 2: row 1 of the input is not the one" in refused.stderr
+    after = [here("journal", what, "run.journal").stdout for what in ("show", "export")]
+    assert after[1] == known[1]
+    assert "to be sent again" not in after[0]
+    assert "  rejected         2\n" in after[0]
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_journal_is_read_where_nothing_can_be_written(command: CommandLine, here: Here, tmp_path_factory) -> None:
+    known = [here("journal", what, "run.journal").stdout for what in ("failed", "export")]
+    archive = tmp_path_factory.mktemp("archive")
+    with read_only_folder(archive) as seal:
+        for name in ("run.journal", "run.journal.lock"):
+            shutil.copyfile(command.directory / name, archive / name)
+        seal()
+        path = str(archive / "run.journal")
+        assert [here("journal", what, path).stdout for what in ("failed", "export")] == known
+        shown = here("journal", "show", path)
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert "in use             no" in shown.stdout
+        refused = here("sync", "in.csv", "--journal", path)
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+        assert "cannot be written" in refused.stderr
 
 
 @pytest.mark.usefixtures("mixed")

@@ -7,9 +7,12 @@ import contextlib
 import random
 import sqlite3
 import warnings
+from collections import Counter
 from contextlib import aclosing
 
+import attrs
 import pytest
+from read_only import read_only_file
 
 from altcraft_async import (
     BadRequestError,
@@ -19,12 +22,14 @@ from altcraft_async import (
     JournalError,
     LineStatusUpdate,
     OutagePolicy,
+    Outcome,
     OutcomeState,
     RetryPolicy,
     RunStoppedError,
     SourceError,
 )
-from altcraft_async.journal import DedupWindowWarning, JournalReader
+from altcraft_async.engine.timeline import Sample
+from altcraft_async.journal import DedupWindowWarning, JournalReader, Level
 from altcraft_async.journal.recorder import Journal
 from altcraft_async.observe import AttemptEnded, JournalOpened, UpdateSettled, UpdatesSkipped
 from altcraft_async.sandbox import Fault, Faults
@@ -195,6 +200,41 @@ async def test_an_unfinished_run_is_finished_before_failures_are_retried(sandbox
     assert (await orders.update_order_line_statuses(updates, journal=path, retry_failed=True)).ok
 
 
+def failures_of(path):
+    with JournalReader(path) as reader:
+        return [(outcome.index, outcome.state, outcome.request_id, str(outcome.error)) for outcome in reader.outcomes()]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [(*KEYS[9], "new")],  # another input
+        [("order_99", "line_99_1", "new"), (*KEYS[9], "new")],  # differs after the first that failed
+        [("order_99", "line_99_1", "new"), (*KEYS[0], "new")],  # ends too soon
+        None,  # has a row more
+    ],
+)
+async def test_a_refused_retry_leaves_what_failed_as_it_was(start_sandbox, connect, path, other):
+    sandbox = await start_sandbox(faults=Faults(lines={KEYS[1]: [Fault("reset_after")] * 9}))
+    orders = connect(sandbox, retry=RetryPolicy(attempts=1)).market.orders
+    updates = [
+        ("order_99", "line_99_1", "new"), (*KEYS[0], "new"), ("order_98", "line_98_1", "new"), (*KEYS[1], "new"),
+        (*KEYS[2], "no-such-status"), (*KEYS[2], "new"),
+    ]  # fmt: skip
+    await orders.update_order_line_statuses(updates, journal=path)
+    before, summary = failures_of(path), summary_of(path)
+    longer = [*updates, (*KEYS[9], "new")]
+    with pytest.raises(InputChangedError):
+        await orders.update_order_line_statuses(other or longer, journal=path, retry_failed=True)
+    assert failures_of(path) == before
+    assert summary_of(path) == attrs.evolve(summary, size=summary_of(path).size)
+    sandbox.faults = Faults()
+    sandbox.add_order("order_98", ["line_98_1"])
+    report = await orders.update_order_line_statuses(updates, journal=path, retry_failed=True)
+    states = [str(outcome.state) for outcome in report.outcomes]
+    assert states == ["rejected", "applied", "applied", "duplicate", "superseded", "applied"]
+
+
 @pytest.mark.parametrize("option", ["retry_failed", "extend"])
 async def test_options_of_a_journal_need_one(orders, option):
     with pytest.raises(ConfigurationError, match=f"{option} goes with a journal"):
@@ -309,7 +349,7 @@ async def test_a_lane_opens_only_when_its_outcome_is_on_disk(sandbox, orders, pa
     committed = Journal._committed
 
     def watching(self, group):
-        entries = [entry for entry in group if entry is not None]
+        entries = [outcome for item in group if type(item) is tuple for outcome in item]
         if entries:  # the line's next update has not gone out yet
             assert len(sandbox.ledger.arrivals(*KEYS[0])) == len(seen) + 1
         seen.extend(entries)
@@ -391,6 +431,71 @@ async def test_the_reader_tells_what_happened(sandbox, orders, path):
             list(reader.joined(rows[:1]))
 
 
+async def test_the_reader_tells_what_took_long_and_what_happened_when(sandbox, connect, path):
+    orders = connect(sandbox, concurrency=2).market.orders
+    await cut_short(orders, TWICE, path, after=10)
+    await orders.update_order_line_statuses([*TWICE, ("nope", "nope", "new")], journal=path, extend=True)
+    with JournalReader(path) as reader:
+        buckets, slowest, summary = reader.timeline(), reader.slowest(), reader.summary()
+        outcomes = {outcome.index: outcome for outcome in reader.outcomes()}
+    ended = Counter()
+    for bucket in buckets:
+        ended.update(bucket.ended)
+    assert ended == {OutcomeState.APPLIED: 40, OutcomeState.REJECTED: 1}
+    assert sum(sum(bucket.latencies.values()) for bucket in buckets) == summary.recorded == 41
+    assert all(bucket.width == 1 for bucket in buckets)
+    assert 0 < buckets[0].latency(0.5) <= buckets[0].latency(0.99) < 1
+    assert len(slowest) == 20
+    assert [slow.elapsed for slow in slowest] == sorted((o.elapsed for o in outcomes.values()), reverse=True)[:20]
+    assert all(outcomes[slow.index].attempts == slow.attempts for slow in slowest)
+
+
+async def test_what_the_engine_shows_of_itself_is_in_the_timeline(path):
+    clock, shown = iter(number / 4 for number in range(4000, 5000)), []
+
+    def sample():
+        shown.append(Sample(5 * len(shown), len(shown), 0, limit=7, in_flight=3 - len(shown), outage=len(shown) == 1))
+        return shown[-1]
+
+    for restart in (1, 2):
+        shown.clear()
+        journal = Journal(path, target="https://platform.test", clock=lambda: next(clock))
+        await journal.open(lambda _: None, lambda _: None, sample)
+        journal._take_sample()  # now, not in a second
+        await journal.aclose()
+        with JournalReader(path) as reader:
+            buckets = reader.timeline()
+        assert sum(bucket.sent for bucket in buckets) == 10 * restart
+        assert sum(bucket.retries for bucket in buckets) == 2 * restart
+        assert max(bucket.in_flight.most for bucket in buckets) == 3
+        assert (buckets[-1].in_flight.last, buckets[-1].limit) == (1, Level(7, 7))
+        assert 0.25 * restart <= sum(bucket.outage for bucket in buckets) <= 1.0 * restart
+
+
+async def test_a_group_of_outcomes_is_recorded_together(path):
+    journal, told = Journal(path, target="https://platform.test"), []
+    await journal.open(told.append, pytest.fail)
+    updates = [LineStatusUpdate(*row) for row in TWICE[:30]]
+    for first in (0, 10, 20):
+        group = [Outcome(index, updates[index], OutcomeState.APPLIED, 1, 0.01) for index in range(first, first + 10)]
+        journal.record(group)
+    journal.exhausted(30)
+    await journal.aclose()
+    assert [outcome.index for outcomes in told for outcome in outcomes] == list(range(30))
+    assert all(len(outcomes) % 10 == 0 for outcomes in told)
+    assert summary_of(path).finished
+
+
+async def test_a_journal_of_a_run_of_another_kind_is_refused(sandbox, orders, path):
+    await orders.update_order_line_statuses(TWICE[:1], journal=path)
+    other = Journal(path, target=sandbox.base_url, method="market/orders/import")
+    with pytest.raises(JournalError, match="records a run of market/orders/update_order_line_status, not of market/or"):
+        await other.open(lambda _: None, lambda _: None)
+    assert repr(other) == f"<Journal {path} (not open)>"
+    await other.aclose()
+    assert (await orders.update_order_line_statuses(TWICE[:1], journal=path)).ok
+
+
 async def test_the_token_is_in_none_of_the_files(start_sandbox, connect, path):
     sandbox = await start_sandbox(token="canary-0b5e55ed", faults=Faults(script=[Fault("html"), Fault("error")]))
     orders = connect(sandbox, retry=RetryPolicy(attempts=1)).market.orders
@@ -415,7 +520,7 @@ def execute(path, statement):
         (lambda path: path.write_bytes(path.read_bytes()[:4096]), "is damaged"),
         (lambda path: execute(path, "PRAGMA user_version = 99"), "format version 99, and this altcraft_async knows"),
         (lambda path: execute(path, "PRAGMA application_id = 7"), "is no journal of altcraft_async"),
-        (lambda path: execute(path, "UPDATE run SET run_id = 'other'"), "is damaged"),
+        (lambda path: execute(path, "UPDATE meta SET value = 'other' WHERE name = 'run_id'"), "is damaged"),
         (lambda path: (path.unlink(), path.mkdir()), "cannot be written|is a directory"),
     ],
     ids=["text", "cut short", "other version", "another's file", "another run's id", "a directory"],
@@ -437,11 +542,32 @@ async def test_a_directory_that_is_not_there_is_told(orders, tmp_path):
         await orders.update_order_line_statuses(TWICE, journal=tmp_path / "no" / "run.journal")
 
 
+async def test_a_journal_that_cannot_be_written_is_noticed_before_anything_is_sent(sandbox, connect, path):
+    orders = connect(sandbox, concurrency=1).market.orders
+    await cut_short(orders, TWICE, path, after=3)
+    requests = sandbox.ledger.requests
+    with read_only_file(path), pytest.raises(JournalError, match=r"run\.journal cannot be written"):
+        await orders.update_order_line_statuses(TWICE, journal=path)
+    assert sandbox.ledger.requests == requests
+    assert (await orders.update_order_line_statuses(TWICE, journal=path)).ok
+
+
+async def test_two_runs_whose_lock_cannot_be_taken_are_both_refused(sandbox, orders, path):
+    lock = path.with_name("run.journal.lock")
+    lock.touch()
+    with read_only_file(lock):
+        runs = [orders.update_order_line_statuses(TWICE, journal=path) for _ in range(2)]
+        refusals = await asyncio.gather(*runs, return_exceptions=True)
+    assert [type(refusal) for refusal in refusals] == [JournalError, JournalError]
+    assert "the lock of the journal" in str(refusals[0])
+    assert sandbox.ledger.requests == 0
+
+
 async def test_a_write_that_fails_stops_the_run_and_loses_nothing_that_was_committed(start_sandbox, connect, path):
     sandbox = await start_sandbox(faults=Faults(latency=0.005))
     orders = connect(sandbox, concurrency=2).market.orders
     await cut_short(orders, TWICE, path, after=5)
-    execute(path, "CREATE TRIGGER refuse BEFORE INSERT ON line BEGIN SELECT RAISE(ABORT, 'out of luck'); END")
+    execute(path, "CREATE TRIGGER refuse BEFORE INSERT ON outcome BEGIN SELECT RAISE(ABORT, 'out of luck'); END")
     requests = sandbox.ledger.requests
     with pytest.raises(JournalError, match="out of luck") as caught:
         await orders.update_order_line_statuses(TWICE, journal=path)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
+import attrs
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from altcraft_async import InvalidUpdateError, LineStatusUpdate
-from altcraft_async.journal.format import content_of, id_prefix, key_of, request_id_of, sealed
+from altcraft_async import InvalidUpdateError, JournalError, LineStatusUpdate, OutcomeState
+from altcraft_async.engine.timeline import Bucket, Level
+from altcraft_async.journal.format import KIND, OPEN, RunRecord, bucket_columns, bucket_of
+from altcraft_async.journal.seals import content_of, id_prefix, key_of, request_id_of, sealed
+from altcraft_async.storage.sqlite import open_database
 
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
 UPDATES = st.builds(LineStatusUpdate, IDS, IDS, IDS)
 LINES = st.integers(0, 2**27)
-STATES = st.integers(0, 7)
+STATES = st.integers(0, 15)
 ROUNDS = st.integers(0, 100)
 CONTENTS = st.integers(0, 2**32 - 1)
 RUN = "0f9a3c44-5b1e-4c8d-9a0b-1c2d3e4f5a6b"
@@ -75,3 +81,50 @@ def test_an_edited_row_gets_another_id():
     before, after = LineStatusUpdate("o", "l", "new"), LineStatusUpdate("o", "l", "delivered")
     prefix = id_prefix(RUN)
     assert request_id_of(prefix, 7, content_of(before), 0) != request_id_of(prefix, 7, content_of(after), 0)
+
+
+# -- the file
+
+
+@pytest.fixture
+def connection(tmp_path):
+    with contextlib.closing(open_database(KIND, str(tmp_path / "run.journal"))) as connection:
+        yield connection
+
+
+def test_no_state_has_the_number_of_an_open_row_and_all_have_room_in_the_seal():
+    numbers = {state.number for state in OutcomeState}
+    assert OPEN not in numbers
+    assert max(numbers | {OPEN}) < 16
+
+
+def test_facts_that_a_later_release_keeps_of_a_run_stay_and_are_sealed(connection):
+    record = RunRecord(RUN, "method", "https://platform.test", 1.5, 2.5, 7, {"shard": 3, "note": None})
+    record.write(connection)
+    attrs.evolve(record, written=3.5, length=8).write_progress(connection)
+    assert RunRecord.read(connection, "x") == attrs.evolve(record, written=3.5, length=8)
+    connection.execute("UPDATE meta SET value = 4 WHERE name = 'shard'")
+    with pytest.raises(JournalError, match="is damaged"):
+        RunRecord.read(connection, "x")
+
+
+@pytest.mark.parametrize(
+    "statement", ["DELETE FROM meta WHERE name = 'target'", "DELETE FROM meta WHERE name = 'seal'"]
+)
+def test_a_fact_that_is_missing_is_damage(connection, statement):
+    RunRecord(RUN, "method", "https://platform.test", 1.5, 2.5).write(connection)
+    connection.execute(statement)
+    with pytest.raises(JournalError, match="is damaged"):
+        RunRecord.read(connection, "x")
+
+
+def test_a_bucket_is_read_back_as_it_was_and_may_know_more_than_we_do():
+    bucket = Bucket(
+        start=8, width=4, ended={OutcomeState.APPLIED: 3}, sent=5, retries=1, throttled=1, latencies={12: 2, 40: 1},
+        limit=Level(3, 9), in_flight=None, outage=1.25,
+    )  # fmt: skip
+    start, width, facts = bucket_columns(bucket)
+    assert bucket_of((start, width, facts), "x") == bucket
+    assert bucket_of((start, width, facts.replace('"sent"', '"later":[1],"sent"')), "x") == bucket
+    with pytest.raises(JournalError, match="is damaged"):
+        bucket_of((start, width, facts[:-5]), "x")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 
+import attrs
 import pytest
+from read_only import read_only_folder
 
 from altcraft_async.errors import StorageError
-from altcraft_async.storage.sqlite import FileKind, GroupWriter, Lock, insert_many, open_database, translated
+from altcraft_async.storage.lock import Lock
+from altcraft_async.storage.sqlite import FileKind, GroupWriter, Upgrade, insert_many, open_database, translated
 
 KIND = FileKind("the test file", 0x7E57, 3, "CREATE TABLE number (value INTEGER PRIMARY KEY, word TEXT)", StorageError)
 
@@ -195,7 +200,8 @@ def test_a_lock_is_held_once_and_freed(path):
 @pytest.mark.slow
 def test_a_lock_is_freed_by_the_death_of_its_process(path):
     code = (
-        "import sys; from altcraft_async.storage.sqlite import *; from altcraft_async.errors import StorageError\n"
+        "import sys; from altcraft_async.storage.lock import Lock; from altcraft_async.storage.sqlite import *\n"
+        "from altcraft_async.errors import StorageError\n"
         "Lock(FileKind('x', 1, 1, '', StorageError), sys.argv[1]).acquire('taken')\n"
         "print('held', flush=True); sys.stdin.read()"
     )
@@ -208,3 +214,133 @@ def test_a_lock_is_freed_by_the_death_of_its_process(path):
         lock = Lock(KIND, path)
         assert lock.try_acquire(patience=5.0)
         lock.release()
+
+
+# -- rights, and places where nothing can be written
+
+
+def killed_after(path, value):
+    """Write a value in a process that is killed with the file open."""
+    code = (
+        "import os, sqlite3, sys; connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        f"connection.execute('INSERT INTO number VALUES ({value}, 0)'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -9
+
+
+def make_lock_file(path):
+    lock = Lock(KIND, str(path))
+    assert lock.try_acquire()
+    lock.release()
+
+
+@pytest.mark.parametrize("state", ["closed", "killed", "killed, and copied without its index"])
+def test_a_file_is_read_where_nothing_can_be_written(tmp_path, state):
+    path = tmp_path / "numbers.db"
+    with read_only_folder(tmp_path) as seal:
+        open_database(KIND, str(path)).close()
+        if state != "closed":
+            killed_after(path, 7)
+        if state == "killed, and copied without its index":
+            (tmp_path / "numbers.db-shm").unlink()
+        make_lock_file(path)
+        seal()
+        before = sorted(file.name for file in tmp_path.iterdir())
+        with contextlib.closing(open_database(KIND, str(path), write=False)) as connection:
+            found = connection.execute("SELECT value FROM number").fetchall()
+            assert not Lock(KIND, str(path)).held()
+        assert found == ([] if state == "closed" else [(7,)])
+        assert sorted(file.name for file in tmp_path.iterdir()) == before
+
+
+def test_a_lock_that_cannot_be_written_refuses_instead_of_passing(tmp_path):
+    path = str(tmp_path / "numbers.db")
+    with read_only_folder(tmp_path) as seal:
+        make_lock_file(path)
+        seal()
+        with pytest.raises(StorageError, match=r"the lock of the test file .*numbers\.db\.lock cannot be written"):
+            Lock(KIND, path).try_acquire()
+
+
+def test_a_file_that_cannot_be_written_is_refused_when_it_is_opened_to_write(tmp_path):
+    path = str(tmp_path / "numbers.db")
+    with read_only_folder(tmp_path) as seal:
+        open_database(KIND, path).close()
+        killed_after(path, 7)  # its index stays, so that it can be opened
+        seal()
+        with pytest.raises(StorageError, match=r"numbers\.db cannot be written; check that its directory"):
+            open_database(KIND, path)
+
+
+@pytest.mark.slow
+def test_another_user_who_may_only_read_reads_and_takes_no_lock(tmp_path):
+    path = tmp_path / "numbers.db"
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("another user takes root and setpriv")
+    open_database(KIND, str(path)).close()
+    killed_after(path, 7)
+    make_lock_file(path)
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(0o755)
+    code = (
+        "import contextlib, sys; sys.path[:0] = sys.argv[2].split(':')\n"
+        "from altcraft_async.errors import StorageError; from altcraft_async.storage.lock import Lock\n"
+        "from altcraft_async.storage.sqlite import FileKind, open_database\n"
+        "kind = FileKind('the test file', 0x7E57, 3, '', StorageError)\n"
+        "print(open_database(kind, sys.argv[1], write=False).execute('SELECT value FROM number').fetchall())\n"
+        "for attempt in (Lock(kind, sys.argv[1]).try_acquire, lambda: open_database(kind, sys.argv[1])):\n"
+        "    try: attempt(); print('passed')\n"
+        "    except StorageError as error: print(error)\n"
+    )
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    if subprocess.run([*as_nobody, sys.executable, "-c", "import attrs"], capture_output=True, check=False).returncode:
+        pytest.skip("this Python cannot be run by another user")
+    ended = subprocess.run(
+        [*as_nobody, sys.executable, "-c", code, str(path), ":".join(filter(None, sys.path))],
+        capture_output=True, text=True, check=False, env={},
+    )  # fmt: skip
+    read, lock, write = ended.stdout.splitlines()
+    assert read == "[(7,)]"
+    assert "numbers.db.lock cannot be written" in lock
+    assert "numbers.db cannot be written" in write
+
+
+# -- older formats
+
+
+OLDER = attrs.evolve(KIND, version=2, schema="CREATE TABLE old (value INTEGER)")
+UPGRADES = {
+    2: Upgrade(
+        write=lambda connection: connection.execute("ALTER TABLE old RENAME TO number"),
+        read=lambda connection: connection.execute("CREATE TEMP VIEW number AS SELECT value FROM old"),
+    )
+}
+NEWER = attrs.evolve(KIND, upgrades=UPGRADES)
+
+
+def test_an_older_file_is_read_without_a_change_and_brought_over_by_the_first_that_writes(path):
+    with contextlib.closing(open_database(OLDER, path)) as connection:
+        connection.execute("INSERT INTO old VALUES (7)")
+    for write, version in ((False, 2), (True, 3), (True, 3), (False, 3)):
+        with contextlib.closing(open_database(NEWER, path, write=write)) as connection:
+            assert connection.execute("SELECT value FROM number").fetchall() == [(7,)]
+            assert connection.execute("PRAGMA user_version").fetchone() == (version,)
+
+
+def test_what_fails_to_be_brought_over_stays_as_it_was(path):
+    def fail(connection):
+        connection.execute("ALTER TABLE old RENAME TO number")
+        raise sqlite3.OperationalError
+
+    open_database(OLDER, path).close()
+    broken = attrs.evolve(NEWER, upgrades={2: attrs.evolve(UPGRADES[2], write=fail)})
+    with pytest.raises(StorageError):
+        open_database(broken, path)
+    open_database(OLDER, path).close()
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_file_of_a_version_that_is_not_known_is_refused(path, write):
+    open_database(attrs.evolve(KIND, version=4), path).close()
+    with pytest.raises(StorageError, match="has format version 4, and this altcraft_async knows version 3"):
+        open_database(NEWER, path, write=write)

@@ -1,0 +1,63 @@
+"""How a row and a run are recognised: digests, seals that bind an outcome to its row, and ids; pure."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from altcraft_async.protocol.values import LineStatusUpdate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TypeAlias
+
+    from altcraft_async.errors import InvalidUpdateError
+
+    Row: TypeAlias = LineStatusUpdate | InvalidUpdateError
+    Fact: TypeAlias = str | int | float | None
+
+__all__ = ["content_of", "id_prefix", "key_of", "request_id_of", "seal_of_facts", "sealed"]
+
+
+def key_of(update: LineStatusUpdate | None) -> bytes:
+    """Return a digest of the order line that an update is about: 64 bits, so that no two lines of a run share one."""
+    if update is None:
+        return b""
+    about = f"{update.order_external_id}\x1f{update.order_line_external_id}"
+    return blake2b(about.encode(), digest_size=8).digest()
+
+
+def content_of(row: Row) -> int:
+    """Return a checksum of all that a row says, by which a changed one is recognised."""
+    if isinstance(row, LineStatusUpdate):
+        said = f"{row.order_external_id}\x1f{row.order_line_external_id}\x1f{row.status_external_id}"
+        return crc32(said.encode())
+    return crc32(row.message.encode(errors="surrogatepass"))
+
+
+def sealed(row: int, content: int, state: int, round_: int) -> int:
+    """Bind what is recorded of a row to its `content`, so that neither can change unnoticed.
+
+    `state` is at most 15. Sealing a seal with the same values gives the content back.
+    """
+    return content ^ ((state << 28 ^ row) * 0x9E3779B1 ^ round_ * 0x85EBCA6B) & 0xFFFFFFFF
+
+
+def seal_of_facts(facts: Iterable[tuple[str, Fact]]) -> int:
+    """Return a checksum of named facts, whatever their order."""
+    return crc32("\x1f".join(f"{name}={value!r}" for name, value in sorted(facts)).encode(errors="surrogatepass"))
+
+
+def id_prefix(run_id: str) -> str:
+    """Return the part of a ``Request-ID`` that all updates of a run share; `run_id` has the form of a UUID."""
+    return f"{run_id[:13]}-8{run_id[15:18]}-a"
+
+
+def request_id_of(prefix: str, index: int, content: int, round_: int) -> str:
+    """Return the ``Request-ID`` of a row: of its run, its index, its content, and how often it was rejected before.
+
+    It has the form of a UUID of version 8.
+    """
+    said = (content + round_ * 0x9E3779) & 0xFFFFFF
+    return f"{prefix}{said >> 12:03x}-{said & 0xFFF:03x}{index:09x}"
