@@ -19,6 +19,7 @@ import altcraft_async
 from altcraft_async import (
     Adaptive,
     AltcraftError,
+    APIError,
     OrderLineStatus,
     OutagePolicy,
     OutcomeState,
