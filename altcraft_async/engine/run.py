@@ -524,8 +524,8 @@ class Run(Generic[RowT]):
         self._check_end()
 
     def _on_recorder_failed(self, error: StorageError) -> None:
-        self._sink.break_off(error)
         self._fail(error)
+        self._sink.break_off()
         self._check_end()
 
     def _fail(self, error: StorageError) -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.recorder import Recorder
     from altcraft_async.engine.work import WorkItem
-    from altcraft_async.errors import StorageError
     from altcraft_async.outcome import Outcome
 
 __all__ = ["Sink"]
@@ -78,7 +77,7 @@ class Sink:
         if self._recorder is None or cut:
             self._hand_over(outcomes, item)
         elif self._broken:
-            self.open -= len(outcomes)
+            self._drop(len(outcomes), item)
         else:
             for outcome in outcomes:
                 self._pending[outcome.index] = item
@@ -92,12 +91,19 @@ class Sink:
             if item is not None:
                 self._leave(item)
 
-    def break_off(self, error: StorageError) -> None:
+    def break_off(self) -> None:
         """Drop the outcomes that could not be made safe: their updates are in doubt, and the next run sends them."""
-        del error
         self._broken = True
-        self.open -= len(self._pending)
+        count, items = len(self._pending), dict.fromkeys(self._pending.values())
         self._pending.clear()
+        self._drop(count, *items)
+
+    def _drop(self, count: int, *items: WorkItem | None) -> None:
+        """Give up the outcomes of items; their lanes open all the same, for whoever else is on them."""
+        self.open -= count
+        for item in items:
+            if item is not None:
+                self._leave(item)
 
     def _hand_over(self, outcomes: Sequence[Outcome[object]], item: WorkItem | None) -> None:
         self.open -= len(outcomes)
