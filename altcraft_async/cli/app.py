@@ -39,7 +39,7 @@ __all__ = ["cli", "run"]
 _EPILOG = """
 \b
 Exit codes: 0 all applied; 1 usage or configuration; 2 some updates not applied;
-3 stopped by deadline or retry budget; 4 token refused; 130, 143 on SIGINT, SIGTERM.
+3 stopped by deadline or retry budget; 4 token refused; 128 + its number on a signal.
 
 \b
 Settings come from ALTCRAFT_BASE_URL, ALTCRAFT_TOKEN (or ALTCRAFT_TOKEN_FILE) and the

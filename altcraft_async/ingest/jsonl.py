@@ -7,6 +7,7 @@ is a row; where it breaks or is cut off, what comes from there on is held back.
 from __future__ import annotations
 
 import json
+import operator
 import re
 from codecs import getincrementaldecoder
 from typing import TYPE_CHECKING
@@ -33,22 +34,34 @@ _TOO_MUCH = "the line has a value that cannot be read; remove numbers or nesting
 class Objects:
     """Makes updates of JSON objects, by the keys that are needed; ``suspicions`` counts what is suspicious."""
 
-    __slots__ = ("_known", "_reading", "notes", "source", "suspicions")
+    __slots__ = ("_known", "_pick", "_plain", "_reading", "notes", "source", "suspicions")
 
     def __init__(self, reading: Reading, source: str) -> None:
         self._reading = reading
         self.source = source
         self.suspicions = Suspicions()
         self._known: set[str] = set()  # statuses that need no further look
+        self._pick = operator.itemgetter(*reading.columns.values())
+        self._plain = not (reading.constants or reading.statuses)
         self.notes: tuple[str, ...] = ()
 
     def item(self, value: object, line: int, *, suspect: bool) -> ReadItem:
         """Return what a value becomes."""
         try:
-            update = self._update(value)
+            update = LineStatusUpdate(*self._pick(value)) if self._plain else self._update(value)  # type: ignore[arg-type]
+        except (LookupError, TypeError, InvalidUpdateError):
+            return self._unusual(value, line, suspect=suspect)
+        return self._looked_at(update, line, suspect=suspect)
+
+    def _unusual(self, value: object, line: int, *, suspect: bool) -> ReadItem:
+        """Return what a value becomes that is not three strings; see `item`."""
+        try:
+            return self._looked_at(self._update(value), line, suspect=suspect)
         except InvalidUpdateError as error:
             message = with_column(error, self._reading.columns)
             return InvalidUpdateError(message, field=error.field, source=self.source, line=line)
+
+    def _looked_at(self, update: LineStatusUpdate, line: int, *, suspect: bool) -> LineStatusUpdate:
         status = update.status_external_id
         if status not in self._known and not self.suspicions.look_at_status(status, line):
             self._known.add(status)

@@ -10,11 +10,11 @@ worst=0
 child=
 stopped=
 trap 'stopped=143; [ -n "$child" ] && kill -TERM "$child"' TERM INT HUP
-for input in "$inbox"/*.[cC][sS][vV] "$inbox"/*.[jJ][sS][oO][nN][lL] "$inbox"/*.[xX][lL][sS][xX]; do
+for input in "$inbox"/*.[cC][sS][vV] "$inbox"/*.[jJ][sS][oO][nN][lL]; do
     [ -e "$input" ] || continue
     [ -z "$stopped" ] || break
     name=$(basename "$input")
-    altcraft-async sync "$input" --quiet --journal "$state/$name.journal" --failed "$state/$name.failed" \
+    altcraft-async sync "$input" --quiet --journal "$state/$name.journal" --failed "$state/failed-$name" \
         --deadline 15m </dev/null &
     child=$!
     wait "$child"

@@ -169,6 +169,46 @@ def test_the_nightly_job_can_be_killed_and_run_again(tmp_path: Path) -> None:
         assert len({a.request_id for key in sandbox.ledger.lines for a in sandbox.ledger.arrivals(*key)}) == 400
 
 
+# -- sync_inbox.sh: a job of the shell
+
+
+def inbox_job(directory: Path, sandbox: ThreadedSandbox) -> subprocess.Popen[bytes]:
+    """Start the script with an `altcraft-async` of this checkout in its path."""
+    script = directory / "bin" / "altcraft-async"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m altcraft_async.cli "$@"\n')
+    script.chmod(0o755)
+    environ = environment(sandbox, PATH=f"{script.parent}{os.pathsep}{os.environ['PATH']}")
+    command = ["sh", str(EXAMPLES / "sync_inbox.sh"), "inbox", "."]
+    return subprocess.Popen(command, cwd=directory, env=environ, stderr=subprocess.PIPE, start_new_session=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_inbox_job_hands_a_signal_on_and_waits_for_its_run(tmp_path: Path, number: int) -> None:
+    rows = [(f"order_{n % 20 + 1}", f"line_{n % 20 + 1}_1", ("processing", "delivered")[n // 150]) for n in range(300)]
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    header = "order_external_id,order_line_external_id,status_external_id\n"
+    for name in ("A.CSV", "b.csv"):
+        (inbox / name).write_text(header + "".join(",".join(row) + "\n" for row in rows))
+    with ThreadedSandbox(faults=Faults(latency=0.02)) as sandbox:
+        sandbox.seed_orders(20)
+        with inbox_job(tmp_path, sandbox) as job:
+            while sandbox.ledger.requests < 40:
+                assert job.poll() is None
+            job.send_signal(number)
+            _, said = job.communicate(timeout=20)
+            assert job.returncode == 143, said
+            requests = sandbox.ledger.requests
+        sandbox.faults = Faults()
+        assert requests < 300
+        with inbox_job(tmp_path, sandbox) as job:
+            _, said = job.communicate(timeout=30)
+            assert (job.returncode, said) == (0, b"")
+        assert sorted(path.name for path in inbox.glob("done/*")) == ["A.CSV", "b.csv"]
+        assert sandbox.ledger.requests == 600
+
+
 # -- queue_consumer: acknowledges after the outcome
 
 
