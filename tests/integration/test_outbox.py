@@ -19,6 +19,7 @@ from altcraft_async import (
     OutboxError,
     OutboxFullError,
     OutcomeState,
+    RetryPolicy,
 )
 from altcraft_async.observe import OutboxChanged
 from altcraft_async.outbox import Counts, DeadLetter, Entry, Outbox, SqliteStore
@@ -230,7 +231,8 @@ async def test_what_cannot_be_delivered_in_time_is_given_up(  # noqa: PLR0917 - 
     start_sandbox, connect, path, until, fault, state
 ):
     sandbox = await start_sandbox(faults=Faults(lines={LINE: fault}), dedup_request_id=False)
-    async with Outbox(path, connect(sandbox), give_up_after=0.2) as outbox:
+    client = connect(sandbox, retry=RetryPolicy(attempts=None, base=0.001, max_delay=0.01))
+    async with Outbox(path, client, give_up_after=0.2) as outbox:
         request_id = await outbox.put((*LINE, "delivered"))
         await until(lambda: outbox.statistics().dead == 1)
         (letter,) = await letters_of(outbox)
