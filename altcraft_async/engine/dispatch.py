@@ -268,6 +268,8 @@ class Crew:
         gate = self._dispatcher.delivery.gate
         try:
             while (self._arrived or self._freed) and self._workers <= gate.limit and not self.stopped:
+                if self._workers < gate.limit:  # it has grown
+                    self.staff()
                 first = self._arrived[0] if self._arrived else self._freed[0][1]
                 kind = first.call.method
                 if self._pacer is not None and not await self._rest(self._keep_pace(self._pacer)):

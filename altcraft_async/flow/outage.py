@@ -11,6 +11,10 @@ state                   what happens                                            
 ``OPEN``                a served answer to a call begun after the first failure  ``CLEAR``
 ======================  =======================================================  ============
 
+Where a failure spoke of the server, ``SUSPECTED`` too is ended only by an answer to a call
+begun after the first failure: a server that shuts down refuses new calls and ends the old
+ones, and each of their answers would let all that wait run into it.
+
 Only in ``CLEAR`` may calls start freely. While it is ``SUSPECTED`` nothing starts; what is
 under way decides. While it is ``OPEN`` only probes start, one at a time.
 
@@ -126,7 +130,8 @@ class Outage:
         latency = now - started
         usual = self._latency.get(kind)
         self._latency[kind] = latency if usual is None else usual + _SMOOTHING * (latency - usual)
-        if self.state is OutageState.OPEN and started <= self.since:
+        proven = self.state is OutageState.OPEN or (self.state is OutageState.SUSPECTED and self._any)
+        if proven and started <= self.since:
             return False  # a server that shuts down ends its calls
         self._served_at = now
         if self.since == math.inf:

@@ -178,20 +178,21 @@ async def test_a_line_that_backs_off_holds_no_permit(sandbox, connect):
 
 
 async def test_many_lines_that_back_off_keep_no_worker_from_fresh_lines(sandbox, connect, until):
-    stuck, fresh = keys_of(20)[:15], ("order_20", "line_20_1")
+    stuck, well, fresh = keys_of(20)[:15], ("order_19", "line_19_1"), ("order_20", "line_20_1")
     sandbox.faults = Faults(lines={key: [Fault("error", status=500)] for key in stuck})
     client = connect(sandbox, concurrency=2, retry=RetryPolicy(attempts=2, base=0.3))
     client._dispatcher.delivery.random = LongestWait()
 
     async def source():
-        for key in stuck:
+        for number, key in enumerate(stuck):  # one that is served after each, or it were an outage
             yield (*key, "delivered")
-        await until(lambda: sandbox.ledger.requests >= len(stuck))
+            yield (*well, STATUSES[number % 3])
+            await until(lambda: sandbox.ledger.requests >= 2 * (number + 1))  # noqa: B023 - awaited at once
         yield (*fresh, "delivered")
 
     report = await client.market.orders.update_order_line_statuses(source())
     assert report.ok
-    assert sandbox.ledger.arrivals(*fresh)[0].number == len(stuck) + 1
+    assert sandbox.ledger.arrivals(*fresh)[0].number == 2 * len(stuck) + 1
 
 
 async def test_no_more_calls_are_in_flight_than_the_limit(start_sandbox, connect):
@@ -323,16 +324,15 @@ async def test_a_server_that_is_down_gives_not_sent_after_bounded_retries(closed
     assert len(watcher.of(AttemptStarted)) == report.sent <= 36
 
 
-async def test_failing_connections_meet_a_bounded_number_of_retries(closed_port, connect):
+async def test_failing_connections_are_an_outage_whose_probes_cost_no_budget(closed_port, connect):
     client = connect(
-        closed_port, retry=RetryPolicy(attempts=10, base=0.001), retry_budget=2, outage=OutagePolicy(first_patience=0.3)
+        closed_port, retry=RetryPolicy(attempts=10, base=0.001), retry_budget=5, outage=OutagePolicy(first_patience=0.8)
     )
     report = await client.market.orders.update_order_line_statuses(updates_of(keys_of(2)), deadline=2.0)
-    assert report.retries == 2
-    assert client.statistics().retry_budget == 0
-    stopped = [outcome for outcome in report.outcomes if isinstance(outcome.error, RetryBudgetError)]
-    assert stopped
-    assert {outcome.state for outcome in stopped} == {"not_sent"}
+    assert report.sent <= 4 + 3  # those that showed the outage, and the probes of 0.8 seconds
+    assert client.statistics().retry_budget >= 3  # only what failed before the outage was known is paid
+    assert not any(isinstance(outcome.error, RetryBudgetError) for outcome in report.outcomes)
+    assert report.counts["not_sent"] == 6
 
 
 async def test_a_failed_connection_after_a_lost_answer_stays_unknown(start_sandbox, connect, until):

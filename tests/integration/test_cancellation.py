@@ -9,7 +9,7 @@ import pytest
 
 from altcraft_async import RetryPolicy
 from altcraft_async.engine import run
-from altcraft_async.engine.run import Run
+from altcraft_async.engine.run import Run, RunOptions
 from altcraft_async.market.orders import _call_of
 from altcraft_async.observe import AttemptStarted, UpdateSettled
 from altcraft_async.sandbox import Fault, Faults
@@ -122,7 +122,8 @@ async def test_a_line_that_backs_off_is_not_waited_for(sandbox, connect, watcher
 async def test_the_grace_is_bounded_and_what_it_cuts_is_unknown(sandbox, connect, watcher, until):
     sandbox.faults = Faults(latency=3.0)
     client = connect(sandbox, observers=[watcher])
-    run = Run(client._dispatcher.delivery, Source(lines=3), call_of=_call_of, window=5, grace=0.02)
+    options = RunOptions(window=5, grace=0.02)
+    run = Run(client._dispatcher, Source(lines=3), options, call_of=_call_of, gathered=True)
     task = asyncio.ensure_future(run.gather())
     await until(lambda: len(watcher.of(AttemptStarted)) == 3)
     await cancel(task)

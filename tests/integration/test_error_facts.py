@@ -13,6 +13,7 @@ from altcraft_async import (
     ConnectionLostError,
     DeadlineError,
     DeliveryError,
+    OutagePolicy,
     Outcome,
     PermissionDeniedError,
     RateLimitError,
@@ -116,7 +117,15 @@ async def test_every_failure_tells_its_facts(start_sandbox, connect, way, name):
 
 
 async def test_no_connection_tells_its_facts(closed_port, connect, way):
-    check(await way(connect(closed_port).market.orders, LINE), LINE, ConnectError, 3, maybe_applied=False)
+    orders = connect(closed_port, retry=RetryPolicy(attempts=2, base=0.001)).market.orders
+    check(await way(orders, LINE), LINE, ConnectError, 2, maybe_applied=False)
+
+
+async def test_an_outage_that_outlasts_the_patience_tells_the_facts_of_its_last_attempt(closed_port, connect, way):
+    orders = connect(closed_port, outage=OutagePolicy(first_patience=0.4)).market.orders
+    error = await way(orders, LINE)
+    assert error.attempts in {4, 5}  # the third failed connection begins an outage; then come its probes
+    check(error, LINE, ConnectError, error.attempts, maybe_applied=False)
 
 
 async def test_a_deadline_during_the_attempt_tells_its_facts(start_sandbox, connect, way):

@@ -12,6 +12,7 @@ from altcraft_async import (
     AltcraftClient,
     BadRequestError,
     ConfigurationError,
+    ConnectionLostError,
     DeadlineError,
     DeliveryError,
     RetryPolicy,
@@ -232,21 +233,40 @@ async def test_every_beginning_has_its_end_where_a_run_is_left(start_sandbox, co
     assert is_balanced(watcher)
 
 
-async def test_a_defect_below_is_told_without_its_text(watcher):
+class BodyError(BaseException):
+    """What no handler of ordinary errors catches."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "raised", "told", "message"),
+    [
+        (
+            ZeroDivisionError,
+            ConnectionLostError,
+            ConnectionLostError,
+            "the transport failed unexpectedly (ZeroDivisionError)",
+        ),
+        (BodyError, BodyError, DeliveryError, "an unexpected error (BodyError)"),
+    ],
+)
+async def test_a_defect_below_is_told_without_its_text(watcher, kind, raised, told, message):
     class Broken:
         async def send(self, request, **_):
-            raise ZeroDivisionError(request.body)
+            raise kind(request.body)
 
         async def aclose(self):
             pass
 
-    async with AltcraftClient("https://x.test", CANARY, transport=Broken(), observers=[watcher]) as client:
-        with pytest.raises(ZeroDivisionError):
+    policy = RetryPolicy(attempts=1)
+    async with AltcraftClient(
+        "https://x.test", CANARY, transport=Broken(), observers=[watcher], retry=policy
+    ) as client:
+        with pytest.raises(raised):
             await client.market.orders.update_order_line_status(*LINE)
     assert is_balanced(watcher)
     for event in (*watcher.of(AttemptEnded), *watcher.of(CallEnded)):
-        assert type(event.error) is DeliveryError
-        assert event.error.message == "an unexpected error (ZeroDivisionError)"
+        assert type(event.error) is told
+        assert event.error.message == message
     assert CANARY not in repr(watcher.events)
 
 

@@ -80,6 +80,16 @@ def test_suspected_becomes_clear_by_a_served_answer():
     assert (outage.state, outage.since) == (CLEAR, math.inf)
 
 
+@pytest.mark.parametrize(("started", "state"), [(9.9, SUSPECTED), (10.01, CLEAR)])
+def test_where_no_connection_was_made_only_a_call_begun_after_the_first_failure_ends_the_suspicion(started, state):
+    outage = Outage()
+    served(outage, 9.0, took=0.4)
+    for line in (None, "a", "b"):
+        fails(outage, 10.0, line)
+    outage.on_served(10.1, started, "m")
+    assert outage.state is state
+
+
 def test_suspected_becomes_open_a_round_trip_after_the_first_of_the_failures():
     outage = Outage()
     served(outage, 9.0, took=0.4)
