@@ -220,6 +220,7 @@ class Delivery:
         if evidence is Evidence.REFUSED and not fresh and self.questions.suspicious(asyncio.get_running_loop().time()):
             item.fresh = True  # a refusal names no line: it could be another's, as an answer just was
             response.discard()
+            evidence = Evidence.ANOTHERS
         elif evidence is Evidence.FATAL and not item.renewed:
             item.renewed = True
             if await self.credentials.renew(wire) is not None:

@@ -172,8 +172,11 @@ class WorkItem:
         verdict = self.last.verdict
         if self.maybe_applied and not (verdict.served and not verdict.fatal):
             return OutcomeState.UNKNOWN
-        if verdict.state is OutcomeState.REJECTED and not verdict.served and not self._used_up:
-            return OutcomeState.NOT_SENT  # somebody else's no, before all was tried
+        if verdict.state is OutcomeState.REJECTED and not verdict.served:  # somebody else's no
+            if not self._used_up:
+                return OutcomeState.NOT_SENT
+            if self.asked_before:
+                return OutcomeState.UNKNOWN
         return verdict.state
 
     @property
