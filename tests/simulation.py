@@ -48,7 +48,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from altcraft_async import Adaptive, AltcraftClient, FailureLimit, OutagePolicy, OutcomeState, RetryPolicy, Timeout
 from altcraft_async.errors import AltcraftError, DeliveryError, OutboxFullError, SourceError
-from altcraft_async.observe import UpdateSettled
+from altcraft_async.observe import CallEnded, UpdateSettled
 from altcraft_async.outbox import Counts, DeadLetter, Entry, Outbox
 from simulated_network import Fault, Ledger, Network, Outage, Weather
 from virtual import VirtualLoop
@@ -95,6 +95,7 @@ class Book:
         self.ledger = ledger
         self.calls: list[Told] = []
         self.open: dict[str, Told] = {}
+        self.states: dict[str, OutcomeState] = {}
         self.broken: list[str] = []
 
     def begin(self, row: Sequence[str], *, whole_order: bool = False) -> Told:
@@ -119,9 +120,11 @@ class Book:
         self.calls.remove(self.open.pop(key))
 
     def on_event(self, event: object, /) -> None:
-        """Note the outcomes of bulk runs."""
+        """Note the outcomes of bulk runs, and the states in which calls ended, which errors do not tell."""
         if isinstance(event, UpdateSettled):
             self.end(_key(event.outcome.row), event.outcome.state)
+        elif isinstance(event, CallEnded):
+            self.states[event.request_id] = event.state
 
 
 def _key(row: Any) -> str:
@@ -214,7 +217,7 @@ class Life:
         self.span = draw.choice((2.0, 10.0, 60.0))
         self.orders = draw.randint(1, 6)
         self.lines = draw.randint(1, 3)
-        self.callers = [draw.choice(("single", "single", "run", "run", "puts")) for _ in range(draw.randint(2, 7))]
+        self.callers = [draw.choice(("single", "single", "run", "run", "puts", "both")) for _ in range(draw.randint(2, 7))]
         self.outages = self._outages(draw)
         shares = {fault: draw.choice((0.0, 0.0, 0.02, 0.1, 0.25)) for fault in Fault}
         scale = min(1.0, 0.7 / (sum(shares.values()) or 1.0))
@@ -306,9 +309,9 @@ class Life:
         chosen = [(n, kind) for n, kind in enumerate(self.callers) if f"caller {n}" not in self.without]
         self.store = MemoryStore(self.book, capacity=self.capacity, commit=self.commit)
         async with AsyncExitStack() as stack:
-            if any(kind == "puts" for _, kind in chosen):
+            if any(kind in {"puts", "both"} for _, kind in chosen):
                 self.outbox = await stack.enter_async_context(self._outbox())
-            live = {"single": self._singles, "run": self._runs, "puts": self._puts}
+            live = {"single": self._singles, "run": self._runs, "puts": self._puts, "both": self._both}
             callers = [loop.create_task(live[kind](n, Random(f"{self.seed} caller {n}"))) for n, kind in chosen]
             if not callers:
                 return
@@ -367,8 +370,7 @@ class Life:
         if draw.random() < 0.2:
             options["outage"] = draw.choice((OutagePolicy(fail_fast=True), OutagePolicy(call_patience=None)))
         own = draw.random() < 0.4
-        if own:
-            options["request_id"] = f"own {row[2]}"
+        request_id = options["request_id"] = f"{'own' if own else 'id'} {row[2]}"
         cancelled_after = draw.choice((None, None, None, 0.0, draw.expovariate(5.0 / self.span)))
         for _ in range(3 if own else 1):
             orders = draw.choice(self.clients).market.orders
@@ -377,7 +379,10 @@ class Life:
                 async with asyncio.timeout(cancelled_after):
                     await orders.update_order_line_status(*row, **options)
             except DeliveryError as error:
-                self.book.end(row[2], _state_of(error))
+                state = self.book.states[request_id]
+                self.book.end(row[2], state)
+                if error.maybe_applied != (state is OutcomeState.UNKNOWN):
+                    self.reports.append(f"the error of {row[2]} does not tell that it is {state}")
                 if not error.maybe_applied:
                     return
             except TimeoutError:
@@ -469,6 +474,16 @@ class Life:
                 await asyncio.sleep(draw.choice((0.0, draw.expovariate(20.0 / self.span))))
                 group.create_task(self._put(self._row(caller, number, draw)))
 
+    async def _both(self, caller: int, draw: Random) -> None:
+        """Put updates and call for others, each as soon as the one before is done."""
+        await asyncio.sleep(draw.uniform(0.0, self.span / 2))
+        for number in range(draw.randint(1, 15)):
+            row = self._row(caller, number, draw)
+            if draw.random() < 0.6:
+                await self._put(row)
+            else:
+                await self._single(row, Random(draw.random()))
+
     async def _put(self, row: tuple[str, str, str]) -> None:
         told = self.book.begin(row)
         told.placed = sys.maxsize
@@ -478,12 +493,6 @@ class Life:
             self.book.forget(row[2])
         else:
             told.placed = self.network.ledger.now()
-
-
-def _state_of(error: DeliveryError) -> OutcomeState:
-    if error.maybe_applied:
-        return OutcomeState.UNKNOWN
-    return OutcomeState.NOT_SENT if type(error).__mro__[1].__name__ == "NotSentError" else OutcomeState.REJECTED
 
 
 # -- the laws
