@@ -106,9 +106,31 @@ class Journal:
     """
 
     __slots__ = (
-        "_clock", "_connection", "_dedup_window", "_extend", "_lock", "_method", "_notifier", "_overtaken", "_path",
-        "_phase", "_prefix", "_recalled", "_recorded", "_replay", "_resources", "_retry", "_retry_failed",
-        "_rounds", "_run", "_sample", "_sampling", "_sent_again", "_target", "_writer",
+        "_clock",
+        "_connection",
+        "_dedup_window",
+        "_extend",
+        "_lock",
+        "_method",
+        "_notifier",
+        "_overtaken",
+        "_path",
+        "_phase",
+        "_prefix",
+        "_recalled",
+        "_recorded",
+        "_replay",
+        "_resources",
+        "_resumes",
+        "_retry",
+        "_retry_failed",
+        "_rounds",
+        "_run",
+        "_sample",
+        "_sampling",
+        "_sent_again",
+        "_target",
+        "_writer",
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome[object]]], None]
@@ -150,6 +172,7 @@ class Journal:
         self._prefix = ""
         self._sample: Callable[[], Sample] | None = None
         self._sampling: asyncio.TimerHandle | None = None
+        self._resumes = False
 
     def __repr__(self) -> str:
         """Show the file and the run."""
@@ -227,7 +250,7 @@ class Journal:
             # Into the file itself, since a log whose beginning is damaged is a log without content.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         else:
-            self._run = known
+            self._run, self._resumes = known, True
             self._check_run(known)
             recorded = _recorded_rows(connection)
             if self._retry_failed and recorded == known.length:
@@ -352,6 +375,11 @@ class Journal:
         if index in self._rounds:
             self._sent_again.add(index)
         return request_id_of(self._prefix, index, content_of(update), self._rounds.get(index, 0))
+
+    def asked_before(self, index: int) -> bool:
+        """Say whether this goes on with a run, whose open updates may all have been sent."""
+        del index
+        return self._resumes
 
     def record(self, outcomes: Sequence[Outcome[object]]) -> None:
         """Queue outcomes for the next commit, all for the same one."""

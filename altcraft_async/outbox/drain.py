@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from altcraft_async.errors import AltcraftError, StorageError
+from altcraft_async.errors import AltcraftError, OutboxError, StorageError
 from altcraft_async.outbox.store import DeadLetter
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Drainer:
 
     __slots__ = (
         "_altcraft", "_changed", "_clock", "_cut", "_ended", "_entries", "_failed", "_fed", "_finishing", "_flusher",
-        "_give_up_after", "_loop", "_news", "_recorded", "_stopped_by", "_store", "delivered", "draining",
+        "_give_up_after", "_loop", "_news", "_recorded", "_since", "_stopped_by", "_store", "delivered", "draining",
         "last_success",
     )  # fmt: skip
 
@@ -71,6 +71,7 @@ class Drainer:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._finishing = asyncio.Event()
+        self._since = clock()
         self._entries: dict[int, Entry] = {}
         self._fed = 0
         self._cut = False
@@ -91,8 +92,10 @@ class Drainer:
             return None
         return f"the server has served nobody for {now.outage:.0f} s; next try in {now.paused:.1f} s; {now.problem}"
 
-    def wake(self) -> None:
-        """Say that something new waits."""
+    def wake(self, *, again: bool = False) -> None:
+        """Say that something new waits; with `again` it may have been sent before."""
+        if again:
+            self._since = self._clock()
         self._news.set()
 
     def finish(self) -> None:
@@ -136,6 +139,7 @@ class Drainer:
 
     async def _deliver(self) -> None:
         self._entries.clear()
+        self._since = self._clock()
         self._fed = 0
         self._cut = False
         run = self._altcraft.market.orders.drain(self._feed(), recorder=self)
@@ -197,6 +201,10 @@ class Drainer:
         del update
         return self._entries[index].request_id
 
+    def asked_before(self, index: int) -> bool:
+        """Say whether the entry is older than this run: an earlier one, or another process, may have sent it."""
+        return self._entries[index].put_at <= self._since
+
     def doubt_ends_at(self, index: int) -> float | None:
         """Return until when the entry may be repeated; after that the platform no longer knows its id."""
         if self._give_up_after is None:
@@ -235,8 +243,12 @@ class Drainer:
                     self._stopped_by = None
                 self._changed(counts)
                 self._recorded(outcomes)
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001 - nobody may wait for ever for a store that broke its promise
             self._ended.clear()
+            if not isinstance(error, StorageError):
+                _log.exception("the store of the outbox %s failed unexpectedly", self._store.path)
+                said = f"the outbox {self._store.path} failed ({type(error).__name__}); check its store"
+                error = OutboxError(said, path=self._store.path)
             self._failed(error)
         finally:
             self._flusher = None

@@ -307,7 +307,7 @@ class Outbox:
         self._check_open()
         count = await self._store.retry(None if ids is None else list(ids), self._clock())
         if self._drainer is not None:
-            self._drainer.wake()
+            self._drainer.wake(again=True)
         self._on_changed(await self._store.counts())
         return count
 
