@@ -17,7 +17,8 @@ _LATE_CODECS = ("utf-8-sig", "idna", "latin-1", "ascii", "cp1252")
 def prepare_for_few_descriptors() -> None:
     """Raise the soft limit of open files, which is 256 on some systems, and import what could not be opened later."""
     with contextlib.suppress(ImportError, OSError, ValueError):
-        resource = importlib.import_module("resource")  # not on Windows
+        import resource  # noqa: PLC0415 - not on Windows
+
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
         if soft < wanted:

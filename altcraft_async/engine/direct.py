@@ -133,7 +133,7 @@ class DirectWay:
 
     __slots__ = (
         "_connector", "_due", "_expired", "_head", "_heads", "_idle", "_keep", "_loop", "_sweeper", "_target",
-        "_timeouts", "_timer",
+        "_timeouts", "_timer", "_timer_at",
     )  # fmt: skip
 
     def __init__(self, session: aiohttp.ClientSession, base: str, headers: Mapping[str, str], *, keep: float) -> None:
@@ -154,6 +154,7 @@ class DirectWay:
         self._due: dict[ResponseHandler, float] = {}
         self._expired: set[ResponseHandler] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
 
     async def close(self) -> None:
         """Close what is idle; requests under way end when the session closes their connections."""
@@ -284,10 +285,14 @@ class DirectWay:
 
     def _watch(self, protocol: ResponseHandler, due: float) -> None:
         self._due[protocol] = due
-        if self._timer is None or due < self._timer.when():
+        if self._timer is None or due < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(due, self._on_timer)
+            self._set_timer(due)
+
+    def _set_timer(self, due: float) -> None:
+        self._timer_at = due  # kept here, because a handle of uvloop may not know it
+        self._timer = self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
         now = self._loop.time()
@@ -296,7 +301,9 @@ class DirectWay:
             self._expired.add(protocol)
             if protocol.transport is not None:
                 protocol.transport.abort()
-        self._timer = self._loop.call_at(min(self._due.values()), self._on_timer) if self._due else None
+        self._timer = None
+        if self._due:
+            self._set_timer(min(self._due.values()))
 
 
 async def _rest(message: RawResponseMessage, payload: StreamReader, max_bytes: int) -> bytes:

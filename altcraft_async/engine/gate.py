@@ -84,7 +84,7 @@ class Gate:
 
     __slots__ = (
         "_adaptive", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_marks", "_notifier", "_opens_at", "_pacer",
-        "_probe", "_rate", "_seen", "_singles", "_singles_in_a_row", "_timer", "_watch", "limit", "loop", "outage",
+        "_probe", "_rate", "_seen", "_singles", "_singles_in_a_row", "_timer", "_timer_at", "_watch", "limit", "loop", "outage",
     )  # fmt: skip
 
     def __init__(self, law: ConcurrencyLimit, *, rate: float | None = None, notifier: Notifier | None = None) -> None:
@@ -108,6 +108,7 @@ class Gate:
         self._bulk: deque[_Waiter] = deque()
         self._singles_in_a_row = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
 
@@ -372,9 +373,10 @@ class Gate:
         if not self._singles and not self._bulk:
             return
         if self._timer is not None:
-            if self._timer.when() <= now + delay:
+            if self._timer_at <= now + delay:
                 return
             self._timer.cancel()
+        self._timer_at = now + delay  # kept here, because a handle of uvloop may not know it
         self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 
     def _next_waiter(self) -> _Waiter:

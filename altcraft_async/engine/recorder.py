@@ -51,7 +51,7 @@ class Recorder(Protocol):
         """Return the ``Request-ID`` of an update, the same in every run."""
 
     def asked_before(self, index: int) -> bool:
-        """Say whether an earlier run may have sent an update under its id, so that the platform may be at work on it."""
+        """Say whether an earlier run may have sent an update under its id, and the platform may be at work on it."""
 
     @property
     def doubt_ends_at(self) -> Callable[[int], float | None] | None:

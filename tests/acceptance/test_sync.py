@@ -215,7 +215,8 @@ def test_a_server_that_is_down_leaves_every_line_not_sent(command: CommandLine) 
     assert ended.returncode == 2
     assert "The server could not be reached; check the address" in ended.stderr
     records = [json.loads(line) for line in command.read("out.jsonl").splitlines()]
-    assert [(record["state"], record["attempts"]) for record in records] == [("not_sent", 2)] * 2
+    assert [record["state"] for record in records] == ["not_sent"] * 2
+    assert sum(record["attempts"] for record in records) < 20  # the two at first, then probes
 
 
 def test_a_deadline_stops_the_run_with_exit_3_and_every_row_has_its_outcome(
