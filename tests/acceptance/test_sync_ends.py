@@ -84,13 +84,13 @@ def test_an_update_that_was_made_ends_with_0_though_its_echo_cannot_be_written(c
 
 
 def test_a_run_with_few_file_descriptors_ends_in_order(command: CommandLine, sandbox: ThreadedSandbox) -> None:
-    sandbox.seed_orders(400, 1)
-    sandbox.faults = Faults(latency=0.05, error_500=0.2)
-    command.write("in.csv", HEADER + "".join(f"order_{n},line_{n}_1,processing\n" for n in range(1, 401)))
+    sandbox.seed_orders(150, 1)
+    sandbox.faults = Faults(latency=0.05, error_500=0.1)
+    command.write("in.csv", HEADER + "".join(f"order_{n},line_{n}_1,processing\n" for n in range(1, 151)))
     ended = shell(command, "ulimit -n 40; $sync --concurrency 60 --json")
     assert b"Traceback" not in ended.stderr
     assert ended.returncode in {0, 2}
-    assert json.loads(ended.stdout)["updates"] == 400
+    assert json.loads(ended.stdout)["updates"] == 150
 
 
 def test_a_failed_file_on_a_full_disk_is_not_recommended(command: CommandLine) -> None:
@@ -175,9 +175,9 @@ def test_with_a_journal_the_failed_file_has_what_failed_finally_and_nothing_that
     command: CommandLine, here: Here, sandbox: ThreadedSandbox, slow: Callable[[float], None]
 ) -> None:
     slow(0.02)
-    rows = [f"{'nope' if n == 3 else 'order_1'},line_1_1,new\n" for n in range(300)]
+    rows = [f"{'nope' if n == 3 else f'order_{n % 20 + 1}'},line_{n % 20 + 1}_1,new\n" for n in range(300)]
     command.write("in.csv", HEADER + ",bad,\n" + "".join(rows))
-    ended = here("sync", "in.csv", "--journal", "run.journal", "--failed", "failed.csv", "--deadline", "0.6")
+    ended = here("sync", "in.csv", "--journal", "run.journal", "--failed", "failed.csv", "--deadline", "0.4")
     assert ended.returncode == 3
     assert command.read("failed.csv") == HEADER + ",bad,\n" + rows[3]
     sandbox.faults = Faults()
