@@ -246,7 +246,9 @@ class Journal:
         if known is None:
             now = float(self._clock())
             self._run = RunRecord(str(uuid4()), self._method, self._target, now, now)
+            connection.execute("BEGIN IMMEDIATE")  # the whole record or none of it, whenever the process dies
             self._run.write(connection)
+            connection.execute("COMMIT")
             # Into the file itself, since a log whose beginning is damaged is a log without content.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         else:
