@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from altcraft_async import AltcraftClient, ConnectError, OutagePolicy, OutagePolicy, OutcomeState, RetryPolicy
+from altcraft_async import AltcraftClient, ConnectError, OutagePolicy, OutcomeState, RetryPolicy
 from altcraft_async.sandbox import Faults, Sandbox
 
 pytestmark = pytest.mark.slow
