@@ -70,7 +70,6 @@ _log = logging.getLogger("altcraft_async")
 _YIELD_EVERY = 1000
 """Rows of a stopped run that are read in one go before other tasks get a turn."""
 _ENDS_RUN = frozenset({StopReason.OUTAGE, StopReason.MISDIRECTED})
-_CUT = frozenset({StopReason.OUTAGE, StopReason.MISDIRECTED, StopReason.DEADLINE})
 
 
 class RunPhase(enum.IntEnum):

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry, generate_latest
 
-from altcraft_async import AltcraftClient, AltcraftError, DeliveryError, RetryPolicy, Timeout
+from altcraft_async import AltcraftClient, AltcraftError, DeliveryError, OutagePolicy, RetryPolicy, Timeout
 from altcraft_async.integrations.opentelemetry import OpenTelemetryObserver, propagation
 from altcraft_async.integrations.prometheus import PrometheusObserver
 from altcraft_async.observe import LoggingObserver
@@ -93,6 +93,8 @@ def reachable_values(client) -> str:
     parts += [
         client._dispatcher.delivery,
         client._dispatcher.delivery.credentials.wire,
+        client._credentials,
+        client._credentials.wire,
         client.statistics(),
         client._budget,
         client._totals,
@@ -220,10 +222,10 @@ async def test_not_through_a_server_that_is_down_or_never_answers(
     asyncio.get_running_loop().set_debug(True)
     server = await start_raw_server(None)
     server.answers = [server.HANG]
-    policy = RetryPolicy(attempts=2, base=0.001, first_patience=0.01)
+    outage = OutagePolicy(first_patience=0.01)
     for target in (closed_port, server):
         timeout = Timeout(connect=0.5, total=0.05)
-        seen = await use(connect(target, CANARY, **options(told, "json", token_in, retry=policy, timeout=timeout)))
+        seen = await use(connect(target, CANARY, **options(told, "json", token_in, outage=outage, timeout=timeout)))
         assert CANARY not in seen
     assert CANARY not in told.text()
 
@@ -263,9 +265,9 @@ async def test_not_through_wrong_settings_or_parameters(connect, token_in):
         lambda: AltcraftClient("https://example.test", CANARY, rate=-1),
         lambda: AltcraftClient("https://example.test", CANARY, token_in="url"),
         lambda: AltcraftClient.from_env({"ALTCRAFT_TOKEN": CANARY}),
-        lambda: AltcraftClient.from_env(
-            {"ALTCRAFT_TOKEN": CANARY, "ALTCRAFT_BASE_URL": "https://x.test", "ALTCRAFT_TOKENS": "x"}
-        ),
+        lambda: AltcraftClient(CANARY, CANARY),
+        lambda: AltcraftClient.from_env({"ALTCRAFT_TOKN": CANARY, "ALTCRAFT_BASE_URL": "https://x.test"}),
+        lambda: AltcraftClient.from_env({"ALTCRAFT_TOKEN": CANARY, "ALTCRAFT_BASE_URL": CANARY}),
     ):
         with pytest.raises(AltcraftError) as caught:
             call()

@@ -18,14 +18,14 @@ async def test_an_outage_is_waited_out_and_every_line_is_applied():
             run = asyncio.create_task(client.market.orders.update_order_line_statuses(updates))
             await asyncio.sleep(0.2)
             await sandbox.stop()
-            while client.statistics().reachable:  # noqa: ASYNC110 - a statistic is polled
+            while client.statistics().outage is None:  # noqa: ASYNC110 - a statistic is polled
                 await asyncio.sleep(0.01)
             down = client.statistics()
             await asyncio.sleep(0.5)
             probes = client.statistics().sent - down.sent
             await sandbox.start()
             report = await run
-            assert client.statistics().reachable
+            assert client.statistics().outage is None
         assert report.ok
         assert sandbox.ledger.check(updates).ok
         assert probes <= 20 + 3  # those in flight when it closed, then one at a time
