@@ -14,7 +14,7 @@ were told. The laws:
   one of them claims the whole order. Of two that conflict, no request of the one placed
   later begins before the one placed earlier has ended, and none begins after its own call
   has ended. A call is placed when it is begun, a row when it is read; a put is placed when
-  it returns, and behind everything that was begun before the put was. (Where something stops
+  it returns, where the outbox is delivering, and behind everything that was begun before the put was. (Where something stops
   the outbox's delivery as a whole, its updates lose their places and get new ones when it is
   begun anew.) So changes are made
   in the order of their calls, whoever made these. Only a call that ended in doubt,
@@ -492,7 +492,8 @@ class Life:
         except OutboxFullError:
             self.book.forget(row[2])
         else:
-            told.placed = self.network.ledger.now()
+            if self.outbox._drainer._run is not None:
+                told.placed = self.network.ledger.now()
 
 
 # -- the laws
