@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 from aiohttp_retry import ExponentialRetry
 from limits import AdaptiveRequestConcurrency
-from virtual import Behaviour, SimulatedServer, VirtualLoop, is_stuck, simulated_client, updates
 
 from altcraft_async.errors import TransportError
 from altcraft_async.flow.limit import Adaptive
 from altcraft_async.flow.retry import RetryPolicy
 from altcraft_async.protocol.wire import WireRequest
 from altcraft_async.settings import Settings
+from virtual import Behaviour, SimulatedServer, VirtualLoop, is_stuck, simulated_client, updates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.connection import Connection
 
-    from virtual import Behaviour
-
     from altcraft_async.flow.limit import Adaptive
     from altcraft_async.flow.retry import RetryPolicy
     from altcraft_async.observe import Event
+    from virtual import Behaviour
 
 __all__ = ["Measured", "measure"]
 

@@ -14,7 +14,7 @@ were told. The laws:
   one of them claims the whole order. Of two that conflict, no request of the one placed
   later begins before the one placed earlier has ended, and none begins after its own call
   has ended. A call is placed when it is begun, a row when it is read; a put is placed when
-  it returns, and behind everything that was begun before the put was. (Where something stops
+  it returns, where the outbox is delivering, and behind everything that was begun before the put was. (Where something stops
   the outbox's delivery as a whole, its updates lose their places and get new ones when it is
   begun anew.) So changes are made
   in the order of their calls, whoever made these. Only a call that ended in doubt,
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
     from altcraft_async import LineStatusUpdate
 
-__all__ = ["Broken", "Life", "MemoryStore", "live", "shrunk"]
+__all__ = ["Broken", "Life", "MemoryStore", "live", "new_loop", "shrunk", "try_seed"]
 
 HORIZON = 3000.0
 """Virtual seconds after which whoever still waits will wait for ever."""
@@ -496,7 +496,8 @@ class Life:
         except OutboxFullError:
             self.book.forget(row[2])
         else:
-            told.placed = self.network.ledger.now()
+            if self.outbox._drainer._run is not None:
+                told.placed = self.network.ledger.now()
 
 
 # -- the laws
@@ -563,7 +564,8 @@ class _NumberedTask(asyncio.Task):  # type: ignore[type-arg]
         return self._number
 
 
-def _loop() -> VirtualLoop:
+def new_loop() -> VirtualLoop:
+    """Make a virtual loop on which tasks have an order that no address decides."""
     loop = VirtualLoop()
     _NumberedTask._numbers = itertools.count()
     loop.set_task_factory(lambda loop, coro, **options: _NumberedTask(coro, loop=loop, **options))
@@ -574,7 +576,7 @@ def live(seed: int, *, without: frozenset[str] = frozenset()) -> Life:
     """Live through a seed; raises `Broken` where it breaks a law."""
     life = Life(seed, without=without)
     try:
-        with asyncio.Runner(loop_factory=_loop) as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(life.run())
     except (AltcraftError, RuntimeError, ExceptionGroup) as error:
         life.reports.append(f"{type(error).__name__}: {error}")
@@ -591,18 +593,19 @@ def live(seed: int, *, without: frozenset[str] = frozenset()) -> Life:
 def shrunk(seed: int) -> tuple[frozenset[str], str]:
     """Leave out of a broken seed what can be left out; return that, and what is broken still."""
     without: frozenset[str] = frozenset()
-    said = _said(seed, without) or ""
+    said = try_seed(seed, without) or ""
     smaller = bool(said)
     while smaller:
         smaller = False
         for part in Life(seed, without=without).parts:
-            tried = _said(seed, without | {part})
+            tried = try_seed(seed, without | {part})
             if tried is not None:
                 without, said, smaller = without | {part}, tried, True
     return without, said
 
 
-def _said(seed: int, without: frozenset[str]) -> str | None:
+def try_seed(seed: int, without: frozenset[str] = frozenset()) -> str | None:
+    """Live through a seed; say what is broken, or None."""
     try:
         live(seed, without=without)
     except Broken as error:
@@ -624,7 +627,7 @@ def main() -> int:
     seeds, without = range(given.seed, given.seed + given.seeds), frozenset(filter(None, given.without.split(",")))
     began, broken = time.monotonic(), 0
     with multiprocessing.Pool(min(len(seeds), os.cpu_count() or 1)) as pool:
-        for seed, said in zip(seeds, pool.imap(partial(_said, without=without), seeds, chunksize=20), strict=True):
+        for seed, said in zip(seeds, pool.imap(partial(try_seed, without=without), seeds, chunksize=20), strict=True):
             if said is not None:
                 broken += 1
                 print(said if not given.shrink else shrunk(seed)[1], flush=True)  # noqa: T201 - a script prints

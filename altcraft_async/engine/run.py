@@ -191,6 +191,11 @@ class Run(Generic[RowT]):
         """Show the phase."""
         return f"<Run {self._phase.name.lower()}, {self.taken} rows taken, {self._sink!r}>"
 
+    @property
+    def full(self) -> bool:
+        """Whether at most one more row is read before others have their outcomes."""
+        return self._held >= self._options.window - 1 or "room" in self._waiters
+
     async def gather(self) -> Report[RowT]:
         """Run to the end and return the outcomes in input order; see `Orders.update_order_line_statuses`."""
         started = asyncio.get_running_loop().time()

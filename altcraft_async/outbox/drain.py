@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from altcraft_async.client import AltcraftClient
+    from altcraft_async.engine.run import Run
     from altcraft_async.engine.timeline import Sample
     from altcraft_async.errors import InvalidUpdateError
     from altcraft_async.outbox.store import Counts, Entry, OutboxStore
@@ -47,8 +48,8 @@ class Drainer:
 
     __slots__ = (
         "_altcraft", "_changed", "_clock", "_cut", "_ended", "_entries", "_failed", "_fed", "_finishing", "_flusher",
-        "_give_up_after", "_loop", "_news", "_recorded", "_since", "_stopped_by", "_store", "delivered", "draining",
-        "last_success",
+        "_give_up_after", "_loop", "_news", "_recorded", "_run", "_since", "_stopped_by", "_store", "_unplaced", "delivered",
+        "draining", "last_success",
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome[object]]], None]
@@ -75,6 +76,8 @@ class Drainer:
         self._entries: dict[int, Entry] = {}
         self._fed = 0
         self._cut = False
+        self._run: Run[LineStatusUpdate] | None = None
+        self._unplaced: list[asyncio.Future[None]] = []
         self._ended: list[Outcome[object]] = []
         self._flusher: asyncio.Task[None] | None = None
         self.delivered = 0
@@ -92,11 +95,28 @@ class Drainer:
             return None
         return f"the server has served nobody for {now.outage:.0f} s; next try in {now.paused:.1f} s; {now.problem}"
 
-    def wake(self, *, again: bool = False) -> None:
-        """Say that something new waits; with `again` it may have been sent before."""
-        if again:
-            self._since = self._clock()
+    def wake_again(self) -> None:
+        """Say that something waits that may have been sent before."""
+        self._since = self._clock()
         self._news.set()
+
+    async def place(self) -> None:
+        """Wait until what was put has its place in the client's lanes.
+
+        Not where it could last: nothing is delivered now, or so much waits that the run reads no more.
+        """
+        self._news.set()
+        if self._run is not None and not self._run.full:
+            placed = self._loop.create_future()
+            self._unplaced.append(placed)
+            await placed
+
+    def _let_go(self) -> None:
+        """Wake those that wait for a place."""
+        for placed in self._unplaced:
+            if not placed.done():
+                placed.set_result(None)
+        self._unplaced.clear()
 
     def finish(self) -> None:
         """Let `run` return once all that waits is delivered, or as soon as delivery is stopped by something."""
@@ -142,13 +162,17 @@ class Drainer:
         self._since = self._clock()
         self._fed = 0
         self._cut = False
-        run = self._altcraft.market.orders.drain(self._feed(), recorder=self)
-        async with contextlib.aclosing(run.stream()) as outcomes:
-            async for outcome in outcomes:
-                if outcome.index in self._entries and outcome.error is not None:  # it goes on waiting
-                    self._stopped_by = str(outcome.error.message)
-                    self._cut = True  # the run was stopped, and ends when it is fed no more
-                    self._news.set()
+        self._run = run = self._altcraft.market.orders.drain(self._feed(), recorder=self)
+        try:
+            async with contextlib.aclosing(run.stream()) as outcomes:
+                async for outcome in outcomes:
+                    if outcome.index in self._entries and outcome.error is not None:  # it goes on waiting
+                        self._stopped_by = str(outcome.error.message)
+                        self._cut = True  # the run was stopped, and ends when it is fed no more
+                        self._news.set()
+        finally:
+            self._run = None
+            self._let_go()
 
     async def _feed(self) -> AsyncGenerator[LineStatusUpdate, None]:
         after = -1
@@ -160,7 +184,11 @@ class Drainer:
                     return
                 self._entries[self._fed] = entry
                 self._fed += 1
+                if self._run is None or self._run.full:
+                    self._let_go()
                 yield entry.update
+            if len(entries) < _AT_ONCE and not self._news.is_set():  # all that was put is taken in
+                self._let_go()
             if entries:
                 after = entries[-1].id
             elif self._finishing.is_set():

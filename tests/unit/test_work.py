@@ -43,16 +43,7 @@ SETTLED = {
     Evidence.DUPLICATE_FAILURE: "rejected",
 }
 """A served answer says what there is to say, whatever was in doubt before."""
-<<<<<<< HEAD
-SURE = {
-    Evidence.NO_ROOM: "not_sent",
-    Evidence.RENEWED: "not_sent",
-    Evidence.NEVER_SENT: "not_sent",
-    Evidence.THROTTLED: "not_sent",
-}
-=======
 SURE = [Evidence.NO_ROOM, Evidence.NEVER_SENT, Evidence.THROTTLED, Evidence.RENEWED]
->>>>>>> flowtests
 """Nothing was applied by this attempt; an earlier one may have been."""
 DOUBTFUL = set(Evidence) - set(SETTLED) - set(SURE) - {Evidence.FATAL, Evidence.FOREIGN}
 
