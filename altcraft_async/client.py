@@ -326,6 +326,7 @@ class AltcraftClient:
             Call(path, dict(fields or {})),
             str(uuid4()) if request_id is None else check_request_id(request_id),
             owner=self._dispatcher.caller(),
+            asked_before=request_id is not None,
         )
         return dict(await self._dispatcher.call(item, deadline=deadline))
 

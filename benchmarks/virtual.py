@@ -372,7 +372,7 @@ def simulated_client(  # noqa: PLR0913 - the options of a client
         observers=observers,
         transport=server,
     )
-    client._delivery.random = Random(f"client {seed}")
+    client._dispatcher.delivery.random = Random(f"client {seed}")
     if law is not None:
         client._gate._law = law
         client._gate.limit = law.limit

@@ -215,12 +215,12 @@ class Delivery:
                     item.echo = echo_of(reply.payload, update)
             return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload)
         rules = self.policy.rules
-        evidence = rules.evidence(
-            status=reply.status, code=reply.code, duplicate=reply.duplicate, in_doubt=item.maybe_applied
-        )
+        in_doubt = item.maybe_applied or item.asked_before
+        evidence = rules.evidence(status=reply.status, code=reply.code, duplicate=reply.duplicate, in_doubt=in_doubt)
         if evidence is Evidence.REFUSED and not fresh and self.questions.suspicious(asyncio.get_running_loop().time()):
             item.fresh = True  # a refusal names no line: it could be another's, as an answer just was
             response.discard()
+            evidence = Evidence.ANOTHERS
         elif evidence is Evidence.FATAL and not item.renewed:
             item.renewed = True
             if await self.credentials.renew(wire) is not None:

@@ -45,6 +45,9 @@ class Recorder(Protocol):
     def request_id(self, index: int, update: LineStatusUpdate) -> str:
         """Return the ``Request-ID`` of an update, the same in every run."""
 
+    def asked_before(self, index: int) -> bool:
+        """Say whether an earlier run may have sent an update under its id: the platform may be at work on it."""
+
     @property
     def doubt_ends_at(self) -> Callable[[int], float | None] | None:
         """What says, by its index, until when an update in doubt is repeated, in the event loop's time.

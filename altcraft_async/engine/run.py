@@ -54,7 +54,9 @@ if TYPE_CHECKING:
     from altcraft_async.engine.dispatch import Dispatcher
     from altcraft_async.engine.recorder import Recorder
     from altcraft_async.engine.rows import Coalesce, Lane
+    from altcraft_async.engine.work import Taken
     from altcraft_async.errors import DeliveryError
+    from altcraft_async.flow.lanes import Claim
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.protocol.values import LineStatusUpdate
     from altcraft_async.protocol.wire import Call
@@ -189,6 +191,11 @@ class Run(Generic[RowT]):
         """Show the phase."""
         return f"<Run {self._phase.name.lower()}, {self.taken} rows taken, {self._sink!r}>"
 
+    @property
+    def full(self) -> bool:
+        """Whether at most one more row is read before others have their outcomes."""
+        return self._held >= self._options.window - 1 or "room" in self._waiters
+
     async def gather(self) -> Report[RowT]:
         """Run to the end and return the outcomes in input order; see `Orders.update_order_line_statuses`."""
         started = asyncio.get_running_loop().time()
@@ -319,6 +326,7 @@ class Run(Generic[RowT]):
         if not read_on and self._intake is not None and not self._intake.done():
             self.complete = False
             self._intake.cancel()
+        self._check_end()  # where all rows waited for others' lanes, no task is left to end it
 
     # -- intake
 
@@ -391,7 +399,7 @@ class Run(Generic[RowT]):
             return False
         taken = (index, row, update)
         claims = self._claims_of(update)
-        if self._options.coalesce == "latest" and self._replace(claims[-1][0], taken):
+        if self._options.coalesce == "latest" and self._replace(claims, taken):
             return False
         item = WorkItem(
             self._call_of(update),
@@ -403,6 +411,7 @@ class Run(Generic[RowT]):
             bulk=True,
             expires_at=None if self._deadline is None else self._deadline[0],
             doubt_ends_at=self._doubt_ends_at(index),
+            asked_before=recorder is not None and recorder.asked_before(index),
         )
         if self._stopped is None:
             self._crew.submit(item)
@@ -414,9 +423,9 @@ class Run(Generic[RowT]):
         of_index = None if self._recorder is None else self._recorder.doubt_ends_at
         return None if of_index is None else of_index(index)
 
-    def _replace(self, key: object, taken: tuple[int, object, LineStatusUpdate]) -> bool:
-        """Let an update take the place of the one before it in its lane, where that waits and is this run's own."""
-        last = self._dispatcher.lanes.last(key)
+    def _replace(self, claims: tuple[Claim, ...], taken: Taken) -> bool:
+        """Let an update take the place of the one before it in its lanes, where that waits and is this run's own."""
+        last = self._dispatcher.lanes.last(claims)
         if last is None or last.owner is not self._crew or last.phase is not Phase.WAITING or self._stopped is not None:
             return False
         index, row, update = last.rows[0]
@@ -510,8 +519,8 @@ class Run(Generic[RowT]):
         self._check_end()
 
     def _on_recorder_failed(self, error: StorageError) -> None:
+        self._fail(error)  # first: when lanes open, nothing more of this run may start
         self._sink.break_off(error)
-        self._fail(error)
         self._check_end()
 
     def _fail(self, error: StorageError) -> None:

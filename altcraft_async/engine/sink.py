@@ -79,6 +79,8 @@ class Sink:
             self._hand_over(outcomes, item)
         elif self._broken:
             self.open -= len(outcomes)
+            if item is not None:
+                self._leave(item)
         else:
             for outcome in outcomes:
                 self._pending[outcome.index] = item
@@ -97,7 +99,11 @@ class Sink:
         del error
         self._broken = True
         self.open -= len(self._pending)
+        items = dict.fromkeys(self._pending.values())
         self._pending.clear()
+        for item in items:
+            if item is not None:
+                self._leave(item)
 
     def _hand_over(self, outcomes: Sequence[Outcome[object]], item: WorkItem | None) -> None:
         self.open -= len(outcomes)

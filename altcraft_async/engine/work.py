@@ -105,14 +105,15 @@ class WorkItem:
     applied. `update` is the line update that it makes, if it makes one.
 
     `attempts` counts the requests that were started, `unpaid` those among them that cost no
-    attempt of the policy. `first_failure` is when its first failure came. `another` is the line
+    attempt of the policy. `asked_before` says that an earlier call may have been made under the
+    same id, and may still be at work. `first_failure` is when its first failure came. `another` is the line
     that an answer named last, where it was not this one; `fresh` asks for an unused connection.
     """
 
     __slots__ = (
-        "another", "arrival", "attempts", "blocked", "bulk", "call", "claims", "doubt_ends_at", "echo", "expires_at",
-        "facts", "first_failure", "fresh", "last", "maybe_applied", "owner", "phase", "reasked", "renewed",
-        "request_id", "rows", "started", "stop", "unpaid", "update", "withdrawn",
+        "another", "arrival", "asked_before", "attempts", "blocked", "bulk", "call", "claims", "doubt_ends_at",
+        "echo", "expires_at", "facts", "first_failure", "fresh", "last", "maybe_applied", "owner", "phase", "reasked",
+        "renewed", "request_id", "rows", "started", "stop", "unpaid", "update", "withdrawn",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a call is made of
@@ -127,6 +128,7 @@ class WorkItem:
         bulk: bool = False,
         expires_at: float | None = None,
         doubt_ends_at: float | None = None,
+        asked_before: bool = False,
     ) -> None:
         self.call = call
         self.request_id = request_id
@@ -137,6 +139,7 @@ class WorkItem:
         self.bulk = bulk
         self.expires_at = expires_at
         self.doubt_ends_at = doubt_ends_at
+        self.asked_before = asked_before
         self.arrival = self.blocked = 0
         self.withdrawn = False
         self.phase = Phase.WAITING
@@ -169,8 +172,11 @@ class WorkItem:
         verdict = self.last.verdict
         if self.maybe_applied and not (verdict.served and not verdict.fatal):
             return OutcomeState.UNKNOWN
-        if verdict.state is OutcomeState.REJECTED and not verdict.served and not self._used_up:
-            return OutcomeState.NOT_SENT  # somebody else's no, before all was tried
+        if verdict.state is OutcomeState.REJECTED and not verdict.served:  # somebody else's no
+            if not self._used_up:
+                return OutcomeState.NOT_SENT
+            if self.asked_before:
+                return OutcomeState.UNKNOWN
         return verdict.state
 
     @property

@@ -46,14 +46,18 @@ C = TypeVar("C", bound=Claimant)
 
 
 class _Lane(Generic[C]):
-    """One key: `holders` of them have it, `exclusive` that one alone; `last` came last, `waiting` are in order."""
+    """One key: `holders` of them have it, `exclusive` that one alone; `waiting` are in order.
 
-    __slots__ = ("exclusive", "first", "holders", "last", "waiting")
+    `last` came last, `last_exclusive` of those that claim it alone; both may have left.
+    """
+
+    __slots__ = ("exclusive", "first", "holders", "last", "last_exclusive", "waiting")
 
     def __init__(self, first: C, *, exclusive: bool) -> None:
         self.holders = 1
         self.exclusive = exclusive
         self.first = self.last = first
+        self.last_exclusive = first if exclusive else None
         self.waiting: deque[tuple[C, bool]] | None = None
 
 
@@ -85,6 +89,8 @@ class Lanes(Generic[C]):
                 lanes[key] = _Lane(claimant, exclusive=exclusive)
                 continue
             lane.last = claimant
+            if exclusive:
+                lane.last_exclusive = claimant
             if lane.waiting is None and not exclusive and not lane.exclusive:
                 lane.holders += 1
                 continue
@@ -114,10 +120,20 @@ class Lanes(Generic[C]):
             ready.sort(key=_arrival)
         return ready
 
-    def last(self, key: Hashable) -> C | None:
-        """Return the claimant that came last of those on `key`, if any is there."""
-        lane = self._lanes.get(key)
-        return None if lane is None else lane.last
+    def last(self, claims: tuple[Claim, ...]) -> C | None:
+        """Return the claimant that came last of those that one with `claims` would wait for, were none to leave.
+
+        It may have left already. None where nobody is there.
+        """
+        found: C | None = None
+        for key, exclusive in claims:
+            lane = self._lanes.get(key)
+            if lane is None:
+                continue
+            last = lane.last if exclusive else lane.last_exclusive
+            if last is not None and (found is None or last.arrival > found.arrival):
+                found = last
+        return found
 
     def ahead(self, claimant: C) -> Iterator[C]:
         """Give those that `claimant` waits for: the exclusive holders of its keys, and whoever waits before it."""

@@ -83,8 +83,8 @@ class Journal:
     """
 
     __slots__ = (
-        "_clock", "_connection", "_dedup_window", "_extend", "_lock", "_new_length", "_notifier", "_path",
-        "_prefix", "_recalled", "_recorded", "_replay", "_retry_failed", "_rounds", "_run", "_target", "_writer",
+        "_clock", "_connection", "_dedup_window", "_extend", "_lock", "_new_length", "_notifier", "_path", "_prefix",
+        "_recalled", "_recorded", "_replay", "_resumes", "_retry_failed", "_rounds", "_run", "_target", "_writer",
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome]], None]
@@ -118,6 +118,7 @@ class Journal:
         self._rounds: dict[int, int] = {}
         self._new_length: int | None = None
         self._prefix = ""
+        self._resumes = False
 
     def __repr__(self) -> str:
         """Show the file and the run."""
@@ -184,7 +185,7 @@ class Journal:
             # Into the file itself, since a log whose beginning is damaged is a log without content.
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         else:
-            self._run = known
+            self._run, self._resumes = known, True
             if known.target != self._target:
                 msg = (
                     f"the journal {self._path} records a run against {known.target}, not {self._target}; "
@@ -293,6 +294,11 @@ class Journal:
     def request_id(self, index: int, update: LineStatusUpdate) -> str:
         """Return the ``Request-ID`` of an update."""
         return request_id_of(self._prefix, index, content_of(update), self._rounds.get(index, 0))
+
+    def asked_before(self, index: int) -> bool:
+        """Say whether this goes on with a run, whose open updates may all have been sent."""
+        del index
+        return self._resumes
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
         """Queue outcomes for the next commit."""

@@ -95,6 +95,7 @@ class Orders:
             owner=self._dispatcher.caller(),
             claims=_claims_of_line(update),
             update=update,
+            asked_before=request_id is not None,
         )
         return echo_of(await self._dispatcher.call(item, deadline=deadline, outage=outage), update)
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from altcraft_async.errors import AltcraftError, StorageError
+from altcraft_async.errors import AltcraftError, OutboxError, StorageError
 from altcraft_async.outbox.store import DeadLetter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from altcraft_async.client import AltcraftClient
+    from altcraft_async.engine.run import Run
     from altcraft_async.errors import InvalidUpdateError
     from altcraft_async.outbox.store import Counts, Entry, OutboxStore
     from altcraft_async.outcome import Outcome
@@ -46,8 +47,8 @@ class Drainer:
 
     __slots__ = (
         "_altcraft", "_changed", "_clock", "_cut", "_ended", "_entries", "_failed", "_fed", "_finishing", "_flusher",
-        "_give_up_after", "_loop", "_news", "_recorded", "_stopped_by", "_store", "delivered", "draining",
-        "last_success",
+        "_give_up_after", "_loop", "_news", "_recorded", "_run", "_since", "_stopped_by", "_store", "_unplaced",
+        "delivered", "draining", "last_success",
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome[object]]], None]
@@ -70,9 +71,12 @@ class Drainer:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._finishing = asyncio.Event()
+        self._since = clock()
         self._entries: dict[int, Entry] = {}
         self._fed = 0
         self._cut = False
+        self._run: Run[LineStatusUpdate] | None = None
+        self._unplaced: list[asyncio.Future[None]] = []
         self._ended: list[Outcome[object]] = []
         self._flusher: asyncio.Task[None] | None = None
         self.delivered = 0
@@ -90,9 +94,28 @@ class Drainer:
             return None
         return f"the server has served nobody for {now.outage:.0f} s; next try in {now.paused:.1f} s; {now.problem}"
 
-    def wake(self) -> None:
-        """Say that something new waits."""
+    def wake_again(self) -> None:
+        """Say that something waits that may have been sent before."""
+        self._since = self._clock()
         self._news.set()
+
+    async def place(self) -> None:
+        """Wait until what was put has its place in the client's lanes.
+
+        Not where it could last: nothing is delivered now, or so much waits that the run reads no more.
+        """
+        self._news.set()
+        if self._run is not None and not self._run.full:
+            placed = self._loop.create_future()
+            self._unplaced.append(placed)
+            await placed
+
+    def _let_go(self) -> None:
+        """Wake those that wait for a place."""
+        for placed in self._unplaced:
+            if not placed.done():
+                placed.set_result(None)
+        self._unplaced.clear()
 
     def finish(self) -> None:
         """Let `run` return once all that waits is delivered, or as soon as delivery is stopped by something."""
@@ -135,15 +158,20 @@ class Drainer:
 
     async def _deliver(self) -> None:
         self._entries.clear()
+        self._since = self._clock()
         self._fed = 0
         self._cut = False
-        run = self._altcraft.market.orders.drain(self._feed(), recorder=self)
-        async with contextlib.aclosing(run.stream()) as outcomes:
-            async for outcome in outcomes:
-                if outcome.index in self._entries and outcome.error is not None:  # it goes on waiting
-                    self._stopped_by = str(outcome.error.message)
-                    self._cut = True  # the run was stopped, and ends when it is fed no more
-                    self._news.set()
+        self._run = run = self._altcraft.market.orders.drain(self._feed(), recorder=self)
+        try:
+            async with contextlib.aclosing(run.stream()) as outcomes:
+                async for outcome in outcomes:
+                    if outcome.index in self._entries and outcome.error is not None:  # it goes on waiting
+                        self._stopped_by = str(outcome.error.message)
+                        self._cut = True  # the run was stopped, and ends when it is fed no more
+                        self._news.set()
+        finally:
+            self._run = None
+            self._let_go()
 
     async def _feed(self) -> AsyncGenerator[LineStatusUpdate, None]:
         after = -1
@@ -155,7 +183,11 @@ class Drainer:
                     return
                 self._entries[self._fed] = entry
                 self._fed += 1
+                if self._run is None or self._run.full:
+                    self._let_go()
                 yield entry.update
+            if len(entries) < _AT_ONCE and not self._news.is_set():  # all that was put is taken in
+                self._let_go()
             if entries:
                 after = entries[-1].id
             elif self._finishing.is_set():
@@ -191,6 +223,10 @@ class Drainer:
         """Return the id that the entry was accepted with."""
         del update
         return self._entries[index].request_id
+
+    def asked_before(self, index: int) -> bool:
+        """Say whether the entry is older than this run: an earlier one, or another process, may have sent it."""
+        return self._entries[index].put_at <= self._since
 
     def doubt_ends_at(self, index: int) -> float | None:
         """Return until when the entry may be repeated; after that the platform no longer knows its id."""
@@ -230,8 +266,12 @@ class Drainer:
                     self._stopped_by = None
                 self._changed(counts)
                 self._recorded(outcomes)
-        except StorageError as error:
+        except Exception as error:  # noqa: BLE001 - nobody may wait for ever for a store that broke its promise
             self._ended.clear()
+            if not isinstance(error, StorageError):
+                _log.exception("the store of the outbox %s failed unexpectedly", self._store.path)
+                said = f"the outbox {self._store.path} failed ({type(error).__name__}); check its store"
+                error = OutboxError(said, path=self._store.path)
             self._failed(error)
         finally:
             self._flusher = None

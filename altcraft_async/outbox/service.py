@@ -199,9 +199,11 @@ class Outbox:
         """Accept an update, and return its ``Request-ID`` when it is on disk.
 
         Updates of one line are delivered in the order in which this process began
-        their puts, except those that had to wait for room. Puts that overlap share a
-        commit. `request_id` is the id of the change, where the caller has one of its
-        own, like that of the message it came with; by default it is a fresh UUID.
+        their puts, except those that had to wait for room. In the process that delivers, what is
+        done with the client after a put comes after it too, while delivery is not stopped as a
+        whole and fewer than 1,000 updates are under way. Puts that overlap share a commit.
+        `request_id` is the id of the change, where the caller has one of its own, like that
+        of the message it came with; by default it is a fresh UUID.
 
         Raises `InvalidUpdateError` for ids that cannot be sent, `OutboxFullError`
         where no room has come within `timeout` seconds, and `OutboxError` where the
@@ -226,7 +228,7 @@ class Outbox:
         self._troubles.pop("writing", None)
         self._on_changed(counts)
         if self._drainer is not None:
-            self._drainer.wake()
+            await self._drainer.place()
         return request_id
 
     async def _wait_for_room(self, give_up: float) -> bool:
@@ -307,7 +309,7 @@ class Outbox:
         self._check_open()
         count = await self._store.retry(None if ids is None else list(ids), self._clock())
         if self._drainer is not None:
-            self._drainer.wake()
+            self._drainer.wake_again()
         self._on_changed(await self._store.counts())
         return count
 

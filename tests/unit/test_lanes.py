@@ -148,18 +148,25 @@ def test_without_claims_everybody_is_ready():
 
 def test_last_is_who_came_last_on_a_key_be_it_ready_or_not():
     lanes, first, second = Lanes(), One("a", order="o"), One("a", order="o")
-    assert lanes.last("a") is None
+    assert lanes.last(first.claims) is None
     lanes.add(first)
-    assert lanes.last("a") is first
+    assert lanes.last(first.claims) is first
     lanes.add(second)
-    assert (lanes.last("a"), lanes.last("o")) == (second, second)
+    assert lanes.last(first.claims) is second
+    assert lanes.last((("o", True),)) is second
+
+
+def test_last_is_whoever_claims_the_order_alone_and_came_after_the_line():
+    lanes, line, order, other = Lanes(), One("a", order="o"), One("o"), One("b", order="o")
+    add_all(lanes, line, order, other)
+    assert lanes.last(line.claims) is order
 
 
 def test_last_is_nobody_once_all_have_left():
     lanes, only = Lanes(), One("a")
     lanes.add(only)
     lanes.leave(only)
-    assert lanes.last("a") is None
+    assert lanes.last(only.claims) is None
 
 
 def test_ahead_are_the_exclusive_holder_and_whoever_waits_before():
@@ -269,7 +276,7 @@ class LanesMachine(RuleBasedStateMachine):
         claimed = {key for one in self.present for key, _ in one.claims}
         assert len(self.lanes) == len(claimed)
         for key in KEYS:
-            last = self.lanes.last(key)
+            last = self.lanes.last(((key, True),))
             assert (last is not None) is (key in claimed)
 
     @invariant()
