@@ -82,6 +82,13 @@ def hostile(session: nox.Session) -> None:
     session.run("pytest", "-m", "hostile", *SIDE_BY_SIDE, *session.posargs)
 
 
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """Live through 10,000 seeds, an outage in a million lines, and many more answers; not part of the checks."""
+    session.install(".[test]", "uvloop>=0.20; sys_platform != 'win32'")
+    session.run("pytest", "-m", "simulate", "-s", *session.posargs)
+
+
 BALANCERS = {"nginx": "nginx-light", "haproxy": "haproxy"}
 """The programs, and Debian's packages of them."""
 
