@@ -49,7 +49,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from virtual import VirtualLoop
 
 from altcraft_async import Adaptive, AltcraftClient, FailureLimit, OutagePolicy, OutcomeState, RetryPolicy, Timeout
-from altcraft_async.errors import AltcraftError, DeliveryError, OutboxFullError, SourceError
+from altcraft_async.errors import AltcraftError, DeliveryError, OutboxError, OutboxFullError, SourceError
 from altcraft_async.observe import CallEnded, UpdateSettled
 from altcraft_async.outbox import Counts, DeadLetter, Entry, Outbox
 from simulated_network import Fault, Ledger, Network, Outage, Weather
@@ -97,6 +97,7 @@ class Book:
         self.calls: list[Told] = []
         self.open: dict[str, Told] = {}
         self.states: dict[str, OutcomeState] = {}
+        self.lost: set[str] = set()
         self.broken: list[str] = []
 
     def begin(self, row: Sequence[str], *, whole_order: bool = False) -> Told:
@@ -112,9 +113,16 @@ class Book:
         """Note what became of a call."""
         told = self.open.pop(key, None)
         if told is None:
-            self.broken.append(f"{key} has a second outcome, {state}")
+            if key not in self.lost:
+                self.broken.append(f"{key} has a second outcome, {state}")
         else:
             told.ended, told.state = self.ledger.now(), state
+
+    def lose(self, keys: set[str]) -> None:
+        """Note that what became of these cannot be recorded: each is in doubt, and is begun anew."""
+        for key in keys & self.open.keys():
+            self.end(key, OutcomeState.UNKNOWN)
+        self.lost |= keys
 
     def forget(self, key: str) -> None:
         """Take back a call that was not accepted."""
@@ -146,6 +154,7 @@ class MemoryStore:
         self.entries: dict[int, Entry] = {}
         self.dead: dict[int, DeadLetter] = {}
         self._commit = commit
+        self.luck: Random | None = None
         self._lock = asyncio.Lock()
         self._ids = itertools.count(1)
         self._claimed = False
@@ -189,6 +198,10 @@ class MemoryStore:
     async def settle(self, delivered: Sequence[Entry], dead: Sequence[DeadLetter]) -> Counts:
         """Forget the delivered, and bury the dead."""
         await asyncio.sleep(self._commit)
+        if self.luck is not None and self.luck.random() < 0.05:
+            self._book.lose({entry.update.status_external_id for entry in self.entries.values()})
+            msg = "the disk is full"
+            raise OutboxError(msg, path=self.path)
         for entry in (*delivered, *dead):
             del self.entries[entry.id]
         self.dead |= {letter.id: letter for letter in dead}
@@ -235,6 +248,7 @@ class Life:
         self.give_up_after = draw.choice((None, 30.0, 86_400.0))
         self.commit = draw.choice((0.0, 0.001, 0.02))
         self.capacity = draw.choice((5, 1000))
+        self.store_fails = draw.random() < 0.2
         self.network = Network(
             seed, latency=self.latency, outages=self.outages, faults=self.faults, refused=self.refused,
             renames=self.renames,
@@ -311,6 +325,7 @@ class Life:
         loop = asyncio.get_running_loop()
         chosen = [(n, kind) for n, kind in enumerate(self.callers) if f"caller {n}" not in self.without]
         self.store = MemoryStore(self.book, capacity=self.capacity, commit=self.commit)
+        self.store.luck = Random(f"store {self.seed}") if self.store_fails else None
         async with AsyncExitStack() as stack:
             if any(kind in {"puts", "both"} for _, kind in chosen):
                 self.outbox = await stack.enter_async_context(self._outbox())
@@ -520,7 +535,7 @@ def broken_laws(book: Book, ledger: Ledger) -> Iterator[str]:
     for told in book.calls:
         yield from _broken_truth(told, ledger)
     for sending in ledger.sendings:
-        yield from _broken_order(sending.key, sending.moment, of_key, book.calls)
+        yield from _broken_order(sending.key, sending.moment, of_key, book)
 
 
 def _broken_truth(told: Told, ledger: Ledger) -> Iterator[str]:
@@ -536,12 +551,13 @@ def _broken_truth(told: Told, ledger: Ledger) -> Iterator[str]:
             yield f"{told.key} was reported {state} and made"
 
 
-def _broken_order(key: str, moment: int, of_key: dict[str, list[Told]], calls: list[Told]) -> Iterator[str]:
+def _broken_order(key: str, moment: int, of_key: dict[str, list[Told]], book: Book) -> Iterator[str]:
     own = next((it for it in of_key[key] if it.begun < moment < (it.ended or sys.maxsize)), None)
     if own is None:
-        yield f"a request for {key} was begun without a call that was open"
+        if key not in book.lost:  # of these nobody sees the end
+            yield f"a request for {key} was begun without a call that was open"
         return
-    for other in calls:
+    for other in book.calls:
         if other.placed < own.begun and (other.ended or sys.maxsize) > moment and other.conflicts(own):
             yield f"a request for {key} was begun before the end of {other.key}, which was placed before it"
 
