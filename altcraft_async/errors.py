@@ -547,7 +547,7 @@ def _without_envelope(kind: type[APIError], status: int, location: str) -> str:
         return f", a redirect to {location}; give the address that it leads to"
     if kind in {AuthenticationError, PermissionDeniedError}:
         return f" without the API's envelope{kind.advice}, and whether a firewall or proxy stands before the platform"
-    if status >= 500 or status in {408, 425, 429}:  # noqa: PLR2004 - what a proxy says of its own accord
+    if (status >= 500 and status != 501) or status in {408, 425, 429}:  # noqa: PLR2004 - what a proxy says of its own accord
         return ""
     return " without the API's envelope; check the address, and whether a firewall or proxy stands before the platform"
 

@@ -1,4 +1,7 @@
-"""A bulk run through half an hour of outage, on a virtual clock: ``python tests/long_outage.py LINES`` tells how it was."""
+"""A bulk run through half an hour of outage, on a virtual clock.
+
+``python tests/long_outage.py LINES`` tells how it was.
+"""
 
 from __future__ import annotations
 

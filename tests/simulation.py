@@ -14,12 +14,12 @@ were told. The laws:
   one of them claims the whole order. Of two that conflict, no request of the one placed
   later begins before the one placed earlier has ended, and none begins after its own call
   has ended. A call is placed when it is begun, a row when it is read; a put is placed when
-  it returns, where the outbox is delivering, and behind everything that was begun before the put was. (Where something stops
-  the outbox's delivery as a whole, its updates lose their places and get new ones when it is
-  begun anew.) So changes are made
-  in the order of their calls, whoever made these. Only a call that ended in doubt,
-  cancelled ones among them, may have its change made later than that: when the platform,
-  which still has the request, gets to it.
+  it returns, where the outbox is delivering, and behind everything that was begun before
+  the put was. (Where something stops the outbox's delivery as a whole, its updates lose
+  their places and get new ones when it is begun anew.) So changes are made in the order of
+  their calls, whoever made these. Only a call that ended in doubt, cancelled ones among
+  them, may have its change made later than that: when the platform, which still has the
+  request, gets to it.
 
 A seed repeats exactly: ``python tests/simulation.py 17`` shows it, ``--shrink`` looks for
 the smallest part of it that still breaks a law, ``--seeds 10000`` tries many on all cores.
@@ -47,7 +47,7 @@ import attrs
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from altcraft_async import Adaptive, AltcraftClient, FailureLimit, OutagePolicy, OutcomeState, RetryPolicy, Timeout
-from altcraft_async.errors import AltcraftError, DeliveryError, OutboxFullError, SourceError
+from altcraft_async.errors import AltcraftError, DeliveryError, OutboxError, OutboxFullError, SourceError
 from altcraft_async.observe import CallEnded, UpdateSettled
 from altcraft_async.outbox import Counts, DeadLetter, Entry, Outbox
 from simulated_network import Fault, Ledger, Network, Outage, Weather
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
     from altcraft_async import LineStatusUpdate
 
-__all__ = ["Broken", "Life", "MemoryStore", "live", "new_loop", "shrunk", "try_seed"]
+__all__ = ["BrokenLawError", "Life", "MemoryStore", "live", "new_loop", "shrunk", "try_seed"]
 
 HORIZON = 3000.0
 """Virtual seconds after which whoever still waits will wait for ever."""
@@ -96,6 +96,7 @@ class Book:
         self.calls: list[Told] = []
         self.open: dict[str, Told] = {}
         self.states: dict[str, OutcomeState] = {}
+        self.lost: set[str] = set()
         self.broken: list[str] = []
 
     def begin(self, row: Sequence[str], *, whole_order: bool = False) -> Told:
@@ -111,9 +112,16 @@ class Book:
         """Note what became of a call."""
         told = self.open.pop(key, None)
         if told is None:
-            self.broken.append(f"{key} has a second outcome, {state}")
+            if key not in self.lost:
+                self.broken.append(f"{key} has a second outcome, {state}")
         else:
             told.ended, told.state = self.ledger.now(), state
+
+    def lose(self, keys: set[str]) -> None:
+        """Note that what became of these cannot be recorded: each is in doubt, and is begun anew."""
+        for key in keys & self.open.keys():
+            self.end(key, OutcomeState.UNKNOWN)
+        self.lost |= keys
 
     def forget(self, key: str) -> None:
         """Take back a call that was not accepted."""
@@ -145,6 +153,7 @@ class MemoryStore:
         self.entries: dict[int, Entry] = {}
         self.dead: dict[int, DeadLetter] = {}
         self._commit = commit
+        self.luck: Random | None = None
         self._lock = asyncio.Lock()
         self._ids = itertools.count(1)
         self._claimed = False
@@ -164,7 +173,8 @@ class MemoryStore:
     async def put(self, update: LineStatusUpdate, request_id: str, put_at: float) -> Counts:
         """Accept an update."""
         if len(self.entries) >= self.capacity:
-            raise OutboxFullError("the outbox is full", path=self.path, capacity=self.capacity)
+            msg = "the outbox is full"
+            raise OutboxFullError(msg, path=self.path, capacity=self.capacity)
         async with self._lock:  # first come, first served
             await asyncio.sleep(self._commit)
             entry = Entry(next(self._ids), update, request_id, put_at)
@@ -187,6 +197,10 @@ class MemoryStore:
     async def settle(self, delivered: Sequence[Entry], dead: Sequence[DeadLetter]) -> Counts:
         """Forget the delivered, and bury the dead."""
         await asyncio.sleep(self._commit)
+        if self.luck is not None and self.luck.random() < 0.05:
+            self._book.lose({entry.update.status_external_id for entry in self.entries.values()})
+            msg = "the disk is full"
+            raise OutboxError(msg, path=self.path)
         for entry in (*delivered, *dead):
             del self.entries[entry.id]
         self.dead |= {letter.id: letter for letter in dead}
@@ -217,9 +231,8 @@ class Life:
         self.span = draw.choice((2.0, 10.0, 60.0))
         self.orders = draw.randint(1, 6)
         self.lines = draw.randint(1, 3)
-        self.callers = [
-            draw.choice(("single", "single", "run", "run", "puts", "both")) for _ in range(draw.randint(2, 7))
-        ]
+        kinds = ("single", "single", "run", "run", "puts", "both")
+        self.callers = [draw.choice(kinds) for _ in range(draw.randint(2, 7))]
         self.outages = self._outages(draw)
         shares = {fault: draw.choice((0.0, 0.0, 0.02, 0.1, 0.25)) for fault in Fault}
         scale = min(1.0, 0.7 / (sum(shares.values()) or 1.0))
@@ -234,6 +247,7 @@ class Life:
         self.give_up_after = draw.choice((None, 30.0, 86_400.0))
         self.commit = draw.choice((0.0, 0.001, 0.02))
         self.capacity = draw.choice((5, 1000))
+        self.store_fails = draw.random() < 0.2
         self.network = Network(
             seed, latency=self.latency, outages=self.outages, faults=self.faults, refused=self.refused,
             renames=self.renames,
@@ -310,6 +324,7 @@ class Life:
         loop = asyncio.get_running_loop()
         chosen = [(n, kind) for n, kind in enumerate(self.callers) if f"caller {n}" not in self.without]
         self.store = MemoryStore(self.book, capacity=self.capacity, commit=self.commit)
+        self.store.luck = Random(f"store {self.seed}") if self.store_fails else None
         async with AsyncExitStack() as stack:
             if any(kind in {"puts", "both"} for _, kind in chosen):
                 self.outbox = await stack.enter_async_context(self._outbox())
@@ -519,7 +534,7 @@ def broken_laws(book: Book, ledger: Ledger) -> Iterator[str]:
     for told in book.calls:
         yield from _broken_truth(told, ledger)
     for sending in ledger.sendings:
-        yield from _broken_order(sending.key, sending.moment, of_key, book.calls)
+        yield from _broken_order(sending.key, sending.moment, of_key, book)
 
 
 def _broken_truth(told: Told, ledger: Ledger) -> Iterator[str]:
@@ -530,16 +545,18 @@ def _broken_truth(told: Told, ledger: Ledger) -> Iterator[str]:
         if made is None or made.moment > ended:
             yield f"{told.key} was reported {state} and not made"
     elif state is not OutcomeState.UNKNOWN and made is not None:
-        if told.begun < made.asked < ended or state is OutcomeState.REJECTED:
+        own = told.begun < made.asked < ended
+        if own or state is OutcomeState.REJECTED:
             yield f"{told.key} was reported {state} and made"
 
 
-def _broken_order(key: str, moment: int, of_key: dict[str, list[Told]], calls: list[Told]) -> Iterator[str]:
+def _broken_order(key: str, moment: int, of_key: dict[str, list[Told]], book: Book) -> Iterator[str]:
     own = next((it for it in of_key[key] if it.begun < moment < (it.ended or sys.maxsize)), None)
     if own is None:
-        yield f"a request for {key} was begun without a call that was open"
+        if key not in book.lost:  # of these nobody sees the end
+            yield f"a request for {key} was begun without a call that was open"
         return
-    for other in calls:
+    for other in book.calls:
         if other.placed < own.begun and (other.ended or sys.maxsize) > moment and other.conflicts(own):
             yield f"a request for {key} was begun before the end of {other.key}, which was placed before it"
 
@@ -547,7 +564,7 @@ def _broken_order(key: str, moment: int, of_key: dict[str, list[Told]], calls: l
 # -- seeds
 
 
-class Broken(AssertionError):
+class BrokenLawError(AssertionError):
     """A seed breaks a law; says which, and how to repeat it."""
 
 
@@ -573,7 +590,7 @@ def new_loop() -> VirtualLoop:
 
 
 def live(seed: int, *, without: frozenset[str] = frozenset()) -> Life:
-    """Live through a seed; raises `Broken` where it breaks a law."""
+    """Live through a seed; raises `BrokenLawError` where it breaks a law."""
     life = Life(seed, without=without)
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -586,7 +603,7 @@ def live(seed: int, *, without: frozenset[str] = frozenset()) -> Life:
         rest = f" --without {','.join(sorted(without))!r}" if without else ""
         said = "\n  ".join(dict.fromkeys(life.reports))
         msg = f"seed {seed} breaks laws:\n  {said}\nrepeat it: python tests/simulation.py {seed}{rest}"
-        raise Broken(msg)
+        raise BrokenLawError(msg)
     return life
 
 
@@ -608,7 +625,7 @@ def try_seed(seed: int, without: frozenset[str] = frozenset()) -> str | None:
     """Live through a seed; say what is broken, or None."""
     try:
         live(seed, without=without)
-    except Broken as error:
+    except BrokenLawError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - whatever a seed brings up is told with the seed
         return f"seed {seed}: {error!r}"

@@ -111,7 +111,7 @@ def _about_server(error: ServerError) -> str:
 def _no_api(error: APIError, location: str | None) -> tuple[str, str]:
     """Judge an HTTP status without an envelope that is no known refusal."""
     if not 300 <= error.status <= 399:  # noqa: PLR2004 - the redirects
-        return f"{error.message}, and not as the API does", _WRONG_ADDRESS
+        return error.message, _WRONG_ADDRESS
     there = urlsplit(location or "")
     if there.scheme not in {"http", "https"} or not there.hostname:
         return f"the address redirects (HTTP {error.status})", _WRONG_ADDRESS

@@ -357,8 +357,11 @@ class Delivery:
 
     def _stopped(self, kind: type[DeliveryError], reason: StopReason, cause: DeliveryError | None) -> DeliveryError:
         said = reason.value
-        if cause is not None:
-            said += f"; the last attempt: {cause.message}"
+        last = (
+            self.totals.problem if cause is None and kind is OutageError else None if cause is None else cause.message
+        )
+        if last is not None:
+            said += f"; the last attempt: {last}"
         elif kind is DeadlineError:
             said = "no attempt could finish before the deadline"
         if kind is OutageError:

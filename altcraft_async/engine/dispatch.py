@@ -40,13 +40,17 @@ class _Caller:
 
     def __init__(self) -> None:
         self.stopped = False
-        self.turn: asyncio.Future[None] | None = None
+        self.turn: asyncio.Future[bool] | None = None
 
     def on_ready(self, item: WorkItem) -> None:
         """Wake the caller."""
         del item
         if self.turn is not None and not self.turn.done():
-            self.turn.set_result(None)
+            self.turn.set_result(True)
+
+
+def _is_bulk(item: WorkItem) -> bool:
+    return item.bulk
 
 
 class Dispatcher:
@@ -97,8 +101,8 @@ class Dispatcher:
 
     async def _deliver(self, item: WorkItem, patience: Patience) -> Mapping[str, JSON]:
         delivery = self.delivery
-        if not self.lanes.add(item) and not await self._turn(item):
-            item.stop = Stop(StopReason.DEADLINE)
+        if not self.lanes.add(item) and (stop := await self._turn(item, patience)) is not None:
+            item.stop = stop
         else:
             try:
                 item.stop = await self._attempts(item, patience)
@@ -123,26 +127,28 @@ class Dispatcher:
             return await delivery.retry(item, patience)
         return stop
 
-    async def _turn(self, item: WorkItem) -> bool:
-        """Wait for the item's turn, lending its precedence to whoever stands before it; false where time is over."""
+    async def _turn(self, item: WorkItem, patience: Patience) -> Stop | None:
+        """Wait for the item's turn, lending its precedence to whoever stands before it; say what ended the wait."""
         caller = item.owner
         assert isinstance(caller, _Caller)  # noqa: S101 - made by `caller`
         caller.turn = asyncio.get_running_loop().create_future()
-        for other in self.lanes.ahead(item):
-            if other.bulk:
-                other.bulk = False
-                if isinstance(other.owner, Crew):
-                    other.owner.hurry(other)
+        for other in self.lanes.ahead(item, _is_bulk):  # whoever stands before one that is hurried is so already
+            other.bulk = False
+            if isinstance(other.owner, Crew):
+                other.owner.hurry(other)
         try:
             async with asyncio.timeout_at(item.expires_at):
-                await caller.turn
+                patient = await self.delivery.gate.bear(caller.turn, patience)
         except TimeoutError:
             self._withdraw(item)
-            return False
+            return Stop(StopReason.DEADLINE)
         except BaseException:
             self._withdraw(item)
             raise
-        return True
+        if not patient:
+            self._withdraw(item)
+            return Stop(StopReason.OUTAGE)
+        return None
 
     def _withdraw(self, item: WorkItem) -> None:
         """Give up a place in the lanes, which may have come up in this very moment."""

@@ -84,7 +84,8 @@ class Gate:
 
     __slots__ = (
         "_adaptive", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_marks", "_notifier", "_opens_at", "_pacer",
-        "_probe", "_rate", "_seen", "_singles", "_singles_in_a_row", "_timer", "_timer_at", "_watch", "limit", "loop", "outage",
+        "_probe", "_rate", "_seen", "_singles", "_singles_in_a_row", "_timer", "_timer_at", "_turns", "_watch",
+        "limit", "loop", "outage",
     )  # fmt: skip
 
     def __init__(self, law: ConcurrencyLimit, *, rate: float | None = None, notifier: Notifier | None = None) -> None:
@@ -104,6 +105,7 @@ class Gate:
         self._given = NO_PERMIT
         self._probe = NO_PERMIT
         self._opens_at = 0.0
+        self._turns: dict[asyncio.Future[bool], Patience] = {}
         self._singles: deque[_Waiter] = deque()
         self._bulk: deque[_Waiter] = deque()
         self._singles_in_a_row = 0
@@ -198,6 +200,17 @@ class Gate:
             elif permit := waiter.future.result():  # granted in the same moment: hand it on
                 self.release(permit)
             raise
+
+    async def bear(self, turn: asyncio.Future[bool], patience: Patience) -> bool:
+        """Wait for a turn elsewhere; false where an outage outlasted the caller's patience before it came."""
+        self._turns[turn] = patience
+        if self.outage.state is _OPEN:
+            now = asyncio.get_running_loop().time()
+            self._sleep(now, self._lose_patience(now, _LOOK_EVERY))
+        try:
+            return await turn
+        finally:
+            del self._turns[turn]
 
     def release(self, permit: int) -> None:
         """Give a permit back."""
@@ -297,6 +310,8 @@ class Gate:
             self._resume(now)
             if self._notifier is not None:
                 self._notifier.outage_ended(now - self._began)
+        if self._seen is _OPEN:
+            self._lose_patience(now, 0.0)
         if before is not self._seen:
             self._wake()
 
@@ -367,10 +382,16 @@ class Gate:
                         waiter.future.set_result(NO_PERMIT)
                 else:
                     delay = min(delay, ends_at - now)
+        for turn, patience in self._turns.items():
+            ends_at = patience.ends_at(self.outage)
+            if ends_at > now:
+                delay = min(delay, ends_at - now)
+            elif not turn.done():
+                turn.set_result(False)
         return delay
 
     def _sleep(self, now: float, delay: float) -> None:
-        if not self._singles and not self._bulk:
+        if not (self._singles or self._bulk or self._turns):
             return
         if self._timer is not None:
             if self._timer_at <= now + delay:
@@ -389,3 +410,6 @@ class Gate:
     def _on_timer(self) -> None:
         self._timer = None
         self._wake()
+        if self._turns and self._timer is None and self.outage.state is _OPEN:
+            now = asyncio.get_running_loop().time()
+            self._sleep(now, self._lose_patience(now, _LOOK_EVERY))

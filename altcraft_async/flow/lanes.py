@@ -18,10 +18,11 @@ leaves no trace.
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
 __all__ = ["Claim", "Claimant", "Lanes"]
 
@@ -135,18 +136,23 @@ class Lanes(Generic[C]):
                 found = last
         return found
 
-    def ahead(self, claimant: C) -> Iterator[C]:
-        """Give those that `claimant` waits for: the exclusive holders of its keys, and whoever waits before it."""
+    def ahead(self, claimant: C, concerned: Callable[[C], bool] = lambda _: True) -> Iterator[C]:
+        """Give those that `claimant` waits for, key by key and the nearest first, for as long as `concerned` is true.
+
+        That are whoever waits before it, and the exclusive holder of the key.
+        """
         for key, _ in claimant.claims:
-            lane = self._lanes[key]
-            if lane.waiting is None:
-                continue
-            if lane.exclusive and lane.first is not claimant:
-                yield lane.first
-            for other, _ in lane.waiting:
-                if other.arrival >= claimant.arrival:
-                    break
+            yield from takewhile(concerned, self._before(claimant, self._lanes[key]))
+
+    @staticmethod
+    def _before(claimant: C, lane: _Lane[C]) -> Iterator[C]:
+        if lane.waiting is None:
+            return
+        for other, _ in reversed(lane.waiting):
+            if other.arrival < claimant.arrival:
                 yield other
+        if lane.exclusive and lane.first.arrival < claimant.arrival:
+            yield lane.first
 
     def _grant(self, key: Hashable, lane: _Lane[C], ready: list[C]) -> None:
         """Grant the claims that nothing stands before any more."""

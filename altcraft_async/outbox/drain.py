@@ -48,8 +48,8 @@ class Drainer:
 
     __slots__ = (
         "_altcraft", "_changed", "_clock", "_cut", "_ended", "_entries", "_failed", "_fed", "_finishing", "_flusher",
-        "_give_up_after", "_loop", "_news", "_recorded", "_run", "_since", "_stopped_by", "_store", "_unplaced", "delivered",
-        "draining", "last_success",
+        "_give_up_after", "_loop", "_news", "_recorded", "_run", "_since", "_stopped_by", "_store", "_unplaced",
+        "delivered", "draining", "last_success",
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome[object]]], None]

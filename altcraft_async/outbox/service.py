@@ -201,8 +201,9 @@ class Outbox:
         Updates of one line are delivered in the order in which this process began
         their puts, except those that had to wait for room. In the process that delivers, what is
         done with the client after a put comes after it too, while delivery is not stopped as a
-        whole and fewer than 1,000 updates are under way. Puts that overlap share a commit. `request_id` is the id of the change, where the caller has one of its
-        own, like that of the message it came with; by default it is a fresh UUID.
+        whole and fewer than 1,000 updates are under way. Puts that overlap share a commit.
+        `request_id` is the id of the change, where the caller has one of its own, like that
+        of the message it came with; by default it is a fresh UUID.
 
         Raises `InvalidUpdateError` for ids that cannot be sent, `OutboxFullError`
         where no room has come within `timeout` seconds, and `OutboxError` where the

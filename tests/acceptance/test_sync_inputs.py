@@ -73,7 +73,6 @@ def test_a_broken_quote_that_is_corrected_goes_on_under_the_same_journal(
     assert sandbox.ledger.requests == 2
 
 
-@pytest.mark.xfail(reason="the journal takes a corrected row for another one", strict=True)
 def test_an_invalid_row_can_be_corrected_under_the_same_journal(
     command: CommandLine, here: Here, sandbox: ThreadedSandbox
 ) -> None:

@@ -505,7 +505,6 @@ async def test_a_deadline_while_waiting_for_the_turn_is_a_deadline_error_and_fre
     assert len(client._lanes) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="patience is not looked at while a call waits for its turn in its lanes")
 @played()
 async def test_a_call_that_fails_fast_does_not_wait_behind_an_item_that_waits_out_an_outage(client, server):
     orders = client.market.orders

@@ -412,7 +412,7 @@ HTML = b"<html><body>Welcome</body></html>"
         (b'{"error": 0, "result": {}}', 200, {}, OK, "accepted: the API answered", None),
         (b'{"error": 404, "error_text": "no"}', 404, {}, OK, "accepted, as far as can be told", None),
         (HTML, 200, {"content_type": "text/html"}, FAILED, "HTML page", "platform's own address"),
-        (HTML, 404, {"content_type": "text/html"}, FAILED, "HTTP 404, and not as the API does", "own address"),
+        (HTML, 404, {"content_type": "text/html"}, FAILED, "HTTP 404 without the API's envelope", "own address"),
         (HTML, 403, {"content_type": "text/html"}, FAILED, "refused: the server answered HTTP 403", "firewall"),
         (HTML, 502, {"content_type": "text/html"}, FAILED, "HTTP 502", "in front of the platform"),
         (b'{"error": 500}', 200, {}, FAILED, "error 500", "trouble of its own"),

@@ -47,7 +47,8 @@ async def deliver(server: HostileServer, updates, *, codec: str, way: str):
         response_format=codec,
         timeout=Timeout(total=1.0),
         concurrency=64,  # an adaptive limit would take one throttled answer in a hundred for its own measure
-        retry=RetryPolicy(attempts=12, base=0.01, max_delay=0.2, budget=None),
+        retry=RetryPolicy(attempts=12, base=0.01, max_delay=0.2),
+        retry_budget=None,
         **options,
     )
     async with client:

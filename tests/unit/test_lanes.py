@@ -172,7 +172,8 @@ def test_last_is_nobody_once_all_have_left():
 def test_ahead_are_the_exclusive_holder_and_whoever_waits_before():
     lanes, holder, waits, asking, later = Lanes(), One("a"), One("a"), One("a"), One("a")
     add_all(lanes, holder, waits, asking, later)
-    assert list(lanes.ahead(asking)) == [holder, waits]
+    assert list(lanes.ahead(asking)) == [waits, holder]
+    assert list(lanes.ahead(asking, lambda other: other is not waits)) == []
 
 
 def test_ahead_of_several_keys_are_those_of_each():
