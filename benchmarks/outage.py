@@ -148,7 +148,7 @@ async def _outbox(client: AltcraftClient, lines: int) -> tuple[Counter[str], flo
         async with Outbox(Path(directory, "outbox.db"), client, drain_timeout=0.1) as outbox:
             await asyncio.gather(*(outbox.put(update) for update in numbered_updates(lines)))
             while outbox.statistics().pending:
-                if told is None and outbox.statistics().trouble is not None:
+                if told is None and outbox.statistics().problem is not None:
                     told = time.monotonic()
                 await asyncio.sleep(0.05)
             dead = outbox.statistics().dead

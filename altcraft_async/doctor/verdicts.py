@@ -105,7 +105,7 @@ def _about_token(error: APIError) -> str:
 def _about_server(error: ServerError) -> str:
     if error.code is None:
         return "Something in front of the platform answers for it: wait, or ask the operator whether it is up."
-    return "The platform has trouble of its own: wait, or tell the operator."
+    return "The platform fails by itself: wait, or tell the operator."
 
 
 def _no_api(error: APIError, location: str | None) -> tuple[str, str]:

@@ -313,11 +313,7 @@ class Health:
         body: dict[str, JSON] = {"status": self.status, "notes": list(self.notes)}
         for name, snapshot in (("altcraft", self.altcraft), ("outbox", self.outbox)):
             if snapshot is not None:
-                body[name] = {
-                    key: _plain(value)
-                    for key, value in attrs.asdict(snapshot).items()
-                    if key not in {"trouble", "problem"}
-                }
+                body[name] = {key: _plain(value) for key, value in attrs.asdict(snapshot).items() if key != "problem"}
         return body
 
 
@@ -340,7 +336,7 @@ def readiness_of(altcraft: AltcraftClient | None, outbox: Outbox | None = None, 
     """Judge whether a service with this client and outbox can do its work now.
 
     It fails where the client is missing or closed, and where the outbox takes no
-    more: it is full, or its file is in trouble. It warns where Altcraft serves
+    more: it is full, or its file cannot be used. It warns where Altcraft serves
     nobody, has asked for a pause, or fails so often that no retries are left;
     where something keeps the outbox from delivering, where it has dead letters, and
     where its oldest update has waited longer than `overdue` seconds.
@@ -367,7 +363,7 @@ def readiness_of(altcraft: AltcraftClient | None, outbox: Outbox | None = None, 
             failures.append("the outbox cannot be used")
         if kept.pending >= kept.capacity:
             failures.append("the outbox is full")
-        if kept.accepting and kept.trouble is not None:
+        if kept.accepting and kept.problem is not None:
             warnings.append("the outbox does not deliver")
         if kept.dead:
             warnings.append("the outbox has dead letters")

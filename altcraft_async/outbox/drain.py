@@ -42,7 +42,7 @@ class Drainer:
     """Delivers what waits in `store`, in one run after the other, until `finish` or cancellation.
 
     One run lasts for as long as nothing stops it, like a refused token, which
-    `trouble` then says; then it starts anew with all that waits. `changed` is
+    `problem` then says; then it starts anew with all that waits. `changed` is
     called with the store's counts after each commit.
     """
 
@@ -86,7 +86,7 @@ class Drainer:
         self._stopped_by: str | None = None
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """What keeps updates from being delivered, in words, or None."""
         if self._stopped_by is not None or not self.draining or self._altcraft.closed:
             return self._stopped_by

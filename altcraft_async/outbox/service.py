@@ -44,7 +44,7 @@ class OutboxStatistics:
     started, `last_success` is the Unix time of the last of them, or None.
     `draining` is true in the process that delivers. `accepting` is false where the
     outbox is not open, or where its file could not be read or written the last time;
-    one that is full still counts as accepting. `trouble` says in words what keeps
+    one that is full still counts as accepting. `problem` says in words what keeps
     updates from being delivered or accepted, or is None.
     """
 
@@ -56,7 +56,7 @@ class OutboxStatistics:
     last_success: float | None
     draining: bool
     accepting: bool
-    trouble: str | None
+    problem: str | None
 
 
 class Outbox:
@@ -83,8 +83,18 @@ class Outbox:
     """
 
     __slots__ = (
-        "_altcraft", "_clock", "_closed", "_counts", "_drain_timeout", "_drainer", "_give_up_after", "_room",
-        "_standby", "_store", "_tasks", "_troubles",
+        "_altcraft",
+        "_clock",
+        "_closed",
+        "_counts",
+        "_drain_timeout",
+        "_drainer",
+        "_give_up_after",
+        "_problems",
+        "_room",
+        "_standby",
+        "_store",
+        "_tasks",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - the settings of a service
@@ -113,7 +123,7 @@ class Outbox:
         self._room = asyncio.Event()
         self._drainer: Drainer | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._troubles: dict[str, str] = {}
+        self._problems: dict[str, str] = {}
         self._closed: bool | None = None  # None: not open yet
 
     def __repr__(self) -> str:
@@ -221,11 +231,11 @@ class Outbox:
                 if not await self._wait_for_room(give_up):
                     raise
             except StorageError as error:
-                self._troubles["writing"] = str(error)
+                self._problems["writing"] = str(error)
                 raise
             else:
                 break
-        self._troubles.pop("writing", None)
+        self._problems.pop("writing", None)
         self._on_changed(counts)
         if self._drainer is not None:
             await self._drainer.place()
@@ -262,8 +272,8 @@ class Outbox:
             delivered=0 if drainer is None else drainer.delivered,
             last_success=None if drainer is None else drainer.last_success,
             draining=drainer is not None and drainer.draining,
-            accepting=self._closed is False and not self._troubles,
-            trouble=next(iter(self._troubles.values()), None if drainer is None else drainer.trouble),
+            accepting=self._closed is False and not self._problems,
+            problem=next(iter(self._problems.values()), None if drainer is None else drainer.problem),
         )
 
     async def _look(self) -> None:
@@ -271,9 +281,9 @@ class Outbox:
         while True:
             try:
                 self._on_changed(await self._store.counts())
-                self._troubles.pop("reading", None)
+                self._problems.pop("reading", None)
             except StorageError as error:
-                self._troubles["reading"] = str(error)
+                self._problems["reading"] = str(error)
             await asyncio.sleep(_LOOK_EVERY)
 
     def _on_changed(self, counts: Counts) -> None:

@@ -415,7 +415,7 @@ HTML = b"<html><body>Welcome</body></html>"
         (HTML, 404, {"content_type": "text/html"}, FAILED, "HTTP 404 without the API's envelope", "own address"),
         (HTML, 403, {"content_type": "text/html"}, FAILED, "refused: the server answered HTTP 403", "firewall"),
         (HTML, 502, {"content_type": "text/html"}, FAILED, "HTTP 502", "in front of the platform"),
-        (b'{"error": 500}', 200, {}, FAILED, "error 500", "trouble of its own"),
+        (b'{"error": 500}', 200, {}, FAILED, "error 500", "fails by itself"),
         (b'{"error": 402}', 200, {}, FAILED, "error 402", "tariff"),
         (b'{"error": 429}', 429, {}, WARNING, "nothing can be told", "other programs"),
         (

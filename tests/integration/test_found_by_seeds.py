@@ -215,7 +215,7 @@ def test_a_store_that_fails_in_an_odd_way_stops_nothing_for_good():
         async with Outbox(Broken(), client, clock=asyncio.get_running_loop().time) as outbox:
             await outbox.put((*LINE, "s"))
             await asyncio.sleep(0.5)
-            said = outbox.statistics().trouble
+            said = outbox.statistics().problem
             await asyncio.sleep(10.0)
             return said, outbox.statistics().pending, script.sent
 

@@ -79,7 +79,7 @@ async def test_alone_in_an_outbox_it_is_given_up_after_its_own_attempts(server, 
         await wait_for(lambda: outbox.statistics().dead, 10)
         (letter,) = [letter async for letter in outbox.dead_letters()]
         assert (letter.request_id, letter.state, letter.attempts) == (request_id, OutcomeState.UNKNOWN, ATTEMPTS)
-        assert outbox.statistics().trouble is None
+        assert outbox.statistics().problem is None
 
 
 async def test_nobody_waits_for_it_in_an_outbox(server, client, tmp_path):
@@ -114,4 +114,4 @@ async def test_a_firewalled_line_in_an_outbox_is_given_up_and_holds_up_nobody(se
         (letter,) = [letter async for letter in outbox.dead_letters()]
         assert letter.state is OutcomeState.REJECTED
         assert "firewall" in letter.reason
-        assert outbox.statistics().trouble is None
+        assert outbox.statistics().problem is None

@@ -94,12 +94,12 @@ async def test_an_outbox_buries_nothing_in_an_outage_and_says_so_while_it_lasts(
             await asyncio.gather(*(outbox.put(update) for update in UPDATES))
             said = []
             while outbox.statistics().pending:
-                if outbox.statistics().trouble is not None:
+                if outbox.statistics().problem is not None:
                     said.append(time.monotonic())
                 await asyncio.sleep(0.02)
             statistics = outbox.statistics()
     begin, end = server.ledger.outage
-    assert (statistics.dead, statistics.delivered, statistics.trouble) == (0, len(UPDATES), None)
+    assert (statistics.dead, statistics.delivered, statistics.problem) == (0, len(UPDATES), None)
     assert said
     assert begin < said[0] < begin + 1.5
     assert said[-1] < end + BACK_WITHIN

@@ -268,13 +268,13 @@ async def test_an_unknown_letter_is_retried_under_its_old_id(start_sandbox, conn
 async def test_a_refused_token_buries_nothing_and_is_told(sandbox, connect, path, until):
     async with Outbox(path, connect(sandbox, token="wrong-token"), drain_timeout=0.05) as outbox:
         await outbox.put((*LINE, "processing"))
-        await until(lambda: outbox.statistics().trouble is not None)
-        assert "check the token" in outbox.statistics().trouble
+        await until(lambda: outbox.statistics().problem is not None)
+        assert "check the token" in outbox.statistics().problem
         await outbox.put((*LINE, "delivered"))
     assert (outbox.statistics().pending, outbox.statistics().dead) == (2, 0)
     async with Outbox(path, connect(sandbox)) as outbox:
         pass
-    assert outbox.statistics().trouble is None
+    assert outbox.statistics().problem is None
     assert sandbox.ledger.check([(*LINE, "processing"), (*LINE, "delivered")]).ok
 
 
@@ -287,10 +287,10 @@ async def test_delivery_goes_on_by_itself_when_the_token_is_accepted_again(
     server.answers = [server.answer(no, status=401)] * 2 + [server.answer(b'{"error": 0, "error_text": ""}')]
     async with Outbox(path, connect(server, concurrency=1)) as outbox:
         await outbox.put((*LINE, "processing"))
-        await until(lambda: outbox.statistics().trouble is not None)
+        await until(lambda: outbox.statistics().problem is not None)
         await outbox.put((*LINE, "delivered"))
         await until(lambda: outbox.statistics().delivered == 2)
-        assert outbox.statistics().trouble is None
+        assert outbox.statistics().problem is None
     statuses = [json.loads(request.body)["status_external_id"] for request in server.requests]
     assert statuses == ["processing"] * 3 + ["delivered"]
 
@@ -410,7 +410,7 @@ async def test_a_write_that_fails_is_told_to_its_caller_and_the_next_may_go_well
         with pytest.raises(OutboxError, match="out of luck"):
             await outbox.put((*LINE, "new"))
         assert not outbox.statistics().accepting
-        assert "out of luck" in outbox.statistics().trouble
+        assert "out of luck" in outbox.statistics().problem
         execute(path, "DROP TRIGGER refuse")
         await outbox.put((*LINE, "new"))
         assert outbox.statistics().pending == 1
@@ -422,8 +422,8 @@ async def test_a_store_that_fails_stops_the_delivery_and_is_told(sandbox, connec
         await until(lambda: outbox.statistics().draining)
         execute(path, "CREATE TRIGGER refuse BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'out of luck'); END")
         await outbox.put((*LINE, "delivered"))
-        await until(lambda: outbox.statistics().trouble is not None)
-        assert "out of luck" in outbox.statistics().trouble
+        await until(lambda: outbox.statistics().problem is not None)
+        assert "out of luck" in outbox.statistics().problem
     assert outbox.statistics().pending == 1
     execute(path, "DROP TRIGGER refuse")
     async with Outbox(path, connect(sandbox)) as outbox:
@@ -541,6 +541,6 @@ async def test_a_client_that_was_closed_first_is_told_and_loses_nothing(sandbox,
     async with Outbox(path, client, drain_timeout=0.05) as outbox:
         await client.aclose()
         await outbox.put((*LINE, "delivered"))
-        await until(lambda: outbox.statistics().trouble is not None)
-        assert "closed" in outbox.statistics().trouble
+        await until(lambda: outbox.statistics().problem is not None)
+        assert "closed" in outbox.statistics().problem
     assert outbox.statistics().pending == 1

@@ -65,13 +65,13 @@ async def test_an_outbox_keeps_everything_and_names_what_came(server, tmp_path, 
         await asyncio.gather(*(outbox.put(update) for update in UPDATES[:300]))
         with suppress(TimeoutError):
             async with asyncio.timeout(2):
-                while outbox.statistics().trouble is None:  # noqa: ASYNC110 - a statistic is polled
+                while outbox.statistics().problem is None:  # noqa: ASYNC110 - a statistic is polled
                     await asyncio.sleep(0.02)
         statistics = outbox.statistics()
         arrivals = len(server.ledger.arrivals)
         assert (statistics.dead, statistics.pending) == (0, 300)
         for word in named:
-            assert word in str(statistics.trouble)
+            assert word in str(statistics.problem)
         assert arrivals <= 3 + 2 * IN_FLIGHT
 
 

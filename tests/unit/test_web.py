@@ -171,7 +171,7 @@ class Kept:
         last_success=1e9,
         draining=True,
         accepting=True,
-        trouble=None,
+        problem=None,
     )
 
     def __init__(self, **changes):
@@ -201,8 +201,8 @@ async def test_a_service_that_can_work_is_ready_and_shows_its_figures(client):
     ("changes", "status", "note"),
     [
         ({"pending": 10}, "fail", "the outbox is full"),
-        ({"accepting": False, "trouble": f"/srv/{CANARY}"}, "fail", "the outbox cannot be used"),
-        ({"trouble": f"/srv/{CANARY}"}, "warn", "the outbox does not deliver"),
+        ({"accepting": False, "problem": f"/srv/{CANARY}"}, "fail", "the outbox cannot be used"),
+        ({"problem": f"/srv/{CANARY}"}, "warn", "the outbox does not deliver"),
         ({"dead": 1}, "warn", "the outbox has dead letters"),
         ({"oldest": 301.0}, "warn", "the outbox is behind"),
     ],
