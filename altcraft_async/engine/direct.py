@@ -161,6 +161,8 @@ class DirectWay:
         for timer in (self._timer, self._sweeper):
             if timer is not None:
                 timer.cancel()
+        if self._loop.is_closed():  # nothing can be said to it any more; the sockets close with their objects
+            self._idle.clear()
         while self._idle:
             self._idle.pop().close()
 
