@@ -214,6 +214,8 @@ class Delivery:
                         return self._anothers(another)
                     item.echo = echo_of(reply.payload, update)
             return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload)
+        if reply.code is None:
+            response.discard()  # a proxy's answer, perhaps unasked: the platform's own may still come behind it
         rules = self.policy.rules
         in_doubt = item.maybe_applied or item.asked_before
         evidence = rules.evidence(status=reply.status, code=reply.code, duplicate=reply.duplicate, in_doubt=in_doubt)
