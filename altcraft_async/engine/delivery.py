@@ -58,6 +58,8 @@ _MIN_ATTEMPT: Final = 0.001
 _REASKED_AT_MOST: Final = 3
 """How often a call is asked again at once, for an answer that was not its own or is not to be believed yet."""
 
+_STRANGE: Final = (TABLE[Evidence.FOREIGN], TABLE[Evidence.UNREADABLE])
+"""Answers that are not the API's: where nothing else has ever come, the address is wrong."""
 _SUCCESS, _DUPLICATE_SUCCESS = TABLE[Evidence.SUCCESS], TABLE[Evidence.DUPLICATE_SUCCESS]
 
 
@@ -319,7 +321,7 @@ class Delivery:
             spent=item.attempts - item.unpaid,
             state=state,
             in_outage=in_outage,
-            misdirected=gate.outage.misdirected,
+            misdirected=gate.outage.misdirected and any(last.verdict is strange for strange in _STRANGE),
             now=asyncio.get_running_loop().time(),
             expires_at=item.expires_at,
             retry_after=last.retry_after,
