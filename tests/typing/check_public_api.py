@@ -124,8 +124,9 @@ async def async_rows() -> AsyncIterator[tuple[str, str, str]]:
 
 async def use_bulk_calls(client: AltcraftClient) -> None:
     orders = client.market.orders
+    updates: list[Row] = [("o", "l", "new"), ("o", "l", OrderLineStatus.DELIVERED)]
     report = await orders.update_order_line_statuses(
-        [("o", "l", "new"), ("o", "l", OrderLineStatus.DELIVERED)],
+        updates,
         deadline=60.0,
         coalesce="latest",
         lane="order",
