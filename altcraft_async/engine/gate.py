@@ -240,7 +240,7 @@ class Gate:
         outage = self.outage
         clear = outage.state is _CLEAR
         if verdict.served:
-            ended = outage.on_served(now, now - latency, kind)
+            ended = outage.on_served(now, now - latency, kind, line)
             if outage.state is not self._seen:
                 self._on_state(now, ended=ended)
             signal = Signal.SUCCESS

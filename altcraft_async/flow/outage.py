@@ -20,10 +20,11 @@ under way decides. While it is ``OPEN`` only probes start, one at a time.
 
 **Which failures count.** One that speaks of the server counts from any call. One that may
 speak of its own line counts once a line, and only where the line's *first* failure
-came after the last served answer: so a line that always fails never opens an outage,
-not even alone at the end of a run. Back-pressure is the limit's to answer; where for
-three round trips, and at least a second, nothing else comes, the server is not full but
-away. (A server that counts calls by the second may be shut for the rest of one.)
+came after the last served answer: so lines that always fail while others are served never
+open an outage, not even when they are alone at the end of a run. Back-pressure is the limit's to answer; where for
+three round trips, and at least three quarters of a second, nothing else comes, the server
+is not full but away. (A server that counts calls by the second may be shut for the rest of
+one.)
 
 **Overdue** is a call without an answer for three times the usual latency, and at least
 a second. A server that accepts everything and answers nothing is noticed by it long
@@ -60,6 +61,10 @@ _SHORT_FOR = 60.0
 """Seconds of an outage in which somebody may look for its end: a restart, a reload."""
 _OVERDUE = 1.0
 _OVERDUE_TRIPS = 3.0
+_SHUT = 0.75
+"""Seconds of nothing but back-pressure that a limiter which counts by the second may well give."""
+_REMEMBERED = 1024
+"""Lines that fail while others are served, of which it is remembered since when."""
 _UNMEASURED = 0.1
 """The round trip assumed before the first served answer, in seconds."""
 _SMOOTHING = 0.1
@@ -83,8 +88,8 @@ class Outage:
     """
 
     __slots__ = (
-        "_any", "_latency", "_lines", "_load", "_opens_at", "_probe_at", "_probe_over", "_served_at", "_strange",
-        "_wait", "since", "state",
+        "_any", "_failing", "_latency", "_lines", "_load", "_opens_at", "_probe_at", "_probe_over", "_served_at",
+        "_strange", "_wait", "since", "state",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -93,6 +98,7 @@ class Outage:
         self._served_at = -math.inf
         self._latency: dict[str, float] = {}
         self._lines: set[Hashable] = set()
+        self._failing: dict[Hashable, float] = {}
         self._any = self._load = 0
         self._strange = 0
         self._opens_at = self._probe_at = math.inf
@@ -125,8 +131,10 @@ class Outage:
 
     # -- what has come
 
-    def on_served(self, now: float, started: float, kind: str) -> bool:
-        """Take note of a served answer to a call begun at `started`; say whether it ended an outage."""
+    def on_served(self, now: float, started: float, kind: str, line: Hashable = None) -> bool:
+        """Take note of a served answer to a call of `line` begun at `started`; say whether it ended an outage."""
+        if self._failing:
+            self._failing.pop(line, None)
         latency = now - started
         usual = self._latency.get(kind)
         self._latency[kind] = latency if usual is None else usual + _SMOOTHING * (latency - usual)
@@ -139,6 +147,8 @@ class Outage:
         was_open = self.state is OutageState.OPEN
         self.state = OutageState.CLEAR
         self._forget()
+        if was_open:  # what failed in it failed for its sake
+            self._failing.clear()
         self.since = math.inf
         return was_open
 
@@ -148,7 +158,7 @@ class Outage:
             return
         if line is None:
             self._any += 1
-        elif first_failure > self._served_at:
+        elif self._first_failure(line, first_failure) > self._served_at:
             self._lines.add(line)
         count = self._any + len(self._lines)
         if count:
@@ -157,13 +167,20 @@ class Outage:
             self.state = OutageState.SUSPECTED
             self._opens_at = self.since + self._latency.get(kind, _UNMEASURED)
 
+    def _first_failure(self, line: Hashable, first_failure: float) -> float:
+        """Give when a line began to fail, be it by an earlier call; a line is forgotten when it is served."""
+        failing = self._failing
+        if line not in failing and len(failing) >= _REMEMBERED:
+            del failing[next(iter(failing))]
+        return failing.setdefault(line, first_failure)
+
     def on_back_pressure(self, now: float, kind: str) -> None:
         """Take note that the server said it has too much to do."""
         if self.state is not OutageState.CLEAR:
             return
         self._load += 1
         self.since = min(self.since, now)
-        trips = max(_OVERDUE, _OVERDUE_TRIPS * self._latency.get(kind, _UNMEASURED))
+        trips = max(_SHUT, _OVERDUE_TRIPS * self._latency.get(kind, _UNMEASURED))
         if self._load >= THRESHOLD and now - self.since >= trips:
             self._open(now)
 

@@ -329,3 +329,23 @@ def test_strange_answers_say_nothing_of_the_address_where_something_was_served()
 
 def test_the_repr_tells_the_state():
     assert repr(opened()) == "<Outage open>"
+
+
+def test_lines_that_failed_while_others_were_served_open_none_with_later_calls_of_theirs():
+    law = Outage()
+    for line in range(3):
+        law.on_failure(float(line), "update", line, float(line))
+        law.on_served(line + 0.5, line + 0.4, "update", "another")
+    for line in range(3):  # alone now, and each with another call
+        law.on_failure(10.0 + line, "update", line, 10.0 + line)
+    assert law.state is OutageState.CLEAR
+
+
+def test_a_line_that_was_served_again_counts_like_any_other():
+    law = Outage()
+    for line in range(3):
+        law.on_failure(float(line), "update", line, float(line))
+        law.on_served(line + 0.5, line + 0.4, "update", line)
+    for line in range(3):
+        law.on_failure(10.0, "update", line, 10.0)
+    assert law.state is OutageState.SUSPECTED
