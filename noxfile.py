@@ -29,8 +29,8 @@ WHICH_WAY = (
     "print('aiohttp', aiohttp.__version__, 'the direct way' if unknown is None else f'the session, for {unknown}')"
 )
 
-SIDE_BY_SIDE = ("-n", "4", "--dist", "worksteal")
-"""The tests mostly wait for servers and processes, so two workers a core do not get in the way of each other."""
+SIDE_BY_SIDE = ("-n", "auto", "--dist", "worksteal")
+"""The tests mostly wait for servers and processes, so a worker a core does not get in the way of another."""
 
 
 @nox.session

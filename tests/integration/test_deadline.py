@@ -10,7 +10,7 @@ from altcraft_async import DeadlineError, RetryPolicy
 from altcraft_async.observe import AttemptStarted
 from altcraft_async.sandbox import Fault, Faults
 
-SLACK = 0.5
+SLACK = 2.0
 """Seconds by which a run may overrun on a busy machine; on a quiet one it is a few milliseconds."""
 
 
