@@ -22,7 +22,7 @@ under way decides. While it is ``OPEN`` only probes start, one at a time.
 speak of its own line counts once a line, and only where the line's *first* failure
 came after the last served answer: so lines that always fail while others are served never
 open an outage, not even when they are alone at the end of a run. Back-pressure is the limit's to answer; where for
-three round trips, and at least three quarters of a second, nothing else comes, the server
+three round trips, and at least half a second, nothing else comes, the server
 is not full but away. (A server that counts calls by the second may be shut for the rest of
 one.)
 
@@ -61,7 +61,7 @@ _SHORT_FOR = 60.0
 """Seconds of an outage in which somebody may look for its end: a restart, a reload."""
 _OVERDUE = 1.0
 _OVERDUE_TRIPS = 3.0
-_SHUT = 0.75
+_SHUT = 0.5
 """Seconds of nothing but back-pressure that a limiter which counts by the second may well give."""
 _REMEMBERED = 1024
 """Lines that fail while others are served, of which it is remembered since when."""

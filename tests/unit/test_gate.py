@@ -623,7 +623,7 @@ def test_back_pressure_is_the_limits_to_answer_until_it_has_served_nobody_for_lo
         for line in range(10):
             record(gate, clock(), THROTTLED, line=line)
         assert gate.outage.state is OutageState.CLEAR
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(0.4)
         record(gate, clock(), THROTTLED, line=10)
         assert gate.outage.state is OutageState.CLEAR
         await asyncio.sleep(0.2)
