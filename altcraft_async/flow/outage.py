@@ -65,6 +65,8 @@ _SHUT = 0.5
 """Seconds of nothing but back-pressure that a limiter which counts by the second may well give."""
 _REMEMBERED = 1024
 """Lines that fail while others are served, of which it is remembered since when."""
+_BAD = 2
+"""Failures of a line that were followed by served answers of others: one may be the beginning of an outage."""
 _UNMEASURED = 0.1
 """The round trip assumed before the first served answer, in seconds."""
 _SMOOTHING = 0.1
@@ -98,7 +100,7 @@ class Outage:
         self._served_at = -math.inf
         self._latency: dict[str, float] = {}
         self._lines: set[Hashable] = set()
-        self._failing: dict[Hashable, float] = {}
+        self._failing: dict[Hashable, tuple[float, int]] = {}
         self._any = self._load = 0
         self._strange = 0
         self._opens_at = self._probe_at = math.inf
@@ -158,7 +160,7 @@ class Outage:
             return
         if line is None:
             self._any += 1
-        elif self._first_failure(line, first_failure) > self._served_at:
+        elif not self._is_bad(line, now) and first_failure > self._served_at:
             self._lines.add(line)
         count = self._any + len(self._lines)
         if count:
@@ -167,12 +169,18 @@ class Outage:
             self.state = OutageState.SUSPECTED
             self._opens_at = self.since + self._latency.get(kind, _UNMEASURED)
 
-    def _first_failure(self, line: Hashable, first_failure: float) -> float:
-        """Give when a line began to fail, be it by an earlier call; a line is forgotten when it is served."""
+    def _is_bad(self, line: Hashable, now: float) -> bool:
+        """Note a failure of a line, be it of another call than before; say whether it fails while others are served.
+
+        A line is forgotten when it is served.
+        """
         failing = self._failing
-        if line not in failing and len(failing) >= _REMEMBERED:
+        failed_at, alone = failing.pop(line, (math.inf, 0))
+        alone += failed_at <= self._served_at
+        if len(failing) >= _REMEMBERED:
             del failing[next(iter(failing))]
-        return failing.setdefault(line, first_failure)
+        failing[line] = (now, alone)
+        return alone >= _BAD
 
     def on_back_pressure(self, now: float, kind: str) -> None:
         """Take note that the server said it has too much to do."""

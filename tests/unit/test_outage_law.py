@@ -333,11 +333,13 @@ def test_the_repr_tells_the_state():
 
 def test_lines_that_failed_while_others_were_served_open_none_with_later_calls_of_theirs():
     law = Outage()
-    for line in range(3):
-        law.on_failure(float(line), "update", line, float(line))
-        law.on_served(line + 0.5, line + 0.4, "update", "another")
+    for attempt in range(3):
+        for line in range(3):
+            moment = 10.0 * attempt + line
+            law.on_failure(moment, "update", line, float(line))
+            law.on_served(moment + 0.5, moment + 0.4, "update", "another")
     for line in range(3):  # alone now, and each with another call
-        law.on_failure(10.0 + line, "update", line, 10.0 + line)
+        law.on_failure(100.0 + line, "update", line, 100.0 + line)
     assert law.state is OutageState.CLEAR
 
 
