@@ -26,7 +26,7 @@ OUTAGE = 2.0
 MOST_SENDS = 200
 """What was in flight when it began, three failures, and a probe now and then."""
 MOST_THROTTLED = 350
-"""Back-pressure is the limit's to answer for a second: only then it is an outage."""
+"""Back-pressure is the limit's to answer for half a second: only then it is an outage."""
 BACK_WITHIN = 8.0
 OVER_TLS = {Weather.ACCEPTS_ONLY, Weather.TLS_DROPPED, Weather.TLS_FAILS}
 LEFT_TO_THE_BENCHMARK = {Weather.BLACK_HOLE, Weather.GATEWAY_TIMEOUT, Weather.NOT_ALLOWED}
