@@ -116,6 +116,7 @@ class _Connection(asyncio.Protocol):
         self._server = server
         self._buffer = bytearray()
         self._shaken = server.tls is None
+        self._fails = False
         self._last: asyncio.Task[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
 
@@ -124,9 +125,11 @@ class _Connection(asyncio.Protocol):
         self._server.open.add(self)
         if self._server.weather is Weather.ACCEPTS_ONLY:
             self.hang()
-        elif not self._shaken and self._server.weather is not Weather.TLS_FAILS:
-            transport.pause_reading()
-            self._server.start(self._shake_hands(transport))
+        elif not self._shaken:
+            self._fails = self._server.weather is Weather.TLS_FAILS
+            if not self._fails:
+                transport.pause_reading()
+                self._server.start(self._shake_hands(transport))
 
     async def _shake_hands(self, transport: Any) -> None:
         loop = asyncio.get_running_loop()
@@ -135,6 +138,7 @@ class _Connection(asyncio.Protocol):
             self._shaken = True
             if self._server.weather is Weather.TLS_DROPPED:
                 self.reset()
+            self._read_requests()
 
     def connection_lost(self, _: Exception | None) -> None:
         self.open = False
@@ -142,11 +146,15 @@ class _Connection(asyncio.Protocol):
         self.stay_awake()
 
     def data_received(self, data: bytes) -> None:
-        if not self._shaken:  # the hello of a handshake that is to fail
+        if self._fails:
             self.transport.write(_TLS_ALERT)
             self.transport.close()
             return
         self._buffer += data
+        if self._shaken:  # a request may come together with the last of the handshake
+            self._read_requests()
+
+    def _read_requests(self) -> None:
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             head = bytes(self._buffer[:end])
             start = head.lower().find(b"content-length:")

@@ -404,10 +404,12 @@ class _Rounds:
         permit = await delivery.acquire(item, self._patience)
         if isinstance(permit, Stop):
             return permit
+        stop = None
         try:
-            return await delivery.attempt(item, self._totals)
+            stop = await delivery.attempt(item, self._totals)
         finally:
-            delivery.gate.release(permit)
+            delivery.gate.release(permit, unused=stop is not None)
+        return stop
 
     def asks_for_another(self, state: tenacity.RetryCallState) -> bool:
         """Decide after an attempt."""

@@ -119,10 +119,11 @@ class Dispatcher:
         permit = gate.try_acquire(item.call.method) or await delivery.acquire(item, patience)
         if isinstance(permit, Stop):
             return permit
+        stop = None
         try:
             stop = await delivery.attempt(item)
         finally:
-            gate.release(permit)
+            gate.release(permit, unused=stop is not None)
         if stop is None and item.last is not None and item.last.verdict.retry:
             return await delivery.retry(item, patience)
         return stop
@@ -273,7 +274,12 @@ class Crew:
         """Take ready items and make their first attempts, until none is ready or the limit has fallen."""
         gate = self._dispatcher.delivery.gate
         try:
-            while (self._arrived or self._freed) and self._workers <= gate.limit and not self.stopped:
+            # no more workers without an item than there are items: each would wait for a permit for nothing
+            while (
+                self._workers - self._busy <= len(self._arrived) + len(self._freed)
+                and self._workers <= gate.limit
+                and not self.stopped
+            ):
                 if self._workers < gate.limit:  # it has grown
                     self.staff()
                 first = self._arrived[0] if self._arrived else self._freed[0][1]
@@ -284,14 +290,14 @@ class Crew:
                 if not permit:
                     break
                 self._busy += 1
+                item, stop = self._take(), None
                 try:
-                    item = self._take()
                     if item is None:
                         break
                     stop = await self._attempt(item)
                 finally:
                     self._busy -= 1
-                    gate.release(permit)
+                    gate.release(permit, unused=item is None or stop is not None)
                 self._go_on(item, stop)
         finally:
             self._workers -= 1
@@ -339,10 +345,11 @@ class Crew:
             item.stop = permit
             self._end(item)
             return
+        stop = None
         try:
             stop = await self._attempt(item)
         finally:
-            delivery.gate.release(permit)
+            delivery.gate.release(permit, unused=stop is not None)
         self._go_on(item, stop)
 
     def _go_on(self, item: WorkItem, stop: Stop | None) -> None:

@@ -198,7 +198,7 @@ class Gate:
                 if waiter in queue:
                     queue.remove(waiter)
             elif permit := waiter.future.result():  # granted in the same moment: hand it on
-                self.release(permit)
+                self.release(permit, unused=True)
             raise
 
     async def bear(self, turn: asyncio.Future[bool], patience: Patience) -> bool:
@@ -212,12 +212,12 @@ class Gate:
         finally:
             del self._turns[turn]
 
-    def release(self, permit: int) -> None:
-        """Give a permit back."""
+    def release(self, permit: int, *, unused: bool = False) -> None:
+        """Give a permit back; an `unused` one, with which nothing was sent, was no probe."""
         self._held.pop(permit, None)  # an outage may have taken it already
         if permit == self._probe:
             self._probe = NO_PERMIT
-            self.outage.probe_ended()
+            self.outage.probe_ended(unused=unused)
         if self._singles or self._bulk:
             self._wake()
 

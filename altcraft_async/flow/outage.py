@@ -19,9 +19,10 @@ Only in ``CLEAR`` may calls start freely. While it is ``SUSPECTED`` nothing star
 under way decides. While it is ``OPEN`` only probes start, one at a time.
 
 **Which failures count.** One that speaks of the server counts from any call. One that may
-speak of its own line counts once a line, and only where the line's *first* failure
-came after the last served answer: so lines that always fail while others are served never
-open an outage, not even when they are alone at the end of a run. Back-pressure is the limit's to answer; where for
+speak of its own line counts once a line, and only where no call *begun* after the line's
+first failure was served: so lines that always fail while others are served never
+open an outage, not even when they are alone at the end of a run; and answers that were
+on their way when it began hide none. Back-pressure is the limit's to answer; where for
 three round trips, and at least half a second, nothing else comes, the server
 is not full but away. (A server that counts calls by the second may be shut for the rest of
 one.)
@@ -66,7 +67,7 @@ _SHUT = 0.5
 _REMEMBERED = 1024
 """Lines that fail while others are served, of which it is remembered since when."""
 _BAD = 2
-"""Failures of a line that were followed by served answers of others: one may be the beginning of an outage."""
+"""Failures of a line after which others were begun and served: one may be a coincidence."""
 _UNMEASURED = 0.1
 """The round trip assumed before the first served answer, in seconds."""
 _SMOOTHING = 0.1
@@ -90,14 +91,14 @@ class Outage:
     """
 
     __slots__ = (
-        "_any", "_failing", "_latency", "_lines", "_load", "_opens_at", "_probe_at", "_probe_over", "_served_at",
+        "_any", "_failing", "_latency", "_lines", "_load", "_opens_at", "_probe_at", "_probe_over", "_served_from",
         "_strange", "_wait", "since", "state",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.state = OutageState.CLEAR
         self.since = math.inf
-        self._served_at = -math.inf
+        self._served_from = -math.inf
         self._latency: dict[str, float] = {}
         self._lines: set[Hashable] = set()
         self._failing: dict[Hashable, tuple[float, int]] = {}
@@ -119,7 +120,7 @@ class Outage:
     @property
     def served(self) -> bool:
         """Whether the server has ever served a call."""
-        return self._served_at > -math.inf
+        return self._served_from > -math.inf
 
     @property
     def misdirected(self) -> bool:
@@ -143,7 +144,7 @@ class Outage:
         proven = self.state is OutageState.OPEN or (self.state is OutageState.SUSPECTED and self._any)
         if proven and started <= self.since:
             return False  # a server that shuts down ends its calls
-        self._served_at = now
+        self._served_from = max(self._served_from, started)
         if self.since == math.inf:
             return False
         was_open = self.state is OutageState.OPEN
@@ -160,7 +161,7 @@ class Outage:
             return
         if line is None:
             self._any += 1
-        elif not self._is_bad(line, now) and first_failure > self._served_at:
+        elif not self._is_bad(line, now) and first_failure > self._served_from:
             self._lines.add(line)
         count = self._any + len(self._lines)
         if count:
@@ -176,7 +177,7 @@ class Outage:
         """
         failing = self._failing
         failed_at, alone = failing.pop(line, (math.inf, 0))
-        alone += failed_at <= self._served_at
+        alone += failed_at <= self._served_from
         if len(failing) >= _REMEMBERED:
             del failing[next(iter(failing))]
         failing[line] = (now, alone)
@@ -199,9 +200,9 @@ class Outage:
     def on_overdue(self, now: float, oldest: float, third: float) -> bool:
         """Take note that calls begun at `oldest` and up to `third`, three at least, are overdue; say if that opens it.
 
-        It does not where a call was served since.
+        It does not where a call begun since was served.
         """
-        if self.state is OutageState.OPEN or self._served_at > third:
+        if self.state is OutageState.OPEN or self._served_from > third:
             return False
         self.since = min(self.since, oldest)
         self._open(now)
@@ -229,9 +230,11 @@ class Outage:
         after = self.overdue_after(kind)
         self._probe_over = now + (_OVERDUE if after == math.inf else after)
 
-    def probe_ended(self) -> None:
-        """Take note that a probe has ended: the next waits only for its time."""
+    def probe_ended(self, *, unused: bool = False) -> None:
+        """Take note that a probe has ended: the next waits only for its time, and not if it was `unused`."""
         self._probe_over = -math.inf
+        if unused:
+            self._probe_at = -math.inf
 
     def _open(self, now: float) -> None:
         self.state = OutageState.OPEN

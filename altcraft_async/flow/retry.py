@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import attrs
 
 from altcraft_async.kinds import SECONDS, WHOLE, Kind, only
-from altcraft_async.protocol.verdict import DEFAULT_RULES, VerdictRules
+from altcraft_async.protocol.verdict import DEFAULT_RULES, Scope, VerdictRules
 
 if TYPE_CHECKING:
     import tenacity
@@ -68,7 +68,8 @@ class RetryPolicy:
     """How failed attempts of one call are repeated.
 
     `attempts` is the most attempts, the first included; 1 turns retries off, with None
-    they go on until a deadline. `base` and `max_delay` shape the backoff, in seconds.
+    they go on until a deadline. `base` and `max_delay` shape the backoff, in seconds: any
+    part of it is waited, after back-pressure the half at least.
     `max_retry_after` is the longest ``Retry-After`` that is obeyed; a longer one is cut
     to it. `rules` says which answers are retried. `wait` and `stop` take tenacity's own
     strategies, and stand in the place of `base` with `max_delay`, and of `attempts`; their
@@ -185,7 +186,10 @@ def decide(  # noqa: PLR0911, PLR0913 - one return a rule, and every input of th
         return Retry(0.0) if expires_at is None or now + asked < expires_at else Stop(StopReason.DEADLINE)
     if not policy.may_go_on(spent, state):
         return Stop(StopReason.ATTEMPTS)
-    delay = max(policy.backoff(spent, state, random), asked)
+    # after back-pressure at least half of the backoff: a server that has too much to do gets time, and nobody who drew
+    # short waits only has used up all attempts before it shows that this is an outage
+    drawn = (1.0 + random) / 2.0 if verdict.scope is Scope.LOAD else random
+    delay = max(policy.backoff(spent, state, drawn), asked)
     if expires_at is not None and now + delay >= expires_at:
         return Stop(StopReason.DEADLINE)
     if not budget.spend():

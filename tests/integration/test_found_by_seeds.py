@@ -12,6 +12,7 @@ import pytest
 from altcraft_async import AltcraftClient, APIError, LineStatusUpdate, OutcomeState, RetryPolicy
 from altcraft_async.outbox import Entry, Outbox
 from altcraft_async.protocol.wire import WireResponse
+from simulated_network import Network, Outage, Weather
 from simulation import HORIZON, MemoryStore, new_loop
 
 LINE = ("o1", "l1")
@@ -226,3 +227,19 @@ def test_a_store_that_fails_in_an_odd_way_stops_nothing_for_good():
         logging.disable(logging.NOTSET)
     assert "OddError" in said
     assert (pending, sent) == (0, ["s"] * 2)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_probe_is_wasted_on_a_worker_that_finds_nothing_to_send(seed):
+    outage = Outage(0.05, 2.05, Weather.PAGE_404)
+    network = Network(seed, latency=0.01, outages=(outage,), faults={}, refused=0.0)
+
+    @run
+    async def life(_, client):
+        rows = [(f"o{number}", "l1", f"{number}/{status}") for status in range(3) for number in range(100)]
+        report = await client.market.orders.update_order_line_statuses(rows)
+        return report.ok, asyncio.get_running_loop().time()
+
+    ok, ended = life(network, retry=RetryPolicy())
+    assert ok
+    assert ended < outage.end + 1.5

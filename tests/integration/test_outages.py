@@ -23,18 +23,16 @@ from hostile import (
 pytestmark = pytest.mark.slow
 
 OUTAGE = 2.0
-MOST_SENDS = 200
+MOST_SENDS = 250
 """What was in flight when it began, three failures, and a probe now and then."""
-MOST_THROTTLED = 350
-"""Back-pressure is the limit's to answer for half a second: only then it is an outage."""
-BACK_WITHIN = 8.0
+BACK_WITHIN = 3.0
 OVER_TLS = {Weather.ACCEPTS_ONLY, Weather.TLS_DROPPED, Weather.TLS_FAILS}
 LEFT_TO_THE_BENCHMARK = {Weather.BLACK_HOLE, Weather.GATEWAY_TIMEOUT, Weather.NOT_ALLOWED}
 """A black hole holds what was in flight until its timeout; the others have a sibling here."""
-FOREIGN_PAGES = {Weather.NOT_FOUND, Weather.REDIRECT, Weather.FORBIDDEN}
-"""After these a run of so few lines is not always back in time yet; the session `hostile` watches it."""
+SAMPLE = {Weather.RESET, Weather.BAD_GATEWAY, Weather.UNAVAILABLE, Weather.NOT_FOUND, Weather.TLS_DROPPED}
+"""The session `hostile` plays the others too."""
 KINDS = [
-    pytest.param(weather, marks=pytest.mark.hostile) if weather in FOREIGN_PAGES else weather
+    weather if weather in SAMPLE else pytest.param(weather, marks=pytest.mark.hostile)
     for weather in Weather
     if weather not in {Weather.FAIR, *LEFT_TO_THE_BENCHMARK}
 ]
@@ -54,7 +52,7 @@ def hostile(kind):
 
 
 def soon_back(ledger, *, sends=30):
-    """Say whether that many requests came within 8 seconds after the outage; the benchmark has the target."""
+    """Say whether that many requests came soon after the outage."""
     _, end = ledger.outage
     after = [arrival.at for arrival in ledger.arrivals if arrival.at >= end]
     return len(after) >= sends and after[sends - 1] - end <= BACK_WITHIN
@@ -68,12 +66,11 @@ async def test_a_run_waits_out_an_outage_of_any_kind(kind):
         async with asyncio.timeout(25), AltcraftClient(**options, observers=[attempts]) as client:
             report = await client.market.orders.update_order_line_statuses(UPDATES)
     assert broken_promises(server.ledger, UPDATES, report.outcomes) == []
-    most = MOST_THROTTLED if weather in {Weather.UNAVAILABLE, Weather.THROTTLED} else MOST_SENDS
-    assert attempts.between(*server.ledger.outage) <= most
+    assert attempts.between(*server.ledger.outage) <= MOST_SENDS
     assert soon_back(server.ledger)
 
 
-@pytest.mark.parametrize("kind", [Weather.REFUSED, Weather.RESET, Weather.BAD_GATEWAY, Weather.UNAVAILABLE, BY_NAME])
+@pytest.mark.parametrize("kind", [Weather.REFUSED, Weather.UNAVAILABLE, BY_NAME])
 async def test_a_server_that_comes_up_after_the_client_is_waited_for(kind):
     attempts = Attempts()
     with hostile(kind) as (server, weather, options):
@@ -82,8 +79,7 @@ async def test_a_server_that_comes_up_after_the_client_is_waited_for(kind):
         async with asyncio.timeout(25), AltcraftClient(**options, **policy, observers=[attempts]) as client:
             report = await client.market.orders.update_order_line_statuses(UPDATES)
     assert broken_promises(server.ledger, UPDATES, report.outcomes) == []
-    most = MOST_THROTTLED if weather in {Weather.UNAVAILABLE, Weather.THROTTLED} else MOST_SENDS
-    assert attempts.between(*server.ledger.outage) <= most
+    assert attempts.between(*server.ledger.outage) <= MOST_SENDS
     assert soon_back(server.ledger)
 
 

@@ -663,6 +663,19 @@ def test_a_probe_that_is_cancelled_lets_the_next_go_in_its_time():
     on_virtual_clock(work)
 
 
+def test_a_permit_with_which_nothing_is_sent_costs_no_probe():
+    async def work():
+        gate = Gate(FixedLimit(2))
+        await in_outage(gate)
+        opened = clock()
+        gate.release(await gate.acquire(KIND), unused=True)
+        await gate.acquire(KIND)
+        assert clock() - opened == pytest.approx(FIRST_WAIT)
+        gate.close()
+
+    on_virtual_clock(work)
+
+
 # -- no room on this machine
 
 

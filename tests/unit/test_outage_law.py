@@ -74,6 +74,26 @@ def test_clear_stays_clear_where_a_call_was_served_since_the_third_overdue_one_b
     assert outage.state is CLEAR
 
 
+def test_lines_count_that_failed_before_answers_which_were_on_their_way_when_they_failed():
+    outage = Outage()
+    for line in range(THRESHOLD):
+        fails(outage, 10.0, line)
+    outage.on_served(10.5, 9.5, "m")
+    for line in range(THRESHOLD):
+        fails(outage, 11.0, line, first=10.0)
+    assert outage.state is SUSPECTED
+
+
+def test_lines_do_not_count_that_failed_before_a_call_began_which_was_served():
+    outage = Outage()
+    for line in range(THRESHOLD):
+        fails(outage, 10.0, line)
+    outage.on_served(10.5, 10.1, "m")
+    for line in range(THRESHOLD):
+        fails(outage, 11.0, line, first=10.0)
+    assert outage.state is CLEAR
+
+
 def test_suspected_becomes_clear_by_a_served_answer():
     outage = suspected(10.0)
     assert not served(outage, 10.05)  # it was no outage yet
@@ -289,6 +309,14 @@ def test_a_probe_that_is_under_way_holds_up_the_next_one():
     assert outage.look(10.85) > 0.0
     outage.probe_ended()
     assert outage.look(10.85) == 0.0
+
+
+def test_a_probe_that_was_not_used_lets_the_next_start_at_once():
+    outage = opened(10.0)
+    outage.look(10.3)
+    outage.probe_started(10.3, "m")
+    outage.probe_ended(unused=True)
+    assert outage.look(10.3) == 0.0
 
 
 def test_a_probe_that_is_overdue_does_not_hold_up_the_next():

@@ -134,6 +134,11 @@ def test_5_the_wait_is_a_random_part_of_an_exponential_with_a_ceiling(spent, ran
     assert decision(spent=spent, random=random, policy=policy) == Retry(ceiling * random)
 
 
+@pytest.mark.parametrize(("random", "delay"), [(0.0, 0.5), (0.5, 0.75)])
+def test_5_after_back_pressure_at_least_half_of_it_is_waited(random, delay):
+    assert decision(TABLE[Evidence.THROTTLED], spent=2, random=random) == Retry(delay)
+
+
 @pytest.mark.parametrize(
     ("wait", "delay"),
     [
