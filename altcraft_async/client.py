@@ -411,8 +411,9 @@ def _told(settings: Settings, keywords: Mapping[str, Any]) -> Settings:
 
 def _observers(given: Mapping[str, Any]) -> tuple[Observer, ...]:
     observers = given.get("observers", ())
-    if not isinstance(observers, Sequence) or isinstance(observers, str):
-        raise refusal(name="observers", words="a list of observers", value=observers)
+    fits = isinstance(observers, Sequence) and all(callable(getattr(one, "on_event", None)) for one in observers)
+    if not fits:
+        raise refusal(name="observers", words="a list of objects with a method on_event", value=observers)
     return tuple(observers)
 
 

@@ -251,9 +251,9 @@ def test_a_variable_that_cannot_work_is_named(environ, said):
         AltcraftClient.from_env(environ)
 
 
-@pytest.mark.parametrize("observers", [5, "x", object()])
-def test_observers_are_a_list(observers):
-    with pytest.raises(ConfigurationError, match="observers must be a list of observers, not"):
+@pytest.mark.parametrize("observers", [5, "x", object(), [print], [None]])
+def test_observers_are_a_list_of_objects_with_on_event(observers):
+    with pytest.raises(ConfigurationError, match="observers must be a list of objects with a method on_event, not"):
         AltcraftClient("https://x.test", "t", observers=observers)
 
 
