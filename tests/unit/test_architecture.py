@@ -34,7 +34,7 @@ FLOORS = (
         "protocol.retry_after",
         "protocol.xml",
     ),
-    ("protocol",),
+    ("protocol", "values"),
     ("outcome",),
     ("flow",),
     ("settings", "observe", "storage"),
