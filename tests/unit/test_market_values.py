@@ -88,7 +88,7 @@ def test_a_mapping_becomes_a_value_and_the_same_mapping_again(kind, data):
 def test_every_field_that_is_required_is_named_where_it_is_missing(kind, data):
     required = {field.name for field in attrs.fields(kind) if field.default is attrs.NOTHING} - {"default_value"}
     for name in required:
-        with pytest.raises(InvalidUpdateError, match=f"^{name} is required") as caught:
+        with pytest.raises(InvalidUpdateError, match=rf"^{name} is required") as caught:
             kind.from_dict({other: value for other, value in data.items() if other != name})
         assert caught.value.field == name
 
@@ -135,18 +135,18 @@ def test_what_is_wrong_is_refused_by_the_name_of_its_field(change, field):
 def test_the_constructor_refuses_what_from_dict_refuses():
     with pytest.raises(InvalidUpdateError, match=r"^lines\[0\].external_id is required"):
         Order(**{**ORDER, "lines": [{}]})
-    with pytest.raises(InvalidUpdateError, match="^lines must have at least one entry"):
+    with pytest.raises(InvalidUpdateError, match=r"^lines must have at least one entry"):
         Order(**{**ORDER, "lines": ()})
 
 
 def test_what_is_no_mapping_makes_no_value():
-    with pytest.raises(InvalidUpdateError, match="^Order is made of a mapping, not of list"):
+    with pytest.raises(InvalidUpdateError, match=r"^Order is made of a mapping, not of list"):
         Order.from_dict([("external_id", "x")])
 
 
 def test_a_description_has_at_most_a_thousand_characters():
     assert Product(external_id="p", name="P", description="x" * 1000)
-    with pytest.raises(InvalidUpdateError, match="^description has 1001 characters"):
+    with pytest.raises(InvalidUpdateError, match=r"^description has 1001 characters"):
         Product(external_id="p", name="P", description="x" * 1001)
 
 
