@@ -108,13 +108,14 @@ class WorkItem:
     attempt of the policy. `asked_before` says that an earlier call may have been made under the
     same id, and may still be at work. `first_failure` is when its first failure came. `another`
     is the line that an answer named last, where it was not this one; `fresh` asks for an
-    unused connection.
+    unused connection. `once` says that it is not repeated once it may have been applied.
+    `topic` names what it is about, where that is no line update.
     """
 
     __slots__ = (
         "another", "arrival", "asked_before", "attempts", "blocked", "bulk", "call", "claims", "doubt_ends_at",
-        "echo", "expires_at", "facts", "first_failure", "fresh", "last", "maybe_applied", "owner", "phase", "reasked",
-        "renewed", "request_id", "rows", "started", "stop", "unpaid", "update", "withdrawn",
+        "echo", "expires_at", "facts", "first_failure", "fresh", "last", "maybe_applied", "once", "owner", "phase",
+        "reasked", "renewed", "request_id", "rows", "started", "stop", "topic", "unpaid", "update", "withdrawn",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a call is made of
@@ -130,6 +131,8 @@ class WorkItem:
         expires_at: float | None = None,
         doubt_ends_at: float | None = None,
         asked_before: bool = False,
+        once: bool = False,
+        topic: str | None = None,
     ) -> None:
         self.call = call
         self.request_id = request_id
@@ -141,6 +144,8 @@ class WorkItem:
         self.expires_at = expires_at
         self.doubt_ends_at = doubt_ends_at
         self.asked_before = asked_before
+        self.once = once
+        self.topic = topic
         self.arrival = self.blocked = 0
         self.withdrawn = False
         self.phase = Phase.WAITING
@@ -162,7 +167,7 @@ class WorkItem:
         """What the call concerns, for errors."""
         update = self.update
         if update is None:
-            return f"call {self.call.method}"
+            return self.topic or f"call {self.call.method}"
         return f"order line {update.order_external_id}/{update.order_line_external_id}"
 
     @property
@@ -183,6 +188,11 @@ class WorkItem:
     @property
     def _used_up(self) -> bool:
         return self.stop is not None and self.stop.reason is StopReason.ATTEMPTS
+
+    @property
+    def spent(self) -> bool:
+        """Whether it is not repeated for its doubt: that could make its change a second time."""
+        return self.once and self.maybe_applied
 
     def doubt(self) -> None:
         """Take note that the change may have been made: from here on the end of the doubt counts."""
