@@ -281,8 +281,9 @@ def many(item: Mapping[str, Form]) -> dict[str, Form]:
         return tuple(form.check(f"{field}[{place}]", entry) for place, entry in enumerate(value))
 
     def take(value: object) -> tuple[object, ...]:
-        # an array of XML that stands alone looks like its entry
-        return tuple(map(form.take, value if isinstance(value, list) else [value]))
+        # an array of XML that stands alone looks like its entry, and an empty entry like nothing
+        entries = value if isinstance(value, list) else [value]
+        return tuple(form.take(entry) for entry in entries if entry is not None and entry != "")
 
     def write(value: tuple[object, ...]) -> list[JSON]:
         return [form.write(entry) for entry in value]
@@ -362,7 +363,7 @@ class Value:
             field = plan.get(name)
             if field is None:
                 extra[name] = value
-            elif value is not None:
+            elif value not in _NOTHING or (field.form is ANY["form"] and value is not None):
                 try:
                     values[name] = field.form.take(value)
                 except ValueError:
@@ -402,6 +403,9 @@ class Value:
         written.update(self.extra)
         return written
 
+
+_NOTHING: Final[tuple[object, ...]] = (None, "", [], {})
+"""In XML they are the same: an empty element, or none."""
 
 _PLANS: dict[type[Value], Mapping[str, _Field]] = {}
 
