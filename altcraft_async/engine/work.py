@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.verdict import Verdict
     from altcraft_async.protocol.wire import Call
 
-__all__ = ["Attempt", "Facts", "Owner", "Patience", "Phase", "Taken", "WorkItem"]
+__all__ = ["Attempt", "Facts", "Owner", "Patience", "Phase", "SingleItem", "Taken", "WorkItem"]
 
 Taken: TypeAlias = "tuple[int, object, LineStatusUpdate]"
 """A row that was taken in: its index in the input, what was given, and the update that it is."""
@@ -109,13 +109,14 @@ class WorkItem:
     same id, and may still be at work. `first_failure` is when its first failure came. `another`
     is the line that an answer named last, where it was not this one; `fresh` asks for an
     unused connection. `once` says that it is not repeated once it may have been applied.
-    `topic` names what it is about, where that is no line update.
     """
+
+    once = False
 
     __slots__ = (
         "another", "arrival", "asked_before", "attempts", "blocked", "bulk", "call", "claims", "doubt_ends_at",
-        "echo", "expires_at", "facts", "first_failure", "fresh", "last", "maybe_applied", "once", "owner", "phase",
-        "reasked", "renewed", "request_id", "rows", "started", "stop", "topic", "unpaid", "update", "withdrawn",
+        "echo", "expires_at", "facts", "first_failure", "fresh", "last", "maybe_applied", "owner", "phase", "reasked",
+        "renewed", "request_id", "rows", "started", "stop", "unpaid", "update", "withdrawn",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a call is made of
@@ -131,8 +132,6 @@ class WorkItem:
         expires_at: float | None = None,
         doubt_ends_at: float | None = None,
         asked_before: bool = False,
-        once: bool = False,
-        topic: str | None = None,
     ) -> None:
         self.call = call
         self.request_id = request_id
@@ -144,8 +143,6 @@ class WorkItem:
         self.expires_at = expires_at
         self.doubt_ends_at = doubt_ends_at
         self.asked_before = asked_before
-        self.once = once
-        self.topic = topic
         self.arrival = self.blocked = 0
         self.withdrawn = False
         self.phase = Phase.WAITING
@@ -167,7 +164,7 @@ class WorkItem:
         """What the call concerns, for errors."""
         update = self.update
         if update is None:
-            return self.topic or f"call {self.call.method}"
+            return f"call {self.call.method}"
         return f"order line {update.order_external_id}/{update.order_line_external_id}"
 
     @property
@@ -207,3 +204,29 @@ class WorkItem:
         error.attempts = self.attempts
         error.maybe_applied = self.state is OutcomeState.UNKNOWN
         return error
+
+
+class SingleItem(WorkItem):
+    """A call about something else than an order line; `topic` names it for errors."""
+
+    __slots__ = ("once", "topic")
+
+    def __init__(  # noqa: PLR0913 - what a call is made of
+        self,
+        call: Call,
+        request_id: str,
+        *,
+        owner: Owner,
+        topic: str,
+        claims: tuple[Claim, ...] = (),
+        asked_before: bool = False,
+        once: bool = False,
+    ) -> None:
+        super().__init__(call, request_id, owner=owner, claims=claims, asked_before=asked_before)
+        self.topic = topic
+        self.once = once
+
+    @property
+    def subject(self) -> str:
+        """What the call concerns, for errors."""
+        return self.topic

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from altcraft_async.engine.work import WorkItem
+from altcraft_async.engine.work import SingleItem
 from altcraft_async.errors import ConfigurationError, DeliveryError
 from altcraft_async.protocol.methods import Repeat
 from altcraft_async.protocol.values import check_request_id
@@ -51,14 +51,14 @@ class Resource:
         What only reads has never applied anything; what may be applied twice is repeated after
         doubt only under a `request_id` of the caller's.
         """
-        item = WorkItem(
+        item = SingleItem(
             Call(method.path, fields),
             str(uuid4()) if request_id is None else check_request_id(request_id),
             owner=self._dispatcher.caller(),
             claims=claims,
             asked_before=request_id is not None,
             once=method.repeat is Repeat.TWICE and request_id is None,
-            topic=topic,
+            topic=topic or method.path,
         )
         try:
             payload = dict(await self._dispatcher.call(item, deadline=deadline, outage=outage))
