@@ -110,10 +110,7 @@ class SkuCalls(_Goods):
     def list(
         self, *, limit: int = 1000, deadline: float | None = None, outage: OutagePolicy | None = None
     ) -> Listing[Sku]:
-        """List the SKU, by external id and name: ``async for sku in skus.list()``.
-
-        `limit` is the most rows of a page, and always sent; `deadline` is in seconds for each page.
-        See `Listing` for pages and errors.
+        """List the SKU, by external id and name; as `Products.list`.
 
         Guide: "Get SKU list".
         """
@@ -135,12 +132,7 @@ class SkuCalls(_Goods):
         deadline: float | None = None,
         outage: OutagePolicy | None = None,
     ) -> int | None:
-        """Delete SKU by their numbers, their external ids, or both; return how many the platform deleted.
-
-        A thousand go into one call, one call after the other; `deadline` is in seconds for each.
-        Ids that there are not presumably only lower the count, which is None where an answer
-        has none. Raises the `DeliveryError` of the first call that fails: what went before is
-        deleted, and to call again with all ids is harmless.
+        """Delete SKU; as `Products.delete`.
 
         Guide: "Delete SKU".
         """

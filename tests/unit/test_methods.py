@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import altcraft_async
 from altcraft_async.protocol.methods import BY_PATH, GET_ORDER_STATUS, LIST_ORDERS, LIST_PRODUCTS, METHODS, Repeat
 
 
@@ -39,3 +43,14 @@ def test_what_is_no_array_of_the_method_is_left_alone():
     payload = {"result": {"status": "new", "tags": "x"}, "data": None}
     GET_ORDER_STATUS.arrange(payload)
     assert payload == {"result": {"status": "new", "tags": "x"}, "data": None}
+
+
+def test_the_method_that_contributors_are_shown_is_the_one_that_there_is():
+    root = Path(altcraft_async.__file__).parent.parent
+    shown = re.search(r"```diff\n(.*?)```", (root / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    assert shown is not None
+    added = [line for line in shown[1].splitlines() if line.startswith("+")]
+    assert len(added) < 30
+    for name, block in re.findall(r"--- a/(\S+)\n((?:\+.*\n)+)", shown[1]):
+        text = (root / name).read_text()
+        assert [line for line in block.splitlines() if f"{line[1:]}\n" not in text] == [], name
