@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from altcraft_async.engine.rows import check_choice
 from altcraft_async.errors import UnreadableResponseError
 from altcraft_async.market.pages import Listing
 from altcraft_async.market.resource import Resource, one_of
 from altcraft_async.protocol.methods import COMMIT_PREORDER, DELETE_ORDER, GET_ORDER_STATUS, LIST_ORDERS, PREORDER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterable, Iterable, Mapping
 
     from altcraft_async.flow.policy import OutagePolicy
+    from altcraft_async.market.reconcile import By, Expected, Reconciliation
     from altcraft_async.protocol.values import JSON
     from altcraft_async.protocol.values.orders import Order, OrderStatus, Preorder
 
@@ -66,19 +68,24 @@ class OrderCalls(Resource):
 
         Guide: "Get order status".
         """
+        named = one_of(external_id=external_id, id=id)
+        found = await self._status(named, _order(external_id, id), deadline=deadline, outage=outage)
+        if found is None:
+            msg = "the answer has no result with a status"
+            raise UnreadableResponseError(msg, maybe_applied=False)
+        return found
+
+    async def _status(
+        self, named: Mapping[str, JSON], topic: str, *, deadline: float | None, outage: OutagePolicy | None
+    ) -> OrderStatus | None:
+        """Return the status of an order, None where a success has none."""
         from altcraft_async.protocol.values.orders import OrderStatus  # noqa: PLC0415 - most programs do not ask
 
-        named = one_of(external_id=external_id, id=id)
-        payload = await self._ask(
-            GET_ORDER_STATUS, named, topic=_order(external_id, id), deadline=deadline, outage=outage
-        )
+        payload = await self._ask(GET_ORDER_STATUS, named, topic=topic, deadline=deadline, outage=outage)
         found = payload.get("result")
         if isinstance(found, list) and len(found) == 1:
             found = found[0]
-        if not isinstance(found, dict) or "status" not in found:
-            msg = "the answer has no result with a status"
-            raise UnreadableResponseError(msg, maybe_applied=False)
-        return OrderStatus.from_answer(found)
+        return OrderStatus.from_answer(found) if isinstance(found, dict) and "status" in found else None
 
     async def delete(
         self,
@@ -171,6 +178,50 @@ class OrderCalls(Resource):
             request_id=request_id,
             deadline=deadline,
             outage=outage,
+        )
+
+    async def reconcile(
+        self,
+        expected: Iterable[Expected] | AsyncIterable[Expected],
+        *,
+        by: By = "auto",
+        bound: int = 1000,
+        endpoint: str | None = None,
+        limit: int = 1000,
+        deadline: float | None = None,
+        outage: OutagePolicy | None = None,
+    ) -> Reconciliation:
+        """Compare what should be on the platform with what it shows.
+
+        `expected` are updates of lines, as `update_order_line_statuses` takes them, or orders, as an import
+        does; where several rows speak of one line or order, the last one counts. Up to `bound`
+        orders are looked up one by one (`by` ``"status"``): that shows whether each is there, and its
+        own status. More are compared with the list of all orders, or those of `endpoint` (``"list"``),
+        which may show the lines' statuses. What could not be checked is in the result. `deadline`
+        is in seconds for each call. Memory is that of what is expected.
+
+        Raises what would befall every order, as a refused token or an outage, `InvalidUpdateError` for a
+        row that cannot be, and in ``"list"`` the `DeliveryError` of a page that cannot be had. An order
+        whose looking up is refused counts as missing, with the reason.
+
+        Guide: "Get order status", "Get orders list".
+        """
+        from altcraft_async.market.reconcile import gathered, reconcile  # noqa: PLC0415 - most programs do not compare
+
+        check_choice(by, ("auto", "status", "list"), "by")
+        wanted = await gathered(expected)
+
+        async def look_up(external_id: str) -> OrderStatus | None:
+            return await self._status(
+                {"external_id": external_id}, _order(external_id, None), deadline=deadline, outage=outage
+            )
+
+        return await reconcile(
+            wanted,
+            by=by if by != "auto" else "status" if len(wanted) <= bound else "list",
+            look_up=look_up,
+            listing=self.list(endpoint=endpoint, limit=limit, deadline=deadline, outage=outage),
+            limit=limit,
         )
 
 

@@ -38,6 +38,7 @@ from altcraft_async.integrations.opentelemetry import OpenTelemetryObserver, pro
 from altcraft_async.integrations.prometheus import PrometheusObserver
 from altcraft_async.journal import JournalReader, JournalSummary
 from altcraft_async.market import Listing, Market, Page, Products, Skus
+from altcraft_async.market.reconcile import Difference, Reconciliation
 from altcraft_async.observe import CallEnded, CallEvent, Event, LoggingObserver, Observer, UpdateSettled
 from altcraft_async.outbox import DeadLetter, Outbox, OutboxStatistics, OutboxStore, SqliteStore
 from altcraft_async.protocol.values import JSON
@@ -302,6 +303,11 @@ async def use_the_market(client: AltcraftClient) -> None:
     assert_type(await market.products.delete(ids=[1], external_ids={"a"}), int | None)
     assert_type(await market.skus.delete(external_ids=("a",)), int | None)
     assert_type([sku async for sku in market.skus.list()], list[Sku])
+    found = await market.orders.reconcile([("o", "l", "new")], by="list", endpoint="shop")
+    assert_type(found, Reconciliation)
+    assert_type(found.differences, Sequence[Difference])
+    await market.orders.reconcile([make_values()], bound=10)
+    await market.orders.reconcile(async_rows())
 
 
 def keep_a_ledger_of_imports() -> None:

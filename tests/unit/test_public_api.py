@@ -23,6 +23,7 @@ SUBMODULES = [
     "altcraft_async.integrations.web",
     "altcraft_async.journal",
     "altcraft_async.market",
+    "altcraft_async.market.reconcile",
     "altcraft_async.observe",
     "altcraft_async.outbox",
     "altcraft_async.sandbox",
