@@ -170,6 +170,28 @@ def sync(source: str, **fields: Any) -> int:
     return start(SyncJob(input=Input.of(source, fields), **fields), client_for)
 
 
+@cli.command(cls=ClientCommand, short_help="Compare a file with what the platform shows.")
+@click.argument("source", metavar="FILE|-")
+@input_options("Default: by content and suffix.")
+@click.option("--journal", metavar="FILE", help="Expect only what this journal of sync says was applied.")
+@click.option("--by", type=click.Choice(["auto", "status", "list"]), default="auto", show_default=True,
+              help="status: look up each order; list: read the list of all; auto: by their number.")  # fmt: skip
+@click.option("--endpoint", metavar="ID", help="Of the list, only the orders of one touchpoint.")
+@wire_log_option
+@client_options
+def reconcile(source: str, journal: str | None, by: Any, endpoint: str | None, **fields: Any) -> int:
+    """Compare the last status of every line in FILE with what the platform shows.
+
+    Each difference is a JSON object on stdout, the whole is said on stderr. Orders that are looked up show
+    only that they are there; the list may show the statuses of lines. What could not be checked is
+    counted, and the exit code is 0 only where all was checked and nothing differs.
+    """
+    from altcraft_async.cli.reconcile import Comparison  # noqa: PLC0415 - quick start of the other commands
+
+    client = make_client(environ_of(fields), wire_log=fields.pop("wire_log"))
+    return Comparison(input=Input.of(source, fields), journal=journal, by=by, endpoint=endpoint).run(client)
+
+
 @cli.group(short_help="Tell what the journal of a run says.", epilog=_JOURNAL_EPILOG)
 def journal() -> None:
     """Look into the journal that sync --journal wrote, also while a run writes it.

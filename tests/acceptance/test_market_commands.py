@@ -119,3 +119,29 @@ def test_a_mistake_in_the_command_sends_nothing(
     ended = command(*arguments, stdin=stdin)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert said in ended.stderr
+
+
+CSV = "order_external_id,order_line_external_id,status_external_id\n"
+
+
+def test_reconcile_finds_orders_that_are_not_there(command: CommandLine) -> None:
+    command.write("in.csv", f"{CSV}order_1,line_1_1,new\nnobody,l,new\n,l,new\n")
+    ended = command("reconcile", "in.csv")
+    assert ended.returncode == 2
+    (missing,) = rows(ended.stdout)
+    assert (missing["order_external_id"], missing["expected"], missing["found"]) == ("nobody", None, None)
+    assert "1 invalid rows are left out" in ended.stderr
+    assert "2 orders and 2 of their lines compared: 1 differences" in ended.stderr
+    assert "did not show the status of 1 lines (looked up one by one)" in ended.stderr
+
+
+def test_reconcile_expects_what_the_journal_says_was_applied(command: CommandLine, sandbox: ThreadedSandbox) -> None:
+    command.write("in.csv", f"{CSV}order_1,line_1_1,delivered\norder_1,line_1_1,no-such\norder_1,nowhere,new\n")
+    assert command("sync", "in.csv", "--journal", "run.journal").returncode == 2
+    assert sandbox.line_status("order_1", "line_1_1") == "delivered"
+    ended = command("reconcile", "in.csv", "--journal", "run.journal", "--by", "list")
+    assert rows(ended.stdout) == []
+    assert "1 orders and 1 of their lines compared: 0 differences" in ended.stderr
+    other = command.write("other.csv", f"{CSV}order_9,line_1_1,delivered\n")
+    ended = command("reconcile", str(other or "other.csv"), "--journal", "run.journal")
+    assert ended.returncode == 1
