@@ -43,7 +43,7 @@ nitpick_ignore_regex = [
     # aliases and arguments that are told in words where they are used
     (
         r"py:class",
-        r"(Coalesce|Lifespan|OutboxSource|Delivery|Event|Format|JSON|Lane|Method|ReadItem|Reading|RowT|_V|(.*\.)?Row_co|(.*\.)?WaitStrategy|(.*\.)?StopStrategy|Dispatcher|Source|TokenPlace|TokenSource|(.*\.)?ClientOptions)",
+        r"(By|Coalesce|Expected|Lifespan|OutboxSource|Delivery|Event|Format|JSON|Lane|Method|ReadItem|Reading|RowT|_V|(.*\.)?Row_co|(.*\.)?WaitStrategy|(.*\.)?StopStrategy|Dispatcher|Source|TokenPlace|TokenSource|(.*\.)?ClientOptions)",
     ),
 ]
 
