@@ -27,6 +27,7 @@ from altcraft_async.flow.limit import make_limit
 from altcraft_async.flow.retry import RetryBudget
 from altcraft_async.kinds import refusal
 from altcraft_async.market import Market
+from altcraft_async.protocol.methods import BY_PATH
 from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call, Wire
 from altcraft_async.settings import Environment, Settings, all_of, check_base_url, with_keywords
@@ -313,7 +314,8 @@ class AltcraftClient:
 
         The token and ``format`` are added. Retries, errors, `request_id`,
         `deadline` and cancellation are those of
-        `Orders.update_order_line_status`. XML answers have texts for numbers.
+        `Orders.update_order_line_status`. XML answers have texts for numbers, and an array of
+        one looks like a single element, except for the arrays of the Market's methods.
 
         Guide: "Working with User API".
         """
@@ -328,7 +330,10 @@ class AltcraftClient:
             owner=self._dispatcher.caller(),
             asked_before=request_id is not None,
         )
-        return dict(await self._dispatcher.call(item, deadline=deadline))
+        payload = dict(await self._dispatcher.call(item, deadline=deadline))
+        if path in BY_PATH:
+            BY_PATH[path].arrange(payload)
+        return payload
 
     def statistics(self) -> ClientStatistics:
         """Take a snapshot of the limit, the traffic and the retry budget."""

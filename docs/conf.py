@@ -39,11 +39,11 @@ nitpick_ignore_regex = [
     (r"py:class", r"(fastapi|starlette)\..*|FastAPI|HTTPConnection|AbstractAsyncContextManager"),
     (r"py:class", r"altcraft_async\.integrations\.fastapi\.(_Parts|deadline_from\.<locals>\.read)"),
     # what annotations write inside brackets, cut apart
-    (r"py:class", r"(Literal|Callable)\[.*"),
+    (r"py:class", r"(Literal|Callable|Mapping)\[.*"),
     # aliases and arguments that are told in words where they are used
     (
         r"py:class",
-        r"(Coalesce|Lifespan|OutboxSource|Delivery|Event|Format|JSON|Lane|ReadItem|Reading|RowT|(.*\.)?Row_co|(.*\.)?WaitStrategy|(.*\.)?StopStrategy|Dispatcher|Source|TokenPlace|TokenSource|(.*\.)?ClientOptions)",
+        r"(By|Coalesce|Expected|Lifespan|OutboxSource|Delivery|Event|Format|JSON|Lane|Method|ReadItem|Reading|RowT|_V|(.*\.)?Row_co|(.*\.)?WaitStrategy|(.*\.)?StopStrategy|Dispatcher|Source|TokenPlace|TokenSource|(.*\.)?ClientOptions)",
     ),
 ]
 

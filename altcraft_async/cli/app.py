@@ -14,19 +14,19 @@ from altcraft_async import (
     Adaptive,
     AltcraftError,
     APIError,
-    ConfigurationError,
     DeliveryError,
     FailureLimit,
     InvalidUpdateError,
 )
 from altcraft_async.cli.exits import ExitCode, exit_code_of
+from altcraft_async.cli.goods import products, skus
 from altcraft_async.cli.inputs import Input, input_options, said_of
-from altcraft_async.cli.options import ClientCommand, client_options, environ_of, make_client
+from altcraft_async.cli.options import ClientCommand, Seconds, client_options, environ_of, make_client, wire_log_option
+from altcraft_async.cli.orders import orders
 from altcraft_async.cli.presets import PRESETS
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.talk import complain, emit
 from altcraft_async.ingest import FIELDS, InputError, LastLine
-from altcraft_async.kinds import SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,24 +87,14 @@ def cli() -> None:
     """Tell Altcraft what became of every order line."""
 
 
+for group in (orders, products, skus):
+    cli.add_command(group)
+
+
 if TYPE_CHECKING:
-    _SecondsType = click.ParamType[float]
     _FailuresType = click.ParamType[FailureLimit | Literal["none"]]
 else:  # older releases of click are not generic
-    _SecondsType = _FailuresType = click.ParamType
-
-
-class _Seconds(_SecondsType):
-    """A time span above zero: ``90``, ``90s``, ``15m`` or ``2h``."""
-
-    name = "seconds"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            span = SECONDS.read(value, self.name)
-        except ConfigurationError:
-            self.fail(f"{value!r} is no time span; write 90, 90s, 15m or 2h", param, ctx)
-        return span if isinstance(span, int | float) else 0.0
+    _FailuresType = click.ParamType
 
 
 class _Failures(_FailuresType):
@@ -129,11 +119,6 @@ _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 """Doubling makes up for it in a few round trips, and a wrong token costs one refused call instead of ten."""
 
 
-_log_wire_option = click.option(
-    "--log-wire", "wire_log", metavar="FILE", help="Add a line of JSON a request to FILE, without token and bodies."
-)
-
-
 @cli.command(
     cls=ClientCommand,
     short_help="Send the updates of a file.",
@@ -151,7 +136,7 @@ _log_wire_option = click.option(
 @click.option("--results", metavar="FILE", help="Write each outcome: as JSON lines, or CSV to *.csv; - is stdout.")
 @click.option("--failed", metavar="FILE", help="Write the rows that failed, in the input's own format.")
 @click.option("--dry-run", is_flag=True, help="Read and check all of the input; send nothing and write no file.")
-@click.option("--deadline", type=_Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h.")
+@click.option("--deadline", type=Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h.")
 @click.option("--sample", "limit", type=click.IntRange(min=1), metavar="N",
               help="Send only the first N rows, and stop with the summary.")  # fmt: skip
 @click.option("--max-failures", type=_Failures(), metavar="N|N%", help="Stop at so many failures, or none to go on "
@@ -160,7 +145,7 @@ _log_wire_option = click.option(
               help="latest: skip a waiting update that a newer one for its line replaces.")  # fmt: skip
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing where all went well: for cron.")
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as one JSON object to stdout.")
-@_log_wire_option
+@wire_log_option
 @client_options
 def sync(source: str, **fields: Any) -> int:
     """Send every update in FILE: CSV, JSON or Excel, also gzipped; - reads standard input.
@@ -183,6 +168,28 @@ def sync(source: str, **fields: Any) -> int:
         return make_client(environ, observers, **own)
 
     return start(SyncJob(input=Input.of(source, fields), **fields), client_for)
+
+
+@cli.command(cls=ClientCommand, short_help="Compare a file with what the platform shows.")
+@click.argument("source", metavar="FILE|-")
+@input_options("Default: by content and suffix.")
+@click.option("--journal", metavar="FILE", help="Expect only what this journal of sync says was applied.")
+@click.option("--by", type=click.Choice(["auto", "status", "list"]), default="auto", show_default=True,
+              help="status: look up each order; list: read the list of all; auto: by their number.")  # fmt: skip
+@click.option("--endpoint", metavar="ID", help="Of the list, only the orders of one touchpoint.")
+@wire_log_option
+@client_options
+def reconcile(source: str, journal: str | None, by: Any, endpoint: str | None, **fields: Any) -> int:
+    """Compare the last status of every line in FILE with what the platform shows.
+
+    Each difference is a JSON object on stdout, the whole is said on stderr. Orders that are looked up show
+    only that they are there; the list may show the statuses of lines. What could not be checked is
+    counted, and the exit code is 0 only where all was checked and nothing differs.
+    """
+    from altcraft_async.cli.reconcile import Comparison  # noqa: PLC0415 - quick start of the other commands
+
+    client = make_client(environ_of(fields), wire_log=fields.pop("wire_log"))
+    return Comparison(input=Input.of(source, fields), journal=journal, by=by, endpoint=endpoint).run(client)
 
 
 @cli.group(short_help="Tell what the journal of a run says.", epilog=_JOURNAL_EPILOG)
@@ -246,9 +253,9 @@ def journal_export(path: str, output: str, source: str | None, **fields: Any) ->
 @click.argument("order")
 @click.argument("line")
 @click.argument("status")
-@click.option("--deadline", type=_Seconds(), metavar="TIME", help="Give up after this time: 90, 15m, 2h.")
+@click.option("--deadline", type=Seconds(), metavar="TIME", help="Give up after this time: 90, 15m, 2h.")
 @click.option("--json", "as_json", is_flag=True, help="Write the server's echo as one JSON object.")
-@_log_wire_option
+@wire_log_option
 @client_options
 def update(order: str, line: str, status: str, deadline: float | None, as_json: bool, **fields: Any) -> int:
     """Give the LINE of ORDER, by their external ids, this STATUS.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from altcraft_async import AltcraftClient, ConfigurationError, UnknownVariableWarning
-from altcraft_async.kinds import FLAG, shown
+from altcraft_async.kinds import FLAG, SECONDS, shown
 from altcraft_async.settings import CREDENTIALS, TABLE
 from altcraft_async.settings.table import near_misses
 
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from altcraft_async.settings import Setting
 
     _TextType = click.ParamType[str]
+    _SecondsType = click.ParamType[float]
 else:  # older releases of click are not generic
-    _TextType = click.ParamType
+    _TextType = _SecondsType = click.ParamType
 
-__all__ = ["ClientCommand", "client_options", "environ_of", "make_client"]
+__all__ = ["ClientCommand", "Seconds", "client_options", "environ_of", "make_client", "wire_log_option"]
 
 _ROWS = {row.name: row for row in (*CREDENTIALS, *TABLE) if row.flag and row.kind is not None}
 _HEADING = "Client settings (each is a variable too: --rate is ALTCRAFT_RATE)"
@@ -49,6 +50,20 @@ class _Text(_TextType):
         except ConfigurationError:
             self.fail(f"it must be {self._kind.text_words}, not {shown(value)}.", param, ctx)
         return str(value)
+
+
+class Seconds(_SecondsType):
+    """A time span above zero: ``90``, ``90s``, ``15m`` or ``2h``."""
+
+    name = "seconds"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it; fail with an example where it is none."""
+        try:
+            span = SECONDS.read(value, self.name)
+        except ConfigurationError:
+            self.fail(f"{value!r} is no time span; write 90, 90s, 15m or 2h", param, ctx)
+        return span if isinstance(span, int | float) else 0.0
 
 
 class ClientCommand(click.Command):
@@ -77,6 +92,11 @@ def _option(row: Setting) -> Callable[[_Decorated], _Decorated]:
 
 def _same(command: _Decorated) -> _Decorated:
     return command
+
+
+wire_log_option = click.option(
+    "--log-wire", "wire_log", metavar="FILE", help="Add a line of JSON a request to FILE, without token and bodies."
+)
 
 
 def client_options(command: _Decorated) -> _Decorated:

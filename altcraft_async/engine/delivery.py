@@ -113,7 +113,7 @@ class Delivery:
         deadline left no time to begin. Never raises for what the server or the network did.
         """
         stop = await self._send(item, totals)
-        while stop is None and item.fresh and item.reasked < _REASKED_AT_MOST:
+        while stop is None and item.fresh and item.reasked < _REASKED_AT_MOST and not item.spent:
             item.reasked += 1
             item.unpaid += 1
             stop = await self._send(item, totals)
@@ -176,7 +176,7 @@ class Delivery:
                 connect=self.connect_timeout,
                 total=total,
                 max_bytes=self.max_response_bytes,
-                fresh=item.fresh,
+                fresh=item.fresh or item.once,  # a kept connection may make a request go out twice
             )
         except AltcraftError as error:
             return self._failed_send(error), 0
@@ -205,7 +205,7 @@ class Delivery:
 
     async def _judge(self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse) -> Attempt:
         """Say what an answer means, and whether it is to be believed; where not, `item.fresh` asks for another."""
-        fresh, item.fresh = item.fresh, False
+        fresh, item.fresh = item.fresh or item.once, False
         if reply.code == 0:
             update = item.update
             if update is not None:
@@ -311,7 +311,7 @@ class Delivery:
     def decide(self, item: WorkItem, state: tenacity.RetryCallState) -> Retry | Stop:
         """Say whether the item is tried again after its last attempt."""
         last, gate = item.last, self.gate
-        if last is None or item.owner.stopped:
+        if last is None or item.owner.stopped or item.spent:
             return Stop(StopReason.FINAL)
         in_outage = last.verdict.retry and gate.outage.state is not OutageState.CLEAR
         if in_outage or last.verdict is TABLE[Evidence.NO_ROOM]:

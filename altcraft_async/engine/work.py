@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.verdict import Verdict
     from altcraft_async.protocol.wire import Call
 
-__all__ = ["Attempt", "Facts", "Owner", "Patience", "Phase", "Taken", "WorkItem"]
+__all__ = ["Attempt", "Facts", "Owner", "Patience", "Phase", "SingleItem", "Taken", "WorkItem"]
 
 Taken: TypeAlias = "tuple[int, object, LineStatusUpdate]"
 """A row that was taken in: its index in the input, what was given, and the update that it is."""
@@ -108,8 +108,10 @@ class WorkItem:
     attempt of the policy. `asked_before` says that an earlier call may have been made under the
     same id, and may still be at work. `first_failure` is when its first failure came. `another`
     is the line that an answer named last, where it was not this one; `fresh` asks for an
-    unused connection.
+    unused connection. `once` says that it is not repeated once it may have been applied.
     """
+
+    once = False
 
     __slots__ = (
         "another", "arrival", "asked_before", "attempts", "blocked", "bulk", "call", "claims", "doubt_ends_at",
@@ -184,6 +186,11 @@ class WorkItem:
     def _used_up(self) -> bool:
         return self.stop is not None and self.stop.reason is StopReason.ATTEMPTS
 
+    @property
+    def spent(self) -> bool:
+        """Whether it is not repeated for its doubt: that could make its change a second time."""
+        return self.once and self.maybe_applied
+
     def doubt(self) -> None:
         """Take note that the change may have been made: from here on the end of the doubt counts."""
         self.maybe_applied = True
@@ -197,3 +204,29 @@ class WorkItem:
         error.attempts = self.attempts
         error.maybe_applied = self.state is OutcomeState.UNKNOWN
         return error
+
+
+class SingleItem(WorkItem):
+    """A call about something else than an order line; `topic` names it for errors."""
+
+    __slots__ = ("once", "topic")
+
+    def __init__(  # noqa: PLR0913 - what a call is made of
+        self,
+        call: Call,
+        request_id: str,
+        *,
+        owner: Owner,
+        topic: str,
+        claims: tuple[Claim, ...] = (),
+        asked_before: bool = False,
+        once: bool = False,
+    ) -> None:
+        super().__init__(call, request_id, owner=owner, claims=claims, asked_before=asked_before)
+        self.topic = topic
+        self.once = once
+
+    @property
+    def subject(self) -> str:
+        """What the call concerns, for errors."""
+        return self.topic

@@ -1,4 +1,4 @@
-"""Market → Orders: the statuses of order lines."""
+"""Market → Orders: the statuses of order lines; the other calls are in `order_calls`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from altcraft_async.engine.work import WorkItem
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import RetryBudget
+from altcraft_async.market.order_calls import OrderCalls
 from altcraft_async.protocol.answer import echo_of
+from altcraft_async.protocol.methods import UPDATE_LINE_STATUS
 from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine, check_request_id
 from altcraft_async.protocol.wire import Call
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 
-    from altcraft_async.engine.dispatch import Dispatcher
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.recorder import Recorder
     from altcraft_async.engine.rows import Coalesce, Lane, Row
@@ -32,7 +33,7 @@ __all__ = ["Orders"]
 
 RowT = TypeVar("RowT", bound="Row")
 
-_UPDATE_LINE_STATUS = "market/orders/update_order_line_status"
+_UPDATE_LINE_STATUS = UPDATE_LINE_STATUS.path
 _WITHOUT_END = OutagePolicy(patience=None, call_patience=None, first_patience=None)
 _claims_of_line = CLAIMS["line"]
 
@@ -48,17 +49,10 @@ def _call_of(update: LineStatusUpdate) -> Call:
     )
 
 
-class Orders:
+class Orders(OrderCalls):
     """The orders of the Market."""
 
-    __slots__ = ("_dispatcher",)
-
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
-
-    def __repr__(self) -> str:
-        """Show the gate's state."""
-        return f"<Orders {self._dispatcher.delivery.gate!r}>"
+    __slots__ = ()
 
     async def update_order_line_status(
         self,

@@ -157,6 +157,8 @@ class Wire:
         """
         try:
             body = self._write(call.fields)
+        except ConfigurationError:
+            raise
         except (TypeError, ValueError, RecursionError):
             msg = f"the parameters of {call.method} hold a value that cannot be written; use JSON's plain types"
             raise ConfigurationError(msg, field="fields") from None

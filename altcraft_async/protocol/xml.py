@@ -7,35 +7,30 @@ so the caller turns numbers into numbers; blanks around a text are not kept.
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 from xml.parsers import expat
 
 import xmltodict
 
-from altcraft_async.errors import UnreadableResponseError
+from altcraft_async.errors import ConfigurationError, UnreadableResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["ARRAYS", "CONTENT_TYPE", "decode", "encode", "writer"]
+__all__ = ["CONTENT_TYPE", "decode", "encode", "writer"]
 
 CONTENT_TYPE = "application/xml"
 
-ARRAYS = (
-    "result",
-    "lines",
-    "sku",
-    "ids",
-    "external_ids",
-    "tags",
-    "pictures",
-    "categories",
-    "barcode",
-    "regional_data",
+_STARTS = (
+    "A-Z_a-z\xc0-\xd6\xd8-\xf6\xf8-\u02ff\u0370-\u037d\u037f-\u1fff\u200c\u200d\u2070-\u218f\u2c00-\u2fef"
+    "\u3001-\ud7ff\uf900-\ufdcf\ufdf0-\ufffd\U00010000-\U000effff"
 )
-"""The repeated elements: in XML a single one looks like a scalar."""
+_NAME = re.compile(f"[{_STARTS}][{_STARTS}0-9.\xb7\u0300-\u036f\u203f\u2040-]*")
+"""XML's names, without the colon: that is for namespaces."""
 
 _MAX_DEPTH = 32
 """No answer of the guide is deeper than 6; the cap keeps a hostile one from costing memory."""
@@ -88,9 +83,32 @@ def encode(fields: Mapping[str, JSON]) -> bytes:
     """Write the body of a request: ``<xml>`` with an element for each field.
 
     Lists become repeated elements, booleans ``true`` and ``false``, None an
-    empty element.
+    empty element. Raises `ConfigurationError` for a name, as of a custom field, that
+    no element can have.
     """
+    for value in fields.values():
+        if type(value) is not str:
+            _check_names(value)
     return xmltodict.unparse({"xml": fields}, short_empty_elements=True).encode()
+
+
+def _check_names(value: JSON) -> None:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if not _is_name(name):
+                msg = f"{name!r} cannot be the name of an XML element; send it in JSON (request_format='json')"
+                raise ConfigurationError(msg, field="request_format")
+            if type(inner) is not str:
+                _check_names(inner)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            if type(item) is not str:
+                _check_names(item)
+
+
+@lru_cache(maxsize=4096)
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
 
 
 def writer(fixed: Mapping[str, JSON]) -> Callable[[Mapping[str, JSON]], bytes]:
@@ -112,19 +130,14 @@ def decode(body: bytes) -> dict[str, JSON]:
     What the declaration says of the encoding is passed over: the caller has
     settled it.
 
-    Texts stay texts, an empty element is None, and the elements named in
-    `ARRAYS` are always lists. Raises `UnreadableResponseError`, which never
-    quotes the body.
+    Texts stay texts, an empty element is None, and only an element that stands several
+    times is a list: which names are arrays, the method knows
+    (`altcraft_async.protocol.methods.Method.arrange`). Raises `UnreadableResponseError`,
+    which never quotes the body.
     """
     reason = None
     try:
-        tree = xmltodict.parse(
-            body,
-            encoding="utf-8",
-            expat=_StrictExpat,
-            xml_attribs=False,
-            force_list=ARRAYS,
-        )
+        tree = xmltodict.parse(body, encoding="utf-8", expat=_StrictExpat, xml_attribs=False)
     except (expat.ExpatError, ValueError) as error:
         reason = expat.ErrorString(error.code) if isinstance(error, expat.ExpatError) else "not allowed here"
     if reason is not None:  # raised outside the handler, so that no context clings to it

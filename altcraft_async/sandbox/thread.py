@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias, TypeVar
 
 from altcraft_async.sandbox.server import Sandbox
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from altcraft_async.sandbox.ledger import Ledger, LedgerCheck
 
 __all__ = ["ThreadedSandbox"]
+
+Kind: TypeAlias = Literal["orders", "products", "sku"]
 
 _T = TypeVar("_T")
 
@@ -110,6 +112,18 @@ class ThreadedSandbox:
     def order_status(self, order_external_id: str) -> str:
         """See `Sandbox.order_status`."""
         return self._there(lambda sandbox: sandbox.order_status(order_external_id))
+
+    def import_rows(self, kind: Kind, rows: Iterable[Mapping[str, object]]) -> None:
+        """See `Sandbox.import_rows`."""
+        self._there(lambda sandbox: sandbox.import_rows(kind, rows))
+
+    def has(self, kind: Kind, external_id: str) -> bool:
+        """See `Sandbox.has`."""
+        return self._there(lambda sandbox: sandbox.has(kind, external_id))
+
+    def check_imports(self, kind: Kind, expected: Iterable[Mapping[str, object]]) -> LedgerCheck:
+        """See `altcraft_async.sandbox.Ledger.check_imports`."""
+        return self._there(lambda sandbox: sandbox.ledger.check_imports(kind, expected))
 
     def check(self, expected: Iterable[tuple[str, str, str]]) -> LedgerCheck:
         """See `altcraft_async.sandbox.Ledger.check`."""

@@ -35,6 +35,7 @@ from altcraft_async.cli.results import COLUMNS
 from altcraft_async.doctor import Check, Level
 from altcraft_async.integrations.web import PROBLEMS
 from altcraft_async.kinds import SECONDS, ranges
+from altcraft_async.protocol.methods import METHODS
 from altcraft_async.protocol.verdict import TABLE
 from altcraft_async.sandbox import FaultKind, Sandbox
 from altcraft_async.settings import CREDENTIALS
@@ -106,6 +107,17 @@ def _outcomes() -> nodes.table:
     docs = _member_docs(OutcomeState)
     rows = [(f"`{state}`", docs[state.name], _yes(state.ok), state.safe_to_resend) for state in OutcomeState]
     return _table(("state", "meaning", "ok", "safe to send again"), rows)
+
+
+def _methods() -> nodes.table:
+    rows = []
+    for method in METHODS:
+        fields = [f"`{name}`*" for name in method.required]
+        fields += [f"`{name}`†" for name in method.either]
+        fields += [f"`{name}`" for name in method.optional]
+        answer = "" if method.payload is None else f"`{method.payload}`"
+        rows.append((f"`{method.path}`", ", ".join(fields), answer, method.page, method.since, method.repeat.value))
+    return _table(("method", "fields", "answer", "page of the guide", "since", "made twice, it"), rows)
 
 
 def _verdicts() -> nodes.table:
@@ -276,6 +288,7 @@ CONTENTS: Mapping[str, Callable[[], nodes.Node]] = {
     "exit-codes": _exit_codes,
     "fault-kinds": _faults,
     "fault-presets": _presets,
+    "methods": _methods,
     "outcomes": _outcomes,
     "problems": _problems,
     "result-columns": _columns,

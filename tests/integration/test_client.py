@@ -444,7 +444,7 @@ async def test_a_client_tells_where_it_goes_and_what_it_was_told(sandbox, connec
 async def test_reprs_tell_the_state(sandbox, connect):
     client = connect(sandbox, concurrency=5)
     assert repr(client) == f"<AltcraftClient {sandbox.base_url} <Gate 0/5 in flight, 0 waiting>>"
-    assert repr(client.market) == "<Market: orders>"
+    assert repr(client.market) == "<Market: orders, products, skus>"
     assert "0/5" in repr(client.market.orders)
     await client.aclose()
     assert repr(client) == f"<AltcraftClient {sandbox.base_url} closed>"

@@ -283,7 +283,7 @@ async def test_call_reads_xml_answers_with_texts(sandbox, connect):
     client = connect(sandbox, request_format="xml", response_format="xml")
     envelope = await client.call("market/orders/get_status", {"external_id": "order_1"})
     assert envelope["error"] == "0"
-    assert envelope["result"] == [{"endpoint": "sandbox", "status": "new"}]
+    assert envelope["result"] == {"endpoint": "sandbox", "status": "new"}
 
 
 @pytest.mark.parametrize("method", ["", "/", "../token", "a b", "a?x=1", "a#b", "https://evil.example/x"])

@@ -37,9 +37,25 @@ from altcraft_async.doctor import Check, Finding, Level, diagnose
 from altcraft_async.integrations.opentelemetry import OpenTelemetryObserver, propagation
 from altcraft_async.integrations.prometheus import PrometheusObserver
 from altcraft_async.journal import JournalReader, JournalSummary
+from altcraft_async.market import Listing, Market, Page, Products, Skus
+from altcraft_async.market.reconcile import Difference, Reconciliation
 from altcraft_async.observe import CallEnded, CallEvent, Event, LoggingObserver, Observer, UpdateSettled
 from altcraft_async.outbox import DeadLetter, Outbox, OutboxStatistics, OutboxStore, SqliteStore
 from altcraft_async.protocol.values import JSON
+from altcraft_async.sandbox import Import, LedgerCheck, Readings, Sandbox, mark_of
+from altcraft_async.values import (
+    Category,
+    CustomField,
+    CustomLineStatus,
+    Order,
+    OrderLine,
+    OrderStatus,
+    Preorder,
+    Product,
+    Profile,
+    RegionalData,
+    Sku,
+)
 
 Row: TypeAlias = tuple[str, str, str]
 
@@ -216,3 +232,89 @@ async def keep_an_outbox(client: AltcraftClient, store: OutboxStore) -> None:
     own: OutboxStore = SqliteStore(Path("outbox.db"), capacity=1)
     assert_type(Outbox(store), Outbox)
     assert_type(Outbox(own), Outbox)
+
+
+def make_values() -> Order:
+    line = OrderLine(external_id="l", status="delivered", product="p", count=2, final_price_per_item="99.95")
+    order = Order(
+        external_id="o",
+        endpoint="shop",
+        status="as configured",
+        total_price="199.90",
+        currency="RUB",
+        lines=[line],
+        email="a@b.example",
+        tags=["one"],
+        custom_fields={"gift": True, "nested": [1, {"a": None}]},
+        extra={"loyalty": "5"},
+    )
+    assert_type(order.lines, Sequence[OrderLine])
+    assert_type(order.total_price, str)
+    assert_type(order.delivery_cost, str | None)
+    assert_type(order.profile, Profile | None)
+    assert_type(order.profile_id, int | str | None)
+    assert_type(order.to_dict(), dict[str, JSON])
+    assert_type(Order.from_dict({"external_id": "o", "lines": [line]}), Order)
+    assert_type(Order.from_answer(order.to_dict()), Order)
+    Category(external_id="c", name="C", parent_external_id=None)
+    CustomLineStatus(external_id="lost", name="Lost", type="canceled")
+    CustomField(
+        external_id="f",
+        name="F",
+        entity_type="order",
+        required=False,
+        value_type="enum",
+        default_value=None,
+        enum_values={"a": 1},
+    )
+    product = Product(external_id="p", name="P", barcode=[1], regional_data=[RegionalData(external_id="r", price="1")])
+    assert_type(product.sku, Sequence[Sku])
+    Sku(external_id="s", name="S", product_external_id="p", is_available=True)
+    return order
+
+
+async def use_the_market(client: AltcraftClient) -> None:
+    market = client.market
+    assert_type(market, Market)
+    assert_type(market.orders.list(endpoint="shop", limit=10), Listing[Order])
+    async for order in market.orders.list():
+        assert_type(order, Order)
+    async for page in market.products.list(deadline=1.0).pages("cursor"):
+        assert_type(page, Page[Product])
+        assert_type(page.items, Sequence[Product])
+        assert_type(page.next_from_id, str | None)
+    status = await market.orders.get_status(external_id="o", deadline=1.0)
+    assert_type(status, OrderStatus)
+    assert_type(status.endpoint, str | None)
+    await market.orders.get_status(id=5)
+    await market.orders.delete(id=5, group_id=1, with_fire=False, request_id="r")
+    preorder = Preorder(
+        endpoint="shop", status="new", currency="RUB", total_price="1", lines=[OrderLine(external_id="l", sku="s")]
+    )
+    assert_type(await market.orders.preorder(preorder, external_id="o", email="e"), dict[str, JSON])
+    assert_type(
+        await market.orders.preorder_commit(
+            preorder.to_dict(), external_id="o", profile_id=5, skip_triggers=True, request_id="r"
+        ),
+        dict[str, JSON],
+    )
+    assert_type(market.products, Products)
+    assert_type(market.skus, Skus)
+    assert_type(await market.products.delete(ids=[1], external_ids={"a"}), int | None)
+    assert_type(await market.skus.delete(external_ids=("a",)), int | None)
+    assert_type([sku async for sku in market.skus.list()], list[Sku])
+    found = await market.orders.reconcile([("o", "l", "new")], by="list", endpoint="shop")
+    assert_type(found, Reconciliation)
+    assert_type(found.differences, Sequence[Difference])
+    await market.orders.reconcile([make_values()], bound=10)
+    await market.orders.reconcile(async_rows())
+
+
+def keep_a_ledger_of_imports() -> None:
+    sandbox = Sandbox(tokens={"reader": "read"}, readings=Readings(row_results="data", currencies=["RUB"]))
+    row = make_values().to_dict()
+    sandbox.import_rows("orders", [row])
+    assert_type(sandbox.has("sku", "s"), bool)
+    assert_type(sandbox.ledger.imports("orders", "o"), Sequence[Import])
+    assert_type(sandbox.ledger.check_imports("orders", [row]), LedgerCheck)
+    assert_type(mark_of(row), str)

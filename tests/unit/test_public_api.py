@@ -23,10 +23,12 @@ SUBMODULES = [
     "altcraft_async.integrations.web",
     "altcraft_async.journal",
     "altcraft_async.market",
+    "altcraft_async.market.reconcile",
     "altcraft_async.observe",
     "altcraft_async.outbox",
     "altcraft_async.sandbox",
     "altcraft_async.settings",
+    "altcraft_async.values",
 ]
 ALL_MODULES = [
     module.name

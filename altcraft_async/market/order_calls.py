@@ -1,0 +1,235 @@
+"""Market → Orders: the calls that are made one at a time, and the list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from altcraft_async.engine.rows import check_choice
+from altcraft_async.errors import UnreadableResponseError
+from altcraft_async.market.pages import Listing
+from altcraft_async.market.resource import Resource, one_of
+from altcraft_async.protocol.methods import COMMIT_PREORDER, DELETE_ORDER, GET_ORDER_STATUS, LIST_ORDERS, PREORDER
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Iterable, Mapping
+
+    from altcraft_async.flow.policy import OutagePolicy
+    from altcraft_async.market.reconcile import By, Expected, Reconciliation
+    from altcraft_async.protocol.values import JSON
+    from altcraft_async.protocol.values.orders import Order, OrderStatus, Preorder
+
+__all__ = ["OrderCalls"]
+
+
+class OrderCalls(Resource):
+    """What is asked of the platform about orders, one call at a time."""
+
+    __slots__ = ()
+
+    def list(
+        self,
+        *,
+        endpoint: str | None = None,
+        limit: int = 1000,
+        deadline: float | None = None,
+        outage: OutagePolicy | None = None,
+    ) -> Listing[Order]:
+        """List the orders, of one touchpoint or all: ``async for order in orders.list()``.
+
+        `limit` is the most rows of a page, and always sent. `deadline` is in seconds for each
+        page. The values are as they came; amounts may be in minor units, see
+        `altcraft_async.values.Order`. What is changed meanwhile may be missing or come twice.
+        See `Listing` for pages and errors.
+
+        Guide: "Get orders list".
+        """
+        from altcraft_async.protocol.values.orders import Order  # noqa: PLC0415 - most programs list nothing
+
+        return Listing(
+            LIST_ORDERS,
+            lambda fields: self._ask(LIST_ORDERS, fields, deadline=deadline, outage=outage),
+            Order.from_answer,
+            fields={"endpoint": endpoint},
+            limit=limit,
+        )
+
+    async def get_status(
+        self,
+        *,
+        external_id: str | None = None,
+        id: int | None = None,  # noqa: A002 - the platform's name
+        deadline: float | None = None,
+        outage: OutagePolicy | None = None,
+    ) -> OrderStatus:
+        """Return the status of one order, named by its external id or its number on the platform.
+
+        Raises the `DeliveryError` that says why there is none; an order that there is not is
+        refused with a code that the guide does not give.
+
+        Guide: "Get order status".
+        """
+        named = one_of(external_id=external_id, id=id)
+        found = await self._status(named, _order(external_id, id), deadline=deadline, outage=outage)
+        if found is None:
+            msg = "the answer has no result with a status"
+            raise UnreadableResponseError(msg, maybe_applied=False)
+        return found
+
+    async def _status(
+        self, named: Mapping[str, JSON], topic: str, *, deadline: float | None, outage: OutagePolicy | None
+    ) -> OrderStatus | None:
+        """Return the status of an order, None where a success has none."""
+        from altcraft_async.protocol.values.orders import OrderStatus  # noqa: PLC0415 - most programs do not ask
+
+        payload = await self._ask(GET_ORDER_STATUS, named, topic=topic, deadline=deadline, outage=outage)
+        found = payload.get("result")
+        if isinstance(found, list) and len(found) == 1:
+            found = found[0]
+        return OrderStatus.from_answer(found) if isinstance(found, dict) and "status" in found else None
+
+    async def delete(
+        self,
+        *,
+        external_id: str | None = None,
+        id: int | None = None,  # noqa: A002 - the platform's name
+        group_id: int | None = None,
+        with_fire: bool | None = None,
+        request_id: str | None = None,
+        deadline: float | None = None,
+        outage: OutagePolicy | None = None,
+    ) -> None:
+        """Delete one order, named by its external id or its number on the platform.
+
+        `group_id` and `with_fire` are for older versions, which know only `id`. With an external
+        id the call waits for everything that this client does with the order, and what
+        comes later waits for it; the number names no order to the client, so it waits for
+        nothing. `request_id`, `deadline`, `outage`, errors and cancellation are those of
+        `Orders.update_order_line_status`.
+
+        Guide: "Delete order".
+        """
+        named = one_of(external_id=external_id, id=id)
+        older: dict[str, JSON] = {"group_id": group_id, "with_fire": with_fire}
+        await self._ask(
+            DELETE_ORDER,
+            {**named, **{name: value for name, value in older.items() if value is not None}},
+            topic=_order(external_id, id),
+            claims=() if external_id is None else ((external_id, True),),
+            request_id=request_id,
+            deadline=deadline,
+            outage=outage,
+        )
+
+    async def preorder(
+        self,
+        order: Preorder | Mapping[str, object],
+        *,
+        external_id: str,
+        email: str | None = None,
+        phone: str | None = None,
+        profile_id: int | str | None = None,
+        deadline: float | None = None,
+        outage: OutagePolicy | None = None,
+    ) -> dict[str, JSON]:
+        """Have an order calculated with promotions and points; nothing is created.
+
+        `order` is a `altcraft_async.values.Preorder` or a mapping with the platform's names. One of
+        `email`, `phone` and `profile_id` says whose it is. Returns the envelope, as the guide does not say what
+        stands in it. Platforms before v75 do not have the method. Raises
+        `InvalidUpdateError` for an order that cannot be sent.
+
+        Guide: "Preorder".
+        """
+        whose = one_of(email=email, phone=phone, profile_id=profile_id)
+        fields = {"external_id": external_id, "matching": next(iter(whose)), **whose, "data": _data(order)}
+        return await self._ask(PREORDER, fields, topic=f"preorder {external_id}", deadline=deadline, outage=outage)
+
+    async def preorder_commit(
+        self,
+        order: Preorder | Mapping[str, object],
+        *,
+        external_id: str,
+        email: str | None = None,
+        phone: str | None = None,
+        profile_id: int | str | None = None,
+        skip_triggers: bool = False,
+        request_id: str | None = None,
+        deadline: float | None = None,
+        outage: OutagePolicy | None = None,
+    ) -> dict[str, JSON]:
+        """Create an order and apply its discounts, points and promo codes; return the envelope.
+
+        A call that may have been applied is not repeated, unless the caller gives a `request_id`: keep
+        it where a restart finds it. Without one, an error whose ``maybe_applied`` is true
+        means that the order may have been created and points spent; look for it with
+        `get_status` before you do anything else, or ask again with the error's own
+        ``request_id``, which the platform remembers for a day. Anything else is repeated as usual. The
+        order's lanes are held as with `delete`. Platforms before v75 do not have the method.
+
+        Guide: "Preorder commit".
+        """
+        whose = one_of(email=email, phone=phone, profile_id=profile_id)
+        fields = {"external_id": external_id, **whose, "skip_triggers": skip_triggers, "data": _data(order)}
+        return await self._ask(
+            COMMIT_PREORDER,
+            fields,
+            topic=f"preorder {external_id}",
+            claims=((external_id, True),),
+            request_id=request_id,
+            deadline=deadline,
+            outage=outage,
+        )
+
+    async def reconcile(
+        self,
+        expected: Iterable[Expected] | AsyncIterable[Expected],
+        *,
+        by: By = "auto",
+        bound: int = 1000,
+        endpoint: str | None = None,
+        limit: int = 1000,
+        deadline: float | None = None,
+        outage: OutagePolicy | None = None,
+    ) -> Reconciliation:
+        """Compare what should be on the platform with what it shows.
+
+        `expected` are updates of lines, as `update_order_line_statuses` takes them, or orders, as an import
+        does; where several rows speak of one line or order, the last one counts. Up to `bound`
+        orders are looked up one by one (`by` ``"status"``): that shows whether each is there, and its
+        own status. More are compared with the list of all orders, or those of `endpoint` (``"list"``),
+        which may show the lines' statuses. What could not be checked is in the result. `deadline`
+        is in seconds for each call. Memory is that of what is expected.
+
+        Raises what would befall every order, as a refused token or an outage, `InvalidUpdateError` for a
+        row that cannot be, and in ``"list"`` the `DeliveryError` of a page that cannot be had. An order
+        whose looking up is refused counts as missing, with the reason.
+
+        Guide: "Get order status", "Get orders list".
+        """
+        from altcraft_async.market.reconcile import gathered, reconcile  # noqa: PLC0415 - most programs do not compare
+
+        check_choice(by, ("auto", "status", "list"), "by")
+        wanted = await gathered(expected)
+
+        async def look_up(external_id: str) -> OrderStatus | None:
+            return await self._status(
+                {"external_id": external_id}, _order(external_id, None), deadline=deadline, outage=outage
+            )
+
+        return await reconcile(
+            wanted,
+            by=by if by != "auto" else "status" if len(wanted) <= bound else "list",
+            look_up=look_up,
+            listing=self.list(endpoint=endpoint, limit=limit, deadline=deadline, outage=outage),
+            limit=limit,
+        )
+
+
+def _order(external_id: str | None, number: int | None) -> str:
+    return f"order {external_id}" if external_id is not None else f"order with id {number}"
+
+
+def _data(order: Preorder | Mapping[str, object]) -> dict[str, JSON]:
+    from altcraft_async.protocol.values.orders import Preorder  # noqa: PLC0415 - most programs have none
+
+    return (order if isinstance(order, Preorder) else Preorder.from_dict(order)).to_dict()

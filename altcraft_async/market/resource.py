@@ -1,0 +1,81 @@
+"""What the resources share: a call by its row in the table of methods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from altcraft_async.engine.work import SingleItem
+from altcraft_async.errors import ConfigurationError, DeliveryError
+from altcraft_async.protocol.methods import Repeat
+from altcraft_async.protocol.values import check_request_id
+from altcraft_async.protocol.wire import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from altcraft_async.engine.dispatch import Dispatcher
+    from altcraft_async.flow.lanes import Claim
+    from altcraft_async.flow.policy import OutagePolicy
+    from altcraft_async.protocol.methods import Method
+    from altcraft_async.protocol.values import JSON
+
+__all__ = ["Resource", "one_of"]
+
+
+class Resource:
+    """A resource of the Market: its methods go through the client's dispatcher."""
+
+    __slots__ = ("_dispatcher",)
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    def __repr__(self) -> str:
+        """Show the gate's state."""
+        return f"<{type(self).__name__} {self._dispatcher.delivery.gate!r}>"
+
+    async def _ask(
+        self,
+        method: Method,
+        fields: Mapping[str, JSON],
+        *,
+        topic: str | None = None,
+        claims: tuple[Claim, ...] = (),
+        request_id: str | None = None,
+        deadline: float | None = None,
+        outage: OutagePolicy | None = None,
+    ) -> dict[str, JSON]:
+        """Call `method` and return its envelope, with arrays where the method has them.
+
+        What only reads has never applied anything; what may be applied twice is repeated after
+        doubt only under a `request_id` of the caller's.
+        """
+        item = SingleItem(
+            Call(method.path, fields),
+            str(uuid4()) if request_id is None else check_request_id(request_id),
+            owner=self._dispatcher.caller(),
+            claims=claims,
+            asked_before=request_id is not None,
+            once=method.repeat is Repeat.TWICE and request_id is None,
+            topic=topic or method.path,
+        )
+        try:
+            payload = dict(await self._dispatcher.call(item, deadline=deadline, outage=outage))
+        except DeliveryError as error:
+            if method.repeat is Repeat.READS:
+                error.maybe_applied = False
+            raise
+        method.arrange(payload)
+        return payload
+
+
+def one_of(**given: int | str | None) -> dict[str, JSON]:
+    """Return the one field that was given; raise `ConfigurationError` where it is not exactly one."""
+    fields: dict[str, JSON] = {name: value for name, value in given.items() if value is not None}
+    if len(fields) != 1:
+        names = " or ".join(given)
+        what = f"{' and '.join(fields)} were given" if fields else "none was given"
+        msg = f"give exactly one of {names}; {what}"
+        raise ConfigurationError(msg, field=next(iter(fields or given)))
+    return fields

@@ -1,0 +1,147 @@
+"""``orders …``, ``products …`` and ``skus …``: JSON lines in and out."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import CommandLine
+
+    from altcraft_async.sandbox import ThreadedSandbox
+
+pytestmark = pytest.mark.slow
+
+PREORDER = {
+    "endpoint": "shop",
+    "status": "new",
+    "currency": "RUB",
+    "total_price": "2500.00",
+    "lines": [{"external_id": "l", "sku": "s"}],
+}
+
+
+def rows(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def goods(sandbox: ThreadedSandbox) -> ThreadedSandbox:
+    sandbox.import_rows("products", [{"external_id": f"p{number}", "name": "Товар"} for number in range(3)])
+    sandbox.import_rows("sku", [{"external_id": "s", "name": "S", "product_external_id": "p1"}])
+    return sandbox
+
+
+def test_orders_are_listed_as_json_lines(command: CommandLine, sandbox: ThreadedSandbox) -> None:
+    ended = command("orders", "list", "--limit", "7")
+    assert ended.returncode == 0
+    listed = rows(ended.stdout)
+    assert [order["external_id"] for order in listed][:2] == ["order_1", "order_2"]
+    assert listed[0]["lines"] == [
+        {"external_id": "line_1_1", "currency": "RUB"},
+        *({"external_id": f"line_1_{number}", "currency": "RUB"} for number in range(2, len(listed[0]["lines"]) + 1)),
+    ]
+    assert command("orders", "list", "--endpoint", "nowhere").stdout == ""
+
+
+def test_a_list_that_cannot_be_had_says_why(command: CommandLine) -> None:
+    ended = command("orders", "list", ALTCRAFT_TOKEN="wrong")
+    assert (ended.returncode, ended.stdout) == (4, "")
+    assert "check the token" in ended.stderr
+    assert "not the whole list" in ended.stderr
+
+
+def test_the_status_of_orders_is_given_in_their_order(command: CommandLine) -> None:
+    ended = command("orders", "get-status", "order_2", "nobody", "-", stdin=b'order_1\n\n{"id": 3}\n')
+    assert ended.returncode == 2
+    told = rows(ended.stdout)
+    assert [row.get("external_id", row.get("id")) for row in told] == ["order_2", "nobody", "order_1", 3]
+    assert told[0] == {"external_id": "order_2", "status": "new", "endpoint": "sandbox"}
+    assert "there is no such order" in str(told[1]["error"])
+
+
+def test_orders_are_deleted_and_each_has_its_row(command: CommandLine, sandbox: ThreadedSandbox) -> None:
+    ended = command("orders", "delete", "--id", "1", "2")
+    assert (ended.returncode, rows(ended.stdout)) == (0, [{"id": 1, "deleted": True}, {"id": 2, "deleted": True}])
+    assert not sandbox.has("orders", "order_1")
+    assert sandbox.has("orders", "order_3")
+
+
+def test_a_refused_token_ends_it_at_once(command: CommandLine) -> None:
+    ended = command("orders", "get-status", "-", stdin=b"order_1\n" * 1000, ALTCRAFT_TOKEN="wrong")
+    assert ended.returncode == 4
+    assert len(rows(ended.stdout)) <= 200
+
+
+def test_preorders_are_calculated_line_by_line(command: CommandLine, sandbox: ThreadedSandbox) -> None:
+    good = {"external_id": "o", "email": "a@b.example", "data": PREORDER}
+    bad = {"external_id": "o", "email": "a@b.example", "data": {**PREORDER, "lines": [{"external_id": "l"}]}}
+    command.write("preorders.jsonl", "\n".join(map(json.dumps, (good, bad))))
+    ended = command("orders", "preorder", "preorders.jsonl")
+    assert ended.returncode == 2
+    first, second = rows(ended.stdout)
+    assert (first["row"], first["data"]) == (1, {"external_id": "o", "final_total_price": "2500.00"})
+    assert str(second["error"]).startswith("lines[0].product is required")
+    assert not sandbox.has("orders", "o")
+
+
+def test_products_and_skus_are_listed(command: CommandLine, goods: ThreadedSandbox) -> None:
+    listed = rows(command("products", "list").stdout)
+    assert [product["external_id"] for product in listed] == ["p0", "p1", "p2"]
+    assert listed[1]["sku"] == [{"external_id": "s", "name": "S"}]
+    assert rows(command("skus", "list").stdout) == [{"external_id": "s", "name": "S"}]
+
+
+def test_products_and_skus_are_deleted(command: CommandLine, goods: ThreadedSandbox) -> None:
+    ended = command("products", "delete", "-", "nobody", stdin=b'{"external_id": "p1"}\n{"id": 1}\n')
+    assert (ended.returncode, rows(ended.stdout)) == (0, [{"asked": 3, "deleted": 2}])
+    assert rows(command("skus", "delete", "s").stdout) == [{"asked": 1, "deleted": 1}]
+    assert goods.has("products", "p2")
+    assert not goods.has("sku", "s")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "said"),
+    [
+        (("orders", "get-status"), b"", "Missing argument"),
+        (("orders", "get-status", "--id", "order_1"), b"", "is no number; leave --id out"),
+        (("orders", "delete", "-"), b'{"name": "x"}\n', "neither an external_id nor an id"),
+        (("orders", "preorder", "-"), b'{"external_id": "o"}\n', "external_id and data are required"),
+        (("orders", "preorder", "-"), b"[]\n", "line 1 is no JSON object"),
+        (("products", "list", "--limit", "0"), b"", "is not in the range"),
+    ],
+)
+def test_a_mistake_in_the_command_sends_nothing(
+    command: CommandLine, arguments: tuple[str, ...], stdin: bytes, said: str
+) -> None:
+    ended = command(*arguments, stdin=stdin)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert said in ended.stderr
+
+
+CSV = "order_external_id,order_line_external_id,status_external_id\n"
+
+
+def test_reconcile_finds_orders_that_are_not_there(command: CommandLine) -> None:
+    command.write("in.csv", f"{CSV}order_1,line_1_1,new\nnobody,l,new\n,l,new\n")
+    ended = command("reconcile", "in.csv")
+    assert ended.returncode == 2
+    (missing,) = rows(ended.stdout)
+    assert (missing["order_external_id"], missing["expected"], missing["found"]) == ("nobody", None, None)
+    assert "1 invalid rows are left out" in ended.stderr
+    assert "2 orders and 2 of their lines compared: 1 differences" in ended.stderr
+    assert "did not show the status of 1 lines (looked up one by one)" in ended.stderr
+
+
+def test_reconcile_expects_what_the_journal_says_was_applied(command: CommandLine, sandbox: ThreadedSandbox) -> None:
+    command.write("in.csv", f"{CSV}order_1,line_1_1,delivered\norder_1,line_1_1,no-such\norder_1,nowhere,new\n")
+    assert command("sync", "in.csv", "--journal", "run.journal").returncode == 2
+    assert sandbox.line_status("order_1", "line_1_1") == "delivered"
+    ended = command("reconcile", "in.csv", "--journal", "run.journal", "--by", "list")
+    assert rows(ended.stdout) == []
+    assert "1 orders and 1 of their lines compared: 0 differences" in ended.stderr
+    other = command.write("other.csv", f"{CSV}order_9,line_1_1,delivered\n")
+    ended = command("reconcile", str(other or "other.csv"), "--journal", "run.journal")
+    assert ended.returncode == 1
