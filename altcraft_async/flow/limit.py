@@ -95,6 +95,8 @@ _PATIENCE, _LONGEST_PATIENCE = 20, 160
 """Rounds bound by latency before a dip: doubled by each dip, until the baseline is raised."""
 _LASTING, _TRIPS = 5, 3
 """Throttled answers, and round trips, after which they do not end by themselves."""
+_SECONDS = 2.0
+"""A server that serves nobody for less may be one that counts calls by the second."""
 _MARK_EVERY = 1.0
 """Seconds between two notes of what holds: what an outage is resumed with is older than its first failures."""
 
@@ -265,6 +267,7 @@ class _Spell:
     since: float
     accepted: int
     throttled: int
+    late: int = 0
 
 
 class AdaptiveLimit:
@@ -352,9 +355,11 @@ class AdaptiveLimit:
     def resume(self, now: float, since: float) -> None:
         """Go on as before an outage that began at `since`: what failed in it said nothing of the load."""
         before, last = self._marks
-        _, limit, rate, state, _ = last if last[0] + _MARK_EVERY <= since else before
+        noted_at, limit, rate, state, accepted = last if last[0] + _MARK_EVERY <= since else before
+        if rate is None and self._pace is not None and now - since < _SECONDS:  # a counter, shut for its second
+            rate = (self._accepted - accepted) / (now - max(noted_at, since - _MARK_EVERY))
         self._pace = None if rate is None else LearnedRate(now, rate, self._trip(0.0))
-        self.rate = rate
+        self.rate = None if self._pace is None else self._pace.rate
         self._spell = None
         self.limit = max(self.limit, limit)
         self._ceiling = max(self._ceiling, self.limit)
@@ -496,8 +501,9 @@ class AdaptiveLimit:
     def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
         throttled = self._throttled - spell.throttled
+        spell.late += now > spell.since + _TRIPS * trip
         fallen = self.limit < spell.level // 2 or self.limit == self._settings.minimum
-        lasting = throttled >= _LASTING and now > spell.since + _TRIPS * trip
+        lasting = spell.late >= _LASTING
         if not lasting and not (fallen and throttled > 2):  # noqa: PLR2004 - two may be chance
             return
         share = throttled / (self._accepted - spell.accepted + throttled)

@@ -41,6 +41,10 @@ _IN_A_ROW = 5
 """Throttled answers without an accepted one after which the server is shut for the moment."""
 _SHUT = 0.25
 """The share of the pace at which a server that is shut is asked whether it is open again."""
+_CUT = 0.9
+"""What a server that is shut leaves of the pace."""
+_STORM = 50
+"""Throttled answers that are answered without waiting for a whole second."""
 _CREDIT, _UNTESTED_CREDIT = 6.0, 2.0
 """The most throttled answers that can be forgiven in a row, with and without a tested background."""
 _UNTESTED = 0.0035
@@ -207,7 +211,9 @@ class LearnedRate:
             return
         if self._row >= _IN_A_ROW:
             self._shut(now, 0.0)
-        elif self._excess() and (self._up or now > self._since + max(1.0, 2 * self._trip)):
+        elif self._excess() and (
+            self._up or self._throttled >= _STORM or now > self._since + max(1.0, 2 * self._trip)
+        ):
             self._fall(now)
 
     def on_pause(self, now: float, seconds: float) -> None:
@@ -247,15 +253,17 @@ class LearnedRate:
             self._ceiling = self._level
         self._restart(now, max(1.0 if near else 0.25, 2 * self._trip, self._pause), up=up)
 
-    def _fall(self, now: float) -> None:
-        """Take the last step up back, or fall to the share that was accepted."""
+    def _fall(self, now: float, *, shut: bool = False) -> None:
+        """Take the last step up back, or fall to the share that was accepted; of one that is `shut` it is not known."""
         share = self._throttled / max(1, self._accepted + self._throttled)
         self._ceiling = self._level
         if self._up:
             self._hold = min(_LONGEST_HOLD, 2 * self._hold) if self._up < 0.1 else max(1.0, self._pause)
             self._level /= 1 + self._up
+        elif shut:
+            self._level *= _CUT
         else:
-            self._level *= max(0.5, 0.99 * (1 - share))
+            self._level *= max(1 - _CUT, 0.99 * (1 - share))
             self._doubts = self._doubts + 1 if share <= DOUBTFUL else 0
         self._level = max(_SLOWEST, self._level)
         self._step = _PROBE
@@ -267,7 +275,7 @@ class LearnedRate:
 
     def _shut(self, now: float, pause: float) -> None:
         """Fall, and ask seldom until something is accepted again."""
-        self._fall(now)
+        self._fall(now, shut=True)
         if not pause and not self.testing:
             self.state = PaceState.SHUT
             self.rate = max(_SLOWEST, self._level * _SHUT)
