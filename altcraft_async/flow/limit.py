@@ -93,6 +93,8 @@ _DIP = 0.8
 """The depth of a dip, as a share of the calls the server is working on."""
 _PATIENCE, _LONGEST_PATIENCE = 20, 160
 """Rounds bound by latency before a dip: doubled by each dip, until the baseline is raised."""
+_FAR = 0.4
+"""What is left of the limit where fewer calls do not end throttled answers."""
 _LASTING, _TRIPS = 5, 3
 """Throttled answers, and round trips, after which they do not end by themselves."""
 _SECONDS = 2.0
@@ -267,6 +269,7 @@ class _Spell:
     since: float
     accepted: int
     throttled: int
+    enough: float
     late: int = 0
 
 
@@ -278,9 +281,9 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
-        "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_grown_at", "_hold", "_hold_calls", "_hold_pause", "_hold_until",
+        "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_hold_calls", "_hold_pause", "_hold_until",
         "_load_before", "_mark_at", "_marks", "_pace", "_patience", "_paused_until", "_peak", "_peak_before", "_round",
-        "_rounds", "_settings", "_spell", "_step", "_throttled", "_throttled_at", "limit", "rate", "state",
+        "_rounds", "_settings", "_spell", "_step", "_throttled", "_throttled_at", "_throttled_calls", "limit", "rate", "state",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
@@ -302,7 +305,8 @@ class AdaptiveLimit:
         self._bound, self._patience = 0, _PATIENCE
         # What throttled answers taught: the level they left, the next step up, and when it may come.
         self._ceiling, self._step = self.limit, 1
-        self._hold, self._hold_calls = _HOLD, 0
+        self._good = self.limit
+        self._hold, self._hold_calls, self._throttled_calls = _HOLD, 0, 0
         self._hold_until = self._hold_pause = self._paused_until = self._grown_at = self._throttled_at = -math.inf
         self._spell: _Spell | None = None
         self._background = Background()
@@ -363,7 +367,7 @@ class AdaptiveLimit:
         self._spell = None
         self.limit = max(self.limit, limit)
         self._ceiling = max(self._ceiling, self.limit)
-        self.state = _FOLLOWING if state is _DIPPING else state
+        self.state = _PACED if self._pace is not None else _FOLLOWING if state in {_DIPPING, _PACED} else state
         self._paused_until = -math.inf
         self._restart_rounds(now, self._round.slow)
 
@@ -436,6 +440,8 @@ class AdaptiveLimit:
             self.state = _FOLLOWING
         if self.limit >= target:
             return
+        if self._step == 1:
+            self._good = self.limit
         self.limit = min(self.limit + self._step, target)
         self._ceiling = max(self._ceiling, self.limit)
         self._step = min(2 * self._step, self.limit // 4 + 1)
@@ -483,8 +489,9 @@ class AdaptiveLimit:
         if quiet or self._grown_at > self._throttled_at:
             trying = now < self._grown_at + 3 * trip
             self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
-            if self._spell is None or trying or self._accepted > self._hold_calls:
-                self._spell = _Spell(self.limit, now, self._accepted, self._throttled - 1)
+            if self._spell is None or trying or self._accepted > self._throttled_calls + _HOLD:
+                level = self._good if trying else self.limit
+                self._spell = _Spell(level, now, self._accepted, self._throttled - 1, level * (0.8 if trying else _FAR))
         used = max(in_flight, self._peak, self._peak_before)
         in_use = self.limit if now < self._paused_until else max(used, self.limit // 2)
         self.limit = max(self._settings.minimum, min(self.limit, in_use) - 1)
@@ -492,6 +499,7 @@ class AdaptiveLimit:
         self._step = 1
         self._ceiling = self.limit
         self._throttled_at = now
+        self._throttled_calls = self._accepted
         self._hold_calls = self._accepted + self._hold
         self._hold_until = now + self._hold / 10 * trip
         self._restart_rounds(-math.inf, 0.0)
@@ -502,15 +510,15 @@ class AdaptiveLimit:
         """Pace the starts, where throttled answers go on though the limit falls."""
         throttled = self._throttled - spell.throttled
         spell.late += now > spell.since + _TRIPS * trip
-        fallen = self.limit < spell.level // 2 or self.limit == self._settings.minimum
-        lasting = spell.late >= _LASTING
+        fallen = self.limit < spell.enough or self.limit == self._settings.minimum
+        lasting = spell.late >= _LASTING or (self._background.share > 0.0 and throttled > 2)
         if not lasting and not (fallen and throttled > 2):  # noqa: PLR2004 - two may be chance
             return
         share = throttled / (self._accepted - spell.accepted + throttled)
         began, _, _, _, accepted = self._marks[0]
         # What is left in flight was accepted: by Little's law a rate, and exact where refusals are quick.
         rate = max((self._accepted - accepted) / max(2 * trip, now - began), self.limit / trip)
-        if share <= DOUBTFUL and self._paused_until < spell.since:
+        if share <= DOUBTFUL and lasting and self._paused_until < spell.since:
             rate = max(rate, spell.level / trip)
         self._spell = None
         self.limit = max(self.limit, spell.level)
@@ -530,6 +538,8 @@ class AdaptiveLimit:
         if share:
             self._background.learn(share, self._accepted)
             self._end_pace()
+            self.state = _DOUBLING if not self._bound and self._fell_from is None else _FOLLOWING
+            self._load_before = 0.0
             self._hold_calls = 0
             self._step = self.limit // 4 + 1
 

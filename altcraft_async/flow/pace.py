@@ -262,6 +262,7 @@ class LearnedRate:
             self._level /= 1 + self._up
         elif shut:
             self._level *= _CUT
+            self._doubts = 0
         else:
             self._level *= max(1 - _CUT, 0.99 * (1 - share))
             self._doubts = self._doubts + 1 if share <= DOUBTFUL else 0
