@@ -95,6 +95,10 @@ _PATIENCE, _LONGEST_PATIENCE = 20, 160
 """Rounds bound by latency before a dip: doubled by each dip, until the baseline is raised."""
 _FAR = 0.4
 """What is left of the limit where fewer calls do not end throttled answers."""
+_NEAR = 0.8
+"""The same after a step up: a full server accepts what it accepted before it."""
+_QUIET = 400
+"""Served calls after which throttled answers are another matter."""
 _LASTING, _TRIPS = 5, 3
 """Throttled answers, and round trips, after which they do not end by themselves."""
 _SECONDS = 2.0
@@ -263,13 +267,17 @@ class _Round:
 
 @attrs.define
 class _Spell:
-    """Throttled answers without a quiet time: the limit at which they began, and the counts then."""
+    """Throttled answers of one time: the limit when they began, and below which fewer calls do not end them.
 
-    level: int
+    `late` of them were not to be expected, of those since the two counts: they came though the limit had fallen, or at
+    a limit that was good.
+    """
+
     since: float
+    level: int
+    enough: float
     accepted: int
     throttled: int
-    enough: float
     late: int = 0
 
 
@@ -489,9 +497,7 @@ class AdaptiveLimit:
         if quiet or self._grown_at > self._throttled_at:
             trying = now < self._grown_at + 3 * trip
             self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
-            if self._spell is None or trying or self._accepted > self._throttled_calls + _HOLD:
-                level = self._good if trying else self.limit
-                self._spell = _Spell(level, now, self._accepted, self._throttled - 1, level * (0.8 if trying else _FAR))
+            self._begin_spell(now, trying=trying)
         used = max(in_flight, self._peak, self._peak_before)
         in_use = self.limit if now < self._paused_until else max(used, self.limit // 2)
         self.limit = max(self._settings.minimum, min(self.limit, in_use) - 1)
@@ -506,19 +512,27 @@ class AdaptiveLimit:
         if self._spell is not None:
             self._suspect(now, trip, self._spell)
 
+    def _begin_spell(self, now: float, *, trying: bool) -> None:
+        spell = self._spell
+        if spell is None or self._accepted > self._throttled_calls + _QUIET:
+            spell = _Spell(now, 0, 0.0, self._accepted, self._throttled - 1)
+        level = self._good if trying else self.limit
+        enough = level * (_NEAR if trying else _FAR)
+        late = spell.late + (not trying and self.state is not _DOUBLING)
+        self._spell = _Spell(now, level, enough, spell.accepted, spell.throttled, late)
+
     def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
-        throttled = self._throttled - spell.throttled
         spell.late += now > spell.since + _TRIPS * trip
-        fallen = self.limit < spell.enough or self.limit == self._settings.minimum
-        lasting = spell.late >= _LASTING or (self._background.share > 0.0 and throttled > 2)
-        if not lasting and not (fallen and throttled > 2):  # noqa: PLR2004 - two may be chance
+        fallen = self.limit < spell.enough or (self.limit == self._settings.minimum and spell.late > 1)
+        if not fallen and spell.late < (2 if self._background.share else _LASTING):
             return
-        share = throttled / (self._accepted - spell.accepted + throttled)
         began, _, _, _, accepted = self._marks[0]
         # What is left in flight was accepted: by Little's law a rate, and exact where refusals are quick.
         rate = max((self._accepted - accepted) / max(2 * trip, now - began), self.limit / trip)
-        if share <= DOUBTFUL and lasting and self._paused_until < spell.since:
+        throttled, accepted = self._throttled - spell.throttled, self._accepted - spell.accepted
+        share = 1.0 if fallen else throttled / (accepted + throttled)
+        if share <= DOUBTFUL and self._paused_until < spell.since:
             rate = max(rate, spell.level / trip)
         self._spell = None
         self.limit = max(self.limit, spell.level)
