@@ -95,8 +95,8 @@ _PATIENCE, _LONGEST_PATIENCE = 20, 160
 """Rounds bound by latency before a dip: doubled by each dip, until the baseline is raised."""
 _FAR = 0.4
 """What is left of the limit where fewer calls do not end throttled answers."""
-_NEAR = 0.8
-"""The same after a step up: a full server accepts what it accepted before it."""
+_SPARE = 2.0
+"""The room above what a pace needs, so that the pace is what binds."""
 _QUIET = 400
 """Served calls after which throttled answers are another matter."""
 _LASTING, _TRIPS = 5, 3
@@ -267,7 +267,7 @@ class _Round:
 
 @attrs.define
 class _Spell:
-    """Throttled answers of one time: the limit when they began, and below which fewer calls do not end them.
+    """Throttled answers of one time: the limit when they began.
 
     `late` of them were not to be expected, of those since the two counts: they came though the limit had fallen, or at
     a limit that was good.
@@ -275,7 +275,6 @@ class _Spell:
 
     since: float
     level: int
-    enough: float
     accepted: int
     throttled: int
     late: int = 0
@@ -377,6 +376,7 @@ class AdaptiveLimit:
         self._ceiling = max(self._ceiling, self.limit)
         self.state = _PACED if self._pace is not None else _FOLLOWING if state in {_DIPPING, _PACED} else state
         self._paused_until = -math.inf
+        self._load_before = 0.0
         self._restart_rounds(now, self._round.slow)
 
     def statistics(self) -> LimitStatistics:
@@ -515,16 +515,15 @@ class AdaptiveLimit:
     def _begin_spell(self, now: float, *, trying: bool) -> None:
         spell = self._spell
         if spell is None or self._accepted > self._throttled_calls + _QUIET:
-            spell = _Spell(now, 0, 0.0, self._accepted, self._throttled - 1)
+            spell = _Spell(now, 0, self._accepted, self._throttled - 1)
         level = self._good if trying else self.limit
-        enough = level * (_NEAR if trying else _FAR)
         late = spell.late + (not trying and self.state is not _DOUBLING)
-        self._spell = _Spell(now, level, enough, spell.accepted, spell.throttled, late)
+        self._spell = _Spell(now, level, spell.accepted, spell.throttled, late)
 
     def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
         spell.late += now > spell.since + _TRIPS * trip
-        fallen = self.limit < spell.enough or (self.limit == self._settings.minimum and spell.late > 1)
+        fallen = self.limit < _FAR * spell.level or (self.limit == self._settings.minimum and spell.late > 1)
         if not fallen and spell.late < (2 if self._background.share else _LASTING):
             return
         began, _, _, _, accepted = self._marks[0]
@@ -535,7 +534,7 @@ class AdaptiveLimit:
         if share <= DOUBTFUL and self._paused_until < spell.since:
             rate = max(rate, spell.level / trip)
         self._spell = None
-        self.limit = max(self.limit, spell.level)
+        self.limit = self._within(max(self.limit, spell.level, int(_SPARE * rate * trip)))
         self._pace = LearnedRate(now, rate, trip, share)
         self.rate = self._pace.rate
         self.state = _PACED

@@ -205,10 +205,11 @@ class LearnedRate:
         """Count a throttled call that was sent at `started`; what an older rate sent says nothing."""
         if started < self._since or self.state is PaceState.SHUT:
             return
+        if self.testing:  # refusals are quick: they count once calls of the same time are served
+            self._throttled += self._accepted > 0
+            return
         self._throttled += 1
         self._row += 1
-        if self.testing:
-            return
         if self._row >= _IN_A_ROW:
             self._shut(now, 0.0)
         elif self._excess() and (
