@@ -93,6 +93,8 @@ _DIP = 0.8
 """The depth of a dip, as a share of the calls the server is working on."""
 _PATIENCE, _LONGEST_PATIENCE = 20, 160
 """Rounds bound by latency before a dip: doubled by each dip, until the baseline is raised."""
+_BENEFIT = 0.1
+"""The share of throttled answers that does not end the doubling: a full server soon gives more."""
 _FAR = 0.4
 """What is left of the limit where fewer calls do not end throttled answers."""
 _SPARE = 2.0
@@ -277,6 +279,7 @@ class _Spell:
     level: int
     accepted: int
     throttled: int
+    good: int = 0
     late: int = 0
 
 
@@ -480,6 +483,8 @@ class AdaptiveLimit:
 
     def _on_throttled(self, now: float, latency: float, in_flight: int) -> None:
         self._throttled += 1
+        if self.state is _DOUBLING and self._throttled <= 2 + _BENEFIT * self._accepted:
+            return
         pace = self._pace
         if (pace is None or not pace.testing) and self._background.forgives(self._accepted, paced=pace is not None):
             return
@@ -516,13 +521,13 @@ class AdaptiveLimit:
         spell = self._spell
         if spell is None or self._accepted > self._throttled_calls + _QUIET:
             spell = _Spell(now, 0, self._accepted, self._throttled - 1)
-        level = self._good if trying else self.limit
+        good = self._good if trying else 0
         late = spell.late + (not trying and self.state is not _DOUBLING)
-        self._spell = _Spell(now, level, spell.accepted, spell.throttled, late)
+        self._spell = _Spell(now, good or self.limit, spell.accepted, spell.throttled, good, late)
 
     def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
-        spell.late += now > spell.since + _TRIPS * trip
+        spell.late += now > spell.since + _TRIPS * trip or self.limit < spell.good
         fallen = self.limit < _FAR * spell.level or (self.limit == self._settings.minimum and spell.late > 1)
         if not fallen and spell.late < (2 if self._background.share else _LASTING):
             return
