@@ -93,13 +93,13 @@ _DIP = 0.8
 """The depth of a dip, as a share of the calls the server is working on."""
 _PATIENCE, _LONGEST_PATIENCE = 20, 160
 """Rounds bound by latency before a dip: doubled by each dip, until the baseline is raised."""
-_BENEFIT = 0.1
+_BENEFIT = 0.15
 """The share of throttled answers that does not end the doubling: a full server soon gives more."""
 _FAR = 0.4
 """What is left of the limit where fewer calls do not end throttled answers."""
 _SPARE = 2.0
 """The room above what a pace needs, so that the pace is what binds."""
-_QUIET = 400
+_QUIET = 1000
 """Served calls after which throttled answers are another matter."""
 _LASTING, _TRIPS = 5, 3
 """Throttled answers, and round trips, after which they do not end by themselves."""
@@ -280,7 +280,13 @@ class _Spell:
     accepted: int
     throttled: int
     good: int = 0
+    before: int = 0
     late: int = 0
+
+    @property
+    def explained(self) -> bool:
+        """Whether it was a step up, and the limit came back to where it had been."""
+        return self.good > 0 and self.late == self.before
 
 
 class AdaptiveLimit:
@@ -483,7 +489,7 @@ class AdaptiveLimit:
 
     def _on_throttled(self, now: float, latency: float, in_flight: int) -> None:
         self._throttled += 1
-        if self.state is _DOUBLING and self._throttled <= 2 + _BENEFIT * self._accepted:
+        if self.state is _DOUBLING and self._throttled <= 4 + _BENEFIT * self._accepted:
             return
         pace = self._pace
         if (pace is None or not pace.testing) and self._background.forgives(self._accepted, paced=pace is not None):
@@ -519,11 +525,11 @@ class AdaptiveLimit:
 
     def _begin_spell(self, now: float, *, trying: bool) -> None:
         spell = self._spell
-        if spell is None or self._accepted > self._throttled_calls + _QUIET:
+        if spell is None or spell.explained or self._accepted > self._throttled_calls + _QUIET:
             spell = _Spell(now, 0, self._accepted, self._throttled - 1)
         good = self._good if trying else 0
         late = spell.late + (not trying and self.state is not _DOUBLING)
-        self._spell = _Spell(now, good or self.limit, spell.accepted, spell.throttled, good, late)
+        self._spell = _Spell(now, good or self.limit, spell.accepted, spell.throttled, good, late, late)
 
     def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
@@ -534,12 +540,12 @@ class AdaptiveLimit:
         began, _, _, _, accepted = self._marks[0]
         # What is left in flight was accepted: by Little's law a rate, and exact where refusals are quick.
         rate = max((self._accepted - accepted) / max(2 * trip, now - began), self.limit / trip)
+        self.limit = self._within(max(self.limit, spell.level, int(_SPARE * rate * trip)))
         throttled, accepted = self._throttled - spell.throttled, self._accepted - spell.accepted
         share = 1.0 if fallen else throttled / (accepted + throttled)
         if share <= DOUBTFUL and self._paused_until < spell.since:
             rate = max(rate, spell.level / trip)
         self._spell = None
-        self.limit = self._within(max(self.limit, spell.level, int(_SPARE * rate * trip)))
         self._pace = LearnedRate(now, rate, trip, share)
         self.rate = self._pace.rate
         self.state = _PACED
