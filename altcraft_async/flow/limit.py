@@ -97,6 +97,8 @@ _BENEFIT = 0.15
 """The share of throttled answers that does not end the doubling: a full server soon gives more."""
 _FAR = 0.4
 """What is left of the limit where fewer calls do not end throttled answers."""
+_ODD = 3
+"""Throttled answers below what was good that may be chance, or another limit than one of concurrency."""
 _SPARE = 2.0
 """The room above what a pace needs, so that the pace is what binds."""
 _QUIET = 1000
@@ -512,6 +514,10 @@ class AdaptiveLimit:
         used = max(in_flight, self._peak, self._peak_before)
         in_use = self.limit if now < self._paused_until else max(used, self.limit // 2)
         self.limit = max(self._settings.minimum, min(self.limit, in_use) - 1)
+        spell = self._spell
+        if spell is not None and self.limit < spell.good and spell.late < spell.before + _ODD:
+            self.limit = spell.good  # it was good before the step up
+            spell.late += 1
         self.state = _HOLDING
         self._step = 1
         self._ceiling = self.limit
@@ -520,8 +526,8 @@ class AdaptiveLimit:
         self._hold_calls = self._accepted + self._hold
         self._hold_until = now + self._hold / 10 * trip
         self._restart_rounds(-math.inf, 0.0)
-        if self._spell is not None:
-            self._suspect(now, trip, self._spell)
+        if spell is not None:
+            self._suspect(now, trip, spell)
 
     def _begin_spell(self, now: float, *, trying: bool) -> None:
         spell = self._spell
@@ -533,7 +539,7 @@ class AdaptiveLimit:
 
     def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
-        spell.late += now > spell.since + _TRIPS * trip or self.limit < spell.good
+        spell.late += now > spell.since + _TRIPS * trip
         fallen = self.limit < _FAR * spell.level or (self.limit == self._settings.minimum and spell.late > 1)
         if not fallen and spell.late < (2 if self._background.share else _LASTING):
             return
