@@ -49,7 +49,16 @@ import attrs
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.pace import DOUBTFUL, Background, LearnedRate
 
-__all__ = ["Adaptive", "AdaptiveLimit", "ConcurrencyLimit", "FixedLimit", "LimitState", "LimitStatistics", "Signal", "make_limit"]
+__all__ = [
+    "Adaptive",
+    "AdaptiveLimit",
+    "ConcurrencyLimit",
+    "FixedLimit",
+    "LimitState",
+    "LimitStatistics",
+    "Signal",
+    "make_limit",
+]
 
 
 class Signal(enum.Enum):
@@ -87,14 +96,16 @@ _UNMEASURED = 0.1
 """The round trip assumed before the first success, in seconds: a quick refusal is no measure of it."""
 _PAUSES = 30
 """A try that can cost a pause waits this many pauses: about 3 % of the time."""
+_STEEP = 0.75
+"""A fall below this share is measured twice: one round may straddle the change."""
 _FALLEN = 0.67
 """The share of the load at which a fall is judged: far enough to see through noise."""
 _DIP = 0.8
 """The depth of a dip, as a share of the calls the server is working on."""
 _PATIENCE, _LONGEST_PATIENCE = 20, 160
 """Rounds bound by latency before a dip: doubled by each dip, until the baseline is raised."""
-_BENEFIT = 0.15
-"""The share of throttled answers that does not end the doubling: a full server soon gives more."""
+_BENEFIT, _CHANCE = 0.15, 24
+"""The share and number of throttled answers that do not end the doubling: a full server soon gives more."""
 _FAR = 0.4
 """What is left of the limit where fewer calls do not end throttled answers."""
 _ODD = 3
@@ -226,7 +237,19 @@ class _Round:
     all: the `baseline`, and `brake`, above which a call is slower than any before. A round begins at `opens`.
     """
 
-    __slots__ = ("_enough", "_load", "_samples", "baseline", "brake", "error", "full", "load", "opens", "slow", "typical")
+    __slots__ = (
+        "_enough",
+        "_load",
+        "_samples",
+        "baseline",
+        "brake",
+        "error",
+        "full",
+        "load",
+        "opens",
+        "slow",
+        "typical",
+    )
 
     def __init__(self) -> None:
         self._samples: list[float] = []
@@ -301,7 +324,7 @@ class AdaptiveLimit:
     __slots__ = (
         "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_hold_calls", "_hold_pause", "_hold_until",
         "_load_before", "_mark_at", "_marks", "_pace", "_patience", "_paused_until", "_peak", "_peak_before", "_round",
-        "_rounds", "_settings", "_spell", "_step", "_throttled", "_throttled_at", "_throttled_calls", "limit", "rate", "state",
+        "_rounds", "_settings", "_spell", "_steep", "_step", "_throttled", "_throttled_at", "_throttled_calls", "limit", "rate", "state",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
@@ -320,6 +343,7 @@ class AdaptiveLimit:
         # What latency taught: the load and latency from which the limit fell, and the rounds that were bound by it.
         self._fell_from: tuple[float, float] | None = None
         self._load_before = 0.0
+        self._steep = False
         self._bound, self._patience = 0, _PATIENCE
         # What throttled answers taught: the level they left, the next step up, and when it may come.
         self._ceiling, self._step = self.limit, 1
@@ -394,7 +418,9 @@ class AdaptiveLimit:
         """Take a snapshot."""
         measured = self._round.baseline < math.inf
         latency, baseline = (self._round.typical, self._round.baseline) if measured else (None, None)
-        return LimitStatistics(self.limit, self.rate, latency, baseline, self._accepted, self._throttled, self.state.value)
+        return LimitStatistics(
+            self.limit, self.rate, latency, baseline, self._accepted, self._throttled, self.state.value
+        )
 
     def _trip(self, latency: float) -> float:
         return self._round.typical or max(latency, _UNMEASURED)
@@ -429,8 +455,9 @@ class AdaptiveLimit:
         elif target < held:
             self._fall(now, target, held, round_)
         elif not doubling:
+            self._steep = False
             self._grow(now, target)
-        self._bound += target <= 1.1 * held
+        self._bound += target <= 1.1 * held and not self._steep
         if self._bound >= self._patience and self.state in {_FOLLOWING, _HOLDING}:
             self._dip(now, held, working, round_)
 
@@ -446,8 +473,14 @@ class AdaptiveLimit:
             self._bound, self._patience = _PATIENCE - 4, _PATIENCE
 
     def _fall(self, now: float, target: int, held: float, round_: _Round) -> None:
-        if self._fell_from is None or self.state is _DOUBLING:
+        steep = target < _STEEP * held
+        if steep and not self._steep and self.state is not _DOUBLING:
+            self._steep = True
+            self._restart_rounds(now, round_.slow)
+            return
+        if steep or self._fell_from is None or self.state is _DOUBLING:
             self._fell_from = (held, round_.typical)
+        self._steep = False
         self.state = _PACED if self._pace is not None else _FOLLOWING
         self._step = target // 4 + 1
         self._move(now, target, held)
@@ -491,7 +524,7 @@ class AdaptiveLimit:
 
     def _on_throttled(self, now: float, latency: float, in_flight: int) -> None:
         self._throttled += 1
-        if self.state is _DOUBLING and self._throttled <= 4 + _BENEFIT * self._accepted:
+        if self.state is _DOUBLING and self._throttled <= min(4 + _BENEFIT * self._accepted, _CHANCE):
             return
         pace = self._pace
         if (pace is None or not pace.testing) and self._background.forgives(self._accepted, paced=pace is not None):

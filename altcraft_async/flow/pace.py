@@ -152,8 +152,22 @@ class LearnedRate:
     """
 
     __slots__ = (
-        "_accepted", "_ceiling", "_doubts", "_hold", "_level", "_pause", "_row", "_share", "_since", "_step", "_throttled",
-        "_trip", "_up", "_until", "rate", "state",
+        "_accepted",
+        "_ceiling",
+        "_doubts",
+        "_hold",
+        "_level",
+        "_pause",
+        "_row",
+        "_share",
+        "_since",
+        "_step",
+        "_throttled",
+        "_trip",
+        "_until",
+        "_up",
+        "rate",
+        "state",
     )  # fmt: skip
 
     def __init__(self, now: float, rate: float, trip: float, share: float = 1.0) -> None:
@@ -212,9 +226,7 @@ class LearnedRate:
         self._row += 1
         if self._row >= _IN_A_ROW:
             self._shut(now, 0.0)
-        elif self._excess() and (
-            self._up or self._throttled >= _STORM or now > self._since + max(1.0, 2 * self._trip)
-        ):
+        elif self._excess() and (self._up or self._throttled >= _STORM or now > self._since + max(1.0, 2 * self._trip)):
             self._fall(now)
 
     def on_pause(self, now: float, seconds: float) -> None:
@@ -250,8 +262,7 @@ class LearnedRate:
             up = min(_CLIMB, math.sqrt(self._ceiling / self._level) - 1)
         self._level *= 1 + up
         near = self._near_ceiling()
-        if self._level > self._ceiling:
-            self._ceiling = self._level
+        self._ceiling = max(self._ceiling, self._level)
         self._restart(now, max(1.0 if near else 0.25, 2 * self._trip, self._pause), up=up)
 
     def _fall(self, now: float, *, shut: bool = False) -> None:

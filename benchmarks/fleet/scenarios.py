@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import statistics
 from random import Random
 from typing import TYPE_CHECKING
 
 import attrs
-
 from world import BUCKET, Behaviour, Client, Server, World
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ them, so a client's minute takes about a second. The same seeds give the same ru
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections import deque
 from random import Random
@@ -100,7 +101,7 @@ class Behaviour:
         if self.rate is not None:
             return self.rate * (end - begin)
         edges = sorted({begin, end, *(time for time, _ in self.changes if begin < time < end)})
-        return sum((b - a) * self.slots_at(a) / self.latency for a, b in zip(edges, edges[1:], strict=False))
+        return sum((b - a) * self.slots_at(a) / self.latency for a, b in itertools.pairwise(edges))
 
 
 class Server:
@@ -121,9 +122,7 @@ class Server:
         """Take a call; `answer(ok, retry_after)` is called with what becomes of it."""
         now, server = self.world.now, self.behaviour
         self.sent += 1
-        if server.outage is not None and server.outage[0] <= now < server.outage[1]:
-            self._refuse(answer)
-        elif (server.rate is not None and not self._admits(now)) or (
+        if (server.outage is not None and server.outage[0] <= now < server.outage[1]) or (server.rate is not None and not self._admits(now)) or (
             server.flaky and self._random.random() < server.flaky
         ):
             self._refuse(answer)
