@@ -25,12 +25,12 @@ _SLOWEST = 2.0
 """Starts a second that a learned rate never goes below: slower, it could not learn."""
 _CLIMB, _PROBE = 0.5, 0.02
 """The largest step up, and the first one just under a known ceiling, as shares of the rate."""
+_SEARCH = 0.1
+"""A step of so much is the search for the rate; a smaller one only asks whether there is more."""
 _LONGEST_HOLD = 30.0
 """Seconds between steps above a known ceiling, at most."""
 _FEWEST = 4
 """Accepted calls before a step up."""
-_STRAY = 0.007
-"""The share of throttled answers that is no sign of a rate."""
 DOUBTFUL = 0.15
 """The largest share of throttled answers that may be background: a load too high by more refuses more."""
 _SLOWER = 0.67
@@ -147,7 +147,7 @@ class LearnedRate:
     ============  ===========================================================  ============
 
     The rate falls to what was accepted, or, after a step up, to where it stood. Below the rate of the last fall it
-    climbs halfway at a time; just under it, it holds, longer after each step that failed, and then steps by 2 %, 4 %, ….
+    climbs halfway at a time; just under it, it holds, longer after each step that failed, then steps by 2 %, 4 %, ….
     `rate` is in starts per second, to be read after each report; `trip` is the server's round trip in seconds.
     """
 
@@ -249,7 +249,7 @@ class LearnedRate:
         return share if stayed else 0.0
 
     def _excess(self) -> bool:
-        return self._throttled > 1 + _STRAY * (self._accepted + self._throttled)
+        return self._throttled > 1  # one may be a stray
 
     def _near_ceiling(self) -> bool:
         return self._level * 1.08 > self._ceiling
@@ -270,7 +270,7 @@ class LearnedRate:
         share = self._throttled / max(1, self._accepted + self._throttled)
         self._ceiling = self._level
         if self._up:
-            self._hold = min(_LONGEST_HOLD, 2 * self._hold) if self._up < 0.1 else max(1.0, self._pause)
+            self._hold = min(_LONGEST_HOLD, 2 * self._hold) if self._up < _SEARCH else max(1.0, self._pause)
             self._level /= 1 + self._up
         elif shut:
             self._level *= _CUT

@@ -74,16 +74,13 @@ class Alone:
 
 def ideal_of(behaviour: Behaviour, lines: int) -> float:
     """Give the seconds in which a client that knows the server makes `lines` calls; an outage counts."""
-    done, now = 0.0, 0.0
-    if behaviour.rate is not None and behaviour.counts == "bucket":
-        done = behaviour.burst
-    good = 1.0 - behaviour.flaky if behaviour.slots < 1000 else 1.0
+    done = float(behaviour.burst) if behaviour.rate is not None and behaviour.counts == "bucket" else 0.0
+    now = 0.0
     while done < lines:
         away = behaviour.outage is not None and behaviour.outage[0] <= now < behaviour.outage[1]
-        done += 0.0 if away else behaviour.capacity(now, now + 0.01) * (1.0 if behaviour.over_slots == "queue" else 1.0)
+        done += 0.0 if away else behaviour.capacity(now, now + 0.01)
         now += 0.01
-    del good
-    return now + behaviour.latency * (behaviour.rate is not None)
+    return now + (behaviour.latency if behaviour.rate is not None else 0.0)
 
 
 def play_alone(behaviour: Behaviour, law: ConcurrencyLimit, *, lines: int = 10_000, seed: int = 0) -> Alone:
@@ -136,8 +133,8 @@ class Fleet:
 
 
 def play_fleet(  # noqa: PLR0913 - a play
-    behaviour: Behaviour, make: Callable[[World, int], tuple[ConcurrencyLimit, ...]] | Callable[..., object], clients: int,
-    *, seed: int = 0, seconds: float = 60.0, gap: tuple[float, float] = (0.3, 3.0), group: bool = False,
+    behaviour: Behaviour, make: Callable[[World, int], Sequence[ConcurrencyLimit]], clients: int,
+    *, seed: int = 0, seconds: float = 60.0, gap: tuple[float, float] = (0.3, 3.0),
 ) -> Fleet:  # fmt: skip
     """Let clients join one after another, work side by side for `seconds`, and the first one leave."""
     world, chance = World(), Random(f"fleet {seed}")

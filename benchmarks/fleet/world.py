@@ -119,12 +119,11 @@ class Server:
             world.at(time, self._serve_waiting)
 
     def arrive(self, answer: Callable[..., None]) -> None:
-        """Take a call; `answer(ok, retry_after)` is called with what becomes of it."""
+        """Take a call; `answer(1, None)` says that it was served, `answer(0, retry_after)` that not."""
         now, server = self.world.now, self.behaviour
         self.sent += 1
-        if (server.outage is not None and server.outage[0] <= now < server.outage[1]) or (server.rate is not None and not self._admits(now)) or (
-            server.flaky and self._random.random() < server.flaky
-        ):
+        away = server.outage is not None and server.outage[0] <= now < server.outage[1]
+        if away or not self._lets_in(now):
             self._refuse(answer)
         elif server.rate is not None or server.knee is not None or self.serving < server.slots_at(now):
             self._serve(answer)
@@ -137,6 +136,12 @@ class Server:
         else:
             self._refuse(answer)
         self.peak = max(self.peak, self.serving + self.waiting)
+
+    def _lets_in(self, now: float) -> bool:
+        server = self.behaviour
+        if server.rate is not None and not self._admits(now):
+            return False
+        return not server.flaky or self._random.random() >= server.flaky
 
     def _admits(self, now: float) -> bool:
         server = self.behaviour
@@ -172,7 +177,7 @@ class Server:
     def _served(self, answer: Callable[..., None]) -> None:
         self.serving -= 1
         self._serve_waiting()
-        answer(True, None)
+        answer(1, None)
 
     def _serve_waiting(self) -> None:
         slots = self.behaviour.slots_at(self.world.now)
@@ -188,11 +193,11 @@ class Server:
             waiting[0] = False
             self.waiting -= 1
             self.throttled += 1
-            answer(False, None)
+            answer(0, None)
 
     def _refuse(self, answer: Callable[..., None]) -> None:
         self.throttled += 1
-        self.world.at(self.world.now + self.behaviour.refusal, answer, False, self.behaviour.retry_after)
+        self.world.at(self.world.now + self.behaviour.refusal, answer, 0, self.behaviour.retry_after)
 
 
 class Client:
@@ -278,9 +283,9 @@ class Client:
         self.sent += 1
         if self._outage.state is OutageState.OPEN:
             self._outage.probe_started(now, _KIND)
-        self.server.arrive(lambda ok, wait: self._answered(now, attempts + 1, ok, wait))
+        self.server.arrive(lambda ok, wait: self._answered(now, attempts + 1, wait, ok=bool(ok)))
 
-    def _answered(self, started: float, attempts: int, ok: bool, wait: float | None) -> None:
+    def _answered(self, started: float, attempts: int, wait: float | None, *, ok: bool) -> None:
         now, outage, law = self.world.now, self._outage, self.law
         clear, latency = outage.state is OutageState.CLEAR, now - started
         bucket = int(now / BUCKET)
