@@ -209,6 +209,20 @@ class AdaptiveLimit:
         self._background = Background()
         self._pace: LearnedRate | None = None
 
+    @classmethod
+    def started_at(
+        cls, limit: int, rate: float | None = None, settings: Adaptive | None = None, *, trip: float = _UNMEASURED
+    ) -> AdaptiveLimit:
+        """Make a law that begins at what another one ended with: a limit, and a pace on a server of that round trip."""
+        law = cls(settings)
+        law.limit = law._ceiling = law._within(limit)
+        law.state = _FOLLOWING
+        law._step = law.limit // 4 + 1
+        if rate is not None:
+            law._pace = LearnedRate(-math.inf, rate, trip)
+            law.rate, law.state = law._pace.rate, _PACED
+        return law
+
     def __repr__(self) -> str:
         """Show the state."""
         pace = "" if self.rate is None else f", paced at {self.rate:.1f}/s"

@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import attrs
+from group import SimulatedGroup
 from world import BUCKET, Behaviour, Client, Server, World
 
 if TYPE_CHECKING:
@@ -133,10 +134,13 @@ class Fleet:
 
 
 def play_fleet(  # noqa: PLR0913 - a play
-    behaviour: Behaviour, make: Callable[[World, int], Sequence[ConcurrencyLimit]], clients: int,
+    behaviour: Behaviour, make: Callable[[], ConcurrencyLimit] | None, clients: int,
     *, seed: int = 0, seconds: float = 60.0, gap: tuple[float, float] = (0.3, 3.0),
 ) -> Fleet:  # fmt: skip
-    """Let clients join one after another, work side by side for `seconds`, and the first one leave."""
+    """Let clients join one after another, work side by side for `seconds`, and the first one leave.
+
+    They are a group where `make` is None, and otherwise strangers with laws that it makes.
+    """
     world, chance = World(), Random(f"fleet {seed}")
     server = Server(world, behaviour, seed)
     joins = [0.0]
@@ -144,14 +148,14 @@ def play_fleet(  # noqa: PLR0913 - a play
         joins.append(joins[-1] + chance.uniform(*gap))
     everybody = joins[-1]
     leaves = everybody + seconds
-    laws = make(world, clients)
+    group = SimulatedGroup(world, clients) if make is None else None
+    laws = [make() for _ in joins] if make is not None else group.limits
     staff = [
         Client(world, server, law, seed=seed * 100 + number, joins=at, leaves=leaves if number == 0 else math.inf)
         for number, (law, at) in enumerate(zip(laws, joins, strict=True))
     ]
-    for law, client in zip(laws, staff, strict=True):
-        if hasattr(law, "attach"):
-            law.attach(client)
+    if group is not None:
+        group.attach(staff)
     world.at(everybody + seconds / 4, lambda: setattr(server, "peak", 0))
     world.run(leaves)
     peak = server.peak

@@ -236,9 +236,9 @@ class Client:
         return self.joins <= self.world.now < self.leaves
 
     @property
-    def wants(self) -> float:
-        """How many calls it could have in flight."""
-        return self.in_flight + len(self._again) + self.backlog if self.here else self.in_flight
+    def waits(self) -> bool:
+        """Whether a call waits for a permit or the pace."""
+        return self.here and bool(self._again or self.backlog)
 
     def resize(self) -> None:
         """Follow the law."""
