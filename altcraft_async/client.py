@@ -22,8 +22,8 @@ from altcraft_async.engine.tls import tls_of
 from altcraft_async.engine.transport import AiohttpTransport
 from altcraft_async.engine.work import WorkItem
 from altcraft_async.errors import ClientClosedError, ConfigurationError
+from altcraft_async.flow.adaptive import make_limit
 from altcraft_async.flow.lanes import Lanes
-from altcraft_async.flow.limit import make_limit
 from altcraft_async.flow.retry import RetryBudget
 from altcraft_async.kinds import refusal
 from altcraft_async.market import Market

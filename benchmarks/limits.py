@@ -41,7 +41,7 @@ class AdaptiveRequestConcurrency:
         self._ends = -math.inf
         self._accepted = self._rejected = 0
 
-    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int) -> int:
+    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:  # noqa: ARG002
         """Learn from one ended call; give the limit."""
         self._reached = self._reached or in_flight >= self.limit
         if signal is Signal.SUCCESS:
@@ -57,6 +57,9 @@ class AdaptiveRequestConcurrency:
     def on_pause(self, now: float, seconds: float) -> int:  # noqa: ARG002
         """Change nothing."""
         return self.limit
+
+    def resume(self, now: float, since: float) -> None:
+        """Change nothing."""
 
     def statistics(self) -> LimitStatistics:
         """Take a snapshot."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -35,10 +35,6 @@ __all__ = ["NO_PERMIT", "SINGLES_IN_A_ROW", "Gate", "GateStatistics"]
 SINGLES_IN_A_ROW: Final = 4
 NO_PERMIT: Final = 0
 """What is given where there is no permit; all others are above it."""
-
-_MARK_EVERY = 1.0
-"""Seconds between two marks of the limit: what an outage is resumed with is older than its first failures."""
-_Mark: TypeAlias = "tuple[float, int, float | None]"
 
 _LOOK_EVERY = 0.5
 """Seconds between two looks for calls that are overdue."""
@@ -83,7 +79,7 @@ class Gate:
     """
 
     __slots__ = (
-        "_adaptive", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_marks", "_notifier", "_opens_at", "_pacer",
+        "_adaptive", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_notifier", "_opens_at", "_pacer",
         "_probe", "_rate", "_seen", "_singles", "_singles_in_a_row", "_timer", "_timer_at", "_turns", "_watch",
         "limit", "loop", "outage",
     )  # fmt: skip
@@ -93,8 +89,6 @@ class Gate:
         self._adaptive = not isinstance(law, FixedLimit)
         self.limit = law.limit
         self._cap: int | None = None
-        first = (-float("inf"), law.limit, None)
-        self._marks: tuple[_Mark, _Mark] = (first, first)
         self._rate = rate
         self._pacer = Pacer(rate)
         self.outage = Outage()
@@ -259,8 +253,6 @@ class Gate:
                 self._follow_rate()
             if limit != self.limit:
                 self.resize(limit)
-            if signal is Signal.SUCCESS and now >= self._marks[1][0] + _MARK_EVERY:
-                self._marks = (self._marks[1], (now, limit, law.rate))
 
     def pause(self, seconds: float) -> None:
         """Let nobody start for `seconds`; of several pauses the one that ends last counts."""
@@ -321,9 +313,7 @@ class Gate:
         for permit, (started, kind) in list(self._held.items()):
             if now - started >= self.outage.overdue_after(kind):
                 del self._held[permit]
-        before, last = self._marks
-        _, limit, rate = last if last[0] + _MARK_EVERY <= self._began else before
-        self._law.resume(now, limit, paced=rate is not None)
+        self._law.resume(now, self._began)
         self._follow_rate()
         self.resize(self._law.limit)
 

@@ -1,53 +1,56 @@
 """Pacing: starts spread evenly over time, at a rate that can move while running.
 
-The law is GCRA, the leaky bucket without a bucket: one number, the moment at
-which the next start is due when starts come at exactly `Pacer.rate`. A start
-may come early by at most the allowance of the burst. No state grows, no timer
-is needed, and a change of the rate counts from the very next reservation.
+`Pacer` is GCRA, the leaky bucket without a bucket: one number, the moment at which the next start is due when
+starts come at exactly `Pacer.rate`. A start may come early by at most the allowance of the burst. No state grows, no
+timer is needed, and a change of the rate counts from the very next reservation.
 
-`LearnedRate` finds the rate of a server that nobody published, from its rejects;
-`Suspicion` says when rejects look like a rate at all, and `Background` forgives
-the share of them that no load explains.
+`LearnedRate` finds the rate of a server that nobody published, from its throttled answers; `Background` forgives the
+share of them that no load explains.
 
 Pure: the clock is an argument, in seconds, and only its differences matter.
 """
 
 from __future__ import annotations
 
+import enum
 import math
 
 from altcraft_async.errors import ConfigurationError
 
-__all__ = ["TIMER_SLACK", "Background", "LearnedRate", "Pacer", "Suspicion"]
+__all__ = ["DOUBTFUL", "TIMER_SLACK", "Background", "LearnedRate", "PaceState", "Pacer"]
 
 TIMER_SLACK = 0.01
 """How late a timer, and what it wakes, may come in a busy event loop without slowing the pace, in seconds."""
 _SLOWEST = 2.0
-"""Starts per second that a learned rate never goes below: slower, it could not learn."""
-_CLIMB = 0.5
-"""The largest step up."""
+"""Starts a second that a learned rate never goes below: slower, it could not learn."""
+_CLIMB, _PROBE = 0.5, 0.02
+"""The largest step up, and the first one just under a known ceiling, as shares of the rate."""
+_SEARCH = 0.1
+"""A step of so much is the search for the rate; a smaller one only asks whether there is more."""
 _LONGEST_HOLD = 30.0
-"""Seconds between probes of a known ceiling, at most."""
-_FEWEST, _ENOUGH = 4, 300
-"""Accepted calls before a climb: without a reject, and with a stray one."""
-_STRAY = 0.007
-"""The share of rejects that is no sign of a rate."""
-_DOUBTFUL = 0.15
-"""The largest share of rejects that may be background: a load too high by more refuses more."""
-_TRIAL = 0.67
-"""The share of the pace during a trial: below what a server accepts that refuses a doubtful share."""
+"""Seconds between steps above a known ceiling, at most."""
+_FEWEST = 4
+"""Accepted calls before a step up."""
+DOUBTFUL = 0.15
+"""The largest share of throttled answers that may be background: a load too high by more refuses more."""
+_SLOWER = 0.67
+"""The share of the pace during a test: below what a server accepts that throttles a doubtful share."""
 _PROOF, _EXPECTED = 5, 8
-"""A trial ends with this many rejects, or when this many would have been expected."""
-_SHORTEST_TRIAL, _LONGEST_TRIAL = 150, 600
-"""Calls in a trial, within which the expected number of rejects decides."""
+"""A test ends with this many throttled answers, or when this many would have been expected."""
+_IN_A_ROW = 5
+"""Throttled answers without an accepted one after which the server is shut for the moment."""
+_SHUT = 0.25
+"""The share of the pace at which a server that is shut is asked whether it is open again."""
+_CUT = 0.9
+"""What a server that is shut leaves of the pace."""
+_STORM = 50
+"""Throttled answers that are answered without waiting for a whole second."""
 _CREDIT, _UNTESTED_CREDIT = 6.0, 2.0
-"""The most rejects that can be forgiven in a row, with and without a tested background."""
+"""The most throttled answers that can be forgiven in a row, with and without a tested background."""
 _UNTESTED = 0.0035
 """The share that is forgiven, twice over, before any test."""
 _FORGET = 0.998
-"""What a forgiven reject leaves of the share: half of it after some 350."""
-_STORM = 50
-"""Rejects that are answered without waiting for a whole second."""
+"""What a forgiven answer leaves of the share: half of it after some 350, and it is tested again."""
 
 
 class Pacer:
@@ -118,201 +121,206 @@ class Pacer:
         return max(0.0, due - (self._burst - 1) * self._interval - now)
 
 
+class PaceState(enum.Enum):
+    """What a learned pace is doing."""
+
+    CLIMBING = "climbing"
+    HOLDING = "holding at the rate that was accepted"
+    SHUT = "waiting for a server that refuses everything for a moment"
+    TESTING = "slower for a moment, to see whether throttled answers depend on the load"
+
+
 class LearnedRate:
-    """The rate that a server accepts, found from its rejects.
+    """The rate that a server accepts, found from its throttled answers.
 
-    Starts from `rate`, an estimate, for a server with a round trip of `trip`
-    seconds. While nothing is rejected the rate climbs by half each round, and
-    calls that were not in want of a higher rate never raise it. Rejects right
-    after a climb take the climb back; otherwise the rate falls to the share
-    that was accepted, measured over at least a second (a server that counts by
-    the second looks shut for the rest of it). The rate of the last fall is
-    remembered: below it the rate climbs halfway at a time; just under it, it
-    holds, longer after each failed probe (up to 30 s), and then probes by 2 %,
-    4 %, …. A stray reject (under 0.7 %) is tolerated.
+    ============  ===========================================================  ============
+    state         what happens                                                 next
+    ============  ===========================================================  ============
+    ``CLIMBING``  a while without throttled answers, the pace being in use     the rate rises
+    ``CLIMBING``  throttled answers beyond strays                              ``HOLDING``: it falls
+    ``HOLDING``   the hold is over                                             ``CLIMBING``
+    ``HOLDING``   throttled answers for the second time, by a doubtful share   ``TESTING``
+    any           `_IN_A_ROW` throttled answers and none accepted              ``SHUT``
+    ``SHUT``      an accepted answer                                           ``HOLDING``
+    ``TESTING``   few throttled answers at two thirds of the rate              ``HOLDING``: it was the load
+    ``TESTING``   the share is what it was                                     the caller ends the pace
+    ============  ===========================================================  ============
 
-    Rejects of a doubtful `share`, given at the start or seen after two falls in a
-    row, are put to a trial: `on_trial`, the rate is lowered by a third, until
-    `end_trial` can say whether they went away.
-
-    `rate` is in starts per second, to be read after each report.
+    The rate falls to what was accepted, or, after a step up, to where it stood. Below the rate of the last fall it
+    climbs halfway at a time; just under it, it holds, longer after each step that failed, then steps by 2 %, 4 %, ….
+    `rate` is in starts per second, to be read after each report; `trip` is the server's round trip in seconds.
     """
 
     __slots__ = (
-        "_accepted", "_ceiling", "_changed", "_climbed", "_cut", "_doubts", "_hold", "_obsolete", "_pause", "_rejected",
-        "_step", "_trial", "_trip", "_until", "rate",
+        "_accepted",
+        "_ceiling",
+        "_doubts",
+        "_hold",
+        "_level",
+        "_pause",
+        "_row",
+        "_share",
+        "_since",
+        "_step",
+        "_throttled",
+        "_trip",
+        "_until",
+        "_up",
+        "rate",
+        "state",
     )  # fmt: skip
 
     def __init__(self, now: float, rate: float, trip: float, share: float = 1.0) -> None:
-        self.rate = max(_SLOWEST, rate)
+        self.rate = self._level = max(_SLOWEST, rate)
+        self.state = PaceState.CLIMBING
         self._trip = trip
         self._ceiling = math.inf
-        self._step = _CLIMB
-        self._cut = 0.1
-        self._hold = 1.0
-        self._pause = 0.0
-        self._climbed = 0.0
-        self._doubts = 0
-        self._trial = 0.0
-        self._obsolete = False
+        self._step, self._up = _CLIMB, 0.0
+        self._hold, self._pause = 1.0, 0.0
+        self._doubts = self._row = 0
+        self._share = share
         self._restart(now, max(0.25, 2 * trip))
-        if share <= _DOUBTFUL:
-            self._begin_trial(now, share)
+        if share <= DOUBTFUL:
+            self._test(now)
 
     def __repr__(self) -> str:
         """Show the state."""
-        return f"<LearnedRate {self.rate:.1f}/s below {self._ceiling:.1f}/s>"
+        return f"<LearnedRate {self.rate:.1f}/s, {self.state.value}>"
 
-    def on_success(self, now: float, *, full: bool) -> bool:
-        """Count an accepted call; False says that the rate no longer binds.
+    @property
+    def testing(self) -> bool:
+        """Whether every throttled answer is evidence."""
+        return self.state is PaceState.TESTING
+
+    def on_accepted(self, now: float, started: float, *, full: bool) -> bool:
+        """Count an accepted call that was sent at `started`; False says that the rate no longer binds.
 
         `full` says that the concurrency limit was in use to the last permit.
         """
-        if self._trial:
-            if now > self._changed + 1.5 * self._trip:
-                self._accepted += 1
+        self._row = 0
+        if self.state is PaceState.SHUT:
+            self._restart(now, self._hold)
+        if started < self._since:
             return True
         self._accepted += 1
-        if now < self._until or self._accepted < _FEWEST:
-            return not self._obsolete
+        if self.testing or now < self._until or self._accepted < _FEWEST:
+            return True
         if self._excess():
-            self._settle(now)
+            self._fall(now)
             return True
-        if self._rejected and self._accepted < _ENOUGH and self._near_ceiling():
-            return True
-        observed = self._accepted / (now - self._changed)
+        observed = self._accepted / (now - self._since)
         if full and self.rate > 1.5 * observed:
             return False
         if full or observed > 0.7 * self.rate:
             self._climb(now)
         return True
 
-    def on_reject(self, now: float, started: float) -> None:
-        """Count a rejected call that was sent at `started`; what an older rate sent says nothing."""
-        if started < self._changed:
+    def on_throttled(self, now: float, started: float) -> None:
+        """Count a throttled call that was sent at `started`; what an older rate sent says nothing."""
+        if started < self._since or self.state is PaceState.SHUT:
             return
-        self._rejected += 1
-        if self._trial or not self._excess():
+        if self.testing:  # refusals are quick: they count once calls of the same time are served
+            self._throttled += self._accepted > 0
             return
-        if self._climbed:
-            self._back_off(now)
-        else:
-            self._settle(now)
+        self._throttled += 1
+        self._row += 1
+        if self._row >= _IN_A_ROW:
+            self._shut(now, 0.0)
+        elif self._excess() and (self._up or self._throttled >= _STORM or now > self._since + max(1.0, 2 * self._trip)):
+            self._fall(now)
 
     def on_pause(self, now: float, seconds: float) -> None:
-        """Learn that the reject just reported asked for `seconds` without starts."""
-        if self._changed > now or self._trial:
-            return
-        self._pause = seconds
-        if self._climbed:
-            self._back_off(now)
-        elif self._changed < now:
-            self._fall(now, 1 - self._cut)
-            self._cut = min(0.5, 2 * self._cut)
-        self._hold = max(self._hold, min(_LONGEST_HOLD, 10 * seconds))
-        self._restart(now + seconds, max(2 * self._trip, self._hold if self._near_ceiling() else seconds))
+        """Learn that the throttled answer just reported asked for `seconds` without starts."""
+        if not self.testing and self._since <= now:
+            self._pause = seconds
+            self._hold = max(self._hold, min(_LONGEST_HOLD, 10 * seconds))
+            self._shut(now, seconds)
 
-    @property
-    def on_trial(self) -> bool:
-        """Whether the rate is lowered to see if the rejects go away."""
-        return self._trial > 0
-
-    def end_trial(self, now: float) -> float:
-        """End the trial once it has a result: the share of rejects that ignore the pace, else 0.0."""
-        calls = self._accepted + self._rejected
-        needed = min(_LONGEST_TRIAL, max(_SHORTEST_TRIAL, _EXPECTED / self._trial))
-        if self._rejected < _PROOF and calls < needed:
-            return 0.0
-        share = self._rejected / calls
-        stayed = self._rejected > 1 and 0.25 * self._trial <= share <= 2 * _DOUBTFUL
-        self._trial = 0.0
+    def result(self, now: float) -> float | None:
+        """Give the share of throttled answers that ignore the pace, once the test has shown it; then it is over."""
+        calls = self._accepted + self._throttled
+        if self._throttled < _PROOF and calls * self._share < _EXPECTED:
+            return None
+        share = self._throttled / calls
+        stayed = self._throttled > 1 and 0.25 * self._share <= share <= 2 * DOUBTFUL
         self._doubts = 0
-        self.rate /= _TRIAL
-        if stayed:
-            self._obsolete = self._ceiling == math.inf
-            self._ceiling = math.inf
-            self._step = _CLIMB
-            self._climbed = 0.0
-            self.rate *= 1 + _CLIMB
-        self._restart(now, max(0.25, 2 * self._trip))
+        self._level /= _SLOWER
+        self._restart(now, self._hold)
         return share if stayed else 0.0
 
-    def _begin_trial(self, now: float, share: float) -> None:
-        self.rate *= _TRIAL
-        self._restart(now, 0.0)
-        self._trial = share
-
     def _excess(self) -> bool:
-        return self._rejected > 1 + _STRAY * (self._accepted + self._rejected)
+        return self._throttled > 1  # one may be a stray
 
     def _near_ceiling(self) -> bool:
-        return self.rate * 1.08 > self._ceiling
+        return self._level * 1.08 > self._ceiling
 
     def _climb(self, now: float) -> None:
-        self._cut = 0.1
         self._doubts = 0
-        if self._near_ceiling():
-            wait = max(1.0, self._pause)
-            self._climbed = self._step
-            self._step = min(_CLIMB, 2 * self._step)
+        if self._near_ceiling() or self._ceiling == math.inf:
+            up, self._step = self._step, min(_CLIMB, 2 * self._step)
         else:
-            wait = max(0.25, 2 * self._trip, self._pause)
-            known = self._ceiling < math.inf
-            self._climbed = min(_CLIMB, math.sqrt(self._ceiling / self.rate) - 1) if known else self._step
-        self.rate *= 1 + self._climbed
-        if self.rate > self._ceiling:
-            self._ceiling = self.rate
-        elif self._near_ceiling():
-            wait = max(wait, self._hold)
-        self._restart(now, wait)
+            up = min(_CLIMB, math.sqrt(self._ceiling / self._level) - 1)
+        self._level *= 1 + up
+        near = self._near_ceiling()
+        self._ceiling = max(self._ceiling, self._level)
+        self._restart(now, max(1.0 if near else 0.25, 2 * self._trip, self._pause), up=up)
 
-    def _back_off(self, now: float) -> None:
-        failed_probe = self._climbed < 0.1  # noqa: PLR2004 - larger steps are the search, not a probe
-        self._hold = min(_LONGEST_HOLD, 2 * self._hold) if failed_probe else max(1.0, self._pause)
-        self._fall(now, 1 / (1 + self._climbed))
-
-    def _settle(self, now: float) -> None:
-        age = now - self._changed
-        if age < 2 * self._trip or (age < 1.0 and self._rejected < _STORM):
-            return
-        share = self._rejected / (self._accepted + self._rejected)
-        self._fall(now, max(0.5, 0.99 * (1 - share)))
-        self._doubts = self._doubts + 1 if share <= _DOUBTFUL else 0
+    def _fall(self, now: float, *, shut: bool = False) -> None:
+        """Take the last step up back, or fall to the share that was accepted; of one that is `shut` it is not known."""
+        share = self._throttled / max(1, self._accepted + self._throttled)
+        self._ceiling = self._level
+        if self._up:
+            self._hold = min(_LONGEST_HOLD, 2 * self._hold) if self._up < _SEARCH else max(1.0, self._pause)
+            self._level /= 1 + self._up
+        elif shut:
+            self._level *= _CUT
+            self._doubts = 0
+        else:
+            self._level *= max(1 - _CUT, 0.99 * (1 - share))
+            self._doubts = self._doubts + 1 if share <= DOUBTFUL else 0
+        self._level = max(_SLOWEST, self._level)
+        self._step = _PROBE
+        self._share = share
         if self._doubts > 1:
-            self._begin_trial(now, share)
-            return
-        if share > 0.9:  # noqa: PLR2004 - shut, not slow: nothing was learned about its rate
-            self._ceiling = math.inf
-            self._step = 1.0
+            self._test(now)
+        else:
+            self._restart(now, self._hold if self._near_ceiling() else max(1.0, 2 * self._trip))
 
-    def _fall(self, now: float, keep: float) -> None:
-        self._ceiling = self.rate
-        self.rate = max(_SLOWEST, self.rate * keep)
-        self._climbed = 0.0
-        self._step = 0.02
-        self._restart(now, max(1.0, 2 * self._trip, self._hold if self._near_ceiling() else 0.0))
+    def _shut(self, now: float, pause: float) -> None:
+        """Fall, and ask seldom until something is accepted again."""
+        self._fall(now, shut=True)
+        if not pause and not self.testing:
+            self.state = PaceState.SHUT
+            self.rate = max(_SLOWEST, self._level * _SHUT)
+        self._since = now + pause
+        self._until += pause
 
-    def _restart(self, now: float, wait: float) -> None:
-        self._changed = now
+    def _test(self, now: float) -> None:
+        self._level *= _SLOWER
+        self._restart(now, 0.0)
+        self.state = PaceState.TESTING
+
+    def _restart(self, now: float, wait: float, *, up: float = 0.0) -> None:
+        self._since = now
         self._until = now + wait
-        self._accepted = self._rejected = 0
+        self._up = up
+        self._accepted = self._throttled = self._row = 0
+        self.rate = self._level
+        self.state = PaceState.CLIMBING if up else PaceState.HOLDING
 
 
 class Background:
-    """Forgives the rejects that no load explains, by a credit that accepted calls earn.
+    """Forgives the throttled answers that no load explains, by a credit that accepted calls earn.
 
-    Each accepted call earns twice `share`, each forgiven reject costs one; what
-    exceeds the credit is the load's. Rejects forgiven wear the share away, so that
-    it is tested again. While no background is known (`share` is 0.0), the calls
-    earn a little all the same, though not while `paced`, where a probe costs more.
-    `forgave` tells what became of the last reject.
+    Each accepted call earns twice `share`, each forgiven answer costs one; what exceeds the credit is the load's.
+    What is forgiven wears the share away, so that it is tested again. While no background is known (`share` is 0.0),
+    the calls earn a little all the same, though not while `paced`, where a step up costs more.
     """
 
-    __slots__ = ("_credit", "_credited", "forgave", "share")
+    __slots__ = ("_credit", "_credited", "share")
 
     def __init__(self) -> None:
         self.share = 0.0
-        self.forgave = False
         self._credit = _UNTESTED_CREDIT
         self._credited = 0
 
@@ -322,90 +330,17 @@ class Background:
 
     def learn(self, share: float, accepted: int) -> None:
         """Take `share` for the background, after so many `accepted` calls."""
-        self.share = share
-        self._credit = _CREDIT
-        self._credited = accepted
+        self.share, self._credit, self._credited = share, _CREDIT, accepted
 
     def forgives(self, accepted: int, *, paced: bool) -> bool:
-        """Say whether a reject is forgiven, after so many `accepted` calls since the beginning."""
-        if self.share > _UNTESTED:
-            earning, most = self.share, _CREDIT
-        else:
-            self.share = 0.0
-            earning, most = (0.0, 0.0) if paced else (_UNTESTED, _UNTESTED_CREDIT)
+        """Say whether a throttled answer is forgiven, after so many `accepted` calls since the beginning."""
+        known = self.share > _UNTESTED
+        self.share = self.share * _FORGET if known else 0.0
+        earning = self.share if known else 0.0 if paced else _UNTESTED
+        most = _CREDIT if known else 0.0 if paced else _UNTESTED_CREDIT
         self._credit = min(most, self._credit + 2 * earning * (accepted - self._credited))
         self._credited = accepted
-        self.forgave = self._credit >= 1
-        if self.forgave:
-            self._credit -= 1
-            self.share *= _FORGET
-        return self.forgave
-
-
-class Suspicion:
-    """Gathers what makes rejects look like a matter of rate, and not of concurrency.
-
-    Rejects come in episodes, each `since` a time and at the `level` of the limit
-    then. Suspicious are the second episode at a level that was good, an episode
-    in which the limit falls to half, and one that goes on for three round trips
-    with few rejects. `counts` are the calls accepted and rejected since the beginning.
-    """
-
-    __slots__ = ("_before", "_count", "_marks", "_rejected", "good", "level", "since")
-
-    def __init__(self) -> None:
-        self.level = self.good = 1
-        self.since = 0.0
-        self._count = self._rejected = 0
-        self._before = (0, 0)
-        # Two marks of (time, accepted), a second apart: the recent throughput.
-        self._marks: tuple[tuple[float, int], tuple[float, int]] | None = None
-
-    def mark(self, now: float, accepted: int) -> float:
-        """Note the throughput; give the time of the next mark."""
-        mark = (now, accepted)
-        self._marks = (mark, mark) if self._marks is None else (self._marks[1], mark)
-        return now + 1.0
-
-    def begin(self, now: float, level: int, counts: tuple[int, int], *, probing: bool, expected: bool) -> None:
-        """Begin an episode with the reject just counted; one that is `expected` is no sign, a failed probe clears."""
-        if not self._count:
-            self._before = (counts[0], counts[1] - 1)
-            self.good = level
-        self._count = 0 if probing else self._count + (not expected)
-        self.level, self.since, self._rejected = level, now, counts[1]
-
-    def judge(
-        self, now: float, trip: float, counts: tuple[int, int], *, fallen_to: int, quiet: bool
-    ) -> LearnedRate | None:
-        """Give the rate to learn from, if the rejects look like one; the limit then goes back to `good`.
-
-        `fallen_to` is the limit where it fell to half, else 0; `quiet` says that
-        nothing paused the calls.
-        """
-        share = self._share(counts)
-        several = counts[1] - self._rejected >= 2  # noqa: PLR2004 - the third reject of the episode
-        lasting = counts[1] - self._before[1] >= _PROOF and now > self.since + 3 * trip and share <= _DOUBTFUL
-        # Once at a good level can be a server that lost capacity.
-        if self._count < 2 and not (several and fallen_to) and not lasting:  # noqa: PLR2004
-            return None
-        # What is left in flight was accepted: by Little's law a rate, and exact where rejects are quick.
-        rate = max(self._throughput(now, trip, counts[0]), fallen_to / trip)
-        if share <= _DOUBTFUL:
-            self.good = max(self.level, self.good)
-            rate = max(rate, self.good / trip) if quiet else rate
-        else:
-            self.good = self.level
-        self._count = 0
-        return LearnedRate(now, rate, trip, share)
-
-    def _share(self, counts: tuple[int, int]) -> float:
-        accepted, rejected = counts[0] - self._before[0], counts[1] - self._before[1]
-        return rejected / max(1, accepted + rejected)
-
-    def _throughput(self, now: float, trip: float, accepted: int) -> float:
-        """Give the calls accepted a second over the last one or two seconds."""
-        if self._marks is None:
-            return 0.0
-        then, before = self._marks[0]
-        return (accepted - before) / max(2 * trip, now - then)
+        if self._credit < 1:
+            return False
+        self._credit -= 1
+        return True

@@ -16,7 +16,8 @@ from altcraft_async import OutagePolicy
 from altcraft_async.engine.gate import NO_PERMIT, SINGLES_IN_A_ROW, Gate
 from altcraft_async.engine.notifier import Notifier
 from altcraft_async.engine.work import Patience
-from altcraft_async.flow.limit import Adaptive, AdaptiveLimit, FixedLimit, LimitStatistics, Signal
+from altcraft_async.flow.adaptive import AdaptiveLimit
+from altcraft_async.flow.limit import Adaptive, FixedLimit, LimitStatistics, Signal
 from altcraft_async.flow.outage import FIRST_WAIT, THRESHOLD, OutageState
 from altcraft_async.observe import LimitChanged, OutageBegan, OutageEnded, SendingPaused
 from altcraft_async.protocol.verdict import TABLE, Evidence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections import deque
 from typing import Any
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.flow.limit import Adaptive, AdaptiveLimit, FixedLimit, Signal, make_limit
+from altcraft_async.flow.adaptive import AdaptiveLimit, make_limit
+from altcraft_async.flow.limit import Adaptive, FixedLimit, Signal
+from altcraft_async.flow.pace import Pacer
 
 SUCCESS, OVERLOAD, NEUTRAL = Signal.SUCCESS, Signal.OVERLOAD, Signal.NEUTRAL
 
@@ -33,7 +36,9 @@ class Model:
         self.failing = self.flaky = 0.0
         self.now = 0.0
         self.in_flight = self.active = self.done = self.rejected = self.sent = 0
-        self.events: list[tuple[float, int, float, Signal]] = []
+        self.events: list[tuple[float, int, float, Signal | None]] = []
+        self.pacer = Pacer()
+        self.wakes_at = math.inf
         self.waiting: deque[float] = deque()
         self.seen: list[int] = []
 
@@ -48,7 +53,16 @@ class Model:
         heapq.heappush(self.events, (end, self.sent, started, signal))
 
     def _send(self) -> None:
+        if self.law.rate != self.pacer.rate:
+            self.pacer.rate = self.law.rate
         while self.in_flight < self.law.limit:
+            delay = self.pacer.peek(self.now)
+            if delay > 0.0:
+                if self.now + delay < self.wakes_at:
+                    self.wakes_at = self.now + delay
+                    heapq.heappush(self.events, (self.wakes_at, self.sent, self.now, None))
+                return
+            self.pacer.reserve(self.now)
             self.in_flight += 1
             flaky = self.random.random() < self.flaky
             if self.active < self.slots and not flaky:
@@ -66,6 +80,10 @@ class Model:
         self._send()
         while self.events[0][0] < until:
             self.now, _, started, signal = heapq.heappop(self.events)
+            if signal is None:  # time for the next start
+                self.wakes_at = math.inf
+                self._send()
+                continue
             self.seen.append(self.in_flight)
             self.law.on_result(self.now, self.now - started, signal, self.in_flight)
             self.in_flight -= 1
@@ -88,8 +106,8 @@ def answer(law: AdaptiveLimit, count: int, now: float, latency: float = 0.1, *, 
 
 
 def exhaust(law: AdaptiveLimit, now: float) -> None:
-    """Use up what is forgiven before any test, so that the next reject counts."""
-    for _ in range(2):
+    """Use up what is forgiven before any test, so that the next throttled answer counts."""
+    for _ in range(4 + int(0.15 * law.statistics().accepted) - law.statistics().throttled + 2):
         law.on_result(now, 0.01, OVERLOAD, law.limit)
 
 
@@ -146,33 +164,13 @@ def test_each_reject_takes_its_own_permit_back() -> None:
     assert law.limit == 50
 
 
-def test_a_single_reject_in_sparse_traffic_cuts_at_most_by_half() -> None:
+def test_a_throttled_answer_takes_one_permit_however_few_are_in_use() -> None:
     law = AdaptiveLimit(Adaptive(initial=60))
     exhaust(law, 0.1)
     law.on_result(0.1, 0.01, OVERLOAD, 2)
 
-    assert law.limit == 29
+    assert law.limit == 59
     assert law.rate is None
-
-
-def test_a_reject_leaves_what_was_in_use_within_the_last_second() -> None:
-    law = AdaptiveLimit(Adaptive(initial=60))
-    exhaust(law, 0.1)
-    law.on_result(0.1, 0.05, SUCCESS, 45)
-    law.on_result(0.9, 0.05, SUCCESS, 30)
-    law.on_result(0.9, 0.01, OVERLOAD, 31)
-
-    assert law.limit == 44
-
-
-def test_use_of_long_ago_does_not_count() -> None:
-    law = AdaptiveLimit(Adaptive(initial=60))
-    exhaust(law, 0.1)
-    for now in (0.1, 1.2, 2.3):
-        law.on_result(now, 0.05, SUCCESS, 45 if now < 1 else 30)
-    law.on_result(2.4, 0.01, OVERLOAD, 31)
-
-    assert law.limit == 30
 
 
 def test_rejects_that_come_home_in_a_pause_cost_one_permit_each() -> None:
@@ -214,7 +212,7 @@ def test_random_failures_are_not_taken_for_overload() -> None:
 
 def test_the_limit_holds_for_a_hundred_accepted_calls_after_a_reject() -> None:
     law = AdaptiveLimit(Adaptive(initial=40))
-    answer(law, 40, 0.1, in_flight=39)
+    answer(law, 40, 0.1, in_flight=20)
     exhaust(law, 0.1)
     law.on_result(0.1, 0.01, OVERLOAD, 40)
     held = law.limit
@@ -404,7 +402,7 @@ def test_an_overload_is_noticed_in_spite_of_a_background() -> None:
     model.run(5.0)
     model.run(5.0)
 
-    assert model.done >= 0.8 * 5.0 * 250
+    assert model.done >= 0.75 * 5.0 * 250
     assert model.rejected <= 0.1 * model.done
 
 
@@ -476,7 +474,7 @@ def test_an_int_is_a_fixed_limit_that_never_moves() -> None:
     law.on_pause(1.0, 5.0)
 
     assert isinstance(law, FixedLimit)
-    assert (law.statistics().limit, law.statistics().accepted, law.statistics().rejected) == (7, 1, 1)
+    assert (law.statistics().limit, law.statistics().accepted, law.statistics().throttled) == (7, 1, 1)
 
 
 def test_a_fixed_limit_below_one_is_named() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.flow.pace import Background, LearnedRate, Pacer
+from altcraft_async.flow.pace import Background, LearnedRate, Pacer, PaceState
 
 
 def starts(pacer: Pacer, count: int, now: float = 0.0) -> list[float]:
@@ -125,9 +125,9 @@ def drive(learned: LearnedRate, seconds: float, accepts: float, now: float = 0.0
         now += 1 / learned.rate
         if now >= free:
             free = max(free + 1 / accepts, now - 0.05)
-            learned.on_success(now + trip, full=False)
+            learned.on_accepted(now + trip, now, full=False)
         else:
-            learned.on_reject(now + trip, started=now)
+            learned.on_throttled(now + trip, now)
     return now
 
 
@@ -153,79 +153,110 @@ def test_a_server_that_accepts_more_later_is_followed() -> None:
     assert learned.rate > 150.0
 
 
+def accept(learned: LearnedRate, calls: int, every: float = 0.1, begin: float = 0.0, *, full: bool = False) -> bool:
+    """Report `calls` accepted calls, one `every` so many seconds; say whether the rate binds to the end."""
+    times = [begin + every * call for call in range(1, calls + 1)]
+    return all(learned.on_accepted(now, now - 0.01, full=full) for now in times)
+
+
 def test_a_rate_that_is_not_in_demand_is_not_raised() -> None:
     learned = LearnedRate(0.0, rate=100.0, trip=0.01)
-    for call in range(1, 200):
-        learned.on_success(call * 0.1, full=False)
+    accept(learned, 200)
 
     assert learned.rate == 100.0
 
 
 def test_a_rate_that_the_concurrency_never_reaches_stops_binding() -> None:
-    learned = LearnedRate(0.0, rate=100.0, trip=0.01)
-
-    assert not all(learned.on_success(call * 0.1, full=True) for call in range(1, 200))
+    assert not accept(LearnedRate(0.0, rate=100.0, trip=0.01), 200, full=True)
 
 
-def test_rejects_sent_under_an_older_rate_say_nothing() -> None:
+def test_answers_to_calls_of_an_older_rate_say_nothing() -> None:
     learned = LearnedRate(10.0, rate=100.0, trip=0.01)
     for _ in range(500):
-        learned.on_reject(10.5, started=9.9)
+        learned.on_throttled(10.5, started=9.9)
 
     assert learned.rate == 100.0
 
 
-def test_a_pause_lowers_the_rate_once_for_all_the_rejects_that_carry_it() -> None:
+def test_a_pause_lowers_the_rate_once_for_all_the_answers_that_carry_it() -> None:
     learned = LearnedRate(0.0, rate=100.0, trip=0.01)
     for _ in range(20):
-        learned.on_reject(1.0, started=0.9)
+        learned.on_throttled(1.0, started=0.9)
         learned.on_pause(1.0, 1.0)
 
     assert learned.rate == pytest.approx(90.0)
 
 
-def test_a_shut_server_never_brings_the_rate_to_nothing() -> None:
+def test_a_server_that_is_shut_is_asked_a_quarter_as_often_until_it_accepts_again() -> None:
     learned = LearnedRate(0.0, rate=100.0, trip=0.01)
+    for call in range(1, 6):
+        learned.on_throttled(call * 0.01, started=call * 0.01 - 0.001)
+
+    assert learned.state is PaceState.SHUT
+    assert learned.rate == pytest.approx(0.9 * 25.0)
+
     for call in range(20_000):
-        learned.on_reject(call * 0.01, started=call * 0.01)
+        learned.on_throttled(1.0 + call * 0.01, started=1.0 + call * 0.01)
+    assert learned.rate == pytest.approx(0.9 * 25.0)
 
-    assert learned.rate >= 1.0
-
-
-def test_a_doubtful_share_of_rejects_is_tried_at_a_lower_rate() -> None:
-    learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=0.05)
-
-    assert learned.on_trial
-    assert learned.rate < 0.7 * 90.0
-
-
-def test_rejects_that_go_away_on_trial_are_about_rate() -> None:
-    learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=0.05)
-    for call in range(1, 200):
-        learned.on_success(call * 0.02, full=False)
-
-    assert learned.end_trial(4.0) == 0.0
-    assert not learned.on_trial
+    accept(learned, 1, begin=300.0)
+    assert learned.state is PaceState.HOLDING
     assert learned.rate == pytest.approx(90.0)
 
 
-def test_rejects_that_stay_on_trial_are_background() -> None:
+def test_a_step_up_that_fails_is_taken_back_and_comes_later_the_next_time() -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=0.01)
+    accept(learned, 200, every=0.01)
+    assert learned.state is PaceState.CLIMBING
+    higher = learned.rate
+
+    for _ in range(3):
+        learned.on_throttled(2.5, started=2.45)
+
+    assert learned.rate < higher
+    assert learned.state is PaceState.HOLDING
+
+
+def test_a_doubtful_share_of_throttled_answers_is_tested_at_a_lower_rate() -> None:
+    learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=0.05)
+
+    assert learned.testing
+    assert learned.rate < 0.7 * 90.0
+
+
+def test_throttled_answers_that_go_away_in_the_test_are_about_rate() -> None:
+    learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=0.05)
+    accept(learned, 200, every=0.02)
+
+    assert learned.result(4.0) == 0.0
+    assert not learned.testing
+    assert learned.rate == pytest.approx(90.0)
+
+
+def test_throttled_answers_that_stay_in_the_test_are_background() -> None:
     learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=0.05)
     for call in range(1, 101):
-        learned.on_success(call * 0.02, full=False)
+        learned.on_accepted(call * 0.02, call * 0.02 - 0.01, full=False)
         if call % 20 == 0:
-            learned.on_reject(call * 0.02, started=call * 0.02 - 0.01)
+            learned.on_throttled(call * 0.02, started=call * 0.02 - 0.01)
 
-    assert learned.end_trial(2.0) == pytest.approx(0.05, abs=0.01)
+    assert learned.result(2.0) == pytest.approx(0.05, abs=0.01)
 
 
-def test_a_trial_goes_on_until_it_proves_something() -> None:
+def test_a_test_goes_on_until_it_proves_something() -> None:
     learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=0.05)
-    for call in range(1, 100):
-        learned.on_success(call * 0.02, full=False)
+    accept(learned, 99, every=0.02)
 
-    assert learned.end_trial(2.0) == 0.0
-    assert learned.on_trial
+    assert learned.result(2.0) is None
+    assert learned.testing
+
+
+def test_quick_refusals_count_in_a_test_only_once_calls_of_the_same_time_are_served() -> None:
+    learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=0.05)
+    for _ in range(20):
+        learned.on_throttled(0.01, started=0.005)
+
+    assert learned.result(0.02) is None
 
 
 def forgiven(background: Background, rejects: int, every: int, *, paced: bool = True) -> int:

@@ -1,0 +1,472 @@
+"""The adaptive concurrency law: how many calls may be in flight at once.
+
+Nobody publishes what the server can take, so the limit is found from its answers. Each ended call is reported with
+one of three signals: `Signal.SUCCESS` (its latency is a measurement), `Signal.OVERLOAD` (425, 429, 503, a timeout) or
+`Signal.NEUTRAL` (500 and other errors; it changes nothing). Only what is used is grown: the limit rises while
+calls fill it.
+
+=============  ============================================================  ====================================
+state          what happens                                                  what the law does, and the next state
+=============  ============================================================  ====================================
+``DOUBLING``   a served answer, no slower than others before it              one permit more
+``DOUBLING``   a round of answers that waited in a queue                     falls to what works: ``FOLLOWING``
+any            a throttled answer that is not forgiven                       takes its permit back: ``HOLDING``
+``HOLDING``    `_HOLD` served calls, doubled by each failed try              ``FOLLOWING``
+``FOLLOWING``  a full round                                                  up or down to what works, and a quarter
+``FOLLOWING``  bound by latency for `_PATIENCE` rounds                       below what works: ``DIPPING``
+``DIPPING``    a round without a queue                                       measures it: ``FOLLOWING``
+not ``PACED``  throttled answers that fewer calls do not end                 the limit of before: ``PACED``
+``PACED``      a rate that does not bind any more                            ``FOLLOWING``
+``PACED``      throttled answers that a lower rate does not end              forgives as many: ``FOLLOWING``
+=============  ============================================================  ====================================
+
+**What works** (Little's law). A round of answers has a typical latency (the mean without its highest and
+lowest eighth) and a standard error; the *baseline* is the lowest typical latency seen, of each kind of call apart.
+The server works on ``in flight * baseline / latency`` calls, the rest wait in a queue; the limit may be
+`Adaptive.headroom` times that, plus one. So it grows only while the throughput follows. The error is
+added to the baseline and taken from the latency: jitter inside it neither raises the one nor triggers the other.
+Where the limit has fallen for latency's sake and the latency did not fall with it, the queue was not ours: the
+server became slower, and the latency of today is the new baseline.
+
+**Throttled answers.** Each takes its own permit back, so the limit comes to rest at what the server *was
+accepting*: no guess, no blind halving. Where they go on for three round trips, or while the limit falls to half,
+they do not depend on the concurrency: the server counts calls by time, and `altcraft_async.flow.pace.LearnedRate`
+paces the starts. Where a lower pace does not end them either, no load explains them, and
+`altcraft_async.flow.pace.Background` forgives as many from then on.
+
+The limit never leaves ``minimum … maximum``. Pure: no clock, no randomness, no I/O; time is an argument in seconds,
+of which only differences matter.
+"""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+
+from altcraft_async.flow.limit import Adaptive, FixedLimit, LimitState, LimitStatistics, Signal
+from altcraft_async.flow.pace import DOUBTFUL, Background, LearnedRate
+
+__all__ = ["AdaptiveLimit", "make_limit"]
+
+_SUCCESS, _OVERLOAD = Signal.SUCCESS, Signal.OVERLOAD
+_DOUBLING, _FOLLOWING, _HOLDING = LimitState.DOUBLING, LimitState.FOLLOWING, LimitState.HOLDING
+_DIPPING, _PACED = LimitState.DIPPING, LimitState.PACED
+
+_FULL = 0.85
+"""The share of the limit that must be in use for a round to count as full."""
+_ROUND = 20
+"""The fewest answers in a round after doubling: fewer say too little about noise."""
+_HOLD, _LONGEST_HOLD = 100, 800
+"""Served calls between a throttled answer and the next try: about one call in a hundred is the price of knowing."""
+_UNMEASURED = 0.1
+"""The round trip assumed before the first success, in seconds: a quick refusal is no measure of it."""
+_PAUSES = 30
+"""A try that can cost a pause waits this many pauses: about 3 % of the time."""
+_STEEP = 0.75
+"""A fall below this share is measured twice: one round may straddle the change."""
+_FALLEN = 0.67
+"""The share of the load at which a fall is judged: far enough to see through noise."""
+_DIP = 0.8
+"""The depth of a dip, as a share of the calls the server is working on."""
+_PATIENCE = 50
+"""Rounds bound by latency before a dip, which costs a hundredth of the throughput at most."""
+_BENEFIT, _CHANCE = 0.15, 24
+"""The share and number of throttled answers that do not end the doubling: a full server soon gives more."""
+_FAR = 0.4
+"""What is left of the limit where fewer calls do not end throttled answers."""
+_SPARE = 2.0
+"""The room above what a pace needs, so that the pace is what binds."""
+_QUIET = 1000
+"""Served calls after which throttled answers are another matter."""
+_LASTING, _TRIPS = 5, 3
+"""Throttled answers, and round trips, after which they do not end by themselves."""
+_SECONDS = 2.0
+"""A server that serves nobody for less may be one that counts calls by the second."""
+_MARK_EVERY = 1.0
+"""Seconds between two notes of what holds: what an outage is resumed with is older than its first failures."""
+
+
+class _Round:
+    """The answers of one kind of call, round by round; latencies in seconds.
+
+    Of the last round: `typical` latency, its `error`, `slow` (the ninth decile) and `load`, the calls in flight. Of
+    all: the `baseline`, and `brake`, above which a call is slower than any before. A round begins at `opens`.
+    """
+
+    __slots__ = (
+        "_enough",
+        "_load",
+        "_samples",
+        "baseline",
+        "brake",
+        "error",
+        "full",
+        "load",
+        "opens",
+        "slow",
+        "typical",
+    )
+
+    def __init__(self) -> None:
+        self._samples: list[float] = []
+        self._load = self._enough = 0
+        self.full = 0.0
+        self.opens = -math.inf
+        self.typical = self.error = self.slow = self.load = 0.0
+        self.baseline = self.brake = math.inf
+
+    def add(self, latency: float, in_flight: int, limit: int, fewest: int) -> bool:
+        """Take an answer; say whether the round is complete."""
+        if not self._samples:
+            self._enough = max(in_flight, fewest)
+            # judged once a round: several answers may come before a new permit can be used
+            self.full = in_flight if in_flight >= _FULL * limit else limit
+        self._samples.append(latency)
+        self._load += in_flight
+        return len(self._samples) >= self._enough
+
+    def close(self, headroom: float) -> None:
+        """Say what the round showed."""
+        samples, count = sorted(self._samples), len(self._samples)
+        trim = count // 8
+        self.typical = sum(samples[trim : count - trim]) / (count - 2 * trim)
+        self.error = 0.93 * (samples[count * 3 // 4] - samples[count // 4]) / math.sqrt(count)
+        self.slow = samples[count * 9 // 10]
+        self.brake = min(self.brake, self.slow * headroom)
+        self.load = self._load / count
+        self.baseline = min(self.baseline, self.typical + 2 * self.error)
+        self.restart(-math.inf)
+
+    def restart(self, opens: float) -> None:
+        """Throw away what was gathered, and gather from `opens` on."""
+        self._samples.clear()
+        self._load = 0
+        self.opens = max(self.opens, opens)
+
+
+@attrs.frozen
+class _Mark:
+    """What held at a time, before whatever came later."""
+
+    at: float
+    limit: int
+    rate: float | None
+    state: LimitState
+    accepted: int
+
+
+@attrs.define
+class _Spell:
+    """Throttled answers of one time: the limit when they began.
+
+    `late` of them were not to be expected, of those since the two counts: they came though the limit had fallen, or at
+    a limit that was good.
+    """
+
+    since: float
+    level: int
+    accepted: int
+    throttled: int
+    late: int = 0
+
+
+class AdaptiveLimit:
+    """The adaptive law of this module, for one client.
+
+    `limit` is the most calls that may be in flight now; `rate` is the learned pace in starts per second, or None.
+    Both change only inside the methods.
+    """
+
+    __slots__ = (
+        "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_hold_calls",
+        "_hold_pause", "_hold_until", "_load_before", "_marks", "_pace", "_paused_until", "_round", "_rounds",
+        "_settings", "_spell", "_steep", "_step", "_throttled", "_throttled_at", "_throttled_calls", "limit", "rate",
+        "state",
+    )  # fmt: skip
+
+    def __init__(self, settings: Adaptive | None = None) -> None:
+        self._settings = settings if settings is not None else Adaptive()
+        self.limit = self._settings.initial
+        self.rate: float | None = None
+        self.state = _DOUBLING
+        self._accepted = self._throttled = 0
+        self._rounds: dict[str, _Round] = {}
+        self._round = _Round()
+        first = _Mark(-math.inf, self.limit, None, self.state, 0)
+        self._marks = (first, first)
+        # What latency taught: the load and latency from which the limit fell, and the rounds that were bound by it.
+        self._fell_from: tuple[float, float] | None = None
+        self._load_before = 0.0
+        self._steep = False
+        self._bound = 0
+        # What throttled answers taught: the level they left, the next step up, and when it may come.
+        self._ceiling, self._step = self.limit, 1
+        self._good = self.limit
+        self._hold, self._hold_calls, self._throttled_calls = _HOLD, 0, 0
+        self._hold_until = self._hold_pause = self._paused_until = self._grown_at = self._throttled_at = -math.inf
+        self._spell: _Spell | None = None
+        self._background = Background()
+        self._pace: LearnedRate | None = None
+
+    @classmethod
+    def started_at(
+        cls, limit: int, rate: float | None = None, settings: Adaptive | None = None, *, trip: float = _UNMEASURED
+    ) -> AdaptiveLimit:
+        """Make a law that begins at what another one ended with: a limit, and a pace on a server of that round trip."""
+        law = cls(settings)
+        law.limit = law._ceiling = law._within(limit)
+        law.state = _FOLLOWING
+        law._step = law.limit // 4 + 1
+        if rate is not None:
+            law._pace = LearnedRate(-math.inf, rate, trip)
+            law.rate, law.state = law._pace.rate, _PACED
+        return law
+
+    def __repr__(self) -> str:
+        """Show the state."""
+        pace = "" if self.rate is None else f", paced at {self.rate:.1f}/s"
+        return f"<AdaptiveLimit {self.limit}{pace}, {self.state.value}>"
+
+    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:
+        """Learn from one ended call and give the limit.
+
+        `latency` is the seconds from its start to `now`; `in_flight` counts the calls in flight with this one still
+        among them. The latencies of each `kind` of call are judged apart.
+        """
+        if signal is _SUCCESS:
+            self._accepted += 1
+            if now >= self._marks[1].at + _MARK_EVERY:
+                self._marks = (self._marks[1], _Mark(now, self.limit, self.rate, self.state, self._accepted))
+            round_ = self._rounds.get(kind) or self._rounds.setdefault(kind, _Round())
+            if now >= round_.opens:
+                doubling = self.state is _DOUBLING
+                complete = round_.add(latency, in_flight, self.limit, 1 if doubling else _ROUND)
+                if doubling and in_flight >= round_.full and latency <= round_.brake:
+                    self.limit = min(self.limit + 1, self._settings.maximum)
+                if complete:
+                    self._close(now, round_)
+            elif in_flight > self.limit:  # still draining: the answers are of the old limit
+                round_.opens = now + round_.slow
+            if self._pace is not None:
+                self._keep_pace(now, self._pace, latency, full=in_flight >= self.limit)
+        elif signal is _OVERLOAD:
+            self._on_throttled(now, latency)
+        return self.limit
+
+    def on_pause(self, now: float, seconds: float) -> int:
+        """Learn that the server asked for `seconds` without starts; report its throttled answer first."""
+        self._paused_until = max(self._paused_until, now + seconds)
+        self._restart_rounds(self._paused_until, self._round.slow)
+        if not self._background.share:
+            if self._throttled_at < now and self._pace is None:  # it was forgiven
+                self._take_back(now, self._round.typical)
+            self._hold_pause = max(self._hold_pause, now + _PAUSES * seconds)
+            if self._pace is not None:
+                self._pace.on_pause(now, seconds)
+                self.rate = self._pace.rate
+        return self.limit
+
+    def resume(self, now: float, since: float) -> None:
+        """Go on as before an outage that began at `since`: what failed in it said nothing of the load."""
+        before, last = self._marks
+        mark = last if last.at + _MARK_EVERY <= since else before
+        rate = mark.rate
+        if rate is None and self._pace is not None and now - since < _SECONDS:  # a counter, shut for its second
+            rate = (self._accepted - mark.accepted) / (now - max(mark.at, since - _MARK_EVERY))
+        self._pace = None if rate is None else LearnedRate(now, rate, self._trip(0.0))
+        self.rate = None if self._pace is None else self._pace.rate
+        self._spell = None
+        self.limit = max(self.limit, mark.limit)
+        self._ceiling = max(self._ceiling, self.limit)
+        self.state = (
+            _PACED if self._pace is not None else _FOLLOWING if mark.state in {_DIPPING, _PACED} else mark.state
+        )
+        self._paused_until = -math.inf
+        self._load_before = 0.0
+        self._restart_rounds(now, self._round.slow)
+
+    def statistics(self) -> LimitStatistics:
+        """Take a snapshot."""
+        measured = self._round.baseline < math.inf
+        latency, baseline = (self._round.typical, self._round.baseline) if measured else (None, None)
+        return LimitStatistics(
+            self.limit, self.rate, latency, baseline, self._accepted, self._throttled, self.state.value
+        )
+
+    def _trip(self, latency: float) -> float:
+        return self._round.typical or max(latency, _UNMEASURED)
+
+    # What latency says
+
+    def _close(self, now: float, round_: _Round) -> None:
+        dipped = self.state is _DIPPING
+        round_.close(self._settings.headroom)
+        self._round = round_
+        # While doubling, the answers of a round were started at the load of the round before.
+        doubling = self.state is _DOUBLING
+        held = self._load_before if doubling and self._load_before else round_.load
+        self._load_before = round_.load
+        if round_.load < _FULL * self.limit:
+            return
+        self._judge_fall(held, round_)
+        working = held * round_.baseline / max(round_.typical - round_.error, 1e-9)
+        target = self._within(int(working * self._settings.headroom + 1))
+        if dipped:
+            self.state = _FOLLOWING
+            self._move(now, max(self.limit, min(self._ceiling, target)), held)
+        elif target < held:
+            self._fall(now, target, held, round_)
+        elif not doubling:
+            self._steep = False
+            self._grow(now, target)
+        self._bound += target <= 1.1 * held and not self._steep
+        if self._bound >= _PATIENCE and self.state in {_FOLLOWING, _HOLDING}:
+            self._dip(now, held, working, round_)
+
+    def _judge_fall(self, held: float, round_: _Round) -> None:
+        """Raise the baseline where a lower limit did not bring the latency down."""
+        if self._fell_from is None or held > _FALLEN * self._fell_from[0]:
+            return
+        load, then = self._fell_from
+        self._fell_from = None
+        latency = round_.typical + round_.error
+        if latency > 0.5 * then * (1 + held / load) and latency > round_.baseline:
+            round_.baseline = round_.typical
+            self._bound = _PATIENCE - 4  # see soon whether it was right
+
+    def _fall(self, now: float, target: int, held: float, round_: _Round) -> None:
+        steep = target < _STEEP * held
+        if steep and not self._steep and self.state is not _DOUBLING:
+            self._steep = True
+            self._restart_rounds(now, round_.slow)
+            return
+        if steep or self._fell_from is None or self.state is _DOUBLING:
+            self._fell_from = (held, round_.typical)
+        self._steep = False
+        self.state = _PACED if self._pace is not None else _FOLLOWING
+        self._step = target // 4 + 1
+        self._move(now, target, held)
+
+    def _grow(self, now: float, target: int) -> None:
+        if (self._accepted < self._hold_calls and now < self._hold_until) or now < self._hold_pause:
+            target = min(target, self._ceiling)
+        elif self.state is _HOLDING:
+            self.state = _FOLLOWING
+        if self.limit >= target:
+            return
+        if self._step == 1:
+            self._good = self.limit
+        self.limit = min(self.limit + self._step, target)
+        self._ceiling = max(self._ceiling, self.limit)
+        self._step = min(2 * self._step, self.limit // 4 + 1)
+        if self._fell_from is not None and self.limit >= self._fell_from[0]:
+            self._fell_from = None
+        self._grown_at = now
+        self._restart_rounds(now, self._round.slow)
+
+    def _dip(self, now: float, held: float, working: float, round_: _Round) -> None:
+        self._bound = 0
+        self._fell_from = (held, round_.typical)
+        self._ceiling = max(self._ceiling, self.limit)
+        self.state = _DIPPING if self._pace is None else self.state
+        self._move(now, self._within(min(self.limit, int(_DIP * working))), held)
+
+    def _move(self, now: float, limit: int, held: float) -> None:
+        self.limit = limit
+        self._restart_rounds(now, self._round.slow * min(1.0, limit / held))
+
+    def _restart_rounds(self, now: float, slow: float) -> None:
+        for round_ in self._rounds.values():
+            round_.restart(now + (slow if round_ is self._round else round_.slow))
+
+    def _within(self, limit: int) -> int:
+        return max(self._settings.minimum, min(self._settings.maximum, limit))
+
+    # What throttled answers say
+
+    def _on_throttled(self, now: float, latency: float) -> None:
+        self._throttled += 1
+        if self.state is _DOUBLING and self._throttled <= min(4 + _BENEFIT * self._accepted, _CHANCE):
+            return
+        pace = self._pace
+        if (pace is None or not pace.testing) and self._background.forgives(self._accepted, paced=pace is not None):
+            return
+        if pace is None:
+            self._take_back(now, latency)
+        else:
+            self._throttled_at = now
+            pace.on_throttled(now, now - latency)
+            self._end_test(now, pace)
+
+    def _take_back(self, now: float, latency: float) -> None:
+        """Take the permit of a throttled answer back."""
+        trip = self._trip(latency)
+        quiet = now > self._throttled_at + 2 * trip
+        if quiet or self._grown_at > self._throttled_at:
+            trying = now < self._grown_at + 3 * trip
+            self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
+            self._begin_spell(now, trying=trying)
+        self.limit = max(self._settings.minimum, self.limit - 1)
+        self.state = _HOLDING
+        self._step = 1
+        self._ceiling = self.limit
+        self._throttled_at = now
+        self._throttled_calls = self._accepted
+        self._hold_calls = self._accepted + self._hold
+        self._hold_until = now + self._hold / 10 * trip
+        self._restart_rounds(-math.inf, 0.0)
+        if self._spell is not None:
+            self._suspect(now, trip, self._spell)
+
+    def _begin_spell(self, now: float, *, trying: bool) -> None:
+        spell = self._spell
+        if spell is None or self._accepted > self._throttled_calls + _QUIET:
+            spell = _Spell(now, 0, self._accepted, self._throttled - 1)
+        late = spell.late + (not trying and self.state is not _DOUBLING)
+        self._spell = _Spell(now, self._good if trying else self.limit, spell.accepted, spell.throttled, late)
+
+    def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
+        """Pace the starts, where throttled answers go on though the limit falls."""
+        spell.late += now > spell.since + _TRIPS * trip
+        fallen = self.limit < _FAR * spell.level or (self.limit == self._settings.minimum and spell.late > 1)
+        if not fallen and spell.late < (2 if self._background.share else _LASTING):
+            return
+        mark = self._marks[0]
+        # What is left in flight was accepted: by Little's law a rate, and exact where refusals are quick.
+        rate = max((self._accepted - mark.accepted) / max(2 * trip, now - mark.at), self.limit / trip)
+        self.limit = self._within(max(self.limit, spell.level, int(_SPARE * rate * trip)))
+        throttled, accepted = self._throttled - spell.throttled, self._accepted - spell.accepted
+        share = 1.0 if fallen else throttled / (accepted + throttled)
+        if share <= DOUBTFUL and self._paused_until < spell.since:
+            rate = max(rate, spell.level / trip)
+        self._spell = None
+        self._pace = LearnedRate(now, rate, trip, share)
+        self.rate = self._pace.rate
+        self.state = _PACED
+
+    def _keep_pace(self, now: float, pace: LearnedRate, latency: float, *, full: bool) -> None:
+        if pace.on_accepted(now, now - latency, full=full):
+            self._end_test(now, pace)
+        else:
+            self._end_pace()
+
+    def _end_test(self, now: float, pace: LearnedRate) -> None:
+        share = pace.result(now) if pace.testing else None
+        self.rate = pace.rate
+        if share:
+            self._background.learn(share, self._accepted)
+            self._end_pace()
+            self.state = _DOUBLING if not self._bound and self._fell_from is None else _FOLLOWING
+            self._load_before = 0.0
+            self._hold_calls = 0
+            self._step = self.limit // 4 + 1
+
+    def _end_pace(self) -> None:
+        self._pace = self.rate = None
+        self.state = _FOLLOWING
+
+
+def make_limit(concurrency: int | Adaptive) -> FixedLimit | AdaptiveLimit:
+    """Make the limit that a ``concurrency`` setting asks for."""
+    return AdaptiveLimit(concurrency) if isinstance(concurrency, Adaptive) else FixedLimit(concurrency)

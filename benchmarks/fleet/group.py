@@ -1,0 +1,65 @@
+"""A group in the simulation: reports and shares go through memory, a tick apart, as they go through a file."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from altcraft_async.flow.adaptive import AdaptiveLimit
+from altcraft_async.flow.share import TICK, GroupLimit, Report, Share
+
+if TYPE_CHECKING:
+    from world import Client, World
+
+__all__ = ["SimulatedGroup"]
+
+_DEAD_AFTER = 0.3
+"""Seconds until a member that died is noticed."""
+
+
+class SimulatedGroup:
+    """The members of one group, each with ticks of its own; the first that is there leads."""
+
+    def __init__(self, world: World, members: int) -> None:
+        self.world = world
+        self.limits = [GroupLimit(AdaptiveLimit()) for _ in range(members)]
+        self._clients: list[Client] = []
+        self._reports: dict[int, Report] = {}
+        self._shares: dict[int, Share] = {}
+        self._seen: dict[int, float] = {}
+        self._leader = 0
+        self._total = 1
+
+    def attach(self, clients: list[Client]) -> None:
+        """Let the members tick from the moment they join."""
+        self._clients = clients
+        for number, client in enumerate(clients):
+            self.world.at(client.joins, self._tick, number)
+
+    def _tick(self, number: int) -> None:
+        world, client, limit = self.world, self._clients[number], self.limits[number]
+        now = world.now
+        if now >= client.leaves:
+            return
+        report = limit.report(now, client.in_flight, waiting=client.waits)
+        self._seen[number] = now
+        there = [other for other, at in self._seen.items() if now - at < _DEAD_AFTER + TICK]
+        if self._leader not in there:
+            self._leader = number
+            limit.take_over(now, AdaptiveLimit.started_at(self._total))
+        if len(there) == 1:
+            limit.stay_alone()
+        elif self._leader == number:
+            others = {other: self._reports.pop(other) for other in there if other in self._reports}
+            self._shares.update(limit.lead(now, report, others))
+        else:
+            before = self._reports.get(number)
+            calls = [*(before.calls if before is not None else ()), *report.calls]
+            self._reports[number] = Report(report.held, report.peak, report.hungry, report.per_second, calls,
+                                           report.paused_until, report.resumed)  # fmt: skip
+            limit.follow(self._shares.get(number, Share(1)), self._total, len(there))
+        if self._leader == number:
+            self._total = limit.law.limit
+        client.resize()
+        world.at(now + TICK, self._tick, number)
+        assert not math.isnan(now)
