@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
 
 CANARY = "canary-5c0ffee5-token"
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_that_are_not_ignored() -> Iterator[None]:
+    """Let the tests' processes get every signal, also where the tests run under ``nohup`` or in the background."""
+    handlers = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    ignored = [number for number in handlers if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, handlers[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class CommandLine:
@@ -95,6 +108,8 @@ def here(
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The command line within this process: ten times as quick, for all that needs no process to kill."""
     monkeypatch.chdir(command.directory)
+    for name in [name for name in os.environ if name.startswith("ALTCRAFT_")]:
+        monkeypatch.delenv(name)
     for name, value in command.environ.items():
         monkeypatch.setenv(name, value)
 

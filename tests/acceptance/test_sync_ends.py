@@ -189,9 +189,9 @@ def rejected_rows(count: int) -> str:
     return HEADER + "".join(f"order_{n},nowhere,new\n" for n in range(count))
 
 
-def test_a_run_stops_where_the_first_hundred_are_rejected_for_one_reason(command, sandbox):
+def test_a_run_stops_where_the_first_hundred_are_rejected_for_one_reason(command, here, sandbox):
     command.write("in.csv", rejected_rows(2000))
-    ended = command("sync", "in.csv", "--concurrency", "4", "--failed", "failed.csv")
+    ended = here("sync", "in.csv", "--concurrency", "4", "--failed", "failed.csv")
     assert ended.returncode == 2
     assert "the first 100 updates were all rejected for one reason: the server answered error" in ended.stderr
     assert "to go on regardless, add --max-failures none" in ended.stderr
@@ -199,32 +199,32 @@ def test_a_run_stops_where_the_first_hundred_are_rejected_for_one_reason(command
     assert len(command.read("failed.csv").splitlines()) == 2001
 
 
-def test_a_run_goes_on_regardless_where_it_is_told_to(command, sandbox):
+def test_a_run_goes_on_regardless_where_it_is_told_to(command, here, sandbox):
     command.write("in.csv", rejected_rows(150))
-    ended = command("sync", "in.csv", "--max-failures", "none")
+    ended = here("sync", "in.csv", "--max-failures", "none")
     assert (ended.returncode, sandbox.ledger.requests) == (2, 150)
 
 
 @pytest.mark.parametrize("bound", ["20", "5%"])
-def test_a_bound_of_failures_stops_a_run(command, sandbox, bound):
+def test_a_bound_of_failures_stops_a_run(command, here, sandbox, bound):
     good = "".join(f"order_{n % 20 + 1},line_{n % 20 + 1}_1,new\n" for n in range(90))
     command.write("in.csv", HEADER + good + rejected_rows(500).removeprefix(HEADER))
-    ended = command("sync", "in.csv", "--concurrency", "4", "--max-failures", bound)
+    ended = here("sync", "in.csv", "--concurrency", "4", "--max-failures", bound)
     assert ended.returncode == 2
     assert "as many as stop_after allows" in ended.stderr
     assert sandbox.ledger.requests < 140
 
 
 @pytest.mark.parametrize("bound", ["0", "-1", "x", "200%", "%"])
-def test_a_bound_that_is_none_is_a_usage_error(command, bound):
+def test_a_bound_that_is_none_is_a_usage_error(command, here, bound):
     command.write("in.csv", rejected_rows(1))
-    ended = command("sync", "in.csv", "--max-failures", bound)
+    ended = here("sync", "in.csv", "--max-failures", bound)
     assert ended.returncode == 1
     assert "write 500, 5% or none" in ended.stderr
 
 
-def test_a_sample_is_sent_and_summed_up(command, sandbox):
+def test_a_sample_is_sent_and_summed_up(command, here, sandbox):
     command.write("in.csv", HEADER + "".join(f"order_{n},line_{n}_1,new\n" for n in range(1, 20)))
-    ended = command("sync", "in.csv", "--sample", "5")
+    ended = here("sync", "in.csv", "--sample", "5")
     assert (ended.returncode, sandbox.ledger.requests) == (0, 5)
     assert "5 updates in" in ended.stderr

@@ -337,7 +337,8 @@ async def test_failing_connections_are_an_outage_whose_probes_cost_no_budget(clo
 
 async def test_a_failed_connection_after_a_lost_answer_stays_unknown(start_sandbox, connect, until):
     sandbox = await start_sandbox(faults=Faults(script=[Fault("reset_after", delay=0.02)]))
-    client = connect(sandbox, retry=RetryPolicy(attempts=3, base=0.1))
+    outage = OutagePolicy(patience=0.5, first_patience=0.5)
+    client = connect(sandbox, retry=RetryPolicy(attempts=3, base=0.1), outage=outage)
 
     run = asyncio.ensure_future(client.market.orders.update_order_line_statuses([("order_1", "line_1_1", "new")]))
     await until(lambda: sandbox.ledger.requests)

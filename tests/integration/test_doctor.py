@@ -503,7 +503,7 @@ async def test_calls_that_fail_among_others_are_a_warning(start_sandbox):
 
 async def test_a_server_that_answers_no_further_call_is_a_failure(start_sandbox):
     faults = Faults(script=[None, *[Fault("error", status=500)] * 50])
-    finding = (await examined(await start_sandbox(token=TOKEN, faults=faults), calls=10))[Check.ROUND_TRIPS]
+    finding = (await examined(await start_sandbox(token=TOKEN, faults=faults), within=0.5, calls=10))[Check.ROUND_TRIPS]
     assert finding.level is FAILED
     assert "none of 3 calls was answered" in finding.said
 
