@@ -183,7 +183,10 @@ def inbox_job(directory: Path, sandbox: ThreadedSandbox) -> subprocess.Popen[byt
     return subprocess.Popen(command, cwd=directory, env=environ, stderr=subprocess.PIPE, start_new_session=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(one, marks=pytest.mark.chaos) for one in (signal.SIGINT, signal.SIGHUP))],
+)
 def test_the_inbox_job_hands_a_signal_on_and_waits_for_its_run(tmp_path: Path, number: int) -> None:
     rows = [(f"order_{n % 20 + 1}", f"line_{n % 20 + 1}_1", ("processing", "delivered")[n // 150]) for n in range(300)]
     inbox = tmp_path / "inbox"

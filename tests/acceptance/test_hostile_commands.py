@@ -47,7 +47,14 @@ def states(ended: subprocess.CompletedProcess[str]) -> dict[str, int]:
     return json.loads(ended.stdout)["states"]
 
 
-@pytest.mark.parametrize("weather", [Weather.RESET, Weather.BAD_GATEWAY, Weather.NOT_FOUND])
+@pytest.mark.parametrize(
+    "weather",
+    [
+        Weather.BAD_GATEWAY,
+        pytest.param(Weather.RESET, marks=pytest.mark.hostile),
+        pytest.param(Weather.NOT_FOUND, marks=pytest.mark.hostile),
+    ],
+)
 def test_an_outage_is_waited_out(server, sync, weather):
     server.plan(weather, after=100, seconds=2.0)
     ended = sync(UPDATES)

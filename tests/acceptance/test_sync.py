@@ -211,15 +211,8 @@ def test_a_wrong_token_costs_one_refused_call_and_exits_4(command: CommandLine, 
 
 def test_a_server_that_is_down_leaves_every_line_not_sent(command: CommandLine, here: Here) -> None:
     command.write("in.csv", HEADER + "order_1,line_1_1,new\norder_2,line_2_1,new\n")
-    ended = here(
-        "sync",
-        "in.csv",
-        "--results",
-        "out.jsonl",
-        ALTCRAFT_BASE_URL="http://127.0.0.1:9",
-        ALTCRAFT_ATTEMPTS="2",
-        ALTCRAFT_FIRST_PATIENCE="1",
-    )
+    down = {"ALTCRAFT_BASE_URL": "http://127.0.0.1:9", "ALTCRAFT_ATTEMPTS": "2", "ALTCRAFT_FIRST_PATIENCE": "1"}
+    ended = here("sync", "in.csv", "--results", "out.jsonl", **down)
     assert ended.returncode == 2
     assert "The server could not be reached; check the address" in ended.stderr
     records = [json.loads(line) for line in command.read("out.jsonl").splitlines()]
