@@ -56,7 +56,7 @@ class CommandLine:
             env=self.environ | environ,
             input=stdin,
             capture_output=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
         stdout, stderr = ended.stdout.decode(), ended.stderr.decode()

@@ -140,7 +140,7 @@ def test_completion_is_there(command: CommandLine) -> None:
 def test_without_click_one_sentence_names_the_extra(command: CommandLine) -> None:
     code = "import sys; sys.modules['click'] = None; from altcraft_async.cli import main; main()"
     ended = subprocess.run(
-        [sys.executable, "-c", code], env=command.environ, capture_output=True, timeout=20, check=False, text=True
+        [sys.executable, "-c", code], env=command.environ, capture_output=True, timeout=60, check=False, text=True
     )
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
@@ -154,7 +154,7 @@ async def test_sandbox_serves_until_a_signal(command: CommandLine) -> None:
     async with AltcraftClient(base_url, token=command.environ["ALTCRAFT_TOKEN"]) as altcraft:
         await altcraft.market.orders.update_order_line_status("order_1", "line_1_4", "delivered")
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=10)
+    _, stderr = process.communicate(timeout=60)
     command.said += stderr.decode()
     assert process.returncode == 130
     assert "1 requests: 1 applied" in stderr.decode()

@@ -83,7 +83,7 @@ def test_a_signal_ends_it_in_peace(command: CommandLine, slow: Callable[[float],
     while b"connection" not in process.stdout.readline():
         continue
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=5)
+    stdout, stderr = process.communicate(timeout=60)
     command.said += stdout.decode() + stderr.decode()
     assert process.returncode == 130
     assert stderr == b"Interrupted.\n"

@@ -70,7 +70,7 @@ class Service:
         )
 
     async def ready(self, http: aiohttp.ClientSession) -> dict[str, Any]:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     async with http.get(f"{self.url}/readyz") as answer:
@@ -114,11 +114,11 @@ async def test_the_webhook_service_loses_no_accepted_update_when_it_is_killed(tm
                 service.process.wait()
                 service.start()
             await asyncio.gather(*couriers)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (await service.ready(http))["outbox"]["pending"]:  # noqa: ASYNC110 - in another process
                     await asyncio.sleep(0.05)
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(10) in STOPPED
+        assert service.process.wait(60) in STOPPED
         assert len(accepted) == 400
         for order in range(1, 11):
             changes = sandbox.ledger.changes(f"order_{order}", f"line_{order}_1")
@@ -137,7 +137,7 @@ async def test_the_webhook_service_refuses_what_it_cannot_send(tmp_path: Path) -
                 assert answer.status == 422
                 assert (await answer.json())["detail"] == "order_external_id is empty; every update needs all three ids"
         service.process.terminate()
-        assert service.process.wait(10) in STOPPED
+        assert service.process.wait(60) in STOPPED
 
 
 # -- nightly_sync: a cron job with the journal
@@ -160,7 +160,7 @@ def test_the_nightly_job_can_be_killed_and_run_again(tmp_path: Path) -> None:
             killed.kill()
         sandbox.faults = Faults()
         ended = subprocess.run(
-            command, cwd=tmp_path, env=environment(sandbox), capture_output=True, text=True, check=False, timeout=20
+            command, cwd=tmp_path, env=environment(sandbox), capture_output=True, text=True, check=False, timeout=60
         )
         assert ended.returncode == 0, ended.stderr
         assert sandbox.check([row[1:] for row in rows]).ok
@@ -200,13 +200,13 @@ def test_the_inbox_job_hands_a_signal_on_and_waits_for_its_run(tmp_path: Path, n
             while sandbox.ledger.requests < 40:
                 assert job.poll() is None
             job.send_signal(number)
-            _, said = job.communicate(timeout=20)
+            _, said = job.communicate(timeout=60)
             assert job.returncode == 143, said
             requests = sandbox.ledger.requests
         sandbox.faults = Faults()
         assert requests < 300
         with inbox_job(tmp_path, sandbox) as job:
-            _, said = job.communicate(timeout=30)
+            _, said = job.communicate(timeout=60)
             assert (job.returncode, said) == (0, b"")
         assert sorted(path.name for path in inbox.glob("done/*")) == ["A.CSV", "b.csv"]
         assert sandbox.ledger.requests == 600

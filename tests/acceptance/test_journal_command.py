@@ -42,7 +42,7 @@ def csv_of(table: list[tuple[str, str, str]]) -> str:
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    give_up = time.monotonic() + 15
+    give_up = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < give_up
@@ -105,7 +105,7 @@ def test_a_run_that_is_stopped_says_what_to_run_next(
 ) -> None:
     process = started("--json", "--failed", "failed.csv")
     process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=15)
+    stdout, stderr = process.communicate(timeout=60)
     command.said += stderr.decode()
     assert process.returncode == 143
     assert "Next: to finish the run, run the same command again: altcraft-async sync in.csv" in stderr.decode()
@@ -133,7 +133,7 @@ def test_a_second_process_is_refused_and_leaves_the_files_of_the_first_alone(
     assert "the journal run.journal is in use by another run; wait until that has ended" in refused.stderr
     assert "in use             yes" in here("journal", "show", "run.journal").stdout
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=15)
+    process.communicate(timeout=60)
     assert process.returncode == 130
     assert before
     assert command.read("results.jsonl").startswith(before)
@@ -312,7 +312,7 @@ def test_a_journal_that_cannot_grow_stops_the_run_in_one_sentence(
     # what measures the coverage writes a file at its end, which would not fit either
     command.environ = {name: value for name, value in command.environ.items() if not name.startswith("COVERAGE")}
     process = started("--failed", "failed.csv", fresh=10, preexec_fn=limited)
-    _, stderr = process.communicate(timeout=15)
+    _, stderr = process.communicate(timeout=60)
     command.said += stderr.decode()
     assert process.returncode == 2
     assert sum(line.startswith("Stopped: ") for line in stderr.decode().splitlines()) == 1

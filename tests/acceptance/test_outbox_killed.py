@@ -45,7 +45,7 @@ def test_no_accepted_update_is_lost_made_twice_or_reordered(tmp_path: Path, kill
                 service.kill()
                 said, _ = service.communicate()
             else:
-                said, _ = service.communicate("enough\n", timeout=30)
+                said, _ = service.communicate("enough\n", timeout=60)
             lines += said.splitlines()
             *puts, last = [line for line in lines if line.strip()]
             if not last.startswith("left"):

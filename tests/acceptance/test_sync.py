@@ -27,7 +27,7 @@ HEADER = "order_external_id,order_line_external_id,status_external_id\n"
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    give_up = time.monotonic() + 15
+    give_up = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < give_up
@@ -178,7 +178,7 @@ def test_standard_input_is_read_as_it_comes(command: CommandLine, sandbox: Threa
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["status_external_id"] == status
     process.stdin.close()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     process.stdout.close()
     assert process.stderr is not None
     process.stderr.close()
@@ -192,7 +192,7 @@ def test_a_signal_ends_a_wait_for_standard_input(command: CommandLine) -> None:
     process.stdin.flush()
     wait_until(lambda: lines_in(command, "out.jsonl") == 1, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 143
+    assert process.wait(60) == 143
     for pipe in (process.stdin, process.stdout, process.stderr):
         assert pipe is not None
         pipe.close()
@@ -243,7 +243,7 @@ def test_a_signal_in_the_middle_leaves_whole_results_and_a_failed_file_to_go_on_
     process = command.start("sync", "in.csv", "--results", "out.jsonl", "--failed", "failed.csv", "--json")
     wait_until(lambda: lines_in(command, "out.jsonl") > 100, process)
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=15)
+    stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr
     records = [json.loads(line) for line in command.read("out.jsonl").splitlines()]
     indices = [record["index"] for record in records]
@@ -306,7 +306,7 @@ def test_a_reader_of_the_results_that_goes_away_stops_the_run_in_peace(
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(15) == 2
+    assert process.wait(60) == 2
     assert process.stderr is not None
     said = process.stderr.read().decode()
     process.stderr.close()

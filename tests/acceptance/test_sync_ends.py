@@ -35,7 +35,7 @@ def shell(command: CommandLine, script: str, **environ: str) -> subprocess.Compl
         cwd=command.directory,
         env=command.environ | environ,
         capture_output=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
@@ -145,7 +145,7 @@ def test_a_hangup_ends_a_run_politely(command: CommandLine, slow: Callable[[floa
     slow(0.02)
     process = started(command)
     process.send_signal(signal.SIGHUP)
-    stdout, _ = process.communicate(timeout=15)
+    stdout, _ = process.communicate(timeout=60)
     assert process.returncode == 129
     assert json.loads(stdout)["complete"] is False
 
@@ -154,7 +154,7 @@ def test_a_hangup_that_is_ignored_stays_so(command: CommandLine, slow: Callable[
     slow(0.005)
     process = started(command, "nohup")
     process.send_signal(signal.SIGHUP)
-    stdout, _ = process.communicate(timeout=30)
+    stdout, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert json.loads(stdout)["states"] == {"applied": 400}
 
@@ -166,7 +166,7 @@ def test_what_a_signal_cut_short_is_not_failed_where_a_journal_sends_it(
     slow(0.02)
     process = started(command)
     process.send_signal(number)
-    process.communicate(timeout=15)
+    process.communicate(timeout=60)
     assert command.read("failed.csv") == HEADER
     sandbox.faults = Faults()
 
