@@ -39,7 +39,9 @@ class CommandLine:
     def __init__(self, directory: Path, base_url: str) -> None:
         self.directory = directory
         self.said = ""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("ALTCRAFT_")}
+        # The coverage of these processes, most of whose work others do in the tests' own, is not worth half their time.
+        foreign = ("ALTCRAFT_", "COVERAGE_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         # A wide terminal's width, so that no message is wrapped where a test looks for it.
         self.environ = kept | {
             "ALTCRAFT_BASE_URL": base_url,

@@ -47,7 +47,8 @@ def example(name: str) -> ModuleType:
 
 def environment(sandbox: Sandbox | ThreadedSandbox, **more: str) -> dict[str, str]:
     given = {"ALTCRAFT_BASE_URL": sandbox.base_url, "ALTCRAFT_TOKEN": sandbox.token, "PYTHONPATH": str(ROOT)}
-    return {**os.environ, **given, **more}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    return {**kept, **given, **more}
 
 
 # -- courier_webhooks: FastAPI under uvicorn, with the outbox
@@ -99,7 +100,8 @@ async def post_events(service: Service, http: aiohttp.ClientSession, order: int,
         await asyncio.sleep(0.01)
 
 
-async def test_the_webhook_service_loses_no_accepted_update_when_it_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.chaos)])
+async def test_the_webhook_service_loses_no_accepted_update_when_it_is_killed(tmp_path: Path, kills: int) -> None:
     with ThreadedSandbox(faults=SOME_FAULTS, seed=4) as sandbox:
         sandbox.seed_orders(10)
         service = Service(sandbox, tmp_path / "outbox.db")
@@ -108,7 +110,7 @@ async def test_the_webhook_service_loses_no_accepted_update_when_it_is_killed(tm
             service.start()
             await service.ready(http)
             couriers = [asyncio.create_task(post_events(service, http, order, accepted)) for order in range(1, 11)]
-            for _ in range(3):
+            for _ in range(kills):
                 await asyncio.sleep(0.25)
                 service.process.kill()
                 service.process.wait()

@@ -29,7 +29,9 @@ def server() -> Iterator[HostileServer]:
 
 
 @pytest.fixture
-def sync(command: CommandLine, server: HostileServer) -> Callable[..., subprocess.CompletedProcess[str]]:
+def sync(
+    command: CommandLine, here: Callable[..., subprocess.CompletedProcess[str]], server: HostileServer
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``sync --json`` over updates, to the hostile server."""
 
     def run(updates: list[tuple[str, str, str]], *options: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +40,7 @@ def sync(command: CommandLine, server: HostileServer) -> Callable[..., subproces
             writer.writerow(["order_external_id", "order_line_external_id", "status_external_id"])
             writer.writerows(updates)
         place = {"ALTCRAFT_BASE_URL": server.base_url, "ALTCRAFT_TOKEN": server.token}
-        return command("sync", "in.csv", "--json", *options, **place)
+        return here("sync", "in.csv", "--json", *options, **place)
 
     return run
 

@@ -233,14 +233,15 @@ def test_a_deadline_stops_the_run_with_exit_3_and_every_row_has_its_outcome(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_the_middle_leaves_whole_results_and_a_failed_file_to_go_on_with(
-    command: CommandLine, sandbox: ThreadedSandbox, slow: Callable[[float], None], number: int, code: int
+def test_a_signal_in_the_middle_leaves_whole_results_and_a_failed_file_to_go_on_with(  # noqa: PLR0917 - fixtures
+    command: CommandLine, here: Here, sandbox: ThreadedSandbox, slow: Callable[[float], None], number: int, code: int
 ) -> None:
     slow(0.02)
     life = ("new", "processing", "delivering", "delivered")
     table = [(f"order_{n}", f"line_{n}_{k}", status) for status in life * 8 for n in range(1, 21) for k in (1, 2)]
     command.write("in.csv", HEADER + "".join(",".join(row) + "\n" for row in table))
-    process = command.start("sync", "in.csv", "--results", "out.jsonl", "--failed", "failed.csv", "--json")
+    files = ("--results", "out.jsonl", "--failed", "failed.csv")
+    process = command.start("sync", "in.csv", *files, "--json", "--rate", "500")  # so that the signal is in time
     wait_until(lambda: lines_in(command, "out.jsonl") > 100, process)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
@@ -253,7 +254,7 @@ def test_a_signal_in_the_middle_leaves_whole_results_and_a_failed_file_to_go_on_
     left = [",".join(row) for index, row in enumerate(table) if index not in applied]
     assert command.read("failed.csv").splitlines()[1:] == left
     sandbox.faults = type(sandbox.faults)()
-    assert command("sync", "failed.csv").returncode == 0
+    assert here("sync", "failed.csv").returncode == 0
     assert sandbox.check(table).ok
 
 

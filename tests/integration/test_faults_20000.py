@@ -18,7 +18,7 @@ WAYS = [("json", False), ("xml", True)]
 @pytest.mark.slow
 @pytest.mark.parametrize(("codec", "streamed"), WAYS)
 async def test_of_a_sample_nothing_is_lost_duplicated_or_reordered(start_sandbox, connect, codec, streamed):
-    await deliver(start_sandbox, connect, codec, count=2_000, streamed=streamed)
+    await deliver(start_sandbox, connect, codec, count=1_000, streamed=streamed)
 
 
 @pytest.mark.hostile
