@@ -77,14 +77,14 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session
 def hostile(session: nox.Session) -> None:
-    """Send tens of thousands of updates through a hostile network; minutes long, so not part of the checks."""
+    """Send updates by the ten thousand through a hostile network, and wait out all outages; not part of the checks."""
     session.install(".[test]", "uvloop>=0.20; sys_platform != 'win32'")
     session.run("pytest", "-m", "hostile", *SIDE_BY_SIDE, *session.posargs)
 
 
 @nox.session
 def simulate(session: nox.Session) -> None:
-    """Live through 10,000 seeds, an outage in a million lines, and many more answers; not part of the checks."""
+    """Live through 10,000 seeds, an outage in a million lines, many more answers and inputs; not part of the checks."""
     session.install(".[test]", "uvloop>=0.20; sys_platform != 'win32'")
     session.run("pytest", "-m", "simulate", "-s", *session.posargs)
 

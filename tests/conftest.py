@@ -121,14 +121,14 @@ def watcher() -> Watcher:
 
 
 async def _until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event to tell of it
             await asyncio.sleep(0.001)
 
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
-    """Wait for a condition that another task or the server brings about; fail after 5 seconds."""
+    """Wait for a condition that another task or the server brings about; fail after 20 seconds."""
     return _until
 
 

@@ -13,6 +13,7 @@ Tests and benchmarks use it; it uses the library's public API alone.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import socket
 import time
@@ -90,6 +91,16 @@ class Ledger:
         return found
 
 
+@functools.cache
+def _quick_context() -> Any:
+    """Return what starts processes: forks of one that has loaded the server, which takes longer than most tests."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hostile_server"])
+    return context
+
+
 class HostileServer:
     """The server, started and stopped by ``with``; keywords are those of `Manners`.
 
@@ -104,7 +115,7 @@ class HostileServer:
         self._last: Ledger | None = None
 
     def __enter__(self) -> Self:
-        context = multiprocessing.get_context("spawn")
+        context = _quick_context()
         self._pipe, its = context.Pipe()
         self._process = context.Process(target=serve, args=(self._manners, self._pem, its), daemon=True)
         self._process.start()

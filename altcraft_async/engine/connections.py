@@ -37,7 +37,7 @@ class UnaskedBytesError(aiohttp.ClientConnectionError):
     """A new connection spoke, or ended, before anything was written to it."""
 
     def __init__(self) -> None:
-        super().__init__("the connection spoke or ended before the request was written")
+        super().__init__("it spoke or ended before the request was written")
 
 
 class Tap(asyncio.Protocol):

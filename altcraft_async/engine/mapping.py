@@ -50,7 +50,7 @@ def map_error(error: Exception) -> AltcraftError:  # noqa: PLR0911 - one answer 
     if isinstance(error, aiohttp.ServerFingerprintMismatch):
         return ConnectError("the server's TLS certificate has another fingerprint")
     if isinstance(error, UnaskedBytesError):
-        return ConnectionLostError(str(error), maybe_applied=False)
+        return ConnectionLostError(f"the connection broke ({error})", maybe_applied=False)
     if isinstance(error, _WRONG_ADDRESS):
         said = f"base_url does not lead to the API ({name}); give the platform's own address"
         return ConfigurationError(said, field="base_url")

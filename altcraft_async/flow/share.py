@@ -58,7 +58,9 @@ def _whole(total: int, wants: Sequence[float]) -> list[int]:
     exact = divide(total, wants)
     shares = [max(1, int(share + 1e-9)) for share in exact]
     rest = int(min(total, sum(exact)) + 1e-9) - sum(shares)
-    for number in sorted(range(len(wants)), key=lambda number: (shares[number] - exact[number], number))[: max(0, rest)]:
+    for number in sorted(range(len(wants)), key=lambda number: (shares[number] - exact[number], number))[
+        : max(0, rest)
+    ]:
         shares[number] += 1
     return shares
 

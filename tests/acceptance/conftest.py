@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,13 +21,27 @@ CANARY = "canary-5c0ffee5-token"
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def signals_that_are_not_ignored() -> Iterator[None]:
+    """Let the tests' processes get every signal, also where the tests run under ``nohup`` or in the background."""
+    handlers = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    ignored = [number for number in handlers if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, handlers[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class CommandLine:
     """Runs ``python -m altcraft_async.cli`` in a directory of its own."""
 
     def __init__(self, directory: Path, base_url: str) -> None:
         self.directory = directory
         self.said = ""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("ALTCRAFT_")}
+        # The coverage of these processes, most of whose work others do in the tests' own, is not worth half their time.
+        foreign = ("ALTCRAFT_", "COVERAGE_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         # A wide terminal's width, so that no message is wrapped where a test looks for it.
         self.environ = kept | {
             "ALTCRAFT_BASE_URL": base_url,
@@ -43,7 +58,7 @@ class CommandLine:
             env=self.environ | environ,
             input=stdin,
             capture_output=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
         stdout, stderr = ended.stdout.decode(), ended.stderr.decode()
@@ -95,6 +110,8 @@ def here(
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The command line within this process: ten times as quick, for all that needs no process to kill."""
     monkeypatch.chdir(command.directory)
+    for name in [name for name in os.environ if name.startswith("ALTCRAFT_")]:
+        monkeypatch.delenv(name)
     for name, value in command.environ.items():
         monkeypatch.setenv(name, value)
 

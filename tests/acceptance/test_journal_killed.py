@@ -132,10 +132,10 @@ def test_a_kill_at_any_write_boundary_loses_and_doubles_nothing(tmp_path: Path) 
 def test_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None:
     chance = random.Random(1)
     with runs(tmp_path, count=1500, lines=300) as killed:
-        codes = [killed.once(after=chance.uniform(0.02, 0.12)) for _ in range(15)]
+        codes = [killed.once(after=chance.uniform(0.02, 0.12)) for _ in range(7)]
         assert killed.once() == 0
         killed.check()
-        assert codes.count(KILLED) > 5
+        assert codes.count(KILLED) > 2
 
 
 @pytest.mark.chaos

@@ -12,9 +12,14 @@ from altcraft_async import AltcraftClient
 from altcraft_async.outbox import Outbox
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
     from conftest import CommandLine
 
     from altcraft_async.sandbox import ThreadedSandbox
+
+    Here = Callable[..., subprocess.CompletedProcess[str]]
 
 pytestmark = pytest.mark.slow
 
@@ -38,21 +43,21 @@ def filled(command: CommandLine, sandbox: ThreadedSandbox) -> str:
     return "outbox.db"
 
 
-def test_dead_letters_are_shown_listed_retried_and_purged(command: CommandLine, filled: str) -> None:
-    shown = command("outbox", "show", filled)
+def test_dead_letters_are_shown_listed_retried_and_purged(here: Here, filled: str) -> None:
+    shown = here("outbox", "show", filled)
     assert shown.returncode == 0
     assert "1 update waits, the first for" in shown.stdout
     assert "2 dead letters. To list them: altcraft-async outbox dead outbox.db" in shown.stdout
 
-    listed = command("outbox", "dead", filled)
+    listed = here("outbox", "dead", filled)
     first, second = (json.loads(line) for line in listed.stdout.splitlines())
     assert (first["order_external_id"], first["state"], first["overtaken"]) == ("order_1", "rejected", True)
     assert (second["status_external_id"], second["overtaken"]) == ("new", False)
     assert "there is no order 'nope'" in second["reason"]
 
-    assert "1 dead letter put back, 1 left." in command("outbox", "retry", filled).stderr
-    assert "1 dead letter deleted." in command("outbox", "purge", filled, "--all").stderr
-    ended = command("outbox", "show", filled, "--json")
+    assert "1 dead letter put back, 1 left." in here("outbox", "retry", filled).stderr
+    assert "1 dead letter deleted." in here("outbox", "purge", filled, "--all").stderr
+    ended = here("outbox", "show", filled, "--json")
     assert ended.returncode == 0
     assert (json.loads(ended.stdout)["pending"], json.loads(ended.stdout)["dead"]) == (2, 0)
 
@@ -66,8 +71,10 @@ def test_dead_letters_are_shown_listed_retried_and_purged(command: CommandLine, 
         (("retry", "no.db", "x"), "'x' is not a valid integer range"),
     ],
 )
-def test_a_mistake_ends_in_one_sentence(command: CommandLine, arguments: tuple[str, ...], said: str) -> None:
+def test_a_mistake_ends_in_one_sentence(
+    command: CommandLine, here: Here, arguments: tuple[str, ...], said: str
+) -> None:
     command.write("text.db", "not a database " * 100)
-    ended = command("outbox", *arguments)
+    ended = here("outbox", *arguments)
     assert ended.returncode == 1
     assert any(part in ended.stderr for part in said.split("|"))

@@ -143,7 +143,7 @@ class Liar:
 async def fuzz(seed, way, lines=120):
     retry = RetryPolicy(attempts=40, base=0.001, max_delay=0.01)
     async with Liar(seed) as liar:
-        options = {"concurrency": 8, "retry": retry, "retry_budget": None, "timeout": Timeout(connect=1.0, total=1.0)}
+        options = {"concurrency": 8, "retry": retry, "retry_budget": None, "timeout": Timeout(connect=3.0, total=3.0)}
         async with AltcraftClient(liar.base_url, "0123456789", **options, **WAYS[way]()) as client:
             liar.client = client
             rows = [(f"order_{number}", f"line_{number}", "done") for number in range(lines)]

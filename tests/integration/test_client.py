@@ -83,7 +83,7 @@ async def test_closing_ends_a_run_that_is_under_way(start_sandbox, connect, unti
     run = asyncio.ensure_future(client.market.orders.update_order_line_statuses([LINE] * 500))
     await until(lambda: sandbox.ledger.requests >= 3)
     await client.aclose()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         with pytest.raises(ClientClosedError):
             await run
     assert client.statistics().in_flight == 0

@@ -102,7 +102,7 @@ def run(request):
 
     def runs(work):
         async def bounded():
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 return await work
 
         with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:

@@ -34,7 +34,7 @@ def home():
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(5)
+    yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(30)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -187,7 +187,7 @@ asyncio.run(in_the_parent())
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 def test_a_forked_process_is_told_to_make_its_own_client(sandbox):
     command = [sys.executable, "-c", FORK, sandbox.base_url, sandbox.token]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert SAID in ended.stdout
     assert sandbox.line_status(*LINE[:2]) == "refunded"

@@ -60,7 +60,7 @@ async def test_connections_are_bounded_by_the_limit_and_gone_after_closing(start
         await asyncio.gather(*(update(f"order_{n}", f"line_{n}_1", "delivered") for n in range(1, HANDLERS + 1)))
         assert descriptors() - before <= 2 * 32 + 4  # both ends are in this process
     await client.aclose()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while descriptors() - before > 4:  # noqa: ASYNC110 - the other ends close in their own time
             await asyncio.sleep(0.01)
 

@@ -35,7 +35,7 @@ def check(kind, *, lines, fewer):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_outage_of_half_an_hour_costs_no_line_and_no_memory(kind):
-    check(kind, lines=12_000, fewer=3_000)
+    check(kind, lines=9_000, fewer=3_000)
 
 
 @pytest.mark.simulate

@@ -29,8 +29,15 @@ BACK_WITHIN = 3.0
 OVER_TLS = {Weather.ACCEPTS_ONLY, Weather.TLS_DROPPED, Weather.TLS_FAILS}
 LEFT_TO_THE_BENCHMARK = {Weather.BLACK_HOLE, Weather.GATEWAY_TIMEOUT, Weather.NOT_ALLOWED}
 """A black hole holds what was in flight until its timeout; the others have a sibling here."""
-SAMPLE = {Weather.RESET, Weather.BAD_GATEWAY, Weather.UNAVAILABLE, Weather.NOT_FOUND, Weather.TLS_DROPPED}
-"""The session `hostile` plays the others too."""
+SAMPLE = {
+    Weather.RESET,
+    Weather.SILENT,
+    Weather.BAD_GATEWAY,
+    Weather.UNAVAILABLE,
+    Weather.NOT_FOUND,
+    Weather.TLS_DROPPED,
+}
+"""One of each way to fail; the session `hostile` plays the others."""
 KINDS = [
     weather if weather in SAMPLE else pytest.param(weather, marks=pytest.mark.hostile)
     for weather in Weather
@@ -70,7 +77,16 @@ async def test_a_run_waits_out_an_outage_of_any_kind(kind):
     assert soon_back(server.ledger)
 
 
-@pytest.mark.parametrize("kind", [Weather.REFUSED, Weather.UNAVAILABLE, BY_NAME])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Weather.REFUSED,
+        pytest.param(Weather.RESET, marks=pytest.mark.hostile),
+        Weather.BAD_GATEWAY,
+        pytest.param(Weather.UNAVAILABLE, marks=pytest.mark.hostile),
+        pytest.param(BY_NAME, marks=pytest.mark.hostile),
+    ],
+)
 async def test_a_server_that_comes_up_after_the_client_is_waited_for(kind):
     attempts = Attempts()
     with hostile(kind) as (server, weather, options):
@@ -83,7 +99,7 @@ async def test_a_server_that_comes_up_after_the_client_is_waited_for(kind):
     assert soon_back(server.ledger)
 
 
-@pytest.mark.parametrize("weather", [Weather.RESET, Weather.BAD_GATEWAY])
+@pytest.mark.parametrize("weather", [Weather.RESET, pytest.param(Weather.BAD_GATEWAY, marks=pytest.mark.hostile)])
 async def test_an_outbox_buries_nothing_in_an_outage_and_says_so_while_it_lasts(tmp_path, weather):
     attempts = Attempts()
     with hostile(weather) as (server, _, options):

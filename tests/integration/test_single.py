@@ -16,6 +16,7 @@ from altcraft_async import (
     DeadlineError,
     InvalidUpdateError,
     OrderLineStatus,
+    OutagePolicy,
     PermissionDeniedError,
     RateLimitError,
     ServerError,
@@ -267,7 +268,8 @@ async def test_cancelling_a_call_gives_its_permit_back(sandbox, connect, watcher
 
 async def test_concurrent_failing_calls_each_get_their_own_error(sandbox, connect):
     sandbox.faults = Faults(error_500=1.0)
-    orders = connect(sandbox, concurrency=50).market.orders
+    outage = OutagePolicy(first_patience=0.5)
+    orders = connect(sandbox, concurrency=50, outage=outage).market.orders
     calls = [orders.update_order_line_status(f"order_{n}", f"line_{n}_1", "new") for n in range(1, 21)]
     errors = await asyncio.gather(*calls, return_exceptions=True)
     assert [error.subject for error in errors] == [f"order line order_{n}/line_{n}_1" for n in range(1, 21)]

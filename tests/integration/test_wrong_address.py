@@ -37,7 +37,7 @@ def connect(server):
 @pytest.mark.parametrize(("weather", "named"), PAGES)
 async def test_a_run_stops_and_names_what_came(server, weather, named):
     server.switch(weather)
-    async with asyncio.timeout(20), connect(server) as client:
+    async with asyncio.timeout(60), connect(server) as client:
         report = await client.market.orders.update_order_line_statuses(UPDATES)
     assert report.sent <= 3 + IN_FLIGHT
     assert len(report.outcomes) == len(UPDATES)
@@ -47,15 +47,16 @@ async def test_a_run_stops_and_names_what_came(server, weather, named):
         assert word in str(report.outcomes[-1].error)
 
 
-@pytest.mark.parametrize(("weather", "named"), PAGES)
-async def test_a_journal_of_such_a_run_goes_on_at_the_right_address(server, tmp_path, weather, named):
+@pytest.mark.parametrize("weather", [weather for weather, _ in PAGES])
+async def test_a_journal_of_such_a_run_goes_on_at_the_right_address(server, tmp_path, weather):
+    updates = UPDATES[:400]
     journal = tmp_path / "run.journal"
     server.switch(weather)
-    async with asyncio.timeout(20), connect(server) as client:
-        await client.market.orders.update_order_line_statuses(UPDATES, journal=journal)
+    async with asyncio.timeout(60), connect(server) as client:
+        await client.market.orders.update_order_line_statuses(updates, journal=journal)
         server.switch(Weather.FAIR)
-        report = await client.market.orders.update_order_line_statuses(UPDATES, journal=journal)
-    assert broken_promises(server.ledger, UPDATES, report.outcomes) == []
+        report = await client.market.orders.update_order_line_statuses(updates, journal=journal)
+    assert broken_promises(server.ledger, updates, report.outcomes) == []
 
 
 @pytest.mark.parametrize(("weather", "named"), PAGES)
@@ -64,7 +65,7 @@ async def test_an_outbox_keeps_everything_and_names_what_came(server, tmp_path, 
     async with connect(server) as client, Outbox(tmp_path / "outbox.db", client, drain_timeout=0.1) as outbox:
         await asyncio.gather(*(outbox.put(update) for update in UPDATES[:300]))
         with suppress(TimeoutError):
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(20):
                 while outbox.statistics().problem is None:  # noqa: ASYNC110 - a statistic is polled
                     await asyncio.sleep(0.02)
         statistics = outbox.statistics()
@@ -78,7 +79,7 @@ async def test_an_outbox_keeps_everything_and_names_what_came(server, tmp_path, 
 @pytest.mark.parametrize(("weather", "named"), PAGES)
 async def test_a_single_call_names_what_came(server, weather, named):
     server.switch(weather)
-    async with asyncio.timeout(20), connect(server) as client:
+    async with asyncio.timeout(60), connect(server) as client:
         with pytest.raises(Exception, match=named[0]) as caught:
             await client.market.orders.update_order_line_status(*UPDATES[0])
     for word in named:

@@ -170,6 +170,12 @@ def test_a_connection_that_spoke_first_was_sent_nothing():
     assert map_unsent(UnaskedBytesError(), in_doubt=True).maybe_applied
 
 
+def test_the_words_do_not_depend_on_whether_the_end_of_a_connection_came_before_the_request():
+    early, late = map_error(UnaskedBytesError()), map_error(aiohttp.ServerDisconnectedError())
+    assert str(early) == "the connection broke (it spoke or ended before the request was written)"
+    assert str(late) == "the connection broke (ServerDisconnectedError)"
+
+
 @pytest.mark.parametrize("error", [ConnectionLostError("x"), UnreadableResponseError("x")])
 def test_what_ends_the_reading_of_a_body_keeps_what_the_head_said(error):
     mapped = map_cut_off(error, 503, {"Retry-After": "7"})

@@ -348,7 +348,7 @@ async def test_rows_of_a_pipe_arrive_at_once_and_the_loop_stays_free() -> None:
             await asyncio.sleep(0)
             assert not waiting.done()
             pipe.write(b"o%d,l,new\n" % number)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 assert await waiting == LineStatusUpdate(f"o{number}", "l", "new")
         pipe.close()
         assert [row async for row in source] == []

@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from altcraft_async.errors import InvalidUpdateError
@@ -172,9 +172,23 @@ SOUND = ["plain", "quoted", "note", "blanks", "windows", "mark", "inch", "surplu
 UNSOUND = ["long surplus", "undoubled", "backslash", "stray", "open"]
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.lists(chunks(), max_size=8), st.sampled_from([0, 1, 5, 64]))
+PIECES = (st.lists(chunks(), max_size=8), st.sampled_from([0, 1, 5, 64]))
+
+
+@settings(max_examples=120, deadline=None)
+@given(*PIECES)
 def test_no_row_is_made_of_the_inside_of_a_quoted_cell(pieces: list[tuple[str, list[str], bool]], piece: int) -> None:
+    check_rows(pieces, piece)
+
+
+@pytest.mark.simulate
+@settings(max_examples=4000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(*PIECES)
+def test_in_many_inputs_no_row_is_made_of_it(pieces: list[tuple[str, list[str], bool]], piece: int) -> None:
+    check_rows(pieces, piece)
+
+
+def check_rows(pieces: list[tuple[str, list[str], bool]], piece: int) -> None:
     text = HEADER + "".join(one[0] for one in pieces)
     reader, found, held = read(text, piece=piece)
     meant = [order for one in pieces for order in one[1]]

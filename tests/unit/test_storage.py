@@ -74,7 +74,7 @@ async def test_what_comes_during_a_commit_shares_the_next_one(path):
 async def test_closing_commits_what_lingers_and_can_be_repeated(path):
     written = Written(path, linger=30.0)
     written.writer.submit(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await written.writer.aclose()
         await written.writer.aclose()
     assert written.told == [[1]]
@@ -84,7 +84,7 @@ async def test_a_hurry_ends_the_lingering(path):
     written = Written(path, linger=30.0)
     written.writer.submit(1)
     written.writer.hurry()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await written.event.wait()
     await written.writer.aclose()
     assert written.told == [[1]]
