@@ -60,7 +60,16 @@ import attrs
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.pace import Background, LearnedRate, Suspicion
 
-__all__ = ["Adaptive", "AdaptiveLimit", "ConcurrencyLimit", "FixedLimit", "LimitStatistics", "Signal", "make_limit"]
+__all__ = [
+    "Adaptive",
+    "AdaptiveLimit",
+    "ConcurrencyLimit",
+    "FixedLimit",
+    "LimitStatistics",
+    "Signal",
+    "make_limit",
+    "make_limit_of_batches",
+]
 
 
 class Signal(enum.Enum):
@@ -481,3 +490,15 @@ class AdaptiveLimit:
 def make_limit(concurrency: int | Adaptive) -> FixedLimit | AdaptiveLimit:
     """Make the limit that a ``concurrency`` setting asks for."""
     return AdaptiveLimit(concurrency) if isinstance(concurrency, Adaptive) else FixedLimit(concurrency)
+
+
+_BATCHES = 2
+"""Batches in flight at the beginning: each is the work of hundreds of calls."""
+
+
+def make_limit_of_batches(concurrency: int | Adaptive) -> AdaptiveLimit:
+    """Make the limit of the calls that carry batches: it is always found, from two on, within what is set."""
+    maximum, headroom = (
+        (concurrency.maximum, concurrency.headroom) if isinstance(concurrency, Adaptive) else (concurrency, 1.25)
+    )
+    return AdaptiveLimit(Adaptive(initial=min(_BATCHES, maximum), maximum=maximum, headroom=headroom))
