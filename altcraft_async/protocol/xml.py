@@ -20,23 +20,9 @@ if TYPE_CHECKING:
 
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["ARRAYS", "CONTENT_TYPE", "decode", "encode", "encode_row", "with_rows", "writer"]
+__all__ = ["CONTENT_TYPE", "decode", "encode", "encode_row", "with_rows", "writer"]
 
 CONTENT_TYPE = "application/xml"
-
-ARRAYS = (
-    "result",
-    "lines",
-    "sku",
-    "ids",
-    "external_ids",
-    "tags",
-    "pictures",
-    "categories",
-    "barcode",
-    "regional_data",
-)
-"""The repeated elements: in XML a single one looks like a scalar."""
 
 _MAX_DEPTH = 32
 """No answer of the guide is deeper than 6; the cap keeps a hostile one from costing memory."""
@@ -136,19 +122,14 @@ def decode(body: bytes) -> dict[str, JSON]:
     What the declaration says of the encoding is passed over: the caller has
     settled it.
 
-    Texts stay texts, an empty element is None, and the elements named in
-    `ARRAYS` are always lists. Raises `UnreadableResponseError`, which never
-    quotes the body.
+    Texts stay texts, an empty element is None, and only an element that stands several
+    times is a list: which names are arrays, the method knows
+    (`altcraft_async.protocol.methods.Method.arrange`). Raises `UnreadableResponseError`,
+    which never quotes the body.
     """
     reason = None
     try:
-        tree = xmltodict.parse(
-            body,
-            encoding="utf-8",
-            expat=_StrictExpat,
-            xml_attribs=False,
-            force_list=ARRAYS,
-        )
+        tree = xmltodict.parse(body, encoding="utf-8", expat=_StrictExpat, xml_attribs=False)
     except (expat.ExpatError, ValueError) as error:
         reason = expat.ErrorString(error.code) if isinstance(error, expat.ExpatError) else "not allowed here"
     if reason is not None:  # raised outside the handler, so that no context clings to it

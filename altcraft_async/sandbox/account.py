@@ -16,22 +16,24 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from altcraft_async.sandbox.reading import METHODS, Fields, Refusal, read_body, read_fields, write_answer
+from altcraft_async.sandbox.handlers import HANDLERS, put_order
+from altcraft_async.sandbox.reading import Fields, Refusal, read_body, write_answer
+from altcraft_async.sandbox.shapes import IMPORTS, METHODS, READS, read_fields
 from altcraft_async.sandbox.state import Answer, Answers, Market, Record, StateFile, order_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from altcraft_async.sandbox.ledger import Ledger
+    from altcraft_async.sandbox.readings import Readings
 
 __all__ = ["Account", "AccountRules", "Call", "Refused", "duplicate_key", "method_of"]
 
 UPDATE = "market/orders/update_order_line_status"
-IMPORT = "market/orders/import"
-GET_STATUS = "market/orders/get_status"
 
 _PREFIX = "/api/v1.1/"
-_CHECKSUM_METHODS = frozenset({UPDATE, IMPORT})
+_NO_MARKET = "no access: the role of this token does not include the market"
+_CHECKSUM_METHODS = IMPORTS | {UPDATE}
 _UNSTABLE_HEADERS = frozenset({"connection", "content-length", "host", "keep-alive", "transfer-encoding"})
 _SCRUBBED_FROM = 6
 """Shorter wrong tokens are not looked for in error texts: they would be found inside ordinary words."""
@@ -48,6 +50,7 @@ class AccountRules:
     dedup_checksum: bool
     market_right: bool
     wrong_token_code: int
+    readings: Readings
 
 
 @attrs.frozen(slots=True)
@@ -55,8 +58,9 @@ class Call:
     """One request that may be performed.
 
     `key` is its deduplication key, None where none applies; `line` is the order
-    line that it is about, None for other methods; `about` is what it asks for,
-    to tell a retry from an id used twice; `xml` is the format of its answer.
+    line that it is about, None for other methods, `rows` the kind and ids of an import's
+    rows; `about` is what it asks for, to tell a retry from an id used twice; `xml` is the
+    format of its answer.
     """
 
     method: str
@@ -66,12 +70,13 @@ class Call:
     line: tuple[str, str] | None
     about: tuple[str, ...]
     xml: bool
+    rows: tuple[tuple[str, str], ...] = ()
 
 
 class Account:
     """The state of one account and the rules of its API."""
 
-    __slots__ = ("_file", "_records", "_restored", "_token", "answers", "ledger", "market", "rules")
+    __slots__ = ("_file", "_records", "_restored", "_roles", "_token", "answers", "ledger", "market", "rules")
 
     def __init__(  # noqa: PLR0913 - the parts of an account
         self,
@@ -82,8 +87,10 @@ class Account:
         answers: Answers,
         ledger: Ledger,
         file: StateFile | None,
+        roles: Mapping[str, str],
     ) -> None:
         self._token = token
+        self._roles = {token: "market", **roles}
         self.rules = rules
         self.market = market
         self.answers = answers
@@ -122,21 +129,24 @@ class Account:
 
     def _restore(self, record: Mapping[str, object], now: float) -> None:
         fields: Fields = dict(record)
-        match fields.get("kind"):
-            case "orders":
-                for external_id, endpoint, status, lines in fields["orders"]:
-                    self.market.put(external_id, endpoint=endpoint, status=status, lines=lines)
-            case "custom":
-                self.market.custom_statuses.update(fields["ids"])
-            case "line":
-                order, line, status = fields["change"]
-                self.market.set_line(order, line, status)
-                self.ledger.applied((order, line), status, fields["request_id"])
-            case "answer" if now - fields["at"] < self.answers.window:
-                answer = Answer(fields["status"], fields["type"], fields["body"].encode(), fields["name"])
-                self.answers.put(fields["key"], answer, tuple(fields["about"]), fields["at"])
-            case _:
-                return
+        restore = _RESTORERS.get(fields.get("kind", ""))
+        if restore is not None:
+            restore(self, fields, now)
+
+    @property
+    def readings(self) -> Readings:
+        """How it takes what the guide leaves open."""
+        return self.rules.readings
+
+    @property
+    def keeps_file(self) -> bool:
+        """Whether changes are written down."""
+        return self._file is not None
+
+    def note(self, record: Record) -> None:
+        """Have a change written to the file, with the answer to its call."""
+        if self._file is not None:
+            self._records.append(record)
 
     def _write(self) -> None:
         if self._records and self._file is not None and self._restored:
@@ -157,6 +167,19 @@ class Account:
             self._records.extend(order_records(self.market, made))
             self._write()
 
+    def put_rows(self, kind: str, rows: Iterable[Mapping[str, object]]) -> None:
+        """Make orders, products or SKU of rows with the platform's names."""
+        for given in rows:
+            row: Fields = dict(given)
+            if kind == "orders":
+                put_order(self, row)
+                for record in order_records(self.market, [row["external_id"]]):
+                    self.note(record)
+            else:
+                self.market.goods[kind].put(row)
+                self.note({"kind": "goods", "of": kind, "rows": [row]})
+        self._write()
+
     # -- reading a request ----------------------------------------------------------------------
 
     def read(self, path: str, headers: Mapping[str, str], body: bytes) -> Call:
@@ -172,7 +195,9 @@ class Account:
             if self.rules.answer_format is None:
                 xml = raw.get("format") == "xml"
             self._authorize(raw, headers.get("Authorization"), given)
-            fields = read_fields(method, raw, xml=came_as_xml)
+            token = given[0] or given[-1]
+            _check_role(self._roles[token], method)
+            fields = read_fields(method, raw, xml=came_as_xml, partial=self.readings.partial_imports)
         except Refusal as refusal:
             raise Refused(self.refusal(refusal.code, refusal.text, xml=xml, given=given)) from None
         fields.pop("token", None)
@@ -181,9 +206,16 @@ class Account:
         if method == UPDATE:
             line = (fields["order_external_id"], fields["order_line_external_id"])
             about = (method, *line, fields["status_external_id"])
+        rows: tuple[tuple[str, str], ...] = ()
+        if method in IMPORTS:
+            kind = method.split("/")[1]
+            rows = tuple((kind, row["external_id"]) for row in fields["data"] if not isinstance(row, Refusal))
+            about = (method, *(name for _, name in rows))
         request_id = headers.get("Request-ID") or headers.get("X-Request-ID") or None
         key = self._key(method, request_id, headers, body)
-        return Call(method, fields, request_id, key, line, about, xml)
+        if key is not None and token != self._token:  # an id is scoped to its token
+            key = f"{hashlib.sha256(token.encode()).hexdigest()[:8]} {key}"
+        return Call(method, fields, request_id, key, line, about, xml, rows)
 
     def _authorize(self, fields: Fields, authorization: str | None, given: list[str]) -> None:
         if "token" in fields:
@@ -198,11 +230,15 @@ class Account:
             given.append(token.strip())
         if not any(given):
             raise Refusal(401, "token required: give it as the field 'token' or as the header 'Authorization: Bearer'")
-        own = self._token.encode()
-        if not all(hmac.compare_digest(token.encode("utf-8", "replace"), own) for token in given):
+        if not any(self._all_are(token, given) for token in self._roles):
             raise Refusal(self.rules.wrong_token_code, "the token is not valid")
         if not self.rules.market_right:
-            raise Refusal(403, "no access: the role of this token does not include the market")
+            raise Refusal(403, _NO_MARKET)
+
+    @staticmethod
+    def _all_are(token: str, given: Iterable[str]) -> bool:
+        own = token.encode()
+        return all(hmac.compare_digest(one.encode("utf-8", "replace"), own) for one in given)
 
     def _key(self, method: str, request_id: str | None, headers: Mapping[str, str], body: bytes) -> str | None:
         if request_id is not None:
@@ -218,12 +254,7 @@ class Account:
 
     def perform(self, call: Call, now: float) -> Answer:
         """Do what a call asks for, keep the answer for its repeats, and return it."""
-        if call.method == UPDATE:
-            answer = self._update(call)
-        elif call.method == IMPORT:
-            answer = self._import(call)
-        else:
-            answer = self._get_status(call)
+        answer = HANDLERS[call.method](self, call)
         self.keep(call, answer, now)
         return answer
 
@@ -252,55 +283,6 @@ class Account:
             self.ledger.id_conflicts += 1
         return answer
 
-    def _update(self, call: Call) -> Answer:
-        fields = call.fields
-        order, line, status = (
-            fields["order_external_id"],
-            fields["order_line_external_id"],
-            fields["status_external_id"],
-        )
-        text = self.market.refusal(order, line, status)
-        if text is not None:
-            return self.refusal(400, text, xml=call.xml)
-        self.market.set_line(order, line, status)
-        self.ledger.applied((order, line), status, call.request_id)
-        if self._file is not None:
-            self._records.append({"kind": "line", "change": [order, line, status], "request_id": call.request_id})
-        data = {"order_external_id": order, "order_line_external_id": line, "status_external_id": status}
-        return self.success({"data": data}, "Successful operation", kind="applied", xml=call.xml)
-
-    def _import(self, call: Call) -> Answer:
-        fields, market = call.fields, self.market
-        custom = [status["external_id"] for status in fields.get("custom_line_statuses", ())]
-        for place, order in enumerate(fields["data"]):
-            for number, line in enumerate(order["lines"]):
-                status = line.get("status", "new")
-                if status not in custom and not market.knows_status(status):
-                    field = f"data[{place}].lines[{number}].status"
-                    return self.refusal(400, market.status_refusal(field, status), xml=call.xml)
-        market.custom_statuses.update(custom)
-        for order in fields["data"]:
-            there = market.orders.get(order["external_id"])
-            known = {} if there is None else there.lines
-            lines = {
-                line["external_id"]: line.get("status") or known.get(line["external_id"], "new")
-                for line in order["lines"]
-            }
-            market.put(order["external_id"], endpoint=order["endpoint"], status=order["status"], lines=lines)
-        if self._file is not None:
-            if custom:
-                self._records.append({"kind": "custom", "ids": custom})
-            self._records.extend(order_records(market, dict.fromkeys(o["external_id"] for o in fields["data"])))
-        return self.success({}, "Successful operation", kind="imported", xml=call.xml)
-
-    def _get_status(self, call: Call) -> Answer:
-        fields = call.fields
-        order = self.market.find(number=fields.get("id"), external_id=fields.get("external_id"))
-        if order is None:
-            return self.refusal(400, "id, external_id: there is no such order; import it first", xml=call.xml)
-        result = {"endpoint": order.endpoint, "status": order.status}
-        return self.success({"result": result}, "", kind="told", xml=call.xml)
-
     # -- answers --------------------------------------------------------------------------------
 
     def success(self, payload: Mapping[str, object], text: str, *, kind: str, xml: bool) -> Answer:
@@ -328,6 +310,61 @@ class Account:
                 if 0 < length <= len(token):
                     text = text.replace(token[:length], "[token]")
         return text
+
+
+def _check_role(role: str, method: str) -> None:
+    if role == "none":
+        raise Refusal(403, _NO_MARKET)
+    if role == "read" and method not in READS:
+        raise Refusal(403, "no access: the role of this token may only read")
+
+
+def _restore_orders(account: Account, fields: Fields, _: float) -> None:
+    for external_id, endpoint, status, lines, *row in fields["orders"]:
+        account.market.put(external_id, endpoint=endpoint, status=status, lines=lines, row=row[0] if row else None)
+
+
+def _restore_custom(account: Account, fields: Fields, _: float) -> None:
+    account.market.custom_statuses.update(fields["ids"])
+
+
+def _restore_line(account: Account, fields: Fields, _: float) -> None:
+    order, line, status = fields["change"]
+    account.market.set_line(order, line, status)
+    account.ledger.applied((order, line), status, fields["request_id"])
+
+
+def _restore_goods(account: Account, fields: Fields, _: float) -> None:
+    for row in fields["rows"]:
+        account.market.goods[fields["of"]].put(row)
+
+
+def _restore_gone(account: Account, fields: Fields, _: float) -> None:
+    for external_id in fields["ids"]:
+        account.market.forget(fields["of"], external_id)
+
+
+def _restore_imported(account: Account, fields: Fields, _: float) -> None:
+    for external_id, mark in fields["marks"]:
+        account.ledger.imported(fields["of"], external_id, mark, fields["request_id"])
+
+
+def _restore_answer(account: Account, fields: Fields, now: float) -> None:
+    if now - fields["at"] < account.answers.window:
+        answer = Answer(fields["status"], fields["type"], fields["body"].encode(), fields["name"])
+        account.answers.put(fields["key"], answer, tuple(fields["about"]), fields["at"])
+
+
+_RESTORERS: Mapping[str, Callable[[Account, Fields, float], None]] = {
+    "orders": _restore_orders,
+    "custom": _restore_custom,
+    "line": _restore_line,
+    "goods": _restore_goods,
+    "gone": _restore_gone,
+    "imported": _restore_imported,
+    "answer": _restore_answer,
+}
+"""How each kind of record in the file is taken in."""
 
 
 class Refused(Exception):  # noqa: N818 - carries an answer

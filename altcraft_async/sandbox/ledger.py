@@ -1,4 +1,4 @@
-"""The sandbox's book: what arrived for every order line, in what order, under which ids, and what was applied.
+"""The sandbox's book: what arrived for every line and every import, in what order, under which ids, what was applied.
 
 Pure: the server tells it, tests and the demo ask it. The sandbox cannot know
 what a client meant to send, so `Ledger.check` is given the expected changes
@@ -7,6 +7,8 @@ and compares them, line by line, with those that were applied.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter, defaultdict
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +18,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Arrival", "Change", "Ledger", "LedgerCheck", "LedgerStatistics"]
+__all__ = ["Arrival", "Change", "Import", "ImportArrival", "Ledger", "LedgerCheck", "LedgerStatistics", "mark_of"]
 
 _EXACT_LIMIT = 4_000_000
 """Cells of the alignment table above which an approximate alignment is used: 4 million take about a second."""
@@ -53,6 +55,38 @@ class Change(NamedTuple):
     request_id: str | None = None
 
 
+class Import(NamedTuple):
+    """One row that was imported.
+
+    `kind` is ``"orders"``, ``"products"`` or ``"sku"``; `mark` stands for what the row said, see `mark_of`.
+    """
+
+    kind: str
+    external_id: str
+    mark: str
+    request_id: str | None = None
+
+
+class ImportArrival:
+    """One request that imports `rows`: their kind and external id each; `fate` is that of an `Arrival`."""
+
+    __slots__ = ("fate", "request_id", "rows")
+
+    def __init__(self, rows: tuple[tuple[str, str], ...], request_id: str | None) -> None:
+        self.rows = rows
+        self.request_id = request_id
+        self.fate = "open"
+
+    def __repr__(self) -> str:
+        """Show the facts, of the rows their number."""
+        return f"ImportArrival({len(self.rows)} rows, request_id={self.request_id!r}, fate={self.fate!r})"
+
+
+def mark_of(row: Mapping[str, object]) -> str:
+    """Return a short text that is the same for the same row, with the platform's names, and no other."""
+    return hashlib.sha256(json.dumps(row, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
 class _Line:
     __slots__ = ("applied", "arrivals", "open")
 
@@ -69,8 +103,9 @@ class LedgerStatistics:
     `requests` counts every HTTP request; `answers` splits it by kind of answer;
     `in_flight` and `peak_in_flight` count line updates between arrival and
     answer; `overlaps` counts the arrivals that met another update of the same
-    line, under another id, still in process, and `repeats` those that met their
-    own; `id_conflicts` counts the requests that used an id of another change.
+    line, an import of their order or row, or a row with updates, under another id, still in
+    process, and `repeats` those that met their own; `id_conflicts` counts the requests that used an
+    id of another change.
     """
 
     requests: int
@@ -97,10 +132,10 @@ class LedgerCheck:
     lines: int
     expected: int
     applied: int
-    lost: tuple[Change, ...] = ()
-    duplicated: tuple[Change, ...] = ()
-    reordered: tuple[Change, ...] = ()
-    unexpected: tuple[Change, ...] = ()
+    lost: tuple[Change | Import, ...] = ()
+    duplicated: tuple[Change | Import, ...] = ()
+    reordered: tuple[Change | Import, ...] = ()
+    unexpected: tuple[Change | Import, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -117,15 +152,22 @@ class LedgerCheck:
 
 
 class Ledger:
-    """The book itself. Only the loop that serves may write; reading is for moments of rest."""
+    """The book itself. Only the loop that serves may write; reading is for moments of rest.
+
+    `import_arrivals` are the requests that import something, in order of arrival.
+    """
 
     __slots__ = (
         "_answers",
         "_in_flight",
         "_lines",
         "_number",
+        "_open_imports",
+        "_open_lines",
         "_peak",
+        "_rows",
         "id_conflicts",
+        "import_arrivals",
         "in_flight_overlaps",
         "repeats",
     )
@@ -140,6 +182,10 @@ class Ledger:
     def clear(self) -> None:
         """Forget everything; what is in flight is no longer counted."""
         self._lines: defaultdict[tuple[str, str], _Line] = defaultdict(_Line)
+        self._rows: defaultdict[tuple[str, str], list[tuple[str, str | None]]] = defaultdict(list)
+        self._open_imports: dict[tuple[str, str], list[ImportArrival]] = {}
+        self._open_lines: Counter[str] = Counter()
+        self.import_arrivals: list[ImportArrival] = []
         self._answers: Counter[str] = Counter()
         self._number = self._in_flight = self._peak = 0
         self.in_flight_overlaps = 0
@@ -158,6 +204,9 @@ class Ledger:
                 self.repeats += 1
             else:
                 self.in_flight_overlaps += 1
+        if ("orders", line[0]) in self._open_imports:
+            self.in_flight_overlaps += 1
+        self._open_lines[line[0]] += 1
         record.arrivals.append(arrival)
         record.open.append(arrival)
         self._in_flight += 1
@@ -176,6 +225,38 @@ class Ledger:
         arrival.fate = fate
         record.open.remove(arrival)
         self._in_flight -= 1
+        self._open_lines[line[0]] -= 1
+        if not self._open_lines[line[0]]:
+            del self._open_lines[line[0]]
+
+    def import_arrived(self, rows: tuple[tuple[str, str], ...], request_id: str | None) -> ImportArrival:
+        """Write down one request that imports `rows`, of kind and external id; pass the result to `import_settled`."""
+        arrival = ImportArrival(rows, request_id)
+        self.import_arrivals.append(arrival)
+        met = {other for row in rows for other in self._open_imports.get(row, ())}
+        own = {other for other in met if request_id is not None and other.request_id == request_id}
+        self.repeats += bool(own)
+        lines_are_open = any(kind == "orders" and self._open_lines[external_id] for kind, external_id in rows)
+        self.in_flight_overlaps += bool(met - own) or lines_are_open
+        for row in rows:
+            self._open_imports.setdefault(row, []).append(arrival)
+        return arrival
+
+    def import_settled(self, arrival: ImportArrival, fate: str) -> None:
+        """Write down how an import ended; a second call for it changes nothing."""
+        if arrival.fate != "open":
+            return
+        arrival.fate = fate
+        for row in arrival.rows:
+            others = self._open_imports.get(row)
+            if others is not None and arrival in others:
+                others.remove(arrival)
+                if not others:
+                    del self._open_imports[row]
+
+    def imported(self, kind: str, external_id: str, mark: str, request_id: str | None) -> None:
+        """Write down that a row was imported; `mark` is `mark_of` it."""
+        self._rows[kind, external_id].append((mark, request_id))
 
     def answered(self, kind: str) -> None:
         """Count one request by the `kind` of its answer."""
@@ -219,6 +300,23 @@ class Ledger:
         record = self._lines.get(line)
         return () if record is None else tuple(Change(*line, status, rid) for status, rid in record.applied)
 
+    def imports(self, kind: str, external_id: str) -> Sequence[Import]:
+        """Return the imports of one order, product or SKU, in the order in which they were made."""
+        made = self._rows.get((kind, external_id), ())
+        return tuple(Import(kind, external_id, mark, request_id) for mark, request_id in made)
+
+    def check_imports(self, kind: str, expected: Iterable[Mapping[str, object]]) -> LedgerCheck:
+        """Compare what was imported of one kind with the rows `expected`, in input order, with the platform's names.
+
+        Give only the rows that should have been imported. A row that came in XML has texts where
+        JSON has other types, inside of ``custom_fields``.
+        """
+        wanted: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for row in expected:
+            wanted[kind, str(row["external_id"])].append(mark_of(row))
+        made = {key: marks for key, marks in self._rows.items() if key[0] == kind}
+        return _check(wanted, made, Import)
+
     def statistics(self) -> LedgerStatistics:
         """Return the counts of this moment as a frozen value."""
         return LedgerStatistics(
@@ -240,34 +338,39 @@ class Ledger:
         wanted: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for order, line, status in expected:
             wanted[(order, line)].append(str(status))
-        findings = _Findings()
-        applied = 0
-        for key in {**wanted, **self._lines}:
-            record = self._lines.get(key)
-            made = [] if record is None else record.applied
-            applied += len(made)
-            findings.compare(key, wanted.get(key, []), made)
-        return LedgerCheck(
-            lines=len(wanted),
-            expected=sum(map(len, wanted.values())),
-            applied=applied,
-            lost=tuple(findings.lost),
-            duplicated=tuple(findings.duplicated),
-            reordered=tuple(findings.reordered),
-            unexpected=tuple(findings.unexpected),
-        )
+        return _check(wanted, {key: line.applied for key, line in self._lines.items()}, Change)
+
+
+def _check(
+    wanted: Mapping[tuple[str, str], list[str]],
+    made: Mapping[tuple[str, str], list[tuple[str, str | None]]],
+    kind: type[Change | Import],
+) -> LedgerCheck:
+    findings = _Findings(kind)
+    for key in {**wanted, **made}:
+        findings.compare(key, wanted.get(key, []), made.get(key, []))
+    return LedgerCheck(
+        lines=len(wanted),
+        expected=sum(map(len, wanted.values())),
+        applied=sum(map(len, made.values())),
+        lost=tuple(findings.lost),
+        duplicated=tuple(findings.duplicated),
+        reordered=tuple(findings.reordered),
+        unexpected=tuple(findings.unexpected),
+    )
 
 
 class _Findings:
-    """What `Ledger.check` has found so far."""
+    """What a check of the ledger has found so far; each finding is a `kind`."""
 
-    __slots__ = ("duplicated", "lost", "reordered", "unexpected")
+    __slots__ = ("_kind", "duplicated", "lost", "reordered", "unexpected")
 
-    def __init__(self) -> None:
-        self.lost: list[Change] = []
-        self.duplicated: list[Change] = []
-        self.reordered: list[Change] = []
-        self.unexpected: list[Change] = []
+    def __init__(self, kind: type[Change | Import]) -> None:
+        self._kind = kind
+        self.lost: list[Change | Import] = []
+        self.duplicated: list[Change | Import] = []
+        self.reordered: list[Change | Import] = []
+        self.unexpected: list[Change | Import] = []
 
     def compare(self, line: tuple[str, str], wanted: list[str], made: list[tuple[str, str | None]]) -> None:
         """Find the differences of one line.
@@ -280,7 +383,7 @@ class _Findings:
         seen: set[str] = set()
         for status, request_id in made:
             if request_id is not None and request_id in seen:
-                self.duplicated.append(Change(*line, status, request_id))
+                self.duplicated.append(self._kind(*line, status, request_id))
                 continue
             if request_id is not None:
                 seen.add(request_id)
@@ -292,7 +395,7 @@ class _Findings:
         known = set(wanted)
         for place in extra:
             status, request_id = once[place]
-            change = Change(*line, status, request_id)
+            change = self._kind(*line, status, request_id)
             if absent[status]:
                 absent[status] -= 1
                 self.reordered.append(change)
@@ -300,7 +403,7 @@ class _Findings:
                 self.duplicated.append(change)
             else:
                 self.unexpected.append(change)
-        self.lost.extend(Change(*line, status) for status in absent.elements())
+        self.lost.extend(self._kind(*line, status) for status in absent.elements())
 
 
 def _unaligned(wanted: list[str], made: list[str]) -> tuple[list[int], list[int]]:

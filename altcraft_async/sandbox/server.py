@@ -24,7 +24,8 @@ from altcraft_async.errors import ConfigurationError
 from altcraft_async.sandbox.account import Account, AccountRules, Call, Refused, duplicate_key
 from altcraft_async.sandbox.breaking import reset, send_broken
 from altcraft_async.sandbox.faults import Fault, FaultKind, FaultPlan, Faults
-from altcraft_async.sandbox.ledger import Arrival, Ledger
+from altcraft_async.sandbox.ledger import Arrival, ImportArrival, Ledger
+from altcraft_async.sandbox.readings import Readings
 from altcraft_async.sandbox.state import Answer, Answers, Market, StateFile
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ class Sandbox:
     always in ``"json"`` or ``"xml"``, whatever was asked.
 
     A missing token is answered 401, a wrong one `wrong_token_code` (401), any
-    token where `market_right` is false 403.
+    token where `market_right` is false 403. `tokens` are further ones, each with what its role may:
+    ``"market"`` everything, ``"read"`` what changes nothing, ``"none"`` nothing. `readings` say how
+    it takes what the guide of the Market leaves open.
 
     The answer to a call that was processed, success or refusal, is kept for
     `dedup_window` seconds and given again to the same ``Request-ID`` (or
@@ -107,12 +110,17 @@ class Sandbox:
         ),
         "Any limit of rate, concurrency or time: choose with faults.",
         (
-            "Whether an import is applied in part, how it answers, and what it does to known orders: here all or "
-            "nothing, a bare envelope, fields replaced and lines added."
+            "Whether an import is applied in part, and whether it answers per row: here all or nothing, a bare "
+            "envelope; choose with readings. What it does to known orders: here fields are replaced and lines added."
         ),
+        "Whether lists always have next_from_id, how many rows they give, and in which order: choose with readings.",
+        "Whether result of get_status is an object or an array: choose with readings.",
+        "What a deletion does with ids that there are not: choose with readings.",
+        "Whether the lines of a list show their status: choose with readings. Amounts are those of the import.",
+        "What preorder and preorder_commit answer: here data with external_id, and what the caller wanted to pay.",
         (
-            "Which currencies, endpoints and products exist: here any. Profiles, triggers and custom field values are "
-            "not emulated."
+            "Which endpoints and products exist: here any; currencies: choose with readings. Profiles, triggers, "
+            "points and custom field values are not emulated."
         ),
     )
     """What is not known about the real platform, and what the sandbox does instead."""
@@ -153,6 +161,8 @@ class Sandbox:
         cache_failures: bool = False,
         legacy_headers: bool = False,
         market_right: bool = True,
+        tokens: Mapping[str, Literal["market", "read", "none"]] | None = None,
+        readings: Readings | None = None,
         wrong_token_code: Literal[401, 403] = 401,
         custom_statuses: Iterable[str] = (),
         state_file: str | os.PathLike[str] | None = None,
@@ -161,6 +171,8 @@ class Sandbox:
     ) -> None:
         _check_choice("error_style", error_style, ("http200", "http4xx"))
         _check_choice("answer_format", answer_format, (None, "json", "xml"))
+        for role in (tokens or {}).values():
+            _check_choice("tokens", role, ("market", "read", "none"))
         if not token:
             msg = "token must not be empty; the sandbox accepts this one token"
             raise ConfigurationError(msg, field="token")
@@ -173,6 +185,7 @@ class Sandbox:
             dedup_checksum=dedup_checksum,
             market_right=market_right,
             wrong_token_code=wrong_token_code,
+            readings=readings or Readings(),
         )
         self._account = Account(
             token,
@@ -181,6 +194,7 @@ class Sandbox:
             answers=Answers(dedup_window),
             ledger=self.ledger,
             file=None if state_file is None else StateFile(state_file),
+            roles=dict(tokens or {}),
         )
         self._host = host
         self._port = port
@@ -302,6 +316,15 @@ class Sandbox:
         """Return the present status of a line; `KeyError` where there is none."""
         return self._account.market.orders[order_external_id].lines[order_line_external_id]
 
+    def import_rows(self, kind: Literal["orders", "products", "sku"], rows: Iterable[Mapping[str, object]]) -> None:
+        """Put rows with the platform's names there, unchecked, as an import would."""
+        self._account.put_rows(kind, rows)
+
+    def has(self, kind: Literal["orders", "products", "sku"], external_id: str) -> bool:
+        """Return whether there is an order, product or SKU of this external id."""
+        market = self._account.market
+        return external_id in (market.orders if kind == "orders" else market.goods[kind].rows)
+
     def order_status(self, order_external_id: str) -> str:
         """Return the present status of an order; `KeyError` where there is none."""
         return self._account.market.orders[order_external_id].status
@@ -333,9 +356,11 @@ class Sandbox:
         except ConnectionError:  # the client went away in the middle of its request
             self.ledger.answered("cut by client")
             raise
-        arrival = None
+        arrival: Arrival | ImportArrival | None = None
         if call.line is not None:
             arrival = self.ledger.arrived(call.line, call.fields["status_external_id"], call.request_id)
+        elif call.rows:
+            arrival = self.ledger.import_arrived(call.rows, call.request_id)
         fate = "dropped"
         try:
             answer, replayed, fault = await self._serve(call)
@@ -344,8 +369,10 @@ class Sandbox:
             self._settle(call, arrival, fate)
         return await self._send(request, call, answer, fault, replayed=replayed)
 
-    def _settle(self, call: Call, arrival: Arrival | None, fate: str) -> None:
-        if call.line is not None and arrival is not None:
+    def _settle(self, call: Call, arrival: Arrival | ImportArrival | None, fate: str) -> None:
+        if isinstance(arrival, ImportArrival):
+            self.ledger.import_settled(arrival, fate)
+        elif call.line is not None and arrival is not None:
             self.ledger.settled(call.line, arrival, fate)
 
     async def _read(self, request: web.BaseRequest) -> Call:
@@ -463,7 +490,7 @@ def _response(answer: Answer) -> web.Response:
 def _fate(answer: Answer, fault: Fault | None) -> str:
     if fault is not None and not fault.kind.applies:
         return "throttled"
-    return "applied" if answer.kind == "applied" else "refused"
+    return "applied" if answer.kind in {"applied", "imported"} else "refused"
 
 
 def _check_choice(field: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -27,6 +27,7 @@ SUBMODULES = [
     "altcraft_async.outbox",
     "altcraft_async.sandbox",
     "altcraft_async.settings",
+    "altcraft_async.values",
 ]
 ALL_MODULES = [
     module.name

@@ -10,7 +10,8 @@ import xmltodict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from altcraft_async.sandbox.reading import Refusal, read_body, read_fields, write_answer
+from altcraft_async.sandbox.reading import Refusal, read_body, write_answer
+from altcraft_async.sandbox.shapes import read_fields
 
 UPDATE = "market/orders/update_order_line_status"
 IMPORT = "market/orders/import"
