@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from altcraft_async.market.orders import Orders
+from altcraft_async.market.products import Products
+from altcraft_async.market.skus import Skus
 
-__all__ = ["Market", "Orders"]
+__all__ = ["Market", "Orders", "Products", "Skus"]
 
 from typing import TYPE_CHECKING
 
@@ -13,13 +15,15 @@ if TYPE_CHECKING:
 
 
 class Market:
-    """The Market section of the API: `orders`."""
+    """The Market section of the API: `orders`, `products` and `skus`."""
 
-    __slots__ = ("orders",)
+    __slots__ = ("orders", "products", "skus")
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self.orders = Orders(dispatcher)
+        self.products = Products(dispatcher)
+        self.skus = Skus(dispatcher)
 
     def __repr__(self) -> str:
         """Name the section."""
-        return "<Market: orders>"
+        return "<Market: orders, products, skus>"

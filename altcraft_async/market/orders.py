@@ -13,6 +13,7 @@ from altcraft_async.engine.work import WorkItem
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import RetryBudget
+from altcraft_async.market.imports import OrderImports
 from altcraft_async.protocol.answer import echo_of
 from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine, check_request_id
 from altcraft_async.protocol.wire import Call
@@ -48,7 +49,7 @@ def _call_of(update: LineStatusUpdate) -> Call:
     )
 
 
-class Orders:
+class Orders(OrderImports):
     """The orders of the Market."""
 
     __slots__ = ("_dispatcher",)
