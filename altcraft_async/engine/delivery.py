@@ -217,15 +217,16 @@ class Delivery:
                         response.discard()
                         return self._anothers(another)
                     item.echo = echo_of(reply.payload, update)
-            elif isinstance(item, BatchItem):
-                named = line_named(reply.payload)
-                if named is not None:
-                    self.questions.distrust(asyncio.get_running_loop().time())
-                    item.fresh = True
-                    response.discard()
-                    return self._anothers(named)
-                item.results = self._row_results(item, wire, reply)
+            elif isinstance(item, BatchItem) and (named := self._take_rows(item, wire, reply)) is not None:
+                response.discard()
+                return self._anothers(named)
             return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload)
+        return await self._refused(item, wire, reply, response, fresh=fresh)
+
+    async def _refused(
+        self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse, *, fresh: bool
+    ) -> Attempt:
+        """Say what an answer means that is no success; `fresh` says that it came on a connection of its own."""
         if reply.code is None:
             response.discard()  # a proxy's answer, perhaps unasked: the platform's own may still come behind it
         rules = self.policy.rules
@@ -247,19 +248,23 @@ class Delivery:
         verdict = TABLE[evidence]
         return Attempt(verdict, {}, self._error(reply, evidence), self._retry_after(reply.retry_after))
 
-    def _row_results(self, item: BatchItem, wire: Wire, reply: Reply) -> list[RowResult] | None:
-        """Read what the answer says of each row."""
+    def _take_rows(self, item: BatchItem, wire: Wire, reply: Reply) -> LineKey | None:
+        """Take what the answer to a batch says of each row; return the line that it names where it is a line's."""
+        named = line_named(reply.payload)
+        if named is not None:
+            self.questions.distrust(asyncio.get_running_loop().time())
+            item.fresh = True
+            return named
         said = row_results(reply.payload, [known.external_id for _, _, known in item.batch_rows])
-        return None if said is None else [self._row_result(one, wire, reply) for one in said]
+        item.results = None if said is None else [self._row_result(one, wire, reply) for one in said]
+        return None
 
     def _row_result(self, said: tuple[int, str] | None, wire: Wire, reply: Reply) -> RowResult:
         if said is None or said[0] == 0:
             return None
         code, text = said
         verdict = TABLE[self.policy.rules.evidence(status=reply.status, code=code, duplicate=False)]
-        error = api_error(
-            status=reply.status, code=code, text=wire.clean(text), maybe_applied=verdict.maybe_applied
-        )
+        error = api_error(status=reply.status, code=code, text=wire.clean(text), maybe_applied=verdict.maybe_applied)
         return verdict.state, error
 
     def _error(self, reply: Reply, evidence: Evidence) -> DeliveryError:
@@ -372,9 +377,7 @@ class Delivery:
             return permit
         try:
             async with asyncio.timeout_at(item.expires_at):
-                permit = await self.gate.acquire(
-                    item.call.method, bulk=item.bulk, patience=patience, apart=item.apart
-                )
+                permit = await self.gate.acquire(item.call.method, bulk=item.bulk, patience=patience, apart=item.apart)
         except TimeoutError:
             return Stop(StopReason.DEADLINE)
         return Stop(StopReason.OUTAGE) if permit == NO_PERMIT else permit

@@ -168,13 +168,14 @@ class Crew:
     `begins` is called with each item right before its first attempt. `ended` is called with
     each whose delivery has ended, by itself or cut short; the owner of the crew then opens its
     lanes with `Dispatcher.leave`. `task_done` is called when a task of the crew is over, with
-    what it raised, which no delivery may, or None. A crew that is `apart` sends batches.
+    what it raised, which no delivery may, or None. A crew that is `apart` sends batches; before one
+    is sent, `divides` may let its parts take it over, and says so.
     Everything happens on one event loop, in the context in which the crew was made.
     """
 
     __slots__ = (
-        "_apart", "_arrived", "_begins", "_busy", "_context", "_dispatcher", "_ended", "_freed", "_hurried", "_pacer",
-        "_patience", "_resting", "_task_done", "_tasks", "_totals", "_waiting", "_workers", "stopped",
+        "_apart", "_arrived", "_begins", "_busy", "_context", "_dispatcher", "_divides", "_ended", "_freed", "_hurried",
+        "_pacer", "_patience", "_resting", "_task_done", "_tasks", "_totals", "_waiting", "_workers", "stopped",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a crew is told
@@ -188,8 +189,10 @@ class Crew:
         ended: Callable[[WorkItem], None],
         task_done: Callable[[BaseException | None], None],
         apart: bool = False,
+        divides: Callable[[WorkItem], bool] | None = None,
     ) -> None:
         self._dispatcher = dispatcher
+        self._divides = divides
         self._apart = apart
         self._patience = patience
         self._totals = totals
@@ -233,7 +236,9 @@ class Crew:
                 self.staff()
 
     def take_over(self, heirs: Sequence[WorkItem], item: WorkItem) -> None:
-        """Send the `heirs` of an item that was sent, in its places in the lanes and before what came after it."""
+        """Send the `heirs` of a ready item instead of it, in its places in the lanes and before what came after it."""
+        self._waiting.pop(item, None)
+        item.phase = Phase.ENDED
         self._dispatcher.lanes.hand_over(item, heirs)
         self._waiting.update(dict.fromkeys(heirs))
         self._arrived.extendleft(reversed(heirs))
@@ -279,6 +284,8 @@ class Crew:
             else:
                 item = arrived.popleft()
             if item in self._waiting and item not in self._hurried:
+                if self._divides is not None and self._divides(item):
+                    continue
                 return item
         return None
 

@@ -315,7 +315,7 @@ class Gate:
 
     # -- what has come
 
-    def record(  # noqa: PLR0913 - what one attempt showed
+    def record(  # noqa: C901, PLR0913 - what one attempt showed, on the hot path
         self,
         now: float,
         latency: float,
@@ -344,9 +344,7 @@ class Gate:
                 self._on_state(now)
         if apart:
             if clear and outage.state is _CLEAR:
-                self._batches.on_result(now, latency, signal, kind)
-                if self._batches.waiting:
-                    self._wake()
+                self._record_batch(now, latency, signal, kind)
         elif self._adaptive and clear and outage.state is _CLEAR:
             law = self._law
             limit = law.on_result(now, latency, signal, len(self._held) - self._apart, kind)
@@ -356,6 +354,11 @@ class Gate:
                 self.resize(limit)
             if signal is Signal.SUCCESS and now >= self._marks[1][0] + _MARK_EVERY:
                 self._marks = (self._marks[1], (now, limit, law.rate))
+
+    def _record_batch(self, now: float, latency: float, signal: Signal, kind: str) -> None:
+        self._batches.on_result(now, latency, signal, kind)
+        if self._batches.waiting:
+            self._wake()
 
     def pause(self, seconds: float, *, apart: bool = False) -> None:
         """Let nobody start for `seconds`; of several pauses the one that ends last counts."""

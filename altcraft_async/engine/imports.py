@@ -52,6 +52,8 @@ _IDLE: Final = 1.0
 _OVERHEAD: Final = 512
 """Bytes that a body is taken to have beside rows and definitions: the token and names; fixed, since tokens change."""
 _BETWEEN: Final = 1
+_TAKEN: Final = 0.6
+"""The share of a batch that was too large that others are taken to be able to have: a half, and what rows differ by."""
 
 
 @attrs.frozen(kw_only=True)
@@ -134,6 +136,11 @@ def _is_open(entry: Entry) -> bool:
     return entry.body is not None
 
 
+def _entries_of(item: BatchItem) -> list[Entry]:
+    assert isinstance(item.call, BatchCall)  # noqa: S101 - of a batch
+    return [Entry(row, body) for row, body in zip(item.batch_rows, item.call.rows, strict=True)]
+
+
 def _bytes_of(entries: Sequence[Entry]) -> int:
     return sum(len(entry.body) for entry in entries if entry.body is not None)
 
@@ -141,7 +148,7 @@ def _bytes_of(entries: Sequence[Entry]) -> int:
 class ImportRun(Run[RowT]):
     """A bulk run of imports over `source`; see the module and `Run`."""
 
-    __slots__ = ("_batches_of", "_cutter", "_cuts", "_idle", "_import", "_largest", "_rested", "_row_at")
+    __slots__ = ("_batches_of", "_cuts", "_cutter", "_idle", "_import", "_largest", "_rested", "_row_at")
 
     _apart = True
     _counted = "answers"
@@ -300,13 +307,18 @@ class ImportRun(Run[RowT]):
         split = self._import.limits.on_refused == "split" and item.state is OutcomeState.REJECTED
         return split and not isinstance(error, TariffLimitError)  # which would meet each of the halves too
 
+    def _divides_first(self, item: WorkItem) -> bool:
+        if not isinstance(item, BatchItem) or item.batch.size <= self._largest or len(item.batch_rows) == 1:
+            return False
+        parts = fitting(_entries_of(item), _bytes_of, self._largest)
+        self._crew.take_over([self._item(part) for part in parts], item)
+        return True
+
     def _divide(self, item: BatchItem) -> None:
         """Send the halves of a batch in its place."""
-        assert isinstance(item.call, BatchCall)  # noqa: S101 - of a batch
-        entries = [Entry(row, body) for row, body in zip(item.batch_rows, item.call.rows, strict=True)]
-        parts = halves(entries)
+        parts = halves(_entries_of(item))
         if item.last is not None and item.last.verdict is TABLE[Evidence.TOO_LARGE]:
-            self._largest = min(self._largest, _bytes_of(parts[0]))
+            self._largest = min(self._largest, _TAKEN * item.batch.size)
         heirs = [self._item(part) for part in parts]
         if self._stopped is None:
             self._crew.take_over(heirs, item)

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from altcraft_async.engine.timeline import Sample
-    from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.engine.work import BatchRow
+    from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.outcome import Fingerprint, Outcome
     from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
@@ -35,7 +35,7 @@ class Recorder(Protocol):
         the run at any moment until `aclose` has returned.
         """
 
-    def recall(self, index: int, row: Known) -> OutcomeState | None:
+    def recall(self, index: int, row: LineStatusUpdate | InvalidUpdateError) -> OutcomeState | None:
         """Return the state in which a row ended in an earlier run, or None for one that is to be sent.
 
         Called for each row in order. Raises `StorageError` to refuse the row and all after it.
@@ -47,7 +47,7 @@ class Recorder(Protocol):
     def skip(self, rows: Sequence[LineStatusUpdate | InvalidUpdateError]) -> None:
         """Recall that many rows at once, from the index that `ahead` was asked about; raises as `recall` does."""
 
-    def recalled(self, row: Known) -> Outcome[object]:
+    def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome[object]:
         """Return the whole outcome of the row that was recalled last."""
 
     def request_id(self, index: int, update: LineStatusUpdate) -> str:
@@ -75,6 +75,12 @@ class Recorder(Protocol):
 
 class BatchRecorder(Recorder, Protocol):
     """A recorder that can keep a run of batches."""
+
+    def recall(self, index: int, row: Known) -> OutcomeState | None:
+        """Return the state in which a row ended in an earlier run, or None for one that is to be sent."""
+
+    def recalled(self, row: Known) -> Outcome[object]:
+        """Return the whole outcome of the row that was recalled last."""
 
     @property
     def ends(self) -> Sequence[int]:

@@ -265,6 +265,7 @@ class Run(Generic[RowT]):
             ended=self._on_ended,
             task_done=self._on_task_done,
             apart=self._apart,
+            divides=self._divides_first if self._apart else None,
         )
         self._intake = self._loop.create_task(self._take_in())
         self._intake.add_done_callback(self._on_intake_done)
@@ -469,6 +470,11 @@ class Run(Generic[RowT]):
         index, _, update = item.rows[0]
         item.request_id = self._id_of(index, update)
 
+    def _divides_first(self, item: WorkItem) -> bool:
+        """Let the parts of a batch take it over before it is sent, where it is known to be too large."""
+        del item
+        return False
+
     def _sample(self) -> Sample:
         """Take a snapshot for whoever looks back at the run."""
         gate, totals = self._dispatcher.delivery.gate, self.totals
@@ -540,7 +546,9 @@ class Run(Generic[RowT]):
             self._wake("output")
         failures = self._failures
         if failures is not None and self._counts(outcome) and failures.add(outcome.state) and self._stopped is None:
-            said = f"{failures.failures} of {failures.outcomes} {self._counted} have failed, as many as stop_after allows"
+            said = (
+                f"{failures.failures} of {failures.outcomes} {self._counted} have failed, as many as stop_after allows"
+            )
             self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {said}"))
 
     def _counts(self, outcome: Outcome[object]) -> bool:

@@ -256,4 +256,6 @@ class BatchItem(WorkItem):
         """What the call concerns, for errors."""
         rows = self.batch_rows
         first = f"row {rows[0][0] + 1} ({rows[0][2].external_id})"
-        return f"{self.call.method}, {first}" if len(rows) == 1 else f"{self.call.method}, {len(rows)} rows from {first}"
+        return (
+            f"{self.call.method}, {first}" if len(rows) == 1 else f"{self.call.method}, {len(rows)} rows from {first}"
+        )

@@ -50,7 +50,8 @@ __all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "Slow"]
 class JournalSummary:
     """What a journal says of its run.
 
-    `method` is what the run did for its rows. `created` and `written` (the last commit of an outcome) are Unix times in seconds. `length`
+    `method` is what the run did for its rows.
+    `created` and `written` (the last commit of an outcome) are Unix times in seconds. `length`
     is how many rows the input has, None until a run has read it to its end.
     `counts` has the recorded lines by state; `reopened` failed ones beside them are
     to be sent again. `size` is the file's in bytes. `in_use` is true while a run

@@ -94,9 +94,10 @@ class _Opened:
 class Journal:
     """Records one run at `path`, or goes on with the run recorded there; see `altcraft_async.engine.recorder.Recorder`.
 
-    `target` is where the run sends to, `method` what it does there, and `facts` what else must
-    be as it was, since ids hang on it; a journal of another run than that is refused. With `retry_failed`, and where every row of the input has an
-    outcome, the lines that ended rejected, unknown or not sent are sent again: a rejected
+    `target` is where the run sends to, `method` what it does there, and `facts` what else must be as it was,
+    since ids hang on it; a journal of another run than that is refused.
+
+    With `retry_failed`, and where every row of the input has an outcome, the lines that ended rejected, unknown or not sent are sent again: a rejected
     one under a new id, because an answer that is kept for the old one could only say the
     same; but a failed update that a newer one of its line has overtaken becomes
     ``superseded``. What is recorded of a failure stays until its new outcome replaces it,

@@ -102,44 +102,49 @@ class _Kind:
         return (external_id if self.lane is None else (self.lane, external_id, None), True)
 
     def reader(self, encode: Callable[[Mapping[str, JSON]], bytes]) -> Callable[[object], ReadRow]:
-        """Return what reads one row."""
-        kind, noun = self.row, self.row.__name__
+        """Return what reads one row and writes it as it is sent."""
+        kind = self.row
         required = tuple(field.name for field in attrs.fields(kind) if field.default is attrs.NOTHING)
 
-        def fields_of(row: object) -> Mapping[str, JSON]:
-            if isinstance(row, kind):
-                return row.to_dict()
-            if isinstance(row, InvalidUpdateError):
-                raise row
-            if not isinstance(row, Mapping):
-                msg = f"a row must be {_article(noun)} or a mapping with the platform's names, not {_kind_of(row)}"
-                raise InvalidUpdateError(msg)
-            if not all(map(row.get, required)):
-                _check_required(row, required)
-            return row
-
         def read(row: object) -> ReadRow:
-            reason = "use JSON's plain types"
             try:
-                fields = fields_of(row)
+                fields = row.to_dict() if isinstance(row, kind) else _fields_of(row, kind, required)
                 body = encode(fields)
             except InvalidUpdateError as error:
                 return error
             except (TypeError, ValueError, RecursionError) as error:
-                if isinstance(error, UnicodeError):
-                    reason = "remove characters that are half of a pair"
-            else:
-                external_id = fields["external_id"]
-                if type(external_id) is not str:
-                    if type(external_id) is not int:
-                        msg = f"external_id must be a string, not {_kind_of(external_id)}"
-                        return InvalidUpdateError(msg, field="external_id")
-                    external_id = str(external_id)
-                return Fingerprint(external_id, crc32(body), len(body)), body
-            name = row.get("external_id") if isinstance(row, Mapping) else getattr(row, "external_id", None)
-            return InvalidUpdateError(f"{noun} {name!r} holds a value that cannot be written; {reason}")
+                return _unwritable(row, kind, error)
+            external_id = fields["external_id"]
+            if type(external_id) is not str:
+                external_id = str(external_id)
+            return Fingerprint(external_id, crc32(body), len(body)), body
 
         return read
+
+
+def _fields_of(row: object, kind: type, required: Sequence[str]) -> Mapping[str, JSON]:
+    """Return the fields of a mapping whose required ones are there; raises `InvalidUpdateError`."""
+    if isinstance(row, InvalidUpdateError):
+        raise row
+    if not isinstance(row, Mapping):
+        noun = _article(kind.__name__)
+        msg = f"a row must be {noun} or a mapping with the platform's names, not {_kind_of(row)}"
+        raise InvalidUpdateError(msg)
+    if not all(map(row.get, required)):
+        _check_required(row, required)
+    external_id = row["external_id"]
+    if type(external_id) is not str and (isinstance(external_id, bool) or not isinstance(external_id, str | int)):
+        msg = f"external_id must be a string, not {_kind_of(external_id)}; convert it before"
+        raise InvalidUpdateError(msg, field="external_id")
+    return row
+
+
+def _unwritable(row: object, kind: type, error: Exception) -> InvalidUpdateError:
+    remedy = (
+        "remove characters that are half of a pair" if isinstance(error, UnicodeError) else "use JSON's plain types"
+    )
+    name = row.get("external_id") if isinstance(row, Mapping) else None
+    return InvalidUpdateError(f"{kind.__name__} {name!r} holds a value that cannot be written; {remedy}")
 
 
 def _check_required(row: Mapping[str, object], required: Sequence[str]) -> None:
@@ -314,9 +319,11 @@ class OrderImports:
 
         Guide: "Import orders".
         """
-        return await self._order_import(custom_line_statuses, options, skip=skip_triggers).run(
-            orders, gathered=True
-        ).gather()
+        return (
+            await self._order_import(custom_line_statuses, options, skip=skip_triggers)
+            .run(orders, gathered=True)
+            .gather()
+        )
 
     def stream_import_orders(
         self,
@@ -332,9 +339,9 @@ class OrderImports:
         `stream_order_line_statuses`. Memory is flat: at most `window_bytes` of rows and outcomes are
         held.
         """
-        return self._order_import(custom_line_statuses, options, skip=skip_triggers).run(
-            orders, gathered=False
-        ).stream()
+        return (
+            self._order_import(custom_line_statuses, options, skip=skip_triggers).run(orders, gathered=False).stream()
+        )
 
     def preview_import_orders(
         self,

@@ -119,9 +119,7 @@ _ONLY_JSON = 0 if orjson is None else orjson.OPT_PASSTHROUGH_DATACLASS | orjson.
 
 
 _write, _read, _write_row = (
-    (_write_plain, _read_plain, _write_row_plain)
-    if orjson is None
-    else (_write_fast, _read_fast, _write_row_fast)
+    (_write_plain, _read_plain, _write_row_plain) if orjson is None else (_write_fast, _read_fast, _write_row_fast)
 )
 
 
