@@ -8,7 +8,7 @@ row. The two take turns, and each round of ours is divided by the loop's of the 
 Memory is the operating system's ``ru_maxrss`` of a fresh interpreter for each length and
 setting, fed from a generator.
 
-    python benchmarks/imports.py [--quick] [--plain] [--memory] [--json] [--check]
+    python benchmarks/imports.py [--quick] [--orders N] [--rounds N] [--plain] [--memory] [--json] [--check]
 """
 
 from __future__ import annotations
@@ -183,6 +183,8 @@ def main() -> int:
     """Measure, print, and give the exit code."""
     parser = argparse.ArgumentParser(description="Measure CPU per imported order, and peak memory.")
     parser.add_argument("--quick", action="store_true", help="10,000 orders, 5 rounds")
+    parser.add_argument("--orders", type=int, help="orders a round (100,000)")
+    parser.add_argument("--rounds", type=int, help="rounds (5)")
     parser.add_argument("--plain", action="store_true", help="without orjson, as without the extra speed")
     parser.add_argument("--memory", action="store_true", help="peak memory by setting too (a minute)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -196,7 +198,7 @@ def main() -> int:
         asyncio.run(_ours(f"http://127.0.0.1:{port}", int(count), **json.loads(settings)))
         print(_peak_mb())
         return 0
-    count, rounds = (10_000, 5) if options.quick else (100_000, 5)
+    count, rounds = options.orders or (10_000 if options.quick else 100_000), options.rounds or 5
     counts = (count // 10, count)
     found: dict[str, object] = {"orders": count}
     found["cpu"] = cpu = _cpu(count, rounds)

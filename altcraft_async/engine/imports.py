@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable
+from itertools import count, islice, repeat
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, TypeVar
 from uuid import uuid4
 
@@ -39,14 +40,16 @@ if TYPE_CHECKING:
     from altcraft_async.flow.lanes import Claim
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["LEAST_WEIGHT", "BatchLimits", "Import", "ImportRun", "OnRefused", "ReadRow"]
+__all__ = ["BatchLimits", "Import", "ImportRun", "OnRefused", "ReadRow", "ReadRows"]
 
 RowT = TypeVar("RowT")
 OnRefused: TypeAlias = Literal["report", "split"]
 ReadRow: TypeAlias = "tuple[Fingerprint, bytes] | InvalidUpdateError"
+ReadRows: TypeAlias = "tuple[Sequence[str], Sequence[bytes]]"
+"""The ids and bytes of many rows, no id of which comes twice."""
 
-LEAST_WEIGHT: Final = 256
-"""Bytes that a row counts as at least: a small one too has an outcome and its place in a batch."""
+_WEIGHT: Final = 256
+"""Bytes that a row is held with beside its own: a small one too has an outcome and its place in a batch."""
 _IDLE: Final = 1.0
 """Seconds without a row after which a live source's rows do not wait for the rest of their batch."""
 _OVERHEAD: Final = 512
@@ -93,15 +96,16 @@ class Import:
     """What is imported, and how: rows go to `method`, with `fields` beside them in each call.
 
     `read` makes of what was given a row's fingerprint and its bytes, or says what is wrong
-    with it. `claim_of` gives the key in the lanes of what a row describes. `fixed` is how many
-    bytes `fields` take.
+    with it; `read_many` does so with many at once, or gives None where one of them is unusual.
+    `claims_of` gives the places in the lanes of what rows describe. `fixed` is how many bytes `fields` take.
     """
 
     method: str
     fields: Mapping[str, JSON]
     fixed: int
     read: Callable[[object], ReadRow]
-    claim_of: Callable[[str], Claim]
+    read_many: Callable[[Sequence[object]], ReadRows | None]
+    claims_of: Callable[[Iterable[str]], tuple[Claim, ...]]
     limits: BatchLimits
 
     @property
@@ -141,6 +145,11 @@ def _entries_of(item: BatchItem) -> list[Entry]:
     return [Entry(row, body) for row, body in zip(item.batch_rows, item.call.rows, strict=True)]
 
 
+def _columns(entries: Sequence[Entry]) -> tuple[tuple[BatchRow, ...], tuple[bytes, ...]]:
+    """Return the rows and the bodies of open entries."""
+    return tuple(entry.row for entry in entries), tuple(entry.body for entry in entries if entry.body is not None)
+
+
 def _bytes_of(entries: Sequence[Entry]) -> int:
     return sum(len(entry.body) for entry in entries if entry.body is not None)
 
@@ -148,7 +157,7 @@ def _bytes_of(entries: Sequence[Entry]) -> int:
 class ImportRun(Run[RowT]):
     """A bulk run of imports over `source`; see the module and `Run`."""
 
-    __slots__ = ("_batches_of", "_cuts", "_cutter", "_idle", "_import", "_largest", "_rested", "_row_at")
+    __slots__ = ("_batches_of", "_cuts", "_cutter", "_idle", "_import", "_largest", "_length", "_row_at")
 
     _apart = True
     _counted = "answers"
@@ -171,18 +180,73 @@ class ImportRun(Run[RowT]):
         self._largest = float("inf")
         self._idle: asyncio.TimerHandle | None = None
         self._row_at = 0.0
-        self._rested = True
+        self._length = what.limits.size
 
     # -- intake
 
-    async def _read_iterable(self, source: Iterable[RowT]) -> None:
-        for row in source:
-            self._admit(row)
-            if self._held >= self._options.window:
-                await self._wait("room")
-            elif not self._rested:  # a batch takes milliseconds to make: others get a turn
-                await asyncio.sleep(0)
-            self._rested = True
+    async def _read(self) -> None:
+        if isinstance(self._source, AsyncIterable):
+            async for row in self._source:
+                self._admit(row)
+                await self._room()
+            return
+        rows = iter(self._source)
+        while True:
+            given: list[RowT] = []
+            try:
+                given.extend(islice(rows, self._rows_ahead()))
+            finally:  # a source that fails has given these all the same
+                self._admit_many(given)
+            if not given:
+                return
+            await asyncio.sleep(0)  # a batch takes milliseconds to make: others get a turn
+            await self._room()
+
+    async def _room(self) -> None:
+        while self._full_up:
+            await self._wait("room")
+
+    @property
+    def _full_up(self) -> bool:
+        """Whether enough is read: as much as may be held, or as many batches as could soon be sent."""
+        if self._held >= self._options.window:
+            return True
+        return self._crew.ready > max(1, self._dispatcher.delivery.gate.batch_limit) and self._stopped is None
+
+    def _rows_ahead(self) -> int:
+        """Say how many rows make a batch, with those that wait, going by how long rows were."""
+        limits = self._import.limits
+        return max(1, min(limits.rows - len(self._cutter), limits.size // self._length))
+
+    def _admit_many(self, rows: Sequence[RowT]) -> None:
+        if self._batches_of is not None or len(rows) != self._import.limits.rows or not self._admit_batch(rows):
+            held, taken = self._held, self.taken
+            for row in rows:
+                self._admit(row)
+            if self.taken > taken:
+                self._length = max(1, (self._held - held) // (self.taken - taken), self._length // 2)
+
+    def _admit_batch(self, given: Sequence[RowT]) -> bool:
+        """Take in a whole batch at once; false where one of its rows is unusual, or they make no batch."""
+        what = self._import
+        read = what.read_many(given)
+        if read is None or len(self._cutter):
+            return False
+        ids, bodies = read
+        sizes = list(map(len, bodies))
+        size = sum(sizes)
+        if what.overhead + size + len(given) * _BETWEEN > what.limits.size:
+            return False
+        first, self.taken = self.taken, self.taken + len(given)
+        self._held += size + _WEIGHT * len(given)
+        self._sink.expect(len(given))
+        known = map(tuple.__new__, repeat(Fingerprint), zip(ids, repeat(0), sizes, strict=False))
+        rows = tuple(zip(count(first), given, known, strict=False))
+        if size <= self._largest:
+            self._submit(rows, tuple(bodies))
+        else:
+            self._send(list(map(Entry, rows, bodies)))
+        return True
 
     def _admit(self, row: RowT) -> bool:
         index = self.taken
@@ -202,7 +266,7 @@ class ImportRun(Run[RowT]):
             return self._admit_invalid(index, row, problem)
         state = None if recorder is None else recorder.recall(index, known)
         if state is None:
-            self._held += max(known.size, LEAST_WEIGHT)
+            self._held += known.size + _WEIGHT
             self._sink.expect()
             self._cut_in(Entry((index, row, known), body))
             return False
@@ -215,7 +279,7 @@ class ImportRun(Run[RowT]):
         if state is not None:
             self._put_back(index, row, problem, state)
             return True
-        self._held += LEAST_WEIGHT
+        self._held += _WEIGHT
         self._sink.expect()
         self._sink.settle((Outcome(index, None, OutcomeState.INVALID, error=problem, row=row),))
         return False
@@ -263,7 +327,7 @@ class ImportRun(Run[RowT]):
             # the next run would cut another batch here, under another id
             error = RunStoppedError("the source failed before the batch of this row was whole")
             for part in open_parts(rows, _is_open):
-                self._give_up(self._item(part), error)
+                self._give_up(self._item(*_columns(part)), error)
         else:
             self._send(rows)
 
@@ -271,22 +335,24 @@ class ImportRun(Run[RowT]):
 
     def _send(self, batch: Sequence[Entry]) -> None:
         """Send what is open of a batch, in parts of the size that the server is known to take."""
-        self._rested = False
-        for part in open_parts(batch, _is_open):
+        for part in open_parts(batch, _is_open) if self._batches_of is not None else [batch]:
             for piece in fitting(part, _bytes_of, self._largest):
-                item = self._item(piece)
-                if self._stopped is None:
-                    self._crew.submit(item)
-                else:
-                    self._settle_unsent(item)
+                if piece:
+                    self._submit(*_columns(piece))
 
-    def _item(self, entries: Sequence[Entry]) -> BatchItem:
+    def _submit(self, rows: tuple[BatchRow, ...], bodies: tuple[bytes, ...]) -> None:
+        item = self._item(rows, bodies)
+        if self._stopped is None:
+            self._crew.submit(item)
+        else:
+            self._settle_unsent(item)
+
+    def _item(self, rows: tuple[BatchRow, ...], bodies: tuple[bytes, ...]) -> BatchItem:
         what, recorder = self._import, self._batches_of
-        rows = tuple(entry.row for entry in entries)
         return BatchItem(
-            BatchCall(what.method, what.fields, tuple(entry.body for entry in entries if entry.body is not None)),
+            BatchCall(what.method, what.fields, bodies),
             owner=self._crew,
-            claims=tuple(what.claim_of(known.external_id) for _, _, known in rows),
+            claims=what.claims_of(known[0] for _, _, known in rows),
             rows=rows,
             timeout=what.limits.timeout,
             expires_at=None if self._deadline is None else self._deadline[0],
@@ -297,6 +363,7 @@ class ImportRun(Run[RowT]):
         assert isinstance(item, BatchItem)  # noqa: S101 - of this run
         recorder = self._batches_of
         item.request_id = str(uuid4()) if recorder is None else recorder.batch_request_id(item.batch_rows)
+        self._wake("room")
 
     def _divides(self, item: BatchItem, error: DeliveryError | None) -> bool:
         """Say whether a batch that the server did not take is tried again in halves."""
@@ -311,7 +378,7 @@ class ImportRun(Run[RowT]):
         if not isinstance(item, BatchItem) or item.batch.size <= self._largest or len(item.batch_rows) == 1:
             return False
         parts = fitting(_entries_of(item), _bytes_of, self._largest)
-        self._crew.take_over([self._item(part) for part in parts], item)
+        self._crew.take_over([self._item(*_columns(part)) for part in parts], item)
         return True
 
     def _divide(self, item: BatchItem) -> None:
@@ -319,7 +386,7 @@ class ImportRun(Run[RowT]):
         parts = halves(_entries_of(item))
         if item.last is not None and item.last.verdict is TABLE[Evidence.TOO_LARGE]:
             self._largest = min(self._largest, _TAKEN * item.batch.size)
-        heirs = [self._item(part) for part in parts]
+        heirs = [self._item(*_columns(part)) for part in parts]
         if self._stopped is None:
             self._crew.take_over(heirs, item)
             return
@@ -392,4 +459,4 @@ class ImportRun(Run[RowT]):
 
 def _weight(outcome: Outcome[object]) -> int:
     known = outcome.fingerprint
-    return LEAST_WEIGHT if known is None else max(known.size, LEAST_WEIGHT)
+    return _WEIGHT if known is None else known[2] + _WEIGHT

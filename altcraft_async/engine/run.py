@@ -362,17 +362,14 @@ class Run(Generic[RowT]):
             self._error.__cause__ = error
 
     async def _read(self) -> None:
+        window = self._options.window
         if isinstance(self._source, AsyncIterable):
             async for row in self._source:
                 self._admit(row)
-                if self._held >= self._options.window:
+                if self._held >= window:
                     await self._wait("room")
             return
-        await self._read_iterable(self._source)
-
-    async def _read_iterable(self, source: Iterable[RowT]) -> None:
-        window = self._options.window
-        rows = iter(source)
+        rows = iter(self._source)
         for row in rows:
             passed_over = self._admit(row)
             if self._held >= window:
@@ -539,17 +536,23 @@ class Run(Generic[RowT]):
             cut=True,
         )
 
-    def _on_handed(self, outcome: Outcome[object]) -> None:
-        if self._sink.gathered is not None:
-            self._let_go(outcome)
-        else:
+    def _on_handed(self, outcomes: Sequence[Outcome[object]]) -> None:
+        if self._sink.gathered is None:
             self._wake("output")
+        else:
+            for outcome in outcomes:
+                self._let_go(outcome)
         failures = self._failures
-        if failures is not None and self._counts(outcome) and failures.add(outcome.state) and self._stopped is None:
-            said = (
-                f"{failures.failures} of {failures.outcomes} {self._counted} have failed, as many as stop_after allows"
-            )
-            self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {said}"))
+        if failures is None:
+            return
+        for outcome in outcomes:
+            if self._counts(outcome) and failures.add(outcome.state) and self._stopped is None:
+                said = f"{failures.failures} of {failures.outcomes} {self._counted} have failed"
+                self._stop(
+                    RunStoppedError(
+                        f"the run was stopped before this line's turn, because {said}, as many as stop_after allows"
+                    )
+                )
 
     def _counts(self, outcome: Outcome[object]) -> bool:
         """Say whether an outcome counts for `stop_after`."""

@@ -97,15 +97,15 @@ class Journal:
     `target` is where the run sends to, `method` what it does there, and `facts` what else must be as it was,
     since ids hang on it; a journal of another run than that is refused.
 
-    With `retry_failed`, and where every row of the input has an outcome, the lines that ended rejected, unknown or not sent are sent again: a rejected
-    one under a new id, because an answer that is kept for the old one could only say the
-    same; but a failed update that a newer one of its line has overtaken becomes
-    ``superseded``. What is recorded of a failure stays until its new outcome replaces it,
-    and where the input is refused, all that was not sent by then is what it was. A run
-    that has not finished is finished first: a newer update that is
-    in doubt may have been applied, and the older one must not follow it. `extend` permits more
-    rows than the input had when it was last read to its end. `dedup_window` is
-    the platform's, in seconds.
+    With `retry_failed`, and where every row of the input has an outcome, the lines that
+    ended rejected, unknown or not sent are sent again: a rejected one under a new id,
+    because an answer that is kept for the old one could only say the same; but a failed
+    update that a newer one of its line has overtaken becomes ``superseded``. What is
+    recorded of a failure stays until its new outcome replaces it, and where the input is
+    refused, all that was not sent by then is what it was. A run that has not finished is
+    finished first: a newer update that is in doubt may have been applied, and the older
+    one must not follow it. `extend` permits more rows than the input had when it was last
+    read to its end. `dedup_window` is the platform's, in seconds.
     """
 
     __slots__ = (

@@ -9,6 +9,8 @@ Guide: "Import orders", "Import products", "Import SKU".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
 from zlib import crc32
 
@@ -23,7 +25,7 @@ from altcraft_async.protocol.values.custom import Category, CustomField, CustomL
 from altcraft_async.protocol.values.orders import Order
 from altcraft_async.protocol.values.products import Product, Sku
 from altcraft_async.protocol.values.schema import Value
-from altcraft_async.protocol.wire import row_encoder
+from altcraft_async.protocol.wire import row_encoder, rows_encoder
 
 if TYPE_CHECKING:
     import os
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from altcraft_async.engine.dispatch import Dispatcher
-    from altcraft_async.engine.imports import OnRefused, ReadRow
+    from altcraft_async.engine.imports import OnRefused, ReadRow, ReadRows
     from altcraft_async.engine.recorder import BatchRecorder
     from altcraft_async.flow.failures import FailureLimit
     from altcraft_async.flow.lanes import Claim
@@ -89,6 +91,9 @@ _LIMITS: Final = {
 _OF_RUNS: Final = ("deadline", "rate", "stop_after", "outage")
 
 
+_ALONE: Final = repeat(object=True)
+
+
 @attrs.frozen
 class _Kind:
     """One kind of thing that is imported: rows of class `row` go to `method`; `lane` names its keys in the lanes."""
@@ -97,9 +102,11 @@ class _Kind:
     row: type[Order | Product | Sku]
     lane: str | None
 
-    def claim_of(self, external_id: str) -> Claim:
-        """Claim the thing alone; of an order that is what its line updates share."""
-        return (external_id if self.lane is None else (self.lane, external_id, None), True)
+    def claims_of(self, external_ids: Iterable[str]) -> tuple[Claim, ...]:
+        """Claim each thing alone; of an order that is what its line updates share."""
+        if self.lane is None:
+            return tuple(zip(external_ids, _ALONE, strict=False))
+        return tuple(((self.lane, external_id, None), True) for external_id in external_ids)
 
     def reader(self, encode: Callable[[Mapping[str, JSON]], bytes]) -> Callable[[object], ReadRow]:
         """Return what reads one row and writes it as it is sent."""
@@ -120,6 +127,30 @@ class _Kind:
             return Fingerprint(external_id, crc32(body), len(body)), body
 
         return read
+
+
+def _reader_of_many(
+    kind: type, encode: Callable[[Sequence[Mapping[str, JSON]]], list[bytes]]
+) -> Callable[[Sequence[object]], ReadRows | None]:
+    """Return what reads many mappings at once, in a third of the time, where there is nothing unusual about any."""
+    required = [field.name for field in attrs.fields(kind) if field.default is attrs.NOTHING]
+    needed, place = itemgetter(*required), required.index("external_id")
+
+    def read(rows: Sequence[object]) -> ReadRows | None:
+        if set(map(type, rows)) != {dict}:
+            return None
+        try:
+            found: list[tuple[object, ...]] = list(map(needed, rows))  # type: ignore[arg-type]  # they are dictionaries
+            if not all(map(all, found)):
+                return None
+            ids: list[str] = [values[place] for values in found]  # type: ignore[misc]  # looked at below
+            if set(map(type, ids)) != {str} or len(set(ids)) < len(ids):
+                return None
+            return ids, encode(rows)  # type: ignore[arg-type]  # they are dictionaries
+        except (LookupError, TypeError, ValueError, RecursionError):
+            return None
+
+    return read
 
 
 def _fields_of(row: object, kind: type, required: Sequence[str]) -> Mapping[str, JSON]:
@@ -217,7 +248,8 @@ class _Imports:
             fields=all_fields,
             fixed=len(fixed),
             read=kind.reader(encode),
-            claim_of=kind.claim_of,
+            read_many=_reader_of_many(kind.row, rows_encoder(dispatcher.delivery.request_format)),
+            claims_of=kind.claims_of,
             limits=limits,
         )
         self._facts = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from altcraft_async.protocol.values import LineKey, UpdatedOrderLine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from altcraft_async.protocol.values import JSON, LineStatusUpdate
 
@@ -56,7 +56,7 @@ def line_named(payload: Mapping[str, JSON]) -> LineKey | None:
     return LineKey(order, line) if order and line else None
 
 
-def row_results(payload: Mapping[str, JSON], ids: Sequence[str]) -> list[tuple[int, str] | None] | None:
+def row_results(payload: Mapping[str, JSON], ids: Iterable[str]) -> list[tuple[int, str] | None] | None:
     """Return what the answer to a batch says of each of its rows, a code and a text; None where it says nothing.
 
     It may say so in ``result`` or ``data``, as imports of other sections do: by the rows'
@@ -69,7 +69,7 @@ def row_results(payload: Mapping[str, JSON], ids: Sequence[str]) -> list[tuple[i
         if isinstance(results, list) and results:
             found = [one for one in results if isinstance(one, dict) and "error" in one]
             if len(found) == len(results):
-                return _matched(found, ids)
+                return _matched(found, list(ids))
     return None
 
 

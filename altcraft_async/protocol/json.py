@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import json
 from enum import Enum
+from functools import partial
+from itertools import repeat
 from json.encoder import encode_basestring
+from operator import contains
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["CONTENT_TYPE", "decode", "encode", "encode_row", "with_rows", "writer"]
+__all__ = ["CONTENT_TYPE", "decode", "encode", "encode_row", "encode_rows", "with_rows", "writer"]
 
 CONTENT_TYPE = "application/json"
 
@@ -109,13 +112,14 @@ def _write_row_plain(row: Mapping[str, JSON]) -> bytes:
 
 def _write_row_fast(row: Mapping[str, JSON]) -> bytes:
     try:
-        body: bytes = orjson.dumps(row, None, _ONLY_JSON)
+        body: bytes = _dumps(row)
     except TypeError:  # a lone surrogate, an integer beyond 64 bits, a key that is no text
         return _write_row_plain(row)
     return _write_row_plain(row) if b"null" in body else body  # it may have been NaN, which is an error
 
 
-_ONLY_JSON = 0 if orjson is None else orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+if orjson is not None:
+    _dumps = partial(orjson.dumps, option=orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME)
 
 
 _write, _read, _write_row = (
@@ -155,6 +159,18 @@ def encode_row(row: Mapping[str, JSON]) -> bytes:
     in one of two ways, ``1e+16`` or ``1e16``.
     """
     return _write_row(row)
+
+
+def encode_rows(rows: Sequence[Mapping[str, JSON]]) -> list[bytes]:
+    """Write many rows, as `encode_row` does."""
+    if orjson is not None:
+        try:
+            bodies = list(map(_dumps, rows))
+        except TypeError:
+            return list(map(_write_row, rows))
+        if not any(map(contains, bodies, repeat(b"null"))):
+            return bodies
+    return list(map(_write_row, rows))
 
 
 def with_rows(body: bytes, rows: Sequence[bytes]) -> bytes:

@@ -34,6 +34,7 @@ __all__ = [
     "WireRequest",
     "WireResponse",
     "row_encoder",
+    "rows_encoder",
 ]
 
 Format: TypeAlias = Literal["json", "xml"]
@@ -229,6 +230,9 @@ class _Codec(Protocol):
     def encode_row(self, row: Mapping[str, JSON], /) -> bytes:
         """Write one row of a batch."""
 
+    def encode_rows(self, rows: Sequence[Mapping[str, JSON]], /) -> list[bytes]:
+        """Write many rows."""
+
     def with_rows(self, body: bytes, rows: Sequence[bytes], /) -> bytes:
         """Return a written body with rows behind its fields."""
 
@@ -251,6 +255,11 @@ def row_encoder(request_format: Format) -> Callable[[Mapping[str, JSON]], bytes]
     It raises `ValueError`, `TypeError` or `RecursionError` for what the format cannot carry.
     """
     return _codec(request_format).encode_row
+
+
+def rows_encoder(request_format: Format) -> Callable[[Sequence[Mapping[str, JSON]]], list[bytes]]:
+    """Return what writes many rows at once; see `row_encoder`."""
+    return _codec(request_format).encode_rows
 
 
 def _check_token(token: str) -> None:

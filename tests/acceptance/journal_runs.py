@@ -1,8 +1,9 @@
 """Runs with a journal, each in a process of its own that may be killed; what the tests talk to is the parent of them.
 
 One JSON object a line comes in for each run, and one goes out when it has ended. The runs are forked, so that a kill
-costs milliseconds. A run updates lines, or imports orders where it has a ``batch_size``. It writes to its log, at once and unbuffered, the ``Request-ID`` of every first attempt it
-begins (``S``) and of every outcome that it was handed (``D``).
+costs milliseconds. A run updates lines, or imports orders where it has a ``batch_size``. It writes to its log, at once
+and unbuffered, the ``Request-ID`` of every first attempt it begins (``S``) and of every outcome that it was handed
+(``D``).
 """
 
 from __future__ import annotations

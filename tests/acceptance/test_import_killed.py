@@ -1,4 +1,4 @@
-"""An import with a journal is killed, again and again, and simply run again: nothing is lost, made twice or reordered."""
+"""An import with a journal is killed, again and again, and run again: nothing is lost, made twice or reordered."""
 
 from __future__ import annotations
 
@@ -43,7 +43,12 @@ def check(killed: Runs) -> None:
 
 def test_a_kill_at_any_write_boundary_loses_and_doubles_nothing(tmp_path: Path) -> None:
     with runs(tmp_path, count=2400, lines=1500, faults=FAULTS) as killed:
-        points = [("empty file", 0), ("run recorded", 0), *COMMITS, *((what, min(number, 12)) for what, number in ATTEMPTS)]
+        points = [
+            ("empty file", 0),
+            ("run recorded", 0),
+            *COMMITS,
+            *((what, min(number, 12)) for what, number in ATTEMPTS),
+        ]
         for point, number in points:
             assert killed.once(point=point, number=number, batch_size=8) == KILLED, (point, number)
         assert killed.once(batch_size=8) == 0
@@ -69,5 +74,7 @@ def test_two_hundred_kills_of_one_import_of_2000_batches(tmp_path: Path) -> None
             assert ended == KILLED, "it ended too soon"
         assert killed.once(batch_size=3) == 0
         check(killed)
-    said = f"{killed.kills} kills, {killed.resent} batches sent again, {killed.most_in_doubt} in doubt at most at a kill"
+    said = (
+        f"{killed.kills} kills, {killed.resent} batches sent again, {killed.most_in_doubt} in doubt at most at a kill"
+    )
     sys.stdout.write(f"\n{said}\n")
