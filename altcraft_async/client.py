@@ -22,7 +22,7 @@ from altcraft_async.engine.tls import tls_of
 from altcraft_async.engine.transport import AiohttpTransport
 from altcraft_async.engine.work import WorkItem
 from altcraft_async.errors import ClientClosedError, ConfigurationError
-from altcraft_async.flow.adaptive import make_limit
+from altcraft_async.flow.adaptive import make_limit, make_limit_of_batches
 from altcraft_async.flow.lanes import Lanes
 from altcraft_async.flow.retry import RetryBudget
 from altcraft_async.kinds import refusal
@@ -178,7 +178,8 @@ class AltcraftClient:
             self._transport = _logged(self._transport, given["wire_log"])
         law = make_limit(settings.concurrency)
         notifier = _notifier(observers, self._base_url)
-        self._gate = Gate(law, rate=settings.rate, notifier=notifier)
+        batch_law = make_limit_of_batches(settings.concurrency)
+        self._gate = Gate(law, batch_law, rate=settings.rate, notifier=notifier)
         if notifier is not None:
             notifier.limit_changed(self._gate.limit, 0)
         self._budget = RetryBudget(settings.retry_budget, settings.retry_refund)
@@ -215,6 +216,7 @@ class AltcraftClient:
             base_url=self._base_url,
             totals=self._totals,
             dedup_window=settings.dedup_window,
+            request_format=settings.request_format,
         )
         self._dispatcher = Dispatcher(delivery, self._lanes)
         self._market = Market(self._dispatcher)

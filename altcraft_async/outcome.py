@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import attrs
 
@@ -16,16 +16,38 @@ if TYPE_CHECKING:
     from altcraft_async.errors import AltcraftError
     from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine
 
-__all__ = ["Outcome", "OutcomeState", "Report"]
+__all__ = ["Batch", "Fingerprint", "Outcome", "OutcomeState", "Report"]
 
 
 Row_co = TypeVar("Row_co", covariant=True)
 """What a bulk call was given for one update."""
 
 
+class Fingerprint(NamedTuple):
+    """What a row of an import is known by: the id of what it describes, a checksum of it, its size in bytes."""
+
+    external_id: str
+    content: int
+    size: int
+
+
+@attrs.frozen
+class Batch:
+    """The batch in which a row went: `rows` of them from index `first` on, `size` bytes beside what every call says.
+
+    A row of an earlier run may have gone in another one. `answered_by_row` says that the
+    answer had a result for each row; otherwise the whole answer is each row's.
+    """
+
+    first: int
+    rows: int
+    size: int
+    answered_by_row: bool = False
+
+
 @attrs.frozen
 class Outcome(Generic[Row_co]):
-    """What became of one update.
+    """What became of one update, or of one row of an import.
 
     `index` is its 0-based place in the input. `update` is None only where the
     input row could not become one (state ``invalid``). `attempts` counts the
@@ -35,6 +57,9 @@ class Outcome(Generic[Row_co]):
     why it was not applied, and is None for a state that is `OutcomeState.ok`. `echo` is
     what the server said of the line, where that differs from what was asked. `row` is
     what was given: the update, the tuple, or whatever made it.
+
+    Of an import `update` is None; `external_id` is that of what the row describes, and `batch` says with
+    which others it went, None where it was never sent in this run. `elapsed` and `attempts` are the batch's.
     """
 
     index: int
@@ -46,6 +71,13 @@ class Outcome(Generic[Row_co]):
     error: AltcraftError | None = None
     echo: UpdatedOrderLine | None = None
     row: Row_co | None = None
+    batch: Batch | None = None
+    fingerprint: Fingerprint | None = attrs.field(default=None, repr=False, eq=False)
+
+    @property
+    def external_id(self) -> str | None:
+        """The id of what the row of an import describes, None where it has none, and for an update."""
+        return None if self.fingerprint is None else self.fingerprint.external_id
 
     @property
     def ok(self) -> bool:

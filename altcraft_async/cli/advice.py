@@ -113,7 +113,7 @@ def next_steps(summary: JournalSummary, command: Sequence[str], source: Sequence
     invalid = summary.counts[OutcomeState.INVALID]
     if summary.failed > invalid:
         yield f"to send again what failed: {shlex.join([*again, '--retry-failed'])}"
-    if invalid:
+    if invalid and summary.method.endswith("update_order_line_status"):
         extract = ["altcraft-async", "journal", "failed", summary.path, "--input", *source, "-o", "FILE"]
         yield f"to correct invalid rows, extract them: {shlex.join(extract)}"
 

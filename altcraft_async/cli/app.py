@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,13 +15,20 @@ from altcraft_async import (
     AltcraftError,
     APIError,
     DeliveryError,
-    FailureLimit,
     InvalidUpdateError,
 )
 from altcraft_async.cli.exits import ExitCode, exit_code_of
 from altcraft_async.cli.goods import products, skus
 from altcraft_async.cli.inputs import Input, input_options, said_of
-from altcraft_async.cli.options import ClientCommand, Seconds, client_options, environ_of, make_client, wire_log_option
+from altcraft_async.cli.options import (
+    ClientCommand,
+    Failures,
+    Seconds,
+    client_options,
+    environ_of,
+    make_client,
+    wire_log_option,
+)
 from altcraft_async.cli.orders import orders
 from altcraft_async.cli.presets import PRESETS
 from altcraft_async.cli.signals import interruptible
@@ -91,29 +98,6 @@ for group in (orders, products, skus):
     cli.add_command(group)
 
 
-if TYPE_CHECKING:
-    _FailuresType = click.ParamType[FailureLimit | Literal["none"]]
-else:  # older releases of click are not generic
-    _FailuresType = click.ParamType
-
-
-class _Failures(_FailuresType):
-    """How much of a run may fail: ``500``, ``5%``, or ``none``."""
-
-    name = "failures"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> FailureLimit | Literal["none"]:
-        text = str(value).strip()
-        if text == "none":
-            return "none"
-        try:
-            return FailureLimit(share=float(text[:-1]) / 100) if text.endswith("%") else FailureLimit(count=int(text))
-        except ValueError:  # a ConfigurationError is one
-            self.fail(f"{text!r} is no number of failures; write 500, 5% or none", param, ctx)
-
-
 _ADAPTIVE = {None, "", "adaptive"}
 _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 """Doubling makes up for it in a few round trips, and a wrong token costs one refused call instead of ten."""
@@ -139,7 +123,7 @@ _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 @click.option("--deadline", type=Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h.")
 @click.option("--sample", "limit", type=click.IntRange(min=1), metavar="N",
               help="Send only the first N rows, and stop with the summary.")  # fmt: skip
-@click.option("--max-failures", type=_Failures(), metavar="N|N%", help="Stop at so many failures, or none to go on "
+@click.option("--max-failures", type=Failures(), metavar="N|N%", help="Stop at so many failures, or none to go on "
               "regardless. Default: stop when the first 100 are all rejected for one reason.")  # fmt: skip
 @click.option("--coalesce", type=click.Choice(["all", "latest"]), default="all", show_default=True,
               help="latest: skip a waiting update that a newer one for its line replaces.")  # fmt: skip

@@ -178,13 +178,13 @@ class _Pace:
         return (done - before) / (now - then) if now > then else 0.0
 
 
-def summary(talk: Talk, tally: Tally, elapsed: float, *, results: bool) -> None:
-    """Say what became of all updates, and name the first that need attention."""
+def summary(talk: Talk, tally: Tally, elapsed: float, *, results: bool, noun: str = "update") -> None:
+    """Say what became of all updates, or of what else `noun` says, and name the first that need attention."""
     if not tally.total and tally.done_before:
-        talk.say(f"Nothing is left to do: all {tally.done_before:,} updates were done in an earlier run.")
+        talk.say(f"Nothing is left to do: all {tally.done_before:,} {noun}s were done in an earlier run.")
         return
     rate = (tally.total - tally.recalled) / elapsed if elapsed > 0 else 0.0
-    text = Text(f"{tally.total:,} {'update' if tally.total == 1 else 'updates'} in {elapsed:.1f} s ({rate:,.0f}/s)")
+    text = Text(f"{tally.total:,} {noun if tally.total == 1 else noun + 's'} in {elapsed:.1f} s ({rate:,.0f}/s)")
     for state, count in tally.states.most_common():
         text.append(", " if ":" in text.plain else ": ")
         text.append(f"{count:,} {state}", style=_STYLES.get(state, ""))

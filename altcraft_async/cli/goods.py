@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from altcraft_async.cli.import_command import import_command
 from altcraft_async.cli.options import (
     ClientCommand,
     Seconds,
@@ -34,8 +35,8 @@ def _group(name: str, words: str) -> click.Group:
 
     @click.group(
         name,
-        short_help=f"List and delete {words}.",
-        help=f"Read and delete the {words} of the platform.\n\n"
+        short_help=f"Import, list and delete {words}.",
+        help=f"Import, read and delete the {words} of the platform.\n\n"
         "Data goes to stdout, one JSON object a line, talk to stderr.",
     )
     def group() -> None:
@@ -94,6 +95,7 @@ def _group(name: str, words: str) -> click.Group:
         client = make_client(environ_of(fields), wire_log=wire_log)
         return asyncio.run(write_all(client, rows, ends="some may be deleted; to delete all again is harmless"))
 
+    group.add_command(import_command("products" if name == "products" else "skus"))
     return group
 
 

@@ -16,6 +16,7 @@ from altcraft_async.ingest import HeldBackError, InputError, InputFormat, LastLi
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
+    from typing import BinaryIO
 
 __all__ = ["INPUT_OPTIONS", "Input", "command_again", "input_options", "named_in", "said_of"]
 
@@ -45,6 +46,9 @@ def input_options(format_help: str) -> Callable[[Callable[..., Any]], Callable[.
         return command
 
     return decorate
+
+
+_HOW_TO_READ = ("columns", "constants", "statuses", "input_format", "encoding", "skip_lines", "last_line")
 
 
 @attrs.frozen(kw_only=True)
@@ -83,16 +87,19 @@ class Input:
 
     def open(self) -> UpdateReader:
         """Open a file, or for ``-`` standard input; the reader keeps the rows."""
-        given = attrs.asdict(self, filter=lambda attribute, _: attribute.name != "source")
         if self.source != "-":
-            return read_updates(self.source, keep_rows=True, **given)
+            return self._reader(self.source)
         try:
             # Not sys.stdin's own buffer: its lock, held by a blocked read, would stop the interpreter from ending.
             stream = io.BufferedReader(io.FileIO(sys.stdin.fileno(), "rb", closefd=False))
         except (AttributeError, OSError, ValueError):
             msg = "standard input is closed; give a file, or pipe the updates in"
             raise ConfigurationError(msg) from None
-        return read_updates(stream, name="stdin", keep_rows=True, **given)
+        return self._reader(stream, name="stdin")
+
+    def _reader(self, source: str | BinaryIO, **given: Any) -> UpdateReader:
+        given |= {name: getattr(self, name) for name in _HOW_TO_READ}
+        return read_updates(source, keep_rows=True, **given)
 
 
 def _pairs(option: str, form: str, given: Sequence[str], example: str) -> dict[str, str]:

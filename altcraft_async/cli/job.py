@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import attrs
 
+from altcraft_async import ConfigurationError
+from altcraft_async.cli.results import COLUMNS
 from altcraft_async.cli.talk import emit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
-    from altcraft_async import FailureLimit
+    from altcraft_async import AltcraftClient, FailureLimit, Outcome
+    from altcraft_async.cli.display import Talk
     from altcraft_async.cli.exits import Tally
     from altcraft_async.cli.inputs import Input
-    from altcraft_async.ingest import UpdateReader
+    from altcraft_async.ingest import ReadItem, UpdateReader
+
+    Rows: TypeAlias = Iterable[ReadItem] | AsyncGenerator[ReadItem, None]
 
 __all__ = ["SyncJob", "print_json"]
 
@@ -23,6 +28,9 @@ __all__ = ["SyncJob", "print_json"]
 @attrs.frozen(kw_only=True)
 class SyncJob:
     """What ``sync`` was asked to do; the fields are its options."""
+
+    noun: ClassVar[str] = "update"
+    columns: ClassVar[Sequence[str]] = COLUMNS
 
     input: Input
     journal: str | None
@@ -38,6 +46,42 @@ class SyncJob:
     quiet: bool
     as_json: bool
 
+    @property
+    def enough(self) -> int:
+        """How many outcomes say something of the whole input, where they are all alike."""
+        return 1
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` for options that do not go together."""
+        if self.results == "-" and self.as_json:
+            msg = "--results - and --json would both write to standard output; give the results a file"
+            raise ConfigurationError(msg)
+        if self.journal is None and (self.retry_failed or self.extend):
+            option = "--retry-failed" if self.retry_failed else "--extend"
+            msg = f"{option} goes with --journal FILE, the file that an earlier run wrote"
+            raise ConfigurationError(msg)
+        if self.journal == "-":
+            msg = "a journal is a file; give its name, or ./- for one that is called so"
+            raise ConfigurationError(msg)
+
+    def dry(self, reader: UpdateReader, talk: Talk) -> int:
+        """Read the input, tell what a run would do, and return the exit code."""
+        from altcraft_async.cli.dry_run import dry_run  # noqa: PLC0415 - it knows jobs
+
+        return dry_run(self, reader, talk)
+
+    def stream(self, client: AltcraftClient, rows: Rows) -> AsyncGenerator[Outcome[Any], None]:
+        """Send what the input has."""
+        return client.market.orders.stream_order_line_statuses(
+            rows,
+            deadline=self.deadline,
+            coalesce="latest" if self.coalesce == "latest" else "all",
+            stop_after=None if self.max_failures == "none" else self.max_failures,
+            journal=self.journal,
+            retry_failed=self.retry_failed,
+            extend=self.extend,
+        )
+
 
 def print_json(  # noqa: PLR0913 - all that there is to tell
     job: SyncJob,
@@ -47,6 +91,7 @@ def print_json(  # noqa: PLR0913 - all that there is to tell
     elapsed: float,
     code: int,
     journal: Mapping[str, object] | None = None,
+    **more: object,
 ) -> None:
     """Write the summary of a run as one JSON object to standard output; `journal` has what its journal says."""
     said = {
@@ -68,5 +113,6 @@ def print_json(  # noqa: PLR0913 - all that there is to tell
             {"index": outcome.index, "line": line, "state": str(outcome.state), "error": str(outcome.error)}
             for line, outcome in tally.failures
         ],
+        **more,
     }
     emit(json.dumps(said) + "\n")

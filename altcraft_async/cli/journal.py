@@ -140,6 +140,7 @@ def failed(asked: Extract) -> int:
         reader = asked.open_input(stack)
         journal = stack.enter_context(JournalReader(asked.path))
         summary = journal.summary()
+        _refuse_import(summary)
         output = stack.enter_context(RecordFile(asked.output))
         output.start()
         written = 0
@@ -158,6 +159,16 @@ def failed(asked: Extract) -> int:
                     written += 1
         without_ids = summary.failed - written if reader is None else 0
         return _end(output, [f"failed rows written: {written:,}", *_left_out(summary, without_ids)])
+
+
+def _refuse_import(summary: JournalSummary) -> None:
+    """Raise for the journal of an import, which has no rows that could be written or held against an input here."""
+    if not summary.method.endswith("update_order_line_status"):
+        msg = (
+            f"the journal {summary.path} records a run of {summary.method}, whose rows it does not keep; "
+            "run the import again with --failed FILE, which writes them"
+        )
+        raise ConfigurationError(msg)
 
 
 def _format_of(output: str) -> str:
@@ -183,6 +194,8 @@ def export(asked: Extract) -> int:
     with contextlib.ExitStack() as stack:
         reader = asked.open_input(stack)
         journal = stack.enter_context(JournalReader(asked.path))
+        if reader is not None:
+            _refuse_import(journal.summary())
         output = stack.enter_context(ResultsFile(asked.output))
         output.start()
         written = 0

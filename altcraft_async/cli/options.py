@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from altcraft_async import AltcraftClient, ConfigurationError, UnknownVariableWarning
+from altcraft_async import AltcraftClient, ConfigurationError, FailureLimit, UnknownVariableWarning
 from altcraft_async.kinds import FLAG, SECONDS, shown
 from altcraft_async.settings import CREDENTIALS, TABLE
 from altcraft_async.settings.table import near_misses
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
     _TextType = click.ParamType[str]
     _SecondsType = click.ParamType[float]
+    _FailuresType = click.ParamType[FailureLimit | Literal["none"]]
 else:  # older releases of click are not generic
-    _TextType = _SecondsType = click.ParamType
+    _TextType = _SecondsType = _FailuresType = click.ParamType
 
-__all__ = ["ClientCommand", "Seconds", "client_options", "environ_of", "make_client", "wire_log_option"]
+__all__ = ["ClientCommand", "Failures", "Seconds", "client_options", "environ_of", "make_client", "wire_log_option"]
 
 _ROWS = {row.name: row for row in (*CREDENTIALS, *TABLE) if row.flag and row.kind is not None}
 _HEADING = "Client settings (each is a variable too: --rate is ALTCRAFT_RATE)"
@@ -92,6 +93,24 @@ def _option(row: Setting) -> Callable[[_Decorated], _Decorated]:
 
 def _same(command: _Decorated) -> _Decorated:
     return command
+
+
+class Failures(_FailuresType):
+    """How much of a run may fail: ``500``, ``5%``, or ``none``."""
+
+    name = "failures"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> FailureLimit | Literal["none"]:
+        """Read the value."""
+        text = str(value).strip()
+        if text == "none":
+            return "none"
+        try:
+            return FailureLimit(share=float(text[:-1]) / 100) if text.endswith("%") else FailureLimit(count=int(text))
+        except ValueError:  # a ConfigurationError is one
+            self.fail(f"{text!r} is no number of failures; write 500, 5% or none", param, ctx)
 
 
 wire_log_option = click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from altcraft_async.cli.import_command import import_command
 from altcraft_async.cli.options import (
     ClientCommand,
     Seconds,
@@ -31,12 +32,15 @@ _deadline_option = click.option(
 )
 
 
-@click.group(short_help="List, look up and delete orders.")
+@click.group(short_help="Import, list, look up and delete orders.")
 def orders() -> None:
-    """Read and delete the orders of the platform.
+    """Import, read and delete the orders of the platform.
 
     Data goes to stdout, one JSON object a line, talk to stderr.
     """
+
+
+orders.add_command(import_command("orders"))
 
 
 @orders.command("list", cls=ClientCommand, short_help="List the orders.")

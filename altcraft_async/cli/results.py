@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from altcraft_async import Outcome
 
-__all__ = ["COLUMNS", "RecordFile", "ResultsFile", "csv_record", "refuse_clashes"]
+__all__ = ["COLUMNS", "IMPORT_COLUMNS", "RecordFile", "ResultsFile", "csv_record", "refuse_clashes"]
 
 COLUMNS = (
     "index",
@@ -33,6 +33,8 @@ COLUMNS = (
     "error",
 )
 """The columns (JSON: keys) of a results file."""
+IMPORT_COLUMNS = ("index", "line", "external_id", "batch", "state", "attempts", "elapsed", "request_id", "error")
+"""Those of an import; ``batch`` is the index of the first row that went in the same call."""
 
 
 def refuse_clashes(**paths: str | None) -> None:
@@ -120,38 +122,42 @@ class RecordFile:
 class ResultsFile(RecordFile):
     """One record an outcome: JSON lines, or CSV where the file's name ends in ``.csv``."""
 
-    __slots__ = ("_csv",)
+    __slots__ = ("_columns", "_csv")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, columns: Sequence[str] = COLUMNS) -> None:
         super().__init__(path)
+        self._columns = columns
         self._csv = path.lower().endswith(".csv")
 
     def start(self, *, keep: bool = False) -> None:
         """Empty the file, or with `keep` go on behind what it holds; a CSV gets its header."""
         super().start(keep=keep)
         if self._csv and not self.size:
-            self.write(csv_record(COLUMNS))
+            self.write(csv_record(self._columns))
 
     def add(self, outcome: Outcome[object], line: int | None) -> None:
         """Write one outcome; `line` is its row's line in the input."""
-        update = outcome.update
-        values = (
-            outcome.index,
-            line,
-            None if update is None else update.order_external_id,
-            None if update is None else update.order_line_external_id,
-            None if update is None else update.status_external_id,
-            str(outcome.state),
-            outcome.attempts,
-            round(outcome.elapsed, 6),
-            outcome.request_id,
-            None if outcome.error is None else str(outcome.error),
-        )
+        update, batch = outcome.update, outcome.batch
+        known: dict[str, object] = {
+            "index": outcome.index,
+            "line": line,
+            "order_external_id": None if update is None else update.order_external_id,
+            "order_line_external_id": None if update is None else update.order_line_external_id,
+            "status_external_id": None if update is None else update.status_external_id,
+            "external_id": outcome.external_id,
+            "batch": None if batch is None else batch.first,
+            "state": str(outcome.state),
+            "attempts": outcome.attempts,
+            "elapsed": round(outcome.elapsed, 6),
+            "request_id": outcome.request_id,
+            "error": None if outcome.error is None else str(outcome.error),
+        }
+        values = [known[column] for column in self._columns]
         if self._csv:
             self.write(csv_record(values))
         else:
             self.write(
-                json.dumps(dict(zip(COLUMNS, values, strict=True)), ensure_ascii=False).encode(
+                json.dumps(dict(zip(self._columns, values, strict=True)), ensure_ascii=False).encode(
                     errors="backslashreplace"
                 )
                 + b"\n"

@@ -11,11 +11,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from altcraft_async import ConfigurationError, JournalError, OutcomeState, SourceError
+from altcraft_async import JournalError, OutcomeState, SourceError
 from altcraft_async.cli.advice import Advice
 from altcraft_async.cli.descriptors import prepare_for_few_descriptors
 from altcraft_async.cli.display import Talk, following, summary
-from altcraft_async.cli.dry_run import dry_run
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import named_in, said_of
 from altcraft_async.cli.job import print_json
@@ -40,38 +39,25 @@ __all__ = ["sync"]
 
 def sync(job: SyncJob, make_client: MakeClient) -> int:
     """Do `job` and return the exit code. Raises `ConfigurationError` or `JournalError` before anything is sent."""
-    _check(job)
+    job.check()
+    files = {"input": job.input.source, "--journal": job.journal, "--results": job.results, "--failed": job.failed}
+    refuse_clashes(**files)
     talk = Talk(quiet=job.quiet)
     with contextlib.ExitStack() as opened:
         reader = opened.enter_context(job.input.open())
         for note in reader.notes:
             talk.note(note)
         if job.dry_run:
-            return talk.end(dry_run(job, reader, talk))
+            return talk.end(job.dry(reader, talk))
         watcher = Watcher(reader, talk)
         client = make_client((watcher,))
-        results = None if job.results is None else opened.enter_context(ResultsFile(job.results))
+        results = None if job.results is None else opened.enter_context(ResultsFile(job.results, job.columns))
         failed = None if job.failed is None else opened.enter_context(RecordFile(job.failed))
         sink = Sink(reader, watcher, results, failed, by_journal=job.journal is not None)
         if job.journal is None:
             sink.start()
         prepare_for_few_descriptors()
         return talk.end(asyncio.run(_Run(job, reader, sink, watcher, talk).main(client)))
-
-
-def _check(job: SyncJob) -> None:
-    if job.results == "-" and job.as_json:
-        msg = "--results - and --json would both write to standard output; give the results a file"
-        raise ConfigurationError(msg)
-    if job.journal is None and (job.retry_failed or job.extend):
-        option = "--retry-failed" if job.retry_failed else "--extend"
-        msg = f"{option} goes with --journal FILE, the file that an earlier run wrote"
-        raise ConfigurationError(msg)
-    if job.journal == "-":
-        msg = "a journal is a file; give its name, or ./- for one that is called so"
-        raise ConfigurationError(msg)
-    files = {"input": job.input.source, "--journal": job.journal, "--results": job.results, "--failed": job.failed}
-    refuse_clashes(**files)
 
 
 class _Run:
@@ -108,7 +94,8 @@ class _Run:
         code = interruption.exit_code or self._code(unread=unread)
         for note in self._reader.notes[notes:]:
             self._talk.note(note)
-        summary(self._talk, self._sink.tally, elapsed, results=self._job.results is not None)
+        results = self._job.results is not None
+        summary(self._talk, self._sink.tally, elapsed, results=results, noun=self._job.noun)
         self._talk.suspicions(self._reader.suspicions)
         Advice(
             job=self._job,
@@ -125,16 +112,7 @@ class _Run:
         return code
 
     async def _send(self, client: AltcraftClient) -> None:
-        job = self._job
-        outcomes = client.market.orders.stream_order_line_statuses(
-            self._updates(),
-            deadline=job.deadline,
-            coalesce="latest" if job.coalesce == "latest" else "all",
-            stop_after=None if job.max_failures == "none" else job.max_failures,
-            journal=job.journal,
-            retry_failed=job.retry_failed,
-            extend=job.extend,
-        )
+        outcomes = self._job.stream(client, self._updates())
         waiting = self._watcher.waiting
         try:
             async with contextlib.aclosing(outcomes):
@@ -162,10 +140,10 @@ class _Run:
     def _makes_no_sense(self) -> bool:
         """Stop where everything is rejected for one reason: it is the input or the platform, not the rows."""
         reason = self._sink.tally.only_reason
-        if reason is None or self._job.max_failures is not None:
+        if reason is None or self._job.max_failures is not None or self._sink.tally.total < self._job.enough:
             return False
         self._stopped_by = (
-            f"the first {self._sink.tally.total} updates were all rejected for one reason: {reason}; "
+            f"the first {self._sink.tally.total} {self._job.noun}s were all rejected for one reason: {reason}; "
             "to go on regardless, add --max-failures none"
         )
         return True

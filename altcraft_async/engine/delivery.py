@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from altcraft_async.engine.gate import NO_PERMIT
-from altcraft_async.engine.work import Attempt, Phase
+from altcraft_async.engine.work import Attempt, BatchItem, Phase
 from altcraft_async.errors import (
     AltcraftError,
     AttemptTimeoutError,
@@ -31,7 +31,7 @@ from altcraft_async.errors import (
 )
 from altcraft_async.flow.outage import OutageState
 from altcraft_async.flow.retry import Retry, RetryPolicy, Stop, StopReason, decide
-from altcraft_async.protocol.answer import another_line, echo_of
+from altcraft_async.protocol.answer import another_line, echo_of, line_named, row_results
 from altcraft_async.protocol.retry_after import parse_retry_after
 from altcraft_async.protocol.verdict import TABLE, Evidence, Scope
 
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.questions import Questions
     from altcraft_async.engine.transport import Transport
-    from altcraft_async.engine.work import Patience, WorkItem
+    from altcraft_async.engine.work import Patience, RowResult, WorkItem
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryBudget
     from altcraft_async.protocol.values import LineKey
-    from altcraft_async.protocol.wire import Reply, Wire, WireRequest, WireResponse
+    from altcraft_async.protocol.wire import Format, Reply, Wire, WireRequest, WireResponse
 
 __all__ = ["Delivery", "Totals"]
 
@@ -83,8 +83,9 @@ class Delivery:
     """Delivers calls for one client; see the module.
 
     `transport`, `gate`, `budget`, `questions` and `totals` are shared with the client's
-    copies. `base_url` is the platform's address, for telling where requests go, and
-    `dedup_window` how many seconds the platform remembers a ``Request-ID``.
+    copies. `base_url` is the platform's address, for telling where requests go,
+    `dedup_window` how many seconds the platform remembers a ``Request-ID``, and
+    `request_format` the one that the credentials' wires write.
     """
 
     credentials: Credentials
@@ -101,6 +102,7 @@ class Delivery:
     base_url: str = ""
     totals: Totals = attrs.field(factory=Totals)
     dedup_window: float = 86_400.0
+    request_format: Format = "json"
     random: Random = attrs.field(factory=Random, repr=False)
 
     # -- attempts
@@ -124,7 +126,7 @@ class Delivery:
         clock = asyncio.get_running_loop().time
         wire = self.credentials.wire or await self._token(item)
         started = clock()
-        total = self.total_timeout
+        total = item.timeout or self.total_timeout
         if item.expires_at is not None and (left := item.expires_at - started) < total:
             if left < _MIN_ATTEMPT or wire is None:
                 return Stop(StopReason.DEADLINE)
@@ -215,12 +217,23 @@ class Delivery:
                         response.discard()
                         return self._anothers(another)
                     item.echo = echo_of(reply.payload, update)
+            elif isinstance(item, BatchItem) and (named := self._take_rows(item, wire, reply)) is not None:
+                response.discard()
+                return self._anothers(named)
             return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload)
+        return await self._refused(item, wire, reply, response, fresh=fresh)
+
+    async def _refused(
+        self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse, *, fresh: bool
+    ) -> Attempt:
+        """Say what an answer means that is no success; `fresh` says that it came on a connection of its own."""
         if reply.code is None:
             response.discard()  # a proxy's answer, perhaps unasked: the platform's own may still come behind it
         rules = self.policy.rules
         in_doubt = item.maybe_applied or item.asked_before
-        evidence = rules.evidence(status=reply.status, code=reply.code, duplicate=reply.duplicate, in_doubt=in_doubt)
+        evidence = rules.evidence(
+            status=reply.status, code=reply.code, duplicate=reply.duplicate, in_doubt=in_doubt, batch=item.apart
+        )
         if evidence is Evidence.REFUSED and not fresh and self.questions.suspicious(asyncio.get_running_loop().time()):
             item.fresh = True  # a refusal names no line: it could be another's, as an answer just was
             response.discard()
@@ -234,6 +247,25 @@ class Delivery:
             self.gate.outage.on_strange_answer()
         verdict = TABLE[evidence]
         return Attempt(verdict, {}, self._error(reply, evidence), self._retry_after(reply.retry_after))
+
+    def _take_rows(self, item: BatchItem, wire: Wire, reply: Reply) -> LineKey | None:
+        """Take what the answer to a batch says of each row; return the line that it names where it is a line's."""
+        named = line_named(reply.payload)
+        if named is not None:
+            self.questions.distrust(asyncio.get_running_loop().time())
+            item.fresh = True
+            return named
+        said = row_results(reply.payload, (known.external_id for _, _, known in item.batch_rows))
+        item.results = None if said is None else [self._row_result(one, wire, reply) for one in said]
+        return None
+
+    def _row_result(self, said: tuple[int, str] | None, wire: Wire, reply: Reply) -> RowResult:
+        if said is None or said[0] == 0:
+            return None
+        code, text = said
+        verdict = TABLE[self.policy.rules.evidence(status=reply.status, code=code, duplicate=False)]
+        error = api_error(status=reply.status, code=code, text=wire.clean(text), maybe_applied=verdict.maybe_applied)
+        return verdict.state, error
 
     def _error(self, reply: Reply, evidence: Evidence) -> DeliveryError:
         if evidence is Evidence.UNREADABLE and reply.problem is not None:
@@ -277,7 +309,15 @@ class Delivery:
         self.totals.problem = None if verdict.served or last.error is None else last.error.message
         if verdict.scope is not Scope.NEITHER:
             line = item.claims[-1][0] if item.claims else item
-            self.gate.record(now, latency, verdict, kind=item.call.method, line=line, first_failure=item.first_failure)
+            self.gate.record(
+                now,
+                latency,
+                verdict,
+                kind=item.call.method,
+                line=line,
+                first_failure=item.first_failure,
+                apart=item.apart,
+            )
         elif isinstance(last.error, ConnectError):
             self.gate.cap()
         retried = item.attempts > 1
@@ -286,7 +326,7 @@ class Delivery:
             count.retries += retried
             count.throttled += verdict.throttled
         if verdict.throttled and last.retry_after is not None:
-            self.gate.pause(last.retry_after)
+            self.gate.pause(last.retry_after, apart=item.apart)
 
     # -- retries
 
@@ -332,12 +372,12 @@ class Delivery:
 
     async def acquire(self, item: WorkItem, patience: Patience) -> int | Stop:
         """Wait for a permit, until the item expires and while the patience lasts."""
-        permit = self.gate.try_acquire(item.call.method)
+        permit = self.gate.try_acquire(item.call.method, apart=item.apart)
         if permit:
             return permit
         try:
             async with asyncio.timeout_at(item.expires_at):
-                permit = await self.gate.acquire(item.call.method, bulk=item.bulk, patience=patience)
+                permit = await self.gate.acquire(item.call.method, bulk=item.bulk, patience=patience, apart=item.apart)
         except TimeoutError:
             return Stop(StopReason.DEADLINE)
         return Stop(StopReason.OUTAGE) if permit == NO_PERMIT else permit

@@ -23,7 +23,7 @@ from altcraft_async.flow.pace import TIMER_SLACK, Pacer
 from altcraft_async.flow.retry import Stop, StopReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from altcraft_async.engine.delivery import Delivery, Totals
     from altcraft_async.flow.lanes import Lanes
@@ -116,7 +116,7 @@ class Dispatcher:
 
     async def _attempts(self, item: WorkItem, patience: Patience) -> Stop | None:
         delivery, gate = self.delivery, self.delivery.gate
-        permit = gate.try_acquire(item.call.method) or await delivery.acquire(item, patience)
+        permit = gate.try_acquire(item.call.method, apart=item.apart) or await delivery.acquire(item, patience)
         if isinstance(permit, Stop):
             return permit
         stop = None
@@ -169,13 +169,14 @@ class Crew:
     `begins` is called with each item right before its first attempt. `ended` is called with
     each whose delivery has ended, by itself or cut short; the owner of the crew then opens its
     lanes with `Dispatcher.leave`. `task_done` is called when a task of the crew is over, with
-    what it raised, which no delivery may, or None. Everything happens on one event loop, in the
-    context in which the crew was made.
+    what it raised, which no delivery may, or None. A crew that is `apart` sends batches; before one
+    is sent, `divides` may let its parts take it over, and says so.
+    Everything happens on one event loop, in the context in which the crew was made.
     """
 
     __slots__ = (
-        "_arrived", "_begins", "_busy", "_context", "_dispatcher", "_ended", "_freed", "_hurried", "_pacer",
-        "_patience", "_resting", "_task_done", "_tasks", "_totals", "_waiting", "_workers", "stopped",
+        "_apart", "_arrived", "_begins", "_busy", "_context", "_dispatcher", "_divides", "_ended", "_freed", "_hurried",
+        "_pacer", "_patience", "_resting", "_task_done", "_tasks", "_totals", "_waiting", "_workers", "stopped",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a crew is told
@@ -188,8 +189,12 @@ class Crew:
         begins: Callable[[WorkItem], None],
         ended: Callable[[WorkItem], None],
         task_done: Callable[[BaseException | None], None],
+        apart: bool = False,
+        divides: Callable[[WorkItem], bool] | None = None,
     ) -> None:
         self._dispatcher = dispatcher
+        self._divides = divides
+        self._apart = apart
         self._patience = patience
         self._totals = totals
         self._pacer = None if rate is None else Pacer(rate)
@@ -227,8 +232,17 @@ class Crew:
         self._waiting[item] = None
         if self._dispatcher.lanes.add(item):
             self._arrived.append(item)
-            if self._workers < self._dispatcher.delivery.gate.limit:
+            if self._workers < self._limit:
                 self.staff()
+
+    def take_over(self, heirs: Sequence[WorkItem], item: WorkItem) -> None:
+        """Send the `heirs` of a ready item instead of it, in its places in the lanes and before what came after it."""
+        self._waiting.pop(item, None)
+        item.phase = Phase.ENDED
+        self._dispatcher.lanes.hand_over(item, heirs)
+        self._waiting.update(dict.fromkeys(heirs))
+        self._arrived.extendleft(reversed(heirs))
+        self.staff()
 
     def on_ready(self, item: WorkItem) -> None:
         """Take note that an item's turn has come; it goes before those that arrived after it."""
@@ -247,11 +261,17 @@ class Crew:
         self._hurried.add(item)
         self._spawn(self._express(item))
 
+    @property
+    def _limit(self) -> int:
+        """How many workers there may be: those that wait for a lost answer stand in nobody's way."""
+        gate = self._dispatcher.delivery.gate
+        return (gate.batch_limit if self._apart else gate.limit) + gate.lost
+
     def staff(self) -> None:
         """Start workers for the items that are ready, as many as the limit allows."""
         if self.stopped:
             return
-        limit = self._dispatcher.delivery.gate.limit
+        limit = self._limit
         while self._workers < limit and self.ready > self._workers - self._busy:
             self._workers += 1
             self._spawn(self._work())
@@ -265,6 +285,8 @@ class Crew:
             else:
                 item = arrived.popleft()
             if item in self._waiting and item not in self._hurried:
+                if self._divides is not None and self._divides(item):
+                    continue
                 return item
         return None
 
@@ -277,16 +299,16 @@ class Crew:
             # no more workers without an item than there are items: each would wait for a permit for nothing
             while (
                 self._workers - self._busy <= len(self._arrived) + len(self._freed)
-                and self._workers <= gate.limit
+                and self._workers <= (limit := self._limit)
                 and not self.stopped
             ):
-                if self._workers < gate.limit:  # it has grown
+                if self._workers < limit:  # it has grown
                     self.staff()
                 first = self._arrived[0] if self._arrived else self._freed[0][1]
                 kind = first.call.method
                 if self._pacer is not None and not await self._rest(self._keep_pace(self._pacer)):
                     break
-                permit = gate.try_acquire(kind) or await self._permit(kind)
+                permit = gate.try_acquire(kind, apart=self._apart) or await self._permit(kind)
                 if not permit:
                     break
                 self._busy += 1
@@ -310,7 +332,7 @@ class Crew:
 
         async def wait() -> None:
             nonlocal permit
-            permit = await gate.acquire(kind, bulk=True, patience=self._patience)
+            permit = await gate.acquire(kind, bulk=True, patience=self._patience, apart=self._apart)
 
         if not await self._rest(wait()):
             return 0

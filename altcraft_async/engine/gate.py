@@ -5,6 +5,10 @@ pause that a server asks for, and the outage law that lets only probes through w
 nobody is served. Waiters are served first come, first served in two classes: single
 calls go ahead of bulk ones, but of every `SINGLES_IN_A_ROW` + 1 permits at least
 one goes to a waiting bulk call, so neither class starves.
+
+Calls that carry batches are *apart*: they have a limit of their own, since an answer
+of seconds and one of milliseconds say nothing of each other. Where the concurrency is a
+number that was set, it bounds both together. Pace, pause and outage are those of all.
 """
 
 from __future__ import annotations
@@ -70,24 +74,67 @@ class _Waiter:
         self.patience = patience
 
 
+class _Batches:
+    """What calls that carry batches have apart: their limit and pace, who holds a permit, and who waits.
+
+    `turn` says that they are to go next, before the others.
+    """
+
+    __slots__ = ("held", "law", "pacer", "turn", "waiting")
+
+    def __init__(self, law: ConcurrencyLimit) -> None:
+        self.law = law
+        self.pacer = Pacer()
+        self.held: set[int] = set()
+        self.waiting: deque[_Waiter] = deque()
+        self.turn = True
+
+    def on_result(self, now: float, latency: float, signal: Signal, kind: str) -> None:
+        self.law.on_result(now, latency, signal, len(self.held), kind)
+        self._follow_rate()
+
+    def on_pause(self, now: float, seconds: float) -> None:
+        self.law.on_pause(now, seconds)
+        self._follow_rate()
+
+    def resume(self, now: float, since: float) -> None:
+        self.law.resume(now, since)
+        self._follow_rate()
+
+    def _follow_rate(self) -> None:
+        if self.pacer.rate != self.law.rate:
+            self.pacer.rate = self.law.rate
+
+
 class Gate:
     """Gives out permits; see the module.
 
     A permit is a number above `NO_PERMIT`, and must be released exactly once. Cancelling a
     waiter takes it out of the queue and never costs a permit. `loop` is the event loop
-    that the client belongs to, None before its first call.
+    that the client belongs to, None before its first call. `lost` counts the calls that hold
+    none any more: an outage left them without an answer, and it is over.
     """
 
     __slots__ = (
-        "_adaptive", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_notifier", "_opens_at", "_pacer",
-        "_probe", "_rate", "_seen", "_singles", "_singles_in_a_row", "_timer", "_timer_at", "_turns", "_watch",
-        "limit", "loop", "outage",
+        "_adaptive", "_apart", "_batches", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_notifier",
+        "_opens_at", "_pacer", "_probe", "_rate", "_seen", "_singles", "_singles_in_a_row", "_timer", "_timer_at",
+        "_turns", "_watch", "limit", "loop", "lost", "outage",
     )  # fmt: skip
 
-    def __init__(self, law: ConcurrencyLimit, *, rate: float | None = None, notifier: Notifier | None = None) -> None:
+    def __init__(
+        self,
+        law: ConcurrencyLimit,
+        batch_law: ConcurrencyLimit | None = None,
+        *,
+        rate: float | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
         self._law = law
+        self._batches = _Batches(batch_law or FixedLimit(1))
+        self._apart = 0
         self._adaptive = not isinstance(law, FixedLimit)
         self.limit = law.limit
+        self.lost = 0
         self._cap: int | None = None
         self._rate = rate
         self._pacer = Pacer(rate)
@@ -111,7 +158,7 @@ class Gate:
     def __repr__(self) -> str:
         """Show the gate's state."""
         outage = "" if self.outage.state is _CLEAR else f", outage {self.outage.state.value}"
-        waiting = len(self._singles) + len(self._bulk)
+        waiting = len(self._singles) + len(self._bulk) + len(self._batches.waiting)
         return f"<Gate {len(self._held)}/{self.limit} in flight, {waiting} waiting{outage}>"
 
     @property
@@ -119,9 +166,15 @@ class Gate:
         """How many permits are held."""
         return len(self._held)
 
+    @property
+    def batch_limit(self) -> int:
+        """How many calls that carry batches may be under way."""
+        limit = self._batches.law.limit
+        return limit if self._cap is None else min(limit, self._cap)
+
     def statistics(self) -> GateStatistics:
         """Take a snapshot."""
-        waiting = len(self._singles) + len(self._bulk)
+        waiting = len(self._singles) + len(self._bulk) + len(self._batches.waiting)
         now = asyncio.get_running_loop().time()
         clear = self.outage.state is _CLEAR
         return GateStatistics(
@@ -164,9 +217,11 @@ class Gate:
 
     # -- permits
 
-    def try_acquire(self, kind: str) -> int:
+    def try_acquire(self, kind: str, *, apart: bool = False) -> int:
         """Take a permit for a `kind` of call if one is free now and nobody waits."""
-        if len(self._held) >= self.limit or self._singles or self._bulk:
+        if apart:
+            return self._try_acquire_apart(kind)
+        if len(self._held) - self._apart >= self.limit or self._singles or self._bulk:
             return NO_PERMIT
         now = asyncio.get_running_loop().time()
         if self._opens_at or self._pacer.rate is not None or self.outage.state is not _CLEAR:
@@ -175,14 +230,31 @@ class Gate:
             self._pacer.reserve(now)
         return self._grant(now, kind)
 
-    async def acquire(self, kind: str, *, bulk: bool = False, patience: Patience | None = None) -> int:
+    def _try_acquire_apart(self, kind: str) -> int:
+        now = asyncio.get_running_loop().time()
+        if self._batches.waiting or not self._may_start_batch(now) or self._delay(now) > 0.0:
+            return NO_PERMIT
+        self._pacer.reserve(now)
+        return self._grant(now, kind, apart=True)
+
+    def _may_start_batch(self, now: float) -> bool:
+        """Say whether one more call with a batch may start, as far as their own limit and pace are concerned."""
+        batches = self._batches
+        if self.outage.state is not _CLEAR:
+            return True  # what may start then is the outage's to say
+        full = len(batches.held) >= self.batch_limit or (not self._adaptive and len(self._held) >= self.limit)
+        return not full and batches.pacer.peek(now) <= 0.0
+
+    async def acquire(
+        self, kind: str, *, bulk: bool = False, patience: Patience | None = None, apart: bool = False
+    ) -> int:
         """Wait for a permit; give `NO_PERMIT` where an outage outlasted the caller's patience."""
-        permit = self.try_acquire(kind)
+        permit = self.try_acquire(kind, apart=apart)
         if permit:
             return permit
         loop = asyncio.get_running_loop()
         waiter = _Waiter(loop.create_future(), kind, patience)
-        queue = self._bulk if bulk else self._singles
+        queue = self._batches.waiting if apart else self._bulk if bulk else self._singles
         queue.append(waiter)
         self._wake()
         try:
@@ -208,16 +280,29 @@ class Gate:
 
     def release(self, permit: int, *, unused: bool = False) -> None:
         """Give a permit back; an `unused` one, with which nothing was sent, was no probe."""
-        self._held.pop(permit, None)  # an outage may have taken it already
+        if self._held.pop(permit, None) is None:  # an outage has taken it already
+            self.lost -= 1
+        if self._batches.held:
+            self._let_go_of_batch(permit)
         if permit == self._probe:
             self._probe = NO_PERMIT
             self.outage.probe_ended(unused=unused)
-        if self._singles or self._bulk:
+        if self._singles or self._bulk or self._batches.waiting:
             self._wake()
 
-    def _grant(self, now: float, kind: str) -> int:
+    def _let_go_of_batch(self, permit: int) -> None:
+        held = self._batches.held
+        held.discard(permit)
+        self._apart = len(held) if self._adaptive else 0
+
+    def _grant(self, now: float, kind: str, *, apart: bool = False) -> int:
         self._given = permit = self._given + 1
         self._held[permit] = (now, kind)
+        if apart:
+            batches = self._batches
+            batches.held.add(permit)
+            batches.pacer.reserve(now, late=TIMER_SLACK)
+            self._apart = len(batches.held) if self._adaptive else 0
         if self.outage.state is _OPEN:
             self.outage.probe_started(now, kind)
             self._probe = permit
@@ -227,8 +312,16 @@ class Gate:
 
     # -- what has come
 
-    def record(  # noqa: PLR0913 - what one attempt showed
-        self, now: float, latency: float, verdict: Verdict, *, kind: str, line: Hashable, first_failure: float
+    def record(  # noqa: PLR0913 - what one attempt showed, on the hot path
+        self,
+        now: float,
+        latency: float,
+        verdict: Verdict,
+        *,
+        kind: str,
+        line: Hashable,
+        first_failure: float,
+        apart: bool = False,
     ) -> None:
         """Tell the laws how a call ended that still holds its permit; `line` names what the call is about."""
         outage = self.outage
@@ -246,15 +339,23 @@ class Gate:
                 outage.on_failure(now, kind, None if verdict.scope is Scope.SERVER else line, first_failure)
             if outage.state is not self._seen:
                 self._on_state(now)
-        if self._adaptive and clear and outage.state is _CLEAR:
+        if apart:
+            if clear and outage.state is _CLEAR:
+                self._record_batch(now, latency, signal, kind)
+        elif self._adaptive and clear and outage.state is _CLEAR:
             law = self._law
-            limit = law.on_result(now, latency, signal, len(self._held), kind)
+            limit = law.on_result(now, latency, signal, len(self._held) - self._apart, kind)
             if law.rate is not self._pacer.rate:
                 self._follow_rate()
             if limit != self.limit:
                 self.resize(limit)
 
-    def pause(self, seconds: float) -> None:
+    def _record_batch(self, now: float, latency: float, signal: Signal, kind: str) -> None:
+        self._batches.on_result(now, latency, signal, kind)
+        if self._batches.waiting:
+            self._wake()
+
+    def pause(self, seconds: float, *, apart: bool = False) -> None:
         """Let nobody start for `seconds`; of several pauses the one that ends last counts."""
         now = asyncio.get_running_loop().time()
         if now + seconds <= self._opens_at:
@@ -263,6 +364,9 @@ class Gate:
         if self._notifier is not None:
             self._notifier.sending_paused(seconds)
         if self.outage.state is not _CLEAR:
+            return
+        if apart:
+            self._batches.on_pause(now, seconds)
             return
         limit = self._law.on_pause(now, seconds)
         self._follow_rate()
@@ -313,7 +417,10 @@ class Gate:
         for permit, (started, kind) in list(self._held.items()):
             if now - started >= self.outage.overdue_after(kind):
                 del self._held[permit]
+                self.lost += 1
+                self._let_go_of_batch(permit)
         self._law.resume(now, self._began)
+        self._batches.resume(now, self._began)
         self._follow_rate()
         self.resize(self._law.limit)
 
@@ -344,26 +451,34 @@ class Gate:
 
     def _wake(self) -> None:
         """Grant what can be granted now, and set the one timer for what must wait for time."""
-        while self._singles or self._bulk:
-            if self.outage.state is _CLEAR and len(self._held) >= self.limit:
-                return
+        batches = self._batches
+        while self._singles or self._bulk or batches.waiting:
             now = asyncio.get_running_loop().time()
+            room = self.outage.state is not _CLEAR or len(self._held) - self._apart < self.limit
+            others = room and (self._singles or self._bulk)
+            batch = batches.waiting and self._may_start_batch(now)
+            if not (others or batch):
+                if batches.waiting and (pace := batches.pacer.peek(now)) > 0.0:
+                    self._sleep(now, pace)
+                return
             delay = self._delay(now)
             if delay > 0.0:
                 self._sleep(now, self._lose_patience(now, delay))
                 return
-            waiter = self._next_waiter()
+            apart = bool(batch and (batches.turn or not others))
+            batches.turn = not apart
+            waiter = batches.waiting.popleft() if apart else self._next_waiter()
             if waiter.future.done():  # cancelled while it waited
                 continue
             # it waited, so it may be late: at thousands a second, a timer's delay is longer than the interval
             self._pacer.reserve(now, late=TIMER_SLACK)
-            waiter.future.set_result(self._grant(now, waiter.kind))
+            waiter.future.set_result(self._grant(now, waiter.kind, apart=apart))
 
     def _lose_patience(self, now: float, delay: float) -> float:
         """Send away who has waited long enough in an outage; give the seconds until the next look, `delay` at most."""
         if self.outage.state is not _OPEN:
             return delay
-        for queue in (self._singles, self._bulk):
+        for queue in (self._singles, self._bulk, self._batches.waiting):
             for waiter in list(queue):
                 ends_at = float("inf") if waiter.patience is None else waiter.patience.ends_at(self.outage)
                 if ends_at <= now:
@@ -381,7 +496,7 @@ class Gate:
         return delay
 
     def _sleep(self, now: float, delay: float) -> None:
-        if not (self._singles or self._bulk or self._turns):
+        if not (self._singles or self._bulk or self._turns or self._batches.waiting):
             return
         if self._timer is not None:
             if self._timer_at <= now + delay:

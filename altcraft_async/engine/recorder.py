@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from altcraft_async.engine.timeline import Sample
+    from altcraft_async.engine.work import BatchRow
     from altcraft_async.errors import InvalidUpdateError, StorageError
-    from altcraft_async.outcome import Outcome
+    from altcraft_async.outcome import Fingerprint, Outcome
     from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
 
-__all__ = ["Recorder"]
+    Known: TypeAlias = LineStatusUpdate | Fingerprint | InvalidUpdateError
+
+__all__ = ["BatchRecorder", "Recorder"]
 
 
 class Recorder(Protocol):
@@ -68,3 +71,20 @@ class Recorder(Protocol):
 
     async def aclose(self) -> None:
         """Make safe what was queued, and free everything; harmless when called again."""
+
+
+class BatchRecorder(Recorder, Protocol):
+    """A recorder that can keep a run of batches."""
+
+    def recall(self, index: int, row: Known) -> OutcomeState | None:
+        """Return the state in which a row ended in an earlier run, or None for one that is to be sent."""
+
+    def recalled(self, row: Known) -> Outcome[object]:
+        """Return the whole outcome of the row that was recalled last."""
+
+    @property
+    def ends(self) -> Sequence[int]:
+        """The counts of rows after which the input had ended in an earlier run: there a batch ends."""
+
+    def batch_request_id(self, rows: Sequence[BatchRow]) -> str:
+        """Return the ``Request-ID`` of a batch, the same in every run."""

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.values import LineStatusUpdate
     from altcraft_async.protocol.wire import Call
 
-__all__ = ["Run", "RunOptions", "request_ids"]
+__all__ = ["Run", "RunOptions", "RunPhase", "request_ids"]
 
 RowT = TypeVar("RowT")
 _log = logging.getLogger("altcraft_async")
@@ -128,7 +128,14 @@ class RunOptions:
 
 
 class Run(Generic[RowT]):
-    """One bulk run over `source`; use `gather` or `stream`, once. The `recorder` is opened and closed by the run."""
+    """One bulk run over `source`; use `gather` or `stream`, once. The `recorder` is opened and closed by the run.
+
+    `call_of` gives the call that makes an update. A run of anything else says in a class of its own how rows
+    become calls, and calls outcomes.
+    """
+
+    _apart = False
+    _counted = "updates"
 
     __slots__ = (
         "_call_of",
@@ -161,14 +168,15 @@ class Run(Generic[RowT]):
         source: Iterable[RowT] | AsyncIterable[RowT],
         options: RunOptions,
         *,
-        call_of: Callable[[LineStatusUpdate], Call],
+        call_of: Callable[[LineStatusUpdate], Call] | None = None,
         recorder: Recorder | None = None,
         gathered: bool = False,
     ) -> None:
         self._dispatcher = dispatcher
         self._source = source
         self._options = options
-        self._call_of = call_of
+        if call_of is not None:
+            self._call_of = call_of
         self._recorder = recorder
         self._id_of = request_ids() if recorder is None else recorder.request_id
         self._claims_of = CLAIMS[options.lane]
@@ -224,8 +232,9 @@ class Run(Generic[RowT]):
         try:
             while True:
                 while output:
-                    self._let_go()
-                    yield cast("Outcome[RowT]", output.popleft())
+                    outcome = output.popleft()
+                    self._let_go(outcome)
+                    yield cast("Outcome[RowT]", outcome)
                 if self._phase is RunPhase.ENDED:
                     break
                 await self._wait("output")
@@ -255,6 +264,8 @@ class Run(Generic[RowT]):
             begins=self._on_begins,
             ended=self._on_ended,
             task_done=self._on_task_done,
+            apart=self._apart,
+            divides=self._divides_first if self._apart else None,
         )
         self._intake = self._loop.create_task(self._take_in())
         self._intake.add_done_callback(self._on_intake_done)
@@ -262,6 +273,7 @@ class Run(Generic[RowT]):
     def _on_intake_done(self, task: asyncio.Task[None]) -> None:
         if self._phase is RunPhase.READING:
             self._phase = RunPhase.DRAINING
+        self._rows_ended()
         self._on_task_done(None if task.cancelled() else task.exception())
 
     def _on_task_done(self, error: BaseException | None) -> None:
@@ -270,6 +282,9 @@ class Run(Generic[RowT]):
             self._error = self._error or error
             self._stop(RunStoppedError(f"the run failed before this line's turn ({type(error).__name__})"))
         self._check_end()
+
+    def _rows_ended(self) -> None:
+        """Take note that no more rows come, for whatever reason."""
 
     def _check_end(self) -> None:
         reading = self._intake is None or not self._intake.done()
@@ -452,11 +467,21 @@ class Run(Generic[RowT]):
         index, _, update = item.rows[0]
         item.request_id = self._id_of(index, update)
 
+    def _divides_first(self, item: WorkItem) -> bool:
+        """Let the parts of a batch take it over before it is sent, where it is known to be too large."""
+        del item
+        return False
+
     def _sample(self) -> Sample:
         """Take a snapshot for whoever looks back at the run."""
         gate, totals = self._dispatcher.delivery.gate, self.totals
         return Sample(
-            totals.sent, totals.retries, totals.throttled, gate.limit, gate.in_flight, outage=gate.outage.is_open
+            totals.sent,
+            totals.retries,
+            totals.throttled,
+            gate.batch_limit if self._apart else gate.limit,
+            gate.in_flight,
+            outage=gate.outage.is_open,
         )
 
     # -- outcomes
@@ -511,18 +536,32 @@ class Run(Generic[RowT]):
             cut=True,
         )
 
-    def _on_handed(self, outcome: Outcome[object]) -> None:
-        if self._sink.gathered is not None:
-            self._let_go()
-        else:
+    def _on_handed(self, outcomes: Sequence[Outcome[object]]) -> None:
+        if self._sink.gathered is None:
             self._wake("output")
+        else:
+            for outcome in outcomes:
+                self._let_go(outcome)
         failures = self._failures
-        if failures is not None and failures.add(outcome.state) and self._stopped is None:
-            said = f"{failures.failures} of {failures.outcomes} updates have failed, as many as stop_after allows"
-            self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {said}"))
+        if failures is None:
+            return
+        for outcome in outcomes:
+            if self._counts(outcome) and failures.add(outcome.state) and self._stopped is None:
+                said = f"{failures.failures} of {failures.outcomes} {self._counted} have failed"
+                self._stop(
+                    RunStoppedError(
+                        f"the run was stopped before this line's turn, because {said}, as many as stop_after allows"
+                    )
+                )
 
-    def _let_go(self) -> None:
+    def _counts(self, outcome: Outcome[object]) -> bool:
+        """Say whether an outcome counts for `stop_after`."""
+        del outcome
+        return True
+
+    def _let_go(self, outcome: Outcome[object]) -> None:
         """Take note that one row less is held."""
+        del outcome
         self._held -= 1
         if self._held <= self._low:
             self._wake("room")

@@ -24,7 +24,7 @@ __all__ = ["Sink"]
 class Sink:
     """Takes the outcomes of one run, and has them ready for the caller.
 
-    `handed` is called with an outcome when it may be seen, `leave` with an item whose lanes
+    `handed` is called with outcomes when they may be seen, `leave` with an item whose lanes
     may open. With `gathered` all outcomes are kept by their index; otherwise they stand in
     `output` until they are taken. `open` counts the rows that were taken in and have no
     outcome yet.
@@ -38,7 +38,7 @@ class Sink:
         notifier: Notifier | None,
         *,
         gathered: bool,
-        handed: Callable[[Outcome[object]], None],
+        handed: Callable[[Sequence[Outcome[object]]], None],
         leave: Callable[[WorkItem], None],
     ) -> None:
         self._recorder = recorder
@@ -55,11 +55,11 @@ class Sink:
         """Show what is still to come."""
         return f"<Sink {self.open} open, {len(self._pending)} being recorded>"
 
-    def expect(self) -> None:
-        """Take note of one more row."""
-        self.open += 1
+    def expect(self, count: int = 1) -> None:
+        """Take note of more rows."""
+        self.open += count
         if self.gathered is not None:
-            self.gathered.append(None)
+            self.gathered += [None] * count
 
     def put_back(self, outcome: Outcome[object]) -> None:
         """Show the outcome that a row had in an earlier run."""
@@ -107,13 +107,14 @@ class Sink:
 
     def _hand_over(self, outcomes: Sequence[Outcome[object]], item: WorkItem | None) -> None:
         self.open -= len(outcomes)
-        for outcome in outcomes:
-            if self._notifier is not None:
+        if self._notifier is not None:
+            for outcome in outcomes:
                 self._notifier.update_settled(outcome)
-            if self.gathered is not None:
+        if self.gathered is None:
+            self.output += outcomes
+        else:
+            for outcome in outcomes:
                 self.gathered[outcome.index] = outcome
-            else:
-                self.output.append(outcome)
-            self._handed(outcome)
+        self._handed(outcomes)
         if item is not None:
             self._leave(item)

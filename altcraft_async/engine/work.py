@@ -12,24 +12,42 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypedDict
 import attrs
 
 from altcraft_async.flow.retry import StopReason
+from altcraft_async.outcome import Batch
 from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from altcraft_async.errors import DeliveryError
     from altcraft_async.flow.lanes import Claim
     from altcraft_async.flow.outage import Outage
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import Stop
+    from altcraft_async.outcome import Fingerprint
     from altcraft_async.protocol.values import JSON, LineKey, LineStatusUpdate, UpdatedOrderLine
     from altcraft_async.protocol.verdict import Verdict
-    from altcraft_async.protocol.wire import Call
+    from altcraft_async.protocol.wire import BatchCall, Call
 
-__all__ = ["Attempt", "Facts", "Owner", "Patience", "Phase", "SingleItem", "Taken", "WorkItem"]
+__all__ = [
+    "Attempt",
+    "BatchItem",
+    "BatchRow",
+    "Facts",
+    "Owner",
+    "Patience",
+    "Phase",
+    "RowResult",
+    "SingleItem",
+    "Taken",
+    "WorkItem",
+]
 
 Taken: TypeAlias = "tuple[int, object, LineStatusUpdate]"
 """A row that was taken in: its index in the input, what was given, and the update that it is."""
+BatchRow: TypeAlias = "tuple[int, object, Fingerprint]"
+"""The same of a row of a batch, which is known by its fingerprint; what it says is in the call."""
+RowResult: TypeAlias = "tuple[OutcomeState, DeliveryError] | None"
+"""How one row of a batch ended, where that is not how the batch did."""
 
 
 class Phase(enum.Enum):
@@ -108,10 +126,16 @@ class WorkItem:
     attempt of the policy. `asked_before` says that an earlier call may have been made under the
     same id, and may still be at work. `first_failure` is when its first failure came. `another`
     is the line that an answer named last, where it was not this one; `fresh` asks for an
-    unused connection. `once` says that it is not repeated once it may have been applied.
+    unused connection.
+
+    `timeout` is for an attempt of the item, in seconds, None for the client's. An item that is
+    `apart` has a limit of its kind's own, apart from the client's others. `once` says that it is
+    not repeated once it may have been applied.
     """
 
-    once = False
+    timeout: float | None = None
+    apart: bool = False
+    once: bool = False
 
     __slots__ = (
         "another", "arrival", "asked_before", "attempts", "blocked", "bulk", "call", "claims", "doubt_ends_at",
@@ -230,3 +254,42 @@ class SingleItem(WorkItem):
     def subject(self) -> str:
         """What the call concerns, for errors."""
         return self.topic
+
+
+class BatchItem(WorkItem):
+    """One call for a batch of rows, `batch_rows`; it can be divided, and has a `timeout` of its own.
+
+    `batch` is what its outcomes say of it. `results` is what the answer said of each row, None
+    where it spoke of none.
+    """
+
+    __slots__ = ("batch", "batch_rows", "results", "timeout")
+    apart = True
+
+    def __init__(  # noqa: PLR0913 - what a call is made of
+        self,
+        call: BatchCall,
+        *,
+        owner: Owner,
+        claims: tuple[Claim, ...],
+        rows: tuple[BatchRow, ...],
+        timeout: float,
+        expires_at: float | None,
+        asked_before: bool,
+    ) -> None:
+        super().__init__(
+            call, "", owner=owner, claims=claims, bulk=True, expires_at=expires_at, asked_before=asked_before
+        )
+        self.batch_rows = rows
+        self.timeout = timeout
+        self.batch = Batch(rows[0][0], len(rows), sum(map(len, call.rows)))
+        self.results: Sequence[RowResult] | None = None
+
+    @property
+    def subject(self) -> str:
+        """What the call concerns, for errors."""
+        rows = self.batch_rows
+        first = f"row {rows[0][0] + 1} ({rows[0][2].external_id})"
+        return (
+            f"{self.call.method}, {first}" if len(rows) == 1 else f"{self.call.method}, {len(rows)} rows from {first}"
+        )

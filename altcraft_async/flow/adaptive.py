@@ -47,7 +47,7 @@ import attrs
 from altcraft_async.flow.limit import Adaptive, FixedLimit, LimitState, LimitStatistics, Signal
 from altcraft_async.flow.pace import DOUBTFUL, Background, LearnedRate
 
-__all__ = ["AdaptiveLimit", "make_limit"]
+__all__ = ["AdaptiveLimit", "make_limit", "make_limit_of_batches"]
 
 _SUCCESS, _OVERLOAD = Signal.SUCCESS, Signal.OVERLOAD
 _DOUBLING, _FOLLOWING, _HOLDING = LimitState.DOUBLING, LimitState.FOLLOWING, LimitState.HOLDING
@@ -83,6 +83,8 @@ _LASTING, _TRIPS = 5, 3
 """Throttled answers, and round trips, after which they do not end by themselves."""
 _SECONDS = 2.0
 """A server that serves nobody for less may be one that counts calls by the second."""
+_BATCHES = 2
+"""What the limit of batches begins with: each is the work of seconds."""
 _MARK_EVERY = 1.0
 """Seconds between two notes of what holds: what an outage is resumed with is older than its first failures."""
 
@@ -470,3 +472,10 @@ class AdaptiveLimit:
 def make_limit(concurrency: int | Adaptive) -> FixedLimit | AdaptiveLimit:
     """Make the limit that a ``concurrency`` setting asks for."""
     return AdaptiveLimit(concurrency) if isinstance(concurrency, Adaptive) else FixedLimit(concurrency)
+
+
+def make_limit_of_batches(concurrency: int | Adaptive) -> AdaptiveLimit:
+    """Make the limit of the calls that carry batches: it is always found, from two on, within what is set."""
+    adaptive = concurrency if isinstance(concurrency, Adaptive) else Adaptive(initial=1, maximum=concurrency)
+    initial = min(_BATCHES, adaptive.maximum)
+    return AdaptiveLimit(attrs.evolve(adaptive, initial=initial, minimum=min(adaptive.minimum, initial)))

@@ -22,7 +22,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
 __all__ = ["Claim", "Claimant", "Lanes"]
 
@@ -120,6 +120,21 @@ class Lanes(Generic[C]):
         if len(ready) > 1:
             ready.sort(key=_arrival)
         return ready
+
+    def hand_over(self, claimant: C, heirs: Sequence[C]) -> None:
+        """Let `heirs` stand where `claimant`, which was ready, stood: each of its keys becomes one heir's, alone.
+
+        They are ready as it was, and have arrived when it did.
+        """
+        for heir in heirs:
+            heir.arrival = claimant.arrival
+            for key, _ in heir.claims:
+                lane = self._lanes[key]
+                lane.first = heir
+                if lane.last is claimant:
+                    lane.last = heir
+                if lane.last_exclusive is claimant:
+                    lane.last_exclusive = heir
 
     def last(self, claims: tuple[Claim, ...]) -> C | None:
         """Return the claimant that came last of those that one with `claims` would wait for, were none to leave.

@@ -139,8 +139,8 @@ class GroupLimit:
     """
 
     __slots__ = (
-        "_calls", "_ended", "_others", "_paused_until", "_peak", "_resumed", "_resumes", "law", "limit", "members", "rate",
-        "role", "total",
+        "_calls", "_ended", "_others", "_paused_until", "_peak", "_resumed", "_resumes", "law", "limit", "members",
+        "rate", "role", "total",
     )  # fmt: skip
 
     def __init__(self, law: AdaptiveLimit) -> None:

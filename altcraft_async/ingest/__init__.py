@@ -30,7 +30,7 @@ Gzip is unpacked.
 from __future__ import annotations
 
 from altcraft_async.ingest.errors import HeldBackError, InputError
-from altcraft_async.ingest.rows import InputFormat, KeptRow, UpdateReader, read_updates
+from altcraft_async.ingest.rows import InputFormat, KeptRow, UpdateReader, read_updates, read_values
 from altcraft_async.ingest.suspicion import Suspicion
 from altcraft_async.ingest.table import FIELDS, ReadItem
 from altcraft_async.ingest.text import LastLine
@@ -46,4 +46,5 @@ __all__ = [
     "Suspicion",
     "UpdateReader",
     "read_updates",
+    "read_values",
 ]

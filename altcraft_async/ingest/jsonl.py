@@ -96,6 +96,28 @@ class Objects:
         return InvalidUpdateError(message, source=self.source, line=line)
 
 
+class Values(Objects):
+    """Makes values of whole objects, by what `Reading.make` says."""
+
+    __slots__ = ()
+
+    def item(self, value: object, line: int, *, suspect: bool) -> ReadItem:
+        """Return what a value becomes."""
+        del suspect
+        make = self._reading.make
+        assert make is not None  # noqa: S101 - it is what makes a table of values
+        if not isinstance(value, dict):
+            return self.invalid("this is no JSON object; write one object a row", line)
+        try:
+            return make(value)  # type: ignore[return-value]  # the caller knows what it asked for
+        except InvalidUpdateError as error:
+            return InvalidUpdateError(error.message, field=error.field, source=self.source, line=line)
+
+
+def _table_of(reading: Reading, source: str) -> Objects:
+    return Objects(reading, source) if reading.make is None else Values(reading, source)
+
+
 class JsonLines:
     """The rows of JSON lines; iterating gives them. ``header`` is empty."""
 
@@ -106,7 +128,7 @@ class JsonLines:
         self._encoding = reading.encoding
         self._watch = watch
         self.header = b""
-        self.table = Objects(reading, source)
+        self.table = _table_of(reading, source)
         for _ in range(reading.skip_lines):
             if next(iter(lines), None) is not None:
                 self.header += lines.raw + b"\n"
@@ -123,7 +145,7 @@ class JsonLines:
                 continue
             line, raw = lines.number, lines.raw
             made = self._item(text, line, raw, suspect=suspect)
-            if lines.last_block and not lines.ended and type(made) is not LineStatusUpdate:
+            if lines.last_block and not lines.ended and isinstance(made, InvalidUpdateError):
                 self._watch.let_pass(table.source, line)
             yield made, line, raw
 
@@ -136,7 +158,7 @@ class JsonLines:
             )
         except (ValueError, RecursionError):
             made = self.table.invalid(_TOO_MUCH, line)
-        if type(made) is not LineStatusUpdate and any("\udc80" <= letter <= "\udcff" for letter in text):
+        if isinstance(made, InvalidUpdateError) and any("\udc80" <= letter <= "\udcff" for letter in text):
             return self.table.invalid(not_in_encoding(raw, self._encoding)[0], line)
         return made
 
@@ -154,7 +176,7 @@ class ArrayRows:
         decoder = getincrementaldecoder(reading.encoding)("surrogateescape")
         self._encoding = reading.encoding
         self.header = b""
-        self.table = Objects(reading, source)
+        self.table = _table_of(reading, source)
 
         def read() -> str:
             while data := feed.read():

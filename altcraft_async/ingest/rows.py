@@ -28,7 +28,7 @@ from altcraft_async.ingest.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
     from types import TracebackType
     from typing import BinaryIO, Self
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from altcraft_async.ingest.table import ReadItem
     from altcraft_async.ingest.text import Feed
 
-__all__ = ["InputFormat", "KeptRow", "UpdateReader", "read_updates"]
+__all__ = ["InputFormat", "KeptRow", "UpdateReader", "read_updates", "read_values"]
 
 _Choice = TypeVar("_Choice", bound=enum.StrEnum)
 _Rows: TypeAlias = "CsvRows | JsonLines | ArrayRows | ExcelRows"
@@ -128,6 +128,38 @@ def read_updates(  # noqa: PLR0913 - what can be said of an input, by keyword
         encoding=check_encoding(encoding),
         skip_lines=skip_lines,
     )
+    return _opened(source, reading, input_format, last_line, name=name, keep_rows=keep_rows)
+
+
+def read_values(  # noqa: PLR0913 - what can be said of an input, by keyword
+    source: str | os.PathLike[str] | BinaryIO,
+    make: Callable[[Mapping[str, object]], object],
+    *,
+    encoding: str = "utf-8",
+    last_line: LastLine | str = LastLine.AUTO,
+    name: str | None = None,
+    keep_rows: bool = False,
+) -> UpdateReader:
+    """Open an input of JSON objects, one a line or in one array, each of which `make` makes a value of.
+
+    For example `Order.from_dict`. A row for which it raises `InvalidUpdateError` is that error
+    in its place, with its line. All else is as for `read_updates`; the reader gives
+    values instead of updates.
+    """
+    fields = {field: field for field in FIELDS}
+    reading = Reading(columns=fields, encoding=check_encoding(encoding), make=make)
+    return _opened(source, reading, None, last_line, name=name, keep_rows=keep_rows)
+
+
+def _opened(  # noqa: PLR0913 - what can be said of an input
+    source: str | os.PathLike[str] | BinaryIO,
+    reading: Reading,
+    input_format: InputFormat | str | None,
+    last_line: LastLine | str,
+    *,
+    name: str | None,
+    keep_rows: bool,
+) -> UpdateReader:
     chosen = None if input_format is None else _choice(InputFormat, input_format, "input_format", "an input format")
     ending = _choice(LastLine, last_line, "last_line", "a choice for a last line")
     stream, own = (_open(source), True) if isinstance(source, str | os.PathLike) else (source, False)
@@ -234,6 +266,9 @@ class UpdateReader:
 
     def _rows_of(self, feed: Feed, reading: Reading) -> _Rows:
         source = self.source
+        if reading.make is not None and self.format not in {InputFormat.JSON, InputFormat.JSONL}:
+            msg = f"{source} is not JSON; write one object a line, or one array of objects"
+            raise InputError(msg, source=source)
         if self.format is InputFormat.XLSX:
             return ExcelRows(feed, source, reading)
         if self.format is InputFormat.JSON:

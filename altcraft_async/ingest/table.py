@@ -19,7 +19,7 @@ from altcraft_async.ingest.text import not_in_encoding
 from altcraft_async.protocol.values import LineStatusUpdate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _Cell = TypeVar("_Cell")
 
@@ -49,6 +49,8 @@ class Reading:
     encoding: str = "utf-8"
     skip_lines: int = 0
     last_line: str = "auto"
+    make: Callable[[Mapping[str, object]], object] | None = None
+    """What makes a row's value of an object, instead of an update; it raises `InvalidUpdateError`."""
 
 
 def fold(name: str) -> str:

@@ -124,7 +124,7 @@ class Commits:
         if outcomes:
             self._write_outcomes(connection, outcomes, now - self._run.created)
         if outcomes or length != self._run.length:
-            self._run = attrs.evolve(self._run, written=now, length=length)
+            self._run = attrs.evolve(self._run.ended_at(length), written=now)
             self._run.write_progress(connection)
         if closing or not 0.0 <= self._history_due - now <= _HISTORY_EVERY:  # also where the clock was set back
             self._history_due = now + _HISTORY_EVERY

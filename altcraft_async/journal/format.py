@@ -20,7 +20,7 @@ from altcraft_async.engine.timeline import Bucket, Level
 from altcraft_async.errors import AltcraftError, InputChangedError, JournalError
 from altcraft_async.journal.seals import content_of, key_of, request_id_of, seal_of_facts, sealed
 from altcraft_async.journal.version1 import bring_to_version_2, read_as_version_2
-from altcraft_async.outcome import Outcome
+from altcraft_async.outcome import Fingerprint, Outcome
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.storage.sqlite import FileKind, Upgrade, damaged, insert_many, translated
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from altcraft_async.journal.seals import Fact, Row
 
 __all__ = [
+    "ENDS",
     "KIND",
     "LINE_STATUS",
     "OPEN",
@@ -79,6 +80,9 @@ KIND: Final = FileKind(
 
 LINE_STATUS: Final = "market/orders/update_order_line_status"
 """The method of a run over status updates of order lines."""
+
+ENDS: Final = "ends"
+"""The fact of a run of batches that says after which counts of rows its input had ended: there its batches end too."""
 
 OPEN: Final = 15
 """The number of a row that failed and is to be sent again: the highest that the seal has room for, and no state's."""
@@ -129,7 +133,17 @@ class RunRecord:
 
     def write_progress(self, connection: sqlite3.Connection) -> None:
         """Write, over what is there, what changes in a run."""
-        self._write(connection, [("written", self.written), ("length", self.length), ("seal", self._seal())])
+        changed = [("written", self.written), ("length", self.length), *self.others.items(), ("seal", self._seal())]
+        self._write(connection, changed)
+
+    def ended_at(self, length: int | None) -> RunRecord:
+        """Return the record of a run whose input has that many rows."""
+        if length is None or length == self.length:
+            return self
+        others = self.others
+        if ENDS in others:
+            others = {**others, ENDS: f"{others[ENDS]},{length}".lstrip(",")}
+        return attrs.evolve(self, length=length, others=others)
 
     def _write(self, connection: sqlite3.Connection, facts: Sequence[tuple[str, Fact]]) -> None:
         insert_many(connection, "INSERT OR REPLACE INTO meta", facts)
@@ -155,16 +169,19 @@ class Ended(NamedTuple):
 
 def columns_of(outcome: Outcome[object], number: int, round_: int, at: int) -> tuple[object, ...]:
     """Return the columns of an outcome, its state as a `number`, recorded `at` seconds after the run's creation."""
-    content = content_of(outcome.update or outcome.error)  # type: ignore[arg-type]  # without update: invalid
+    row = outcome.update or outcome.fingerprint
+    content = content_of(row or outcome.error)  # type: ignore[arg-type]  # neither: invalid
     seal = sealed(outcome.index, content, number, round_)
     milliseconds = round(outcome.elapsed * 1000)
-    return (outcome.index, key_of(outcome.update), seal, number, round_, outcome.attempts, milliseconds, at)
+    return (outcome.index, key_of(row), seal, number, round_, outcome.attempts, milliseconds, at)
 
 
 def failure_of(outcome: Outcome[object]) -> tuple[object, ...]:
     """Return what is recorded of a failure beside its outcome: what the row said, and the error."""
-    update, error = outcome.update, outcome.error
+    update, known, error = outcome.update, outcome.fingerprint, outcome.error
     content = None if update is None else json.dumps({name: getattr(update, name) for name in _IDS})
+    if known is not None:
+        content = json.dumps(known._asdict())
     facts = {name: value for name, value in vars(error).items() if isinstance(value, str | int | float | None)}
     return (outcome.index, outcome.state.number, content, type(error).__name__, json.dumps(facts))
 
@@ -179,7 +196,7 @@ def outcome_of(
 
     Raises `JournalError` where what is recorded of a failure does not fit its row.
     """
-    update = row if isinstance(row, LineStatusUpdate) else None
+    said = None if row is None or isinstance(row, Exception) else row
     error = None
     with translated(KIND, path, write=False):
         try:
@@ -193,20 +210,28 @@ def outcome_of(
             content = content_of(recorded or error)  # type: ignore[arg-type]  # without update: invalid
             if row is None and sealed(ended.row, content, ended.state, ended.round) != ended.seal:
                 raise damaged(KIND, path)
-            update = update or recorded
-    known = prefix and update and attempts
-    request_id = request_id_of(prefix, ended.row, content_of(update), ended.round) if known and update else None
-    return Outcome(ended.row, update, state, attempts, milliseconds / 1000, request_id, error)
+            said = said or recorded
+    update, known = (None, said) if isinstance(said, Fingerprint) else (said, None)
+    request_id = None
+    if prefix and update is not None and attempts:
+        request_id = request_id_of(prefix, ended.row, content_of(update), ended.round)
+    elapsed = milliseconds / 1000
+    return Outcome(ended.row, update, state, attempts, elapsed, request_id, error, fingerprint=known)
 
 
-def _failure_from(found: tuple[Any, ...], path: str) -> tuple[LineStatusUpdate | None, AltcraftError]:
-    """Return the update and the error of a row of `failure`."""
+def _failure_from(found: tuple[Any, ...], path: str) -> tuple[LineStatusUpdate | Fingerprint | None, AltcraftError]:
+    """Return what a row of `failure` said, and its error."""
     try:
         content, kind, facts = found
-        update = None if content is None else LineStatusUpdate(*(json.loads(content)[name] for name in _IDS))
-        return update, _restored(kind, json.loads(facts))
+        return None if content is None else _said(json.loads(content)), _restored(kind, json.loads(facts))
     except (TypeError, ValueError, LookupError, AttributeError):
         raise damaged(KIND, path) from None
+
+
+def _said(content: Mapping[str, Any]) -> LineStatusUpdate | Fingerprint:
+    if "external_id" in content:
+        return Fingerprint(content["external_id"], int(content["content"]), int(content["size"]))
+    return LineStatusUpdate(*(content[name] for name in _IDS))
 
 
 def _restored(kind: str, facts: Mapping[str, Any]) -> AltcraftError:

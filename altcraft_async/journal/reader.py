@@ -19,6 +19,7 @@ import attrs
 from altcraft_async.errors import JournalError
 from altcraft_async.journal.format import (
     KIND,
+    LINE_STATUS,
     OPEN,
     SELECT_ENDED,
     Ended,
@@ -39,9 +40,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from altcraft_async.engine.timeline import Bucket
-    from altcraft_async.errors import InvalidUpdateError
+    from altcraft_async.journal.seals import Row
     from altcraft_async.outcome import Outcome
-    from altcraft_async.protocol.values import LineStatusUpdate
 
 __all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "Slow"]
 
@@ -50,6 +50,7 @@ __all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "Slow"]
 class JournalSummary:
     """What a journal says of its run.
 
+    `method` is what the run did for its rows.
     `created` and `written` (the last commit of an outcome) are Unix times in seconds. `length`
     is how many rows the input has, None until a run has read it to its end.
     `counts` has the recorded lines by state; `reopened` failed ones beside them are
@@ -67,6 +68,7 @@ class JournalSummary:
     reopened: int
     size: int
     in_use: bool
+    method: str = LINE_STATUS
 
     @property
     def recorded(self) -> int:
@@ -140,6 +142,7 @@ class JournalReader:
             reopened=found.get(OPEN, 0),
             size=sum(_size(self.path + suffix) for suffix in ("", "-wal")),
             in_use=Lock(KIND, self.path).held(),
+            method=run.method,
         )
 
     def outcomes(self, *states: OutcomeState) -> Iterator[Outcome[object]]:
@@ -173,7 +176,7 @@ class JournalReader:
             found = self._connection.execute(query).fetchall()
         return [Slow(row, milliseconds / 1000, attempts) for row, milliseconds, attempts in found]
 
-    def joined(self, rows: Iterable[LineStatusUpdate | InvalidUpdateError]) -> Iterator[Outcome[object] | None]:
+    def joined(self, rows: Iterable[Row]) -> Iterator[Outcome[object] | None]:
         """Give for each row of the run's input, in order, its whole outcome, or None where it has none yet.
 
         `rows` are what `altcraft_async.ingest.read_updates` gives. Raises

@@ -27,8 +27,8 @@ import attrs
 
 from altcraft_async.errors import InputChangedError, JournalError
 from altcraft_async.journal.commits import Closing, Commits, Length, Overtaken, PutBack, Sampled, reopen
-from altcraft_async.journal.format import KIND, LINE_STATUS, OPEN, Ended, Replay, RunRecord, outcome_of
-from altcraft_async.journal.seals import content_of, id_prefix, request_id_of
+from altcraft_async.journal.format import ENDS, KIND, LINE_STATUS, OPEN, Ended, Replay, RunRecord, outcome_of
+from altcraft_async.journal.seals import batch_request_id_of, content_of, id_prefix, request_id_of
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.storage.lock import Lock
 from altcraft_async.storage.sqlite import GroupWriter, damaged, open_database, translated
@@ -36,12 +36,14 @@ from altcraft_async.storage.sqlite import GroupWriter, damaged, open_database, t
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.timeline import Sample
+    from altcraft_async.engine.work import BatchRow
     from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.journal.commits import Item
+    from altcraft_async.journal.seals import Fact, Row
     from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.values import LineStatusUpdate
 
@@ -92,17 +94,18 @@ class _Opened:
 class Journal:
     """Records one run at `path`, or goes on with the run recorded there; see `altcraft_async.engine.recorder.Recorder`.
 
-    `target` is where the run sends to, `method` what it does there; a journal of another
-    run than that is refused. With `retry_failed`, and where every row of the input has an
-    outcome, the lines that ended rejected, unknown or not sent are sent again: a rejected
-    one under a new id, because an answer that is kept for the old one could only say the
-    same; but a failed update that a newer one of its line has overtaken becomes
-    ``superseded``. What is recorded of a failure stays until its new outcome replaces it,
-    and where the input is refused, all that was not sent by then is what it was. A run
-    that has not finished is finished first: a newer update that is
-    in doubt may have been applied, and the older one must not follow it. `extend` permits more
-    rows than the input had when it was last read to its end. `dedup_window` is
-    the platform's, in seconds.
+    `target` is where the run sends to, `method` what it does there, and `facts` what else must be as it was,
+    since ids hang on it; a journal of another run than that is refused.
+
+    With `retry_failed`, and where every row of the input has an outcome, the lines that
+    ended rejected, unknown or not sent are sent again: a rejected one under a new id,
+    because an answer that is kept for the old one could only say the same; but a failed
+    update that a newer one of its line has overtaken becomes ``superseded``. What is
+    recorded of a failure stays until its new outcome replaces it, and where the input is
+    refused, all that was not sent by then is what it was. A run that has not finished is
+    finished first: a newer update that is in doubt may have been applied, and the older
+    one must not follow it. `extend` permits more rows than the input had when it was last
+    read to its end. `dedup_window` is the platform's, in seconds.
     """
 
     __slots__ = (
@@ -110,6 +113,7 @@ class Journal:
         "_connection",
         "_dedup_window",
         "_extend",
+        "_facts",
         "_lock",
         "_method",
         "_notifier",
@@ -148,6 +152,7 @@ class Journal:
         *,
         target: str,
         method: str = LINE_STATUS,
+        facts: Mapping[str, Fact] | None = None,
         retry_failed: bool = False,
         extend: bool = False,
         dedup_window: float = 86_400.0,
@@ -157,6 +162,7 @@ class Journal:
         self._path = str(path)
         self._target = target
         self._method = method
+        self._facts = facts
         self._retry_failed = retry_failed
         self._retry = _Retry.NONE
         self._extend = extend
@@ -245,7 +251,8 @@ class Journal:
         retried, recorded, stale = 0, 0, None
         if known is None:
             now = float(self._clock())
-            self._run = RunRecord(str(uuid4()), self._method, self._target, now, now)
+            others = {} if self._facts is None else {**self._facts, ENDS: ""}
+            self._run = RunRecord(str(uuid4()), self._method, self._target, now, now, others=others)
             connection.execute("BEGIN IMMEDIATE")  # the whole record or none of it, whenever the process dies
             self._run.write(connection)
             connection.execute("COMMIT")
@@ -278,6 +285,13 @@ class Journal:
                 f"the journal {self._path} records a run of {known.method}, not of {self._method}; give another journal"
             )
             raise JournalError(msg, path=self._path)
+        for name, value in (self._facts or {}).items():
+            if known.others.get(name) != value:
+                msg = (
+                    f"the journal {self._path} records a run with {name} {known.others.get(name)}, not {value}; "
+                    "give the same, or another journal"
+                )
+                raise JournalError(msg, path=self._path)
 
     def _staleness(self, age: float) -> str | None:
         """Say what can happen where lines may be in doubt for longer than the platform remembers their ids."""
@@ -318,7 +332,12 @@ class Journal:
 
     # -- what ended before
 
-    def recall(self, index: int, row: LineStatusUpdate | InvalidUpdateError) -> OutcomeState | None:
+    @property
+    def ends(self) -> Sequence[int]:
+        """The counts of rows after which the input had ended in an earlier run."""
+        return [int(end) for end in str(self._run.others.get(ENDS) or "").split(",") if end]
+
+    def recall(self, index: int, row: Row) -> OutcomeState | None:
         """Return the state in which the row ended, or None where it is to be sent.
 
         Raises `InputChangedError` for a row that is not the one recorded, and for
@@ -366,7 +385,7 @@ class Journal:
             self._refuse()
             raise
 
-    def recalled(self, row: LineStatusUpdate | InvalidUpdateError) -> Outcome[object]:
+    def recalled(self, row: Row) -> Outcome[object]:
         """Return the outcome of the row recalled last."""
         return outcome_of(self._connection, self._path, self._recalled, row, self._prefix)
 
@@ -377,6 +396,14 @@ class Journal:
         if index in self._rounds:
             self._sent_again.add(index)
         return request_id_of(self._prefix, index, content_of(update), self._rounds.get(index, 0))
+
+    def batch_request_id(self, rows: Sequence[BatchRow]) -> str:
+        """Return the ``Request-ID`` of a batch."""
+        rounds = self._rounds
+        if rounds:
+            self._sent_again.update(index for index, _, _ in rows if index in rounds)
+        said = [(index, known.content, rounds.get(index, 0)) for index, _, known in rows]
+        return batch_request_id_of(self._prefix, said)
 
     def asked_before(self, index: int) -> bool:
         """Say whether this goes on with a run, whose open updates may all have been sent."""

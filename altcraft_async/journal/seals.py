@@ -6,24 +6,28 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from altcraft_async.outcome import Fingerprint
 from altcraft_async.protocol.values import LineStatusUpdate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import TypeAlias
 
     from altcraft_async.errors import InvalidUpdateError
 
-    Row: TypeAlias = LineStatusUpdate | InvalidUpdateError
+    Row: TypeAlias = LineStatusUpdate | Fingerprint | InvalidUpdateError
     Fact: TypeAlias = str | int | float | None
 
-__all__ = ["content_of", "id_prefix", "key_of", "request_id_of", "seal_of_facts", "sealed"]
+__all__ = ["batch_request_id_of", "content_of", "id_prefix", "key_of", "request_id_of", "seal_of_facts", "sealed"]
 
 
-def key_of(update: LineStatusUpdate | None) -> bytes:
-    """Return a digest of the order line that an update is about: 64 bits, so that no two lines of a run share one."""
-    if update is None:
+def key_of(row: LineStatusUpdate | Fingerprint | None) -> bytes:
+    """Return a digest of what a row is about, an order line or an order: 64 bits, so that no two of a run share one."""
+    if row is None:
         return b""
+    if isinstance(row, Fingerprint):
+        return blake2b(row.external_id.encode(), digest_size=8).digest()
+    update = row
     about = f"{update.order_external_id}\x1f{update.order_line_external_id}"
     return blake2b(about.encode(), digest_size=8).digest()
 
@@ -33,6 +37,8 @@ def content_of(row: Row) -> int:
     if isinstance(row, LineStatusUpdate):
         said = f"{row.order_external_id}\x1f{row.order_line_external_id}\x1f{row.status_external_id}"
         return crc32(said.encode())
+    if isinstance(row, Fingerprint):
+        return row.content
     return crc32(row.message.encode(errors="surrogatepass"))
 
 
@@ -61,3 +67,12 @@ def request_id_of(prefix: str, index: int, content: int, round_: int) -> str:
     """
     said = (content + round_ * 0x9E3779) & 0xFFFFFF
     return f"{prefix}{said >> 12:03x}-{said & 0xFFF:03x}{index:09x}"
+
+
+def batch_request_id_of(prefix: str, rows: Sequence[tuple[int, int, int]]) -> str:
+    """Return the ``Request-ID`` of a batch: of its run, and of the index, content and round of each of its rows.
+
+    Halves have other ids than the whole.
+    """
+    said = crc32("\x1f".join(f"{index}:{content}:{round_}" for index, content, round_ in rows).encode())
+    return request_id_of(prefix, rows[0][0], said ^ said >> 8, 0)

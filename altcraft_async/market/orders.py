@@ -13,6 +13,7 @@ from altcraft_async.engine.work import WorkItem
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import RetryBudget
+from altcraft_async.market.imports import OrderImports
 from altcraft_async.market.order_calls import OrderCalls
 from altcraft_async.protocol.answer import echo_of
 from altcraft_async.protocol.methods import UPDATE_LINE_STATUS
@@ -49,7 +50,7 @@ def _call_of(update: LineStatusUpdate) -> Call:
     )
 
 
-class Orders(OrderCalls):
+class Orders(OrderCalls, OrderImports):
     """The orders of the Market."""
 
     __slots__ = ()

@@ -1,13 +1,14 @@
-"""Market → SKU: the variants of products that are sold."""
+"""Market → SKU."""
 
 from __future__ import annotations
 
 from altcraft_async.market.goods import SkuCalls
+from altcraft_async.market.imports import SkuImports
 
 __all__ = ["Skus"]
 
 
-class Skus(SkuCalls):
+class Skus(SkuCalls, SkuImports):
     """The SKU of the Market."""
 
     __slots__ = ()

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from altcraft_async.protocol.values import LineKey, UpdatedOrderLine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from altcraft_async.protocol.values import JSON, LineStatusUpdate
 
-__all__ = ["another_line", "canonical", "echo_of"]
+__all__ = ["another_line", "canonical", "echo_of", "line_named", "row_results"]
 
 
 def echo_of(payload: Mapping[str, JSON], asked: LineStatusUpdate) -> UpdatedOrderLine:
@@ -47,6 +47,44 @@ def another_line(payload: Mapping[str, JSON], update: LineStatusUpdate) -> LineK
         _text(found.get("order_external_id")) or asked[0], _text(found.get("order_line_external_id")) or asked[1]
     )
     return None if canonical(named) == canonical(asked) else named
+
+
+def line_named(payload: Mapping[str, JSON]) -> LineKey | None:
+    """Return the one line that an envelope names, which is then the answer of a line update; None where it does not."""
+    found = _data(payload)
+    order, line = _text(found.get("order_external_id")), _text(found.get("order_line_external_id"))
+    return LineKey(order, line) if order and line else None
+
+
+def row_results(payload: Mapping[str, JSON], ids: Iterable[str]) -> list[tuple[int, str] | None] | None:
+    """Return what the answer to a batch says of each of its rows, a code and a text; None where it says nothing.
+
+    It may say so in ``result`` or ``data``, as imports of other sections do: by the rows'
+    `ids`, then perhaps of some only, or else one after the other. What fits neither, and a row
+    whose code cannot be read, has no result of its own.
+    """
+    for name in ("result", "data"):
+        given = payload.get(name)
+        results = [given] if isinstance(given, dict) else given
+        if isinstance(results, list) and results:
+            found = [one for one in results if isinstance(one, dict) and "error" in one]
+            if len(found) == len(results):
+                return _matched(found, list(ids))
+    return None
+
+
+def _matched(results: Sequence[Mapping[str, JSON]], ids: Sequence[str]) -> list[tuple[int, str] | None] | None:
+    named = {_text(one.get("external_id")): one for one in results}
+    if len(named) == len(results) and named.keys() <= set(ids):
+        return [_result(named[one]) if one in named else None for one in ids]
+    return [_result(one) for one in results] if len(results) == len(ids) else None
+
+
+def _result(said: Mapping[str, JSON]) -> tuple[int, str] | None:
+    code, text = said.get("error"), said.get("error_text")
+    if isinstance(code, str) and code.strip().isdecimal():
+        code = int(code)
+    return (code, text if isinstance(text, str) else "") if type(code) is int else None
 
 
 def canonical(key: tuple[str, str]) -> tuple[str, str]:

@@ -40,6 +40,7 @@ class Evidence(enum.StrEnum):
     UNAVAILABLE = "503"
     RETRIABLE = "408, 5xx except 501 and 503"
     IN_PROGRESS = "error code 409 while an earlier attempt may be at work"
+    TOO_LARGE = "413 for a batch"
     REFUSED = "any other error code"
     FOREIGN = "any other HTTP status without an envelope"
     DUPLICATE_FAILURE = "any error code, Duplicate-Request"
@@ -95,6 +96,7 @@ TABLE: Final[Mapping[Evidence, Verdict]] = {
     Evidence.UNAVAILABLE: Verdict(_STATE.UNKNOWN, retry=True, throttled=True, maybe_applied=True, scope=Scope.LOAD),
     Evidence.RETRIABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
     Evidence.IN_PROGRESS: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True, scope=Scope.NEITHER),
+    Evidence.TOO_LARGE: Verdict(_STATE.REJECTED, served=True, scope=Scope.NEITHER),
     Evidence.REFUSED: Verdict(_STATE.REJECTED, served=True),
     Evidence.FOREIGN: Verdict(_STATE.REJECTED, retry=True),
     Evidence.DUPLICATE_FAILURE: Verdict(_STATE.REJECTED, served=True),
@@ -102,6 +104,7 @@ TABLE: Final[Mapping[Evidence, Verdict]] = {
 """Every end of an attempt and what it means."""
 
 _SERVER_ERRORS = frozenset(range(500, 600)) - {501}
+_CONTENT_TOO_LARGE = 413
 
 
 def _codes(value: object) -> frozenset[int]:
@@ -133,13 +136,18 @@ class VerdictRules:
     retriable: frozenset[int] = attrs.field(default=frozenset({408}) | _SERVER_ERRORS, converter=_codes)
     in_progress: frozenset[int] = attrs.field(default=frozenset({409}), converter=_codes)
 
-    def evidence(self, *, status: int, code: int | None, duplicate: bool, in_doubt: bool = False) -> Evidence:
+    def evidence(
+        self, *, status: int, code: int | None, duplicate: bool, in_doubt: bool = False, batch: bool = False
+    ) -> Evidence:
         """Name the kind of an answer with HTTP `status` and envelope `code` (None: no envelope).
 
-        `in_doubt` says that an earlier attempt of the call may have been applied.
+        `in_doubt` says that an earlier attempt of the call may have been applied, `batch` that
+        the call carries rows: of one that is too large, whoever says so, smaller ones are made.
         """
         if code == 0:
             return Evidence.DUPLICATE_SUCCESS if duplicate else Evidence.SUCCESS
+        if batch and (status if code is None else code) == _CONTENT_TOO_LARGE:
+            return Evidence.TOO_LARGE
         if code is not None:
             return self._of_code(code, duplicate=duplicate, in_doubt=in_doubt)
         if 200 <= status <= 299:  # noqa: PLR2004

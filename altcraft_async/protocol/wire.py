@@ -20,11 +20,22 @@ from altcraft_async.protocol import json
 from altcraft_async.protocol.charset import as_utf8, charset_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["Call", "Format", "Reply", "TokenPlace", "Wire", "WireRequest", "WireResponse"]
+__all__ = [
+    "BatchCall",
+    "Call",
+    "Format",
+    "Reply",
+    "TokenPlace",
+    "Wire",
+    "WireRequest",
+    "WireResponse",
+    "row_encoder",
+    "rows_encoder",
+]
 
 Format: TypeAlias = Literal["json", "xml"]
 TokenPlace: TypeAlias = Literal["body", "header"]
@@ -43,6 +54,13 @@ class Call:
 
     method: str
     fields: Mapping[str, JSON] = attrs.field(repr=lambda fields: f"<{', '.join(fields)}>")
+
+
+@attrs.frozen
+class BatchCall(Call):
+    """A call for many rows: `rows` are written already, by the `row_encoder` of the wire's request format."""
+
+    rows: Sequence[bytes] = attrs.field(default=(), repr=lambda rows: f"<{len(rows)} rows>")
 
 
 @attrs.frozen
@@ -107,7 +125,7 @@ class Wire:
     platforms.
     """
 
-    __slots__ = ("_choices", "_fixed_headers", "_request_id_header", "_token", "_write")
+    __slots__ = ("_choices", "_fixed_headers", "_request_id_header", "_token", "_with_rows", "_write")
 
     def __init__(
         self,
@@ -130,6 +148,7 @@ class Wire:
         else:
             self._fixed_headers["Authorization"] = f"Bearer {token}"
         self._write = codec.writer(fixed_fields)
+        self._with_rows = codec.with_rows
 
     def __repr__(self) -> str:
         """Show the headers' names only: never the token."""
@@ -157,6 +176,8 @@ class Wire:
         """
         try:
             body = self._write(call.fields)
+            if type(call) is BatchCall:
+                body = self._with_rows(body, call.rows)
         except ConfigurationError:
             raise
         except (TypeError, ValueError, RecursionError):
@@ -179,20 +200,20 @@ class Wire:
                 duplicate=duplicate,
                 retry_after=_retry_after(headers),
                 problem=problem,
-                location=self._clean((headers.get("Location") or "").partition("?")[0]),
+                location=self.clean((headers.get("Location") or "").partition("?")[0]),
             )
         if code == 0:  # the usual case pays for nothing more
             return Reply(response.status, 0, "", payload, duplicate)
         return Reply(
             response.status,
             code,
-            self._clean(payload.get("error_text")),
+            self.clean(payload.get("error_text")),
             payload,
             duplicate,
             _retry_after(headers),
         )
 
-    def _clean(self, text: JSON) -> str:
+    def clean(self, text: JSON) -> str:
         """Make the server's text fit for a log: no token, no control characters, not too long."""
         if not isinstance(text, str):
             return ""
@@ -208,6 +229,15 @@ class _Codec(Protocol):
     def writer(self, fixed: Mapping[str, JSON], /) -> Callable[[Mapping[str, JSON]], bytes]:
         """Return what writes a call's fields behind the fixed ones."""
 
+    def encode_row(self, row: Mapping[str, JSON], /) -> bytes:
+        """Write one row of a batch."""
+
+    def encode_rows(self, rows: Sequence[Mapping[str, JSON]], /) -> list[bytes]:
+        """Write many rows."""
+
+    def with_rows(self, body: bytes, rows: Sequence[bytes], /) -> bytes:
+        """Return a written body with rows behind its fields."""
+
     def decode(self, body: bytes, /) -> dict[str, JSON]:
         """Read a body in UTF-8, or raise `UnreadableResponseError`."""
 
@@ -219,6 +249,19 @@ def _codec(name: Format) -> _Codec:
     from altcraft_async.protocol import xml  # noqa: PLC0415 - most programs never need it
 
     return xml
+
+
+def row_encoder(request_format: Format) -> Callable[[Mapping[str, JSON]], bytes]:
+    """Return what writes one row of a batch in a format.
+
+    It raises `ValueError`, `TypeError` or `RecursionError` for what the format cannot carry.
+    """
+    return _codec(request_format).encode_row
+
+
+def rows_encoder(request_format: Format) -> Callable[[Sequence[Mapping[str, JSON]]], list[bytes]]:
+    """Return what writes many rows at once; see `row_encoder`."""
+    return _codec(request_format).encode_rows
 
 
 def _check_token(token: str) -> None:

@@ -17,11 +17,11 @@ import xmltodict
 from altcraft_async.errors import ConfigurationError, UnreadableResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["CONTENT_TYPE", "decode", "encode", "writer"]
+__all__ = ["CONTENT_TYPE", "decode", "encode", "encode_row", "encode_rows", "with_rows", "writer"]
 
 CONTENT_TYPE = "application/xml"
 
@@ -122,6 +122,34 @@ def writer(fixed: Mapping[str, JSON]) -> Callable[[Mapping[str, JSON]], bytes]:
         return encode({**fixed, **fields})
 
     return write
+
+
+_UNFIT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf]")
+"""What no XML can hold, however it is written."""
+_END = b"</xml>"
+
+
+def encode_row(row: Mapping[str, JSON]) -> bytes:
+    """Write one row of a batch: an element ``<data>``.
+
+    Raises `ValueError` or `TypeError` for what XML cannot carry.
+    """
+    text: str = xmltodict.unparse({"data": row}, full_document=False, short_empty_elements=True)
+    body = text.encode()
+    if _UNFIT.search(body):
+        msg = "a text has a control character, which XML cannot carry"
+        raise ValueError(msg)
+    return body
+
+
+def encode_rows(rows: Sequence[Mapping[str, JSON]]) -> list[bytes]:
+    """Write many rows, as `encode_row` does."""
+    return list(map(encode_row, rows))
+
+
+def with_rows(body: bytes, rows: Sequence[bytes]) -> bytes:
+    """Return a written body with the rows of a batch behind its fields."""
+    return b"".join((body.removesuffix(_END), *rows, _END))
 
 
 def decode(body: bytes) -> dict[str, JSON]:

@@ -383,7 +383,7 @@ class Sandbox:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             text = f"the body is longer than {self._max_body} bytes; send fewer objects in one call"
-            raise Refused(account.refusal(400, text, xml=False)) from None
+            raise Refused(account.refusal(413, text, xml=False)) from None
         return account.read(unquote(request.rel_url.raw_path), request.headers, body)
 
     async def _serve(self, call: Call) -> tuple[Answer, bool, Fault | None]:

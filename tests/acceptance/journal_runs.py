@@ -1,8 +1,9 @@
 """Runs with a journal, each in a process of its own that may be killed; what the tests talk to is the parent of them.
 
 One JSON object a line comes in for each run, and one goes out when it has ended. The runs are forked, so that a kill
-costs milliseconds. A run writes to its log, at once and unbuffered, the ``Request-ID`` of every first attempt it
-begins (``S``) and of every outcome that it was handed (``D``).
+costs milliseconds. A run updates lines, or imports orders where it has a ``batch_size``. It writes to its log, at once
+and unbuffered, the ``Request-ID`` of every first attempt it begins (``S``) and of every outcome that it was handed
+(``D``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from altcraft_async.observe import AttemptEnded, AttemptStarted
 from altcraft_async.storage import sqlite
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from altcraft_async import Outcome
     from altcraft_async.observe import Event
 
 STATUSES = ("new", "processing", "delivering", "delivered", "canceled", "refunded")
@@ -34,6 +38,24 @@ def updates_of(count: int, lines: int, seed: int) -> list[tuple[str, str, str]]:
     chance = random.Random(seed)
     keys = [(f"order_{number}", f"line_{number}_1") for number in range(1, lines + 1)]
     return [(*chance.choice(keys), chance.choice(STATUSES)) for _ in range(count)]
+
+
+def orders_of(count: int, orders: int, seed: int) -> list[dict[str, Any]]:
+    """Make the same orders again and again, some of them more than once, each time saying something else."""
+    chance = random.Random(seed)
+    return [
+        {
+            "external_id": f"order_{chance.randrange(orders)}",
+            "email": "somebody@example.com",
+            "endpoint": "shop",
+            "status": "new",
+            "total_price": "300.00",
+            "currency": "RUB",
+            "tags": [f"version {number}"],
+            "lines": [{"external_id": f"line_{place}", "product": "p", "count": 1} for place in range(3)],
+        }
+        for number in range(count)
+    ]
 
 
 def die() -> None:
@@ -101,7 +123,7 @@ async def run(spec: dict[str, Any], log: int) -> None:
         die_at_a_commit(point, number)
     if point in {"empty file", "run recorded"}:
         die_at_the_start(point)
-    updates = updates_of(spec["count"], spec["lines"], spec["seed"])
+    given = spec["count"], spec["lines"], spec["seed"]
     client = AltcraftClient(
         spec["base_url"],
         spec["token"],
@@ -111,7 +133,12 @@ async def run(spec: dict[str, Any], log: int) -> None:
         observers=[Watch(log, point, number)],
     )
     async with client:
-        outcomes = client.market.orders.stream_order_line_statuses(updates, journal=spec["journal"])
+        orders, kept = client.market.orders, spec["journal"]
+        outcomes: AsyncIterator[Outcome[object]] = (
+            orders.stream_import_orders(orders_of(*given), batch_size=spec["batch_size"], journal=kept)
+            if "batch_size" in spec
+            else orders.stream_order_line_statuses(updates_of(*given), journal=kept)
+        )
         async for outcome in outcomes:
             os.write(log, f"D {outcome.request_id}\n".encode())
             if not outcome.ok:

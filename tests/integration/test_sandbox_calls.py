@@ -229,7 +229,7 @@ async def test_a_body_above_the_limit_is_refused_in_words(http: aiohttp.ClientSe
     async with Sandbox(TOKEN, max_body_bytes=10_000) as sandbox:
         _, _, envelope = await call(http, sandbox, IMPORT, {"token": TOKEN, "data": ["x" * 20_000]})
         assert envelope == {
-            "error": 400,
+            "error": 413,
             "error_text": "the body is longer than 10000 bytes; send fewer objects in one call",
         }
 

@@ -40,6 +40,7 @@ def test_served_is_every_yes_and_every_final_no_and_nothing_else():
         Evidence.SUCCESS,
         Evidence.DUPLICATE_SUCCESS,
         Evidence.FATAL,
+        Evidence.TOO_LARGE,
         Evidence.REFUSED,
         Evidence.DUPLICATE_FAILURE,
     }
@@ -55,7 +56,15 @@ def test_this_machine_another_lines_answer_and_one_under_way_speak_of_nobody():
         Evidence.ANOTHERS,
         Evidence.IN_PROGRESS,
         Evidence.RENEWED,
+        Evidence.TOO_LARGE,
     }
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 413), (413, 413), (413, None)])
+def test_only_a_batch_can_be_too_large(status, code):
+    rules = VerdictRules()
+    assert rules.evidence(status=status, code=code, duplicate=False, batch=True) is Evidence.TOO_LARGE
+    assert rules.evidence(status=status, code=code, duplicate=False) in {Evidence.REFUSED, Evidence.FOREIGN}
 
 
 def test_an_answer_of_another_line_leaves_the_own_one_in_doubt_and_is_asked_again():

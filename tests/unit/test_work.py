@@ -40,6 +40,7 @@ SETTLED = {
     Evidence.SUCCESS: "applied",
     Evidence.DUPLICATE_SUCCESS: "duplicate",
     Evidence.REFUSED: "rejected",
+    Evidence.TOO_LARGE: "rejected",
     Evidence.DUPLICATE_FAILURE: "rejected",
 }
 """A served answer says what there is to say, whatever was in doubt before."""

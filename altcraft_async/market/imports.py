@@ -1,0 +1,250 @@
+"""Imports of the Market: orders, products and SKU, in batches.
+
+Guide: "Import orders", "Import products", "Import SKU".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict, TypeVar
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
+    from typing import Unpack
+
+    from altcraft_async.engine.dispatch import Dispatcher
+    from altcraft_async.engine.imports import OnRefused
+    from altcraft_async.errors import InvalidUpdateError
+    from altcraft_async.flow.failures import FailureLimit
+    from altcraft_async.flow.policy import OutagePolicy
+    from altcraft_async.market.import_plan import Imports
+    from altcraft_async.outcome import Batch, Outcome, Report
+    from altcraft_async.protocol.values.custom import Category, CustomField, CustomLineStatus
+    from altcraft_async.protocol.values.orders import Order
+    from altcraft_async.protocol.values.products import Product, Sku
+
+__all__ = ["ImportOptions", "OrderImports", "ProductImports", "SkuImports"]
+
+OrderT = TypeVar("OrderT", bound="Order | Mapping[str, object] | InvalidUpdateError")
+ProductT = TypeVar("ProductT", bound="Product | Mapping[str, object] | InvalidUpdateError")
+SkuT = TypeVar("SkuT", bound="Sku | Mapping[str, object] | InvalidUpdateError")
+
+
+class ImportOptions(TypedDict, total=False):
+    """The keywords that all imports have, each with a default.
+
+    - `custom_fields`: definitions of custom fields, `CustomField` or mappings; they go with every batch
+    - `batch_size` (500), `batch_bytes` (1,000,000): the most rows and bytes of one call; the platform
+      takes bodies of 10 MB by default
+    - `on_refused`: ``"report"``, a batch that is refused is each row's refusal; or ``"split"``: it is
+      tried again in halves, and those in theirs, until the wrong rows are found. Where a platform
+      refuses a batch of which it has imported a part, that part is then imported twice
+    - `window_bytes` (8,000,000): the most bytes of rows held in memory before their outcome, at least
+      two batches
+    - `timeout` (120): seconds for one attempt
+    - `deadline`, `rate` (batches a second), `stop_after` (of answers), `outage`, `journal`,
+      `retry_failed`, `extend`: as for `Orders.update_order_line_statuses`
+    """
+
+    custom_fields: Iterable[CustomField | Mapping[str, object]]
+    batch_size: int
+    batch_bytes: int
+    on_refused: OnRefused
+    window_bytes: int
+    timeout: float
+    deadline: float | None
+    rate: float | None
+    stop_after: FailureLimit | None
+    outage: OutagePolicy | None
+    journal: str | os.PathLike[str] | None
+    retry_failed: bool
+    extend: bool
+
+
+class OrderImports:
+    """Imports of orders."""
+
+    __slots__ = ()
+
+    _dispatcher: Dispatcher
+
+    async def import_orders(
+        self,
+        orders: Iterable[OrderT] | AsyncIterable[OrderT],
+        *,
+        custom_line_statuses: Iterable[CustomLineStatus | Mapping[str, object]] = (),
+        skip_triggers: bool = False,
+        **options: Unpack[ImportOptions],
+    ) -> Report[OrderT]:
+        """Import many orders, in batches, and gather what became of each.
+
+        `orders` is an iterable or asynchronous iterable of `Order`, or of mappings with the platform's
+        names; it is read only as fast as batches are sent. An `Order` was checked when it was made;
+        of a mapping only the id and that the required fields are there is checked
+        (`Order.from_dict` checks all of it). A row that cannot be sent, or is too long for a
+        batch, is ``invalid``, and the others go on. `custom_line_statuses` defines statuses that
+        lines of this import may have. With `skip_triggers` the import starts no automations.
+        The other keywords are those of `ImportOptions`.
+
+        An order stands in a batch once. Two batches with an order in common, or a batch and a line
+        update of one of its orders, are never under way together, whoever made them in this client, and an order's
+        imports reach the server in input order; all else goes side by side. Batches have a
+        concurrency of their own, from two on. Without a journal, a live source that gives nothing for a
+        second has its rows sent.
+
+        Returns a `Report` with one outcome for each order, in input order: `Outcome.row` is what
+        was given, `Outcome.batch` says with which others it went. Where the platform answers per row, that is
+        the row's outcome, else the answer to its batch is. A batch that is too large for the
+        server (413) is sent in halves, and so are the ones after it. Errors, journal and
+        cancellation are those of `update_order_line_statuses`; with a journal the batches of a
+        continued run are the same, and have the same ``Request-ID``, so `batch_size`, `batch_bytes`, the
+        definitions and `skip_triggers` must be as they were.
+
+        Guide: "Import orders".
+        """
+        return (
+            await self._importing(custom_line_statuses, options, skip=skip_triggers).run(orders, gathered=True).gather()
+        )
+
+    def stream_import_orders(
+        self,
+        orders: Iterable[OrderT] | AsyncIterable[OrderT],
+        *,
+        custom_line_statuses: Iterable[CustomLineStatus | Mapping[str, object]] = (),
+        skip_triggers: bool = False,
+        **options: Unpack[ImportOptions],
+    ) -> AsyncGenerator[Outcome[OrderT], None]:
+        """Import many orders, in batches, and yield the outcome of each as it comes.
+
+        Arguments and order are those of `import_orders`; the rest is as for
+        `stream_order_line_statuses`. Memory is flat: at most `window_bytes` of rows and outcomes are
+        held.
+        """
+        return self._importing(custom_line_statuses, options, skip=skip_triggers).run(orders, gathered=False).stream()
+
+    def preview_import_orders(
+        self,
+        orders: Iterable[OrderT],
+        *,
+        custom_line_statuses: Iterable[CustomLineStatus | Mapping[str, object]] = (),
+        skip_triggers: bool = False,
+        **options: Unpack[ImportOptions],
+    ) -> Iterator[Batch | Outcome[OrderT]]:
+        """Give the batches that `import_orders` would send, and the outcomes, ``invalid``, of the other rows.
+
+        Sends nothing. A journal is not looked into.
+        """
+        return self._importing(custom_line_statuses, options, skip=skip_triggers).preview(orders)
+
+    def _importing(
+        self,
+        custom_line_statuses: Iterable[CustomLineStatus | Mapping[str, object]],
+        options: ImportOptions,
+        *,
+        skip: bool,
+    ) -> Imports:
+        from altcraft_async.market.import_plan import of_orders  # noqa: PLC0415 - many programs import nothing
+
+        return of_orders(self._dispatcher, custom_line_statuses, options, skip_triggers=skip)
+
+
+class ProductImports:
+    """Imports of products."""
+
+    __slots__ = ()
+
+    _dispatcher: Dispatcher
+
+    async def import_products(
+        self,
+        products: Iterable[ProductT] | AsyncIterable[ProductT],
+        *,
+        categories: Iterable[Category | Mapping[str, object]] = (),
+        **options: Unpack[ImportOptions],
+    ) -> Report[ProductT]:
+        """Import many products, in batches, and gather what became of each.
+
+        As `Orders.import_orders`, for `Product` or mappings. `categories` defines categories; they
+        go with every batch.
+
+        Guide: "Import products".
+        """
+        run = self._importing(categories, options).run(products, gathered=True)
+        return await run.gather()
+
+    def stream_import_products(
+        self,
+        products: Iterable[ProductT] | AsyncIterable[ProductT],
+        *,
+        categories: Iterable[Category | Mapping[str, object]] = (),
+        **options: Unpack[ImportOptions],
+    ) -> AsyncGenerator[Outcome[ProductT], None]:
+        """Import many products, in batches, and yield the outcome of each as it comes."""
+        run = self._importing(categories, options).run(products, gathered=False)
+        return run.stream()
+
+    def preview_import_products(
+        self,
+        products: Iterable[ProductT],
+        *,
+        categories: Iterable[Category | Mapping[str, object]] = (),
+        **options: Unpack[ImportOptions],
+    ) -> Iterator[Batch | Outcome[ProductT]]:
+        """Give the batches that `import_products` would send, and the outcomes of the other rows; sends nothing."""
+        return self._importing(categories, options).preview(products)
+
+    def _importing(self, categories: Iterable[Category | Mapping[str, object]], options: ImportOptions) -> Imports:
+        from altcraft_async.market.import_plan import of_products  # noqa: PLC0415 - many programs import nothing
+
+        return of_products(self._dispatcher, categories, options)
+
+
+class SkuImports:
+    """Imports of SKU."""
+
+    __slots__ = ()
+
+    _dispatcher: Dispatcher
+
+    async def import_skus(
+        self,
+        skus: Iterable[SkuT] | AsyncIterable[SkuT],
+        *,
+        categories: Iterable[Category | Mapping[str, object]] = (),
+        **options: Unpack[ImportOptions],
+    ) -> Report[SkuT]:
+        """Import many SKU, in batches, and gather what became of each.
+
+        As `Orders.import_orders`, for `Sku` or mappings. `categories` defines categories; they go
+        with every batch.
+
+        Guide: "Import SKU".
+        """
+        run = self._importing(categories, options).run(skus, gathered=True)
+        return await run.gather()
+
+    def stream_import_skus(
+        self,
+        skus: Iterable[SkuT] | AsyncIterable[SkuT],
+        *,
+        categories: Iterable[Category | Mapping[str, object]] = (),
+        **options: Unpack[ImportOptions],
+    ) -> AsyncGenerator[Outcome[SkuT], None]:
+        """Import many SKU, in batches, and yield the outcome of each as it comes."""
+        run = self._importing(categories, options).run(skus, gathered=False)
+        return run.stream()
+
+    def preview_import_skus(
+        self,
+        skus: Iterable[SkuT],
+        *,
+        categories: Iterable[Category | Mapping[str, object]] = (),
+        **options: Unpack[ImportOptions],
+    ) -> Iterator[Batch | Outcome[SkuT]]:
+        """Give the batches that `import_skus` would send, and the outcomes of the other rows; sends nothing."""
+        return self._importing(categories, options).preview(skus)
+
+    def _importing(self, categories: Iterable[Category | Mapping[str, object]], options: ImportOptions) -> Imports:
+        from altcraft_async.market.import_plan import of_skus  # noqa: PLC0415 - many programs import nothing
+
+        return of_skus(self._dispatcher, categories, options)
