@@ -206,4 +206,5 @@ def run(what: What, make_client: Callable[[Sequence[Observer]], AltcraftClient],
         skip_lines=0,
         last_line=fields.pop("last_line"),
     )
-    return sync(ImportJob(input=given, what=what, definitions=definitions, coalesce="all", **fields), make_client)
+    job = ImportJob(input=given, what=what, definitions=definitions, coalesce="all", **fields)
+    return sync(job, make_client, job.dry)

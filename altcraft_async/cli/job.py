@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
     from altcraft_async import AltcraftClient, FailureLimit, Outcome
-    from altcraft_async.cli.display import Talk
     from altcraft_async.cli.exits import Tally
     from altcraft_async.cli.inputs import Input
     from altcraft_async.ingest import ReadItem, UpdateReader
@@ -63,12 +62,6 @@ class SyncJob:
         if self.journal == "-":
             msg = "a journal is a file; give its name, or ./- for one that is called so"
             raise ConfigurationError(msg)
-
-    def dry(self, reader: UpdateReader, talk: Talk) -> int:
-        """Read the input, tell what a run would do, and return the exit code."""
-        from altcraft_async.cli.dry_run import dry_run  # noqa: PLC0415 - it knows jobs
-
-        return dry_run(self, reader, talk)
 
     def stream(self, client: AltcraftClient, rows: Rows) -> AsyncGenerator[Outcome[Any], None]:
         """Send what the input has."""

@@ -44,7 +44,8 @@ def show(path: str, *, as_json: bool) -> int:
         facts = _facts(summary)
         width = max(map(len, facts))
         sys.stdout.write("".join(f"{name:<{width}}  {said}\n" for name, said in facts.items()))
-        steps = next_steps(summary, ["altcraft-async", "sync", "INPUT", "--journal", path], ["INPUT"])
+        command = ["altcraft-async", *_command_of(summary.method), "INPUT", "--journal", path]
+        steps = next_steps(summary, command, ["INPUT"])
         sys.stdout.write("".join(f"Next: {step}\n" for step in steps) or _DONE)
     sys.stdout.flush()
     return ExitCode.OK
@@ -159,6 +160,12 @@ def failed(asked: Extract) -> int:
                     written += 1
         without_ids = summary.failed - written if reader is None else 0
         return _end(output, [f"failed rows written: {written:,}", *_left_out(summary, without_ids)])
+
+
+def _command_of(method: str) -> list[str]:
+    """Return the words of the command that makes runs of a method."""
+    kind = {"market/orders/import": "orders", "market/products/import": "products", "market/sku/import": "skus"}
+    return [kind[method], "import"] if method in kind else ["sync"]
 
 
 def _refuse_import(summary: JournalSummary) -> None:

@@ -15,6 +15,7 @@ from altcraft_async import JournalError, OutcomeState, SourceError
 from altcraft_async.cli.advice import Advice
 from altcraft_async.cli.descriptors import prepare_for_few_descriptors
 from altcraft_async.cli.display import Talk, following, summary
+from altcraft_async.cli.dry_run import dry_run
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import named_in, said_of
 from altcraft_async.cli.job import print_json
@@ -37,8 +38,11 @@ if TYPE_CHECKING:
 __all__ = ["sync"]
 
 
-def sync(job: SyncJob, make_client: MakeClient) -> int:
-    """Do `job` and return the exit code. Raises `ConfigurationError` or `JournalError` before anything is sent."""
+def sync(job: SyncJob, make_client: MakeClient, dry: Callable[[UpdateReader, Talk], int] | None = None) -> int:
+    """Do `job` and return the exit code. Raises `ConfigurationError` or `JournalError` before anything is sent.
+
+    `dry` is what a dry run does instead of that of ``sync``.
+    """
     job.check()
     files = {"input": job.input.source, "--journal": job.journal, "--results": job.results, "--failed": job.failed}
     refuse_clashes(**files)
@@ -48,7 +52,7 @@ def sync(job: SyncJob, make_client: MakeClient) -> int:
         for note in reader.notes:
             talk.note(note)
         if job.dry_run:
-            return talk.end(job.dry(reader, talk))
+            return talk.end(dry_run(job, reader, talk) if dry is None else dry(reader, talk))
         watcher = Watcher(reader, talk)
         client = make_client((watcher,))
         results = None if job.results is None else opened.enter_context(ResultsFile(job.results, job.columns))

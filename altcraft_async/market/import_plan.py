@@ -17,7 +17,7 @@ from altcraft_async.engine.imports import BatchLimits, Import, ImportRun
 from altcraft_async.engine.run import RunOptions
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 from altcraft_async.flow.batch import Cutter
-from altcraft_async.market.imports import ImportOptions
+from altcraft_async.market.options import ImportOptions
 from altcraft_async.outcome import Batch, Fingerprint, Outcome
 from altcraft_async.protocol.methods import IMPORT_ORDERS, IMPORT_PRODUCTS, IMPORT_SKUS
 from altcraft_async.protocol.states import OutcomeState

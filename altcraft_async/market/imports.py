@@ -5,60 +5,26 @@ Guide: "Import orders", "Import products", "Import SKU".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
     from typing import Unpack
 
     from altcraft_async.engine.dispatch import Dispatcher
-    from altcraft_async.engine.imports import OnRefused
     from altcraft_async.errors import InvalidUpdateError
-    from altcraft_async.flow.failures import FailureLimit
-    from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.market.import_plan import Imports
+    from altcraft_async.market.options import ImportOptions
     from altcraft_async.outcome import Batch, Outcome, Report
-    from altcraft_async.protocol.values.custom import Category, CustomField, CustomLineStatus
+    from altcraft_async.protocol.values.custom import Category, CustomLineStatus
     from altcraft_async.protocol.values.orders import Order
     from altcraft_async.protocol.values.products import Product, Sku
 
-__all__ = ["ImportOptions", "OrderImports", "ProductImports", "SkuImports"]
+__all__ = ["OrderImports", "ProductImports", "SkuImports"]
 
 OrderT = TypeVar("OrderT", bound="Order | Mapping[str, object] | InvalidUpdateError")
 ProductT = TypeVar("ProductT", bound="Product | Mapping[str, object] | InvalidUpdateError")
 SkuT = TypeVar("SkuT", bound="Sku | Mapping[str, object] | InvalidUpdateError")
-
-
-class ImportOptions(TypedDict, total=False):
-    """The keywords that all imports have, each with a default.
-
-    - `custom_fields`: definitions of custom fields, `CustomField` or mappings; they go with every batch
-    - `batch_size` (500), `batch_bytes` (1,000,000): the most rows and bytes of one call; the platform
-      takes bodies of 10 MB by default
-    - `on_refused`: ``"report"``, a batch that is refused is each row's refusal; or ``"split"``: it is
-      tried again in halves, and those in theirs, until the wrong rows are found. Where a platform
-      refuses a batch of which it has imported a part, that part is then imported twice
-    - `window_bytes` (8,000,000): the most bytes of rows held in memory before their outcome, at least
-      two batches
-    - `timeout` (120): seconds for one attempt
-    - `deadline`, `rate` (batches a second), `stop_after` (of answers), `outage`, `journal`,
-      `retry_failed`, `extend`: as for `Orders.update_order_line_statuses`
-    """
-
-    custom_fields: Iterable[CustomField | Mapping[str, object]]
-    batch_size: int
-    batch_bytes: int
-    on_refused: OnRefused
-    window_bytes: int
-    timeout: float
-    deadline: float | None
-    rate: float | None
-    stop_after: FailureLimit | None
-    outage: OutagePolicy | None
-    journal: str | os.PathLike[str] | None
-    retry_failed: bool
-    extend: bool
 
 
 class OrderImports:
