@@ -141,7 +141,7 @@ class MissingExtraError(AltcraftError, ImportError):
 
 
 class InvalidUpdateError(AltcraftError, ValueError):
-    """One input row cannot become an update; it was not sent.
+    """One input row, or a value of the Market, cannot be sent, and was not.
 
     ``field`` is the name of the wrong field where one is to blame, ``line`` the
     1-based line of the input file where the row came from one.

@@ -103,11 +103,11 @@ def _list_orders(account: Account, call: Call) -> Answer:
 
 def _listed(external_id: str, order: Order, *, with_status: bool) -> Fields:
     row: Fields = json.loads(order.row) if order.row else {"total_price": "0", "currency": "RUB", "lines": []}
-    told: dict[str, Fields] = {line["external_id"]: line for line in row.pop("lines")}
+    known: dict[str, Fields] = {line["external_id"]: line for line in row.pop("lines")}
     currency = row["currency"]
     lines = []
     for name, status in order.lines.items():
-        line = {"currency": currency, **told.get(name, {}), "external_id": name}
+        line = {"currency": currency, **known.get(name, {}), "external_id": name}
         line.pop("status", None)
         lines.append({**line, "status": status} if with_status else line)
     for of_import in ("matching", "email", "phone"):
@@ -240,13 +240,13 @@ def _problem(account: Account, place: int, row: object, wrong: Callable[[int, Fi
 
 
 def _results(style: str, rows: Sequence[Any], problems: Sequence[str | None]) -> dict[str, object]:
-    told = [{"error": 0 if text is None else 400, "error_text": text or ""} for text in problems]
+    results = [{"error": 0 if text is None else 400, "error_text": text or ""} for text in problems]
     if style == "result":
-        return {"result": told}
+        return {"result": results}
     if style == "data":
         named = [
             {"external_id": row.row_id if isinstance(row, Refusal) else row["external_id"], **one}
-            for row, one in zip(rows, told, strict=True)
+            for row, one in zip(rows, results, strict=True)
         ]
         return {"data": named[::-1]}
     return {}

@@ -112,6 +112,16 @@ async def test_an_order_that_is_not_there_has_no_status(market):
     assert not caught.value.maybe_applied
 
 
+@pytest.mark.parametrize("style", ["http200", "http4xx"])
+async def test_a_refusal_is_one_whatever_its_http_status(start_sandbox, connect, wire, style):
+    sandbox = await start_sandbox(error_style=style)
+    market = connect(sandbox, **wire).market
+    for refused in (market.orders.get_status(external_id="x"), market.orders.delete(external_id="x")):
+        with pytest.raises(BadRequestError, match="there is no such order"):
+            await refused
+    assert sandbox.ledger.requests == 2
+
+
 @pytest.mark.parametrize("named", [{"external_id": "order_A"}, {"id": 1, "group_id": 5, "with_fire": False}])
 async def test_an_order_is_deleted(market, named):
     sandbox, market = await market()
@@ -192,6 +202,17 @@ async def test_a_commit_under_an_id_of_the_callers_is_repeated_under_it(start_ra
     server = await start_raw_server(None, answer(200, OK))
     await connect(server).market.orders.preorder_commit(PREORDER, external_id="o", email="e", request_id="mine")
     assert ["request-id: mine" in request.head.lower() for request in server.requests] == [True, True]
+
+
+async def test_a_commit_does_not_go_out_on_a_kept_connection_that_may_die_under_it(start_raw_server, connect):
+    status = answer(200, b'{"error":0,"result":{"status":"new"}}')
+    server = await start_raw_server(status, status, answer(200, OK), keep_alive=True)
+    orders = connect(server).market.orders
+    for _ in range(2):
+        await orders.get_status(external_id="o")
+    assert server.connections == 1
+    await orders.preorder_commit(PREORDER, external_id="o", email="e")
+    assert server.connections == 2
 
 
 async def test_what_only_reads_has_never_applied_anything(start_raw_server, connect):
