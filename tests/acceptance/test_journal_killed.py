@@ -105,7 +105,10 @@ def runs(folder: Path, count: int, lines: int, faults: Faults = FAULTS) -> Itera
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
+            "PYTHONPATH": str(ROOT),
+        },
     )
     with process, ThreadedSandbox(faults=faults, seed=5) as sandbox:
         sandbox.seed_orders(lines)

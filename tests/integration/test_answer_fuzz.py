@@ -161,6 +161,7 @@ async def fuzz(seed, way, lines=120):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("seed", [0, 1, 1062, 1084, 1096])
 async def test_no_outcome_rests_on_anothers_bytes(way, seed):

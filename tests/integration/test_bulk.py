@@ -167,7 +167,7 @@ class LongestWait(Random):
 async def test_a_line_that_backs_off_holds_no_permit(sandbox, connect):
     stuck, *others = keys_of(20)
     sandbox.faults = Faults(lines={stuck: [Fault("error", status=500)]})
-    client = connect(sandbox, concurrency=1, retry=RetryPolicy(attempts=2, base=0.3))
+    client = connect(sandbox, concurrency=1, retry=RetryPolicy(attempts=2, base=1.0))
     client._dispatcher.delivery.random = LongestWait()
     report = await client.market.orders.update_order_line_statuses(updates_of([stuck, *others]))
     assert report.ok
@@ -180,7 +180,7 @@ async def test_a_line_that_backs_off_holds_no_permit(sandbox, connect):
 async def test_many_lines_that_back_off_keep_no_worker_from_fresh_lines(sandbox, connect, until):
     stuck, well, fresh = keys_of(20)[:15], ("order_19", "line_19_1"), ("order_20", "line_20_1")
     sandbox.faults = Faults(lines={key: [Fault("error", status=500)] for key in stuck})
-    client = connect(sandbox, concurrency=2, retry=RetryPolicy(attempts=2, base=0.3))
+    client = connect(sandbox, concurrency=2, retry=RetryPolicy(attempts=2, base=1.0))
     client._dispatcher.delivery.random = LongestWait()
 
     async def source():

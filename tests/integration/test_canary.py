@@ -138,6 +138,8 @@ def options(told, codec, token_in, **others):
     }
 
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 KINDS = ["error", "error_after", "html", "reset_before", "reset_after", "truncated", "malformed"]
 
 

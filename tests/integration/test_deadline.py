@@ -10,7 +10,7 @@ from altcraft_async import DeadlineError, RetryPolicy
 from altcraft_async.observe import AttemptStarted
 from altcraft_async.sandbox import Fault, Faults
 
-SLACK = 2.0
+SLACK = 4.0
 """Seconds by which a run may overrun on a busy machine; on a quiet one it is a few milliseconds."""
 
 
@@ -57,11 +57,11 @@ async def test_what_had_not_its_turn_is_not_sent_for_the_deadlines_sake(sandbox,
 
 async def test_what_was_applied_before_the_deadline_stays_applied(start_sandbox, connect):
     sandbox = await start_sandbox(faults=Faults(latency=0.01))
-    rows = updates_of(20, ("processing", "delivered") * 100)
+    rows = updates_of(20, ("processing", "delivered") * 25)
     report, took = await timed(
-        connect(sandbox, concurrency=4).market.orders.update_order_line_statuses(rows, deadline=0.15)
+        connect(sandbox, concurrency=4).market.orders.update_order_line_statuses(rows, deadline=1.0)
     )
-    assert took < 0.15 + SLACK
+    assert took < 1.0 + SLACK
     assert report.counts["applied"] >= 8
     assert report.counts["not_sent"] > 0
     assert len(report.outcomes) == len(rows)
@@ -80,7 +80,7 @@ async def test_a_synchronous_source_is_read_to_its_end_so_that_nothing_is_hidden
     sandbox.faults = Faults(latency=5.0)
     rows = iter(updates_of(20, ["delivered"] * 250))
     report, took = await timed(connect(sandbox).market.orders.update_order_line_statuses(rows, deadline=0.1, window=10))
-    assert took < 0.1 + SLACK + 0.2
+    assert took < 0.1 + SLACK
     assert len(report.outcomes) == 5000
     assert report.complete
     assert next(rows, None) is None
@@ -94,8 +94,8 @@ async def test_an_asynchronous_source_is_read_no_further_and_the_report_says_so(
             yield (f"order_{n}", f"line_{n}_1", "delivered")
             await asyncio.sleep(0.001)
 
-    report, took = await timed(connect(sandbox).market.orders.update_order_line_statuses(endless(), deadline=0.1))
-    assert took < 0.1 + SLACK
+    report, took = await timed(connect(sandbox).market.orders.update_order_line_statuses(endless(), deadline=0.5))
+    assert took < 0.5 + SLACK
     assert not report.complete
     assert not report.ok
     assert report.counts["applied"] > 0

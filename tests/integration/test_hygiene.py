@@ -30,7 +30,7 @@ async def test_cancelled_handlers_harm_nobody_and_leave_nothing_behind(start_san
     async def handle(number):
         for status in ("processing", "delivering", "delivered"):
             try:
-                await update(f"order_{number}", f"line_{number}_1", status, deadline=10.0)
+                await update(f"order_{number}", f"line_{number}_1", status, deadline=60.0)
             except DeliveryError as error:
                 failed.append(error)
         done.append(number)

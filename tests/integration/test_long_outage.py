@@ -16,9 +16,10 @@ KINDS = ["refused", "503"]
 
 def lived_through(lines, kind):
     """Run it in a process of its own, whose memory is its own."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(lines), kind], check=True, capture_output=True, timeout=900,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     return json.loads(done.stdout)
 

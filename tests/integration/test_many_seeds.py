@@ -15,7 +15,7 @@ from altcraft_async.engine.work import WorkItem
 from altcraft_async.protocol.states import OutcomeState
 from simulation import live, try_seed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
 
 BLOCK = 50
 

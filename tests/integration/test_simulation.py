@@ -25,6 +25,8 @@ sys.path.insert(0, str(BENCHMARKS))
 
 from virtual import Behaviour, SimulatedServer, VirtualLoop, is_stuck, simulated_client, updates  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 PATIENT = {"retry": RetryPolicy(attempts=50), "retry_budget": None}
 
 

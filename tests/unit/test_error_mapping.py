@@ -173,7 +173,7 @@ def test_a_connection_that_spoke_first_was_sent_nothing():
 def test_the_words_do_not_depend_on_whether_the_end_of_a_connection_came_before_the_request():
     early, late = map_error(UnaskedBytesError()), map_error(aiohttp.ServerDisconnectedError())
     assert str(early) == "the connection broke (it spoke or ended before the request was written)"
-    assert str(late) == "the connection broke (ServerDisconnectedError)"
+    assert str(late) == "the connection broke (ServerDisconnectedError); the change may have been applied"
 
 
 @pytest.mark.parametrize("error", [ConnectionLostError("x"), UnreadableResponseError("x")])

@@ -374,6 +374,7 @@ def test_one_loss_of_capacity_is_not_taken_for_a_rate() -> None:
 # Rule 8: background
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize(("share", "kept"), [(0.005, 0.85), (0.02, 0.8), (0.05, 0.6)])
 def test_rejects_that_ignore_the_load_do_not_bring_the_limit_down(share: float, kept: float, seed: int) -> None:
