@@ -1,0 +1,141 @@
+"""What batches need of lanes, codecs and answers: places that are handed over, rows that are written once, results."""
+
+from __future__ import annotations
+
+import json as stdlib_json
+import math
+import uuid
+from enum import Enum
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from altcraft_async.flow.lanes import Lanes
+from altcraft_async.protocol import json, xml
+from altcraft_async.protocol.answer import line_named, row_results
+from altcraft_async.protocol.wire import BatchCall, Call, Wire, row_encoder, rows_encoder
+
+
+class Claimant:
+    def __init__(self, *keys, alone=True):
+        self.claims = tuple((key, alone) for key in keys)
+        self.arrival = self.blocked = 0
+        self.withdrawn = False
+
+
+# -- lanes
+
+
+def test_heirs_keep_the_place_of_the_batch_that_they_are_parts_of():
+    lanes = Lanes()
+    batch, later, update = Claimant("a", "b"), Claimant("a", "c"), Claimant("b", alone=False)
+    assert lanes.add(batch)
+    assert not lanes.add(later)
+    assert not lanes.add(update)
+    first, second = Claimant("a"), Claimant("b")
+    lanes.hand_over(batch, [first, second])
+    assert first.arrival == second.arrival == batch.arrival
+    assert lanes.leave(second) == [update]
+    assert lanes.leave(first) == [later]
+    lanes.leave(later)
+    lanes.leave(update)
+    assert not len(lanes)
+
+
+def test_who_waits_behind_a_part_sees_the_part_before_it():
+    lanes = Lanes()
+    batch, later = Claimant("a", "b"), Claimant("b")
+    lanes.add(batch)
+    lanes.add(later)
+    heirs = [Claimant("a"), Claimant("b")]
+    lanes.hand_over(batch, heirs)
+    assert list(lanes.ahead(later)) == [heirs[1]]
+
+
+# -- rows on the wire
+
+TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=8)
+VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | TEXT | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+ROW = st.dictionaries(TEXT, VALUE, max_size=5)
+
+
+@settings(deadline=None)
+@given(st.lists(ROW, min_size=1, max_size=4))
+def test_rows_of_json_say_what_the_standard_library_reads(rows):
+    assert [stdlib_json.loads(body) for body in json.encode_rows(rows)] == rows
+    assert list(map(json.encode_row, rows)) == json.encode_rows(rows)
+    body = Wire("token").encode(BatchCall("m", {"x": True}, tuple(json.encode_rows(rows))), "id").body
+    assert stdlib_json.loads(body) == {"token": "token", "format": "json", "x": True, "data": rows}
+
+
+def test_rows_of_xml_are_what_a_call_with_a_list_would_be():
+    rows = [{"external_id": "a", "lines": [{"n": 1}, {"n": 2}], "none": None}, {"external_id": "b <&>"}]
+    wire = Wire("token", request_format="xml")
+    batch = wire.encode(BatchCall("m", {}, tuple(rows_encoder("xml")(rows))), "id")
+    assert batch.body == wire.encode(Call("m", {"data": rows}), "id").body
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+def test_enums_and_uuids_are_written_as_their_values_with_orjson_and_without():
+    row = {"colour": Colour.RED, "id": uuid.UUID(int=7)}
+    assert json.encode_row(row) == json._write_row_plain(row)
+    assert stdlib_json.loads(json.encode_row(row)) == {"colour": "red", "id": str(uuid.UUID(int=7))}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, object(), {1, 2}, "\ud800", b"bytes"])
+def test_what_cannot_be_written_is_an_error(bad):
+    for write in (row_encoder("json"), lambda row: rows_encoder("json")([row])):
+        with pytest.raises((TypeError, ValueError)):
+            write({"x": {"y": bad}})
+
+
+def test_a_row_that_holds_itself_is_an_error():
+    row: dict = {}
+    row["row"] = row
+    with pytest.raises((RecursionError, TypeError, ValueError)):
+        row_encoder("json")(row)
+
+
+@pytest.mark.parametrize("letter", ["\x00", "\x0b", "\x1f", "\ufffe", "\uffff"])
+def test_what_no_xml_can_hold_is_an_error(letter):
+    with pytest.raises(ValueError, match="control character"):
+        xml.encode_row({"text": f"a{letter}b"})
+
+
+# -- results per row
+
+
+@pytest.mark.parametrize(
+    ("payload", "found"),
+    [
+        ({"error": 0}, None),
+        ({"data": {"order_external_id": "x"}}, None),
+        ({"result": [{"error": 0}, {"error": 400, "error_text": "no"}]}, [(0, ""), (400, "no")]),
+        ({"result": [{"error": "0"}, {"error": " 400 ", "error_text": None}]}, [(0, ""), (400, "")]),
+        ({"data": [{"external_id": "b", "error": 1}, {"external_id": "a", "error": 0}]}, [(0, ""), (1, "")]),
+        ({"data": [{"external_id": "b", "error": 1}]}, [None, (1, "")]),
+        ({"data": {"external_id": "b", "error": 1}}, [None, (1, "")]),
+        ({"data": [{"external_id": 77, "error": 1}, {"external_id": 78, "error": 0}]}, [(1, ""), (0, "")]),
+        ({"data": [{"error": 1}]}, None),
+        ({"data": [{"error": 1}, {"error": 1}, {"error": 1}]}, None),
+        ({"data": [{"error": 1}, "x"]}, None),
+        ({"data": [{"error": None}, {"error": True}]}, [None, None]),
+        ({"data": [], "result": None}, None),
+    ],
+)
+def test_results_come_by_id_or_in_order_or_not_at_all(payload, found):
+    assert row_results(payload, ["a", "b"]) == found
+
+
+def test_an_answer_that_names_one_line_is_that_of_a_line_update():
+    assert line_named({"data": {"order_external_id": "o", "order_line_external_id": 7}}) == ("o", "7")
+    assert line_named({"data": {"order_external_id": "o"}}) is None
+    assert line_named({"data": [{"external_id": "o", "error": 0}]}) is None
