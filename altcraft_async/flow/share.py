@@ -39,6 +39,8 @@ TICK: Final = 0.1
 """Seconds between two reports of a member that is at work."""
 _FULL = 0.85
 """The share of its limit that a member must have in use to want more."""
+_MOVES = 4
+"""Ticks until the shares are those of all, after somebody has joined."""
 _SPARE = 1.25
 """What a member that is not full may have above what it uses: enough to show that it wants more."""
 
@@ -137,7 +139,7 @@ class GroupLimit:
     """
 
     __slots__ = (
-        "_calls", "_ended", "_others", "_paused_until", "_peak", "_resumed", "_resumes", "law", "limit", "members", "rate",
+        "_calls", "_ended", "_others", "_paused_until", "_peak", "_resumed", "_resumes", "_settled_at", "law", "limit", "members", "rate",
         "role", "total",
     )  # fmt: skip
 
@@ -151,7 +153,7 @@ class GroupLimit:
         self._ended: list[tuple[float, int]] = []
         self._peak = self._others = 0
         self._paused_until = self._resumed = -math.inf
-        self._resumes = -math.inf
+        self._resumes = self._settled_at = -math.inf
 
     def __repr__(self) -> str:
         """Show the role and the share."""
@@ -166,12 +168,15 @@ class GroupLimit:
             self.limit = self.law.on_result(now, latency, signal, in_flight, kind)
             self.rate = self.law.rate
             return self.limit
-        if self.role is Role.LEADING:
+        if self.role is Role.LEADING and not self._moving(now, signal):
             self.law.on_result(now, latency, signal, in_flight + self._others, kind)
         if self.role is Role.FOLLOWING or signal is not Signal.NEUTRAL:
             self._calls.append(CallEnded(now, latency, signal, kind))
         if signal is Signal.OVERLOAD:
-            self.limit = max(1, self.limit - 1)
+            if self.limit > 1:
+                self.limit -= 1
+            else:
+                self.rate = min(self.rate or math.inf, 1 / TICK)
         return self.limit
 
     def on_pause(self, now: float, seconds: float) -> int:
@@ -227,6 +232,8 @@ class GroupLimit:
     def lead(self, now: float, own: Report, others: Mapping[int, Report]) -> dict[int, Share]:
         """Tell the law what the others saw, and give each its share; the own one is taken at once."""
         self.role = Role.LEADING
+        if len(others) >= self.members:
+            self._settled_at = now + _MOVES * TICK
         self.members = 1 + len(others)
         self._others = sum(report.peak for report in others.values())
         self._hear(now, own, others)
@@ -245,10 +252,16 @@ class GroupLimit:
         self._take(shares[0])
         return dict(zip(others, shares[1:], strict=True))
 
+    def _moving(self, at: float, signal: Signal) -> bool:
+        """Say whether a throttled answer is owed to one that has just joined: some are over their shares still."""
+        return signal is Signal.OVERLOAD and at < self._settled_at
+
     def _hear(self, now: float, own: Report, others: Mapping[int, Report]) -> None:
         in_flight = own.peak + self._others
         calls = sorted((call for report in others.values() for call in report.calls), key=lambda call: call.at)
         for call in calls:
+            if self._moving(call.at, call.signal):
+                continue
             self.law.on_result(call.at, call.latency, call.signal, in_flight, call.kind)
         paused = max((report.paused_until for report in others.values()), default=-math.inf)
         if paused > max(now, self._paused_until):

@@ -34,6 +34,7 @@ class SimulatedGroup:
         """Let the members tick from the moment they join."""
         self._clients = clients
         for number, client in enumerate(clients):
+            client.limit = 0  # it looks who is there before its first call
             self.world.at(client.joins, self._tick, number)
 
     def _tick(self, number: int) -> None:
