@@ -286,6 +286,10 @@ class AdaptiveLimit:
         self._load_before = 0.0
         self._restart_rounds(now, self._round.slow)
 
+    def wait_until(self, time: float) -> None:
+        """Measure nothing before `time`: until then what changed last has not come through to all calls."""
+        self._restart_rounds(time, self._round.slow)
+
     def statistics(self) -> LimitStatistics:
         """Take a snapshot."""
         measured = self._round.baseline < math.inf

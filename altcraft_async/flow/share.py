@@ -41,6 +41,8 @@ _FULL = 0.85
 """The share of its limit that a member must have in use to want more."""
 _MOVES = 4
 """Ticks until the shares are those of all, after somebody has joined."""
+_REACH = 2
+"""Ticks until all have got what was handed out, and what came of it is known."""
 _SPARE = 1.25
 """What a member that is not full may have above what it uses: enough to show that it wants more."""
 
@@ -98,6 +100,7 @@ class Report:
 
     `calls` are those that ended since its last report, `per_second` as many as ended in the last second. `paused_until`
     is the end of the last pause that it was asked for, `resumed` the beginning of the last outage that it came through.
+    `throttled` counts its throttled answers since the beginning.
     """
 
     held: int
@@ -107,6 +110,7 @@ class Report:
     calls: Sequence[CallEnded] = ()
     paused_until: float = -math.inf
     resumed: float = -math.inf
+    throttled: int = 0
 
     @property
     def wants(self) -> float:
@@ -116,11 +120,15 @@ class Report:
 
 @attrs.frozen
 class Share:
-    """What a member gets: permits, starts a second or None, and until when nobody starts."""
+    """What a member gets: permits, starts a second or None, and until when nobody starts.
+
+    `heard` of its throttled answers the leader knew of; the permits of later ones are still to be taken back.
+    """
 
     limit: int
     rate: float | None = None
     paused_until: float = -math.inf
+    heard: int = 0
 
 
 class Role(enum.Enum):
@@ -139,7 +147,7 @@ class GroupLimit:
     """
 
     __slots__ = (
-        "_calls", "_ended", "_others", "_paused_until", "_peak", "_resumed", "_resumes", "_settled_at", "law", "limit", "members", "rate",
+        "_calls", "_ended", "_others", "_paused_until", "_peak", "_resumed", "_resumes", "_settled_at", "_throttled", "law", "limit", "members", "rate",
         "role", "total",
     )  # fmt: skip
 
@@ -151,7 +159,7 @@ class GroupLimit:
         self.members = 1
         self._calls: list[CallEnded] = []
         self._ended: list[tuple[float, int]] = []
-        self._peak = self._others = 0
+        self._peak = self._others = self._throttled = 0
         self._paused_until = self._resumed = -math.inf
         self._resumes = self._settled_at = -math.inf
 
@@ -173,6 +181,7 @@ class GroupLimit:
         if self.role is Role.FOLLOWING or signal is not Signal.NEUTRAL:
             self._calls.append(CallEnded(now, latency, signal, kind))
         if signal is Signal.OVERLOAD:
+            self._throttled += 1
             if self.limit > 1:
                 self.limit -= 1
             else:
@@ -214,7 +223,7 @@ class GroupLimit:
         self._ended.append((now, len(calls)))
         per_second = sum(count for _, count in self._ended)
         held = max(self.limit, in_flight)
-        return Report(held, peak, waiting, per_second, calls, self._paused_until, self._resumed)
+        return Report(held, peak, waiting, per_second, calls, self._paused_until, self._resumed, self._throttled)
 
     def stay_alone(self) -> None:
         """Take note that there is nobody else."""
@@ -240,6 +249,8 @@ class GroupLimit:
         everybody = [own, *others.values()]
         wants = [report.wants for report in everybody]
         law = self.law
+        if law.limit > self.total:
+            law.wait_until(now + _REACH * TICK)
         self.total = law.limit
         permits = hand_out(law.limit, [report.held for report in everybody], wants)
         rate = law.rate
@@ -248,7 +259,10 @@ class GroupLimit:
         needs = [math.inf if report.hungry else _SPARE * report.per_second + 1.0 for report in everybody]
         rates = [None] * len(needs) if rate is None else divide(rate, needs)
         paused = max(report.paused_until for report in everybody)
-        shares = [Share(limit, pace, paused) for limit, pace in zip(permits, rates, strict=True)]
+        shares = [
+            Share(limit, pace, paused, report.throttled)
+            for limit, pace, report in zip(permits, rates, everybody, strict=True)
+        ]
         self._take(shares[0])
         return dict(zip(others, shares[1:], strict=True))
 
@@ -278,5 +292,5 @@ class GroupLimit:
         self._take(share)
 
     def _take(self, share: Share) -> None:
-        self.limit, self.rate = share.limit, share.rate
+        self.limit, self.rate = max(1, share.limit - (self._throttled - share.heard)), share.rate
         self._paused_until = max(self._paused_until, share.paused_until)
