@@ -175,20 +175,21 @@ class AdaptiveLimit:
     """The adaptive law of this module, for one client.
 
     `limit` is the most calls that may be in flight now; `rate` is the learned pace in starts per second, or None.
-    Both change only inside the methods.
+    Both change only inside the methods. `reach` is how many seconds it takes until a change has come to all calls.
     """
 
     __slots__ = (
         "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_hold_calls",
         "_hold_pause", "_hold_until", "_load_before", "_marks", "_pace", "_paused_until", "_round", "_rounds",
         "_settings", "_spell", "_steep", "_step", "_throttled", "_throttled_at", "_throttled_calls", "limit", "rate",
-        "state",
+        "reach", "state",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
         self._settings = settings if settings is not None else Adaptive()
         self.limit = self._settings.initial
         self.rate: float | None = None
+        self.reach = 0.0
         self.state = _DOUBLING
         self._accepted = self._throttled = 0
         self._rounds: dict[str, _Round] = {}
@@ -274,7 +275,7 @@ class AdaptiveLimit:
         rate = mark.rate
         if rate is None and self._pace is not None and now - since < _SECONDS:  # a counter, shut for its second
             rate = (self._accepted - mark.accepted) / (now - max(mark.at, since - _MARK_EVERY))
-        self._pace = None if rate is None else LearnedRate(now, rate, self._trip(0.0))
+        self._pace = None if rate is None else LearnedRate(now, rate, self._trip(0.0), reach=self.reach)
         self.rate = None if self._pace is None else self._pace.rate
         self._spell = None
         self.limit = max(self.limit, mark.limit)
@@ -285,10 +286,6 @@ class AdaptiveLimit:
         self._paused_until = -math.inf
         self._load_before = 0.0
         self._restart_rounds(now, self._round.slow)
-
-    def wait_until(self, time: float) -> None:
-        """Measure nothing before `time`: until then what changed last has not come through to all calls."""
-        self._restart_rounds(time, self._round.slow)
 
     def statistics(self) -> LimitStatistics:
         """Take a snapshot."""
@@ -382,7 +379,7 @@ class AdaptiveLimit:
 
     def _restart_rounds(self, now: float, slow: float) -> None:
         for round_ in self._rounds.values():
-            round_.restart(now + (slow if round_ is self._round else round_.slow))
+            round_.restart(now + self.reach + (slow if round_ is self._round else round_.slow))
 
     def _within(self, limit: int) -> int:
         return max(self._settings.minimum, min(self._settings.maximum, limit))
@@ -406,9 +403,9 @@ class AdaptiveLimit:
     def _take_back(self, now: float, latency: float) -> None:
         """Take the permit of a throttled answer back."""
         trip = self._trip(latency)
-        quiet = now > self._throttled_at + 2 * trip
+        quiet = now > self._throttled_at + 2 * trip + self.reach
         if quiet or self._grown_at > self._throttled_at:
-            trying = now < self._grown_at + 3 * trip
+            trying = now < self._grown_at + _TRIPS * trip + self.reach
             self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
             self._begin_spell(now, trying=trying)
         self.limit = max(self._settings.minimum, self.limit - 1)
@@ -432,7 +429,7 @@ class AdaptiveLimit:
 
     def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
-        spell.late += now > spell.since + _TRIPS * trip
+        spell.late += now > spell.since + _TRIPS * trip + self.reach
         fallen = self.limit < _FAR * spell.level or (self.limit == self._settings.minimum and spell.late > 1)
         if not fallen and spell.late < (2 if self._background.share else _LASTING):
             return
@@ -444,8 +441,9 @@ class AdaptiveLimit:
         share = 1.0 if fallen else throttled / (accepted + throttled)
         if share <= DOUBTFUL and self._paused_until < spell.since:
             rate = max(rate, spell.level / trip)
+        self._good = spell.level
         self._spell = None
-        self._pace = LearnedRate(now, rate, trip, share)
+        self._pace = LearnedRate(now, rate, trip, share, reach=self.reach)
         self.rate = self._pace.rate
         self.state = _PACED
 
@@ -468,6 +466,7 @@ class AdaptiveLimit:
 
     def _end_pace(self) -> None:
         self._pace = self.rate = None
+        self.limit = min(self.limit, max(self._ceiling, self._good))
         self.state = _FOLLOWING
 
 

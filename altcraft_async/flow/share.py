@@ -62,7 +62,9 @@ def _whole(total: int, wants: Sequence[float]) -> list[int]:
     exact = divide(total, wants)
     shares = [max(1, int(share + 1e-9)) for share in exact]
     rest = int(min(total, sum(exact)) + 1e-9) - sum(shares)
-    for number in sorted(range(len(wants)), key=lambda number: (shares[number] - exact[number], number))[: max(0, rest)]:
+    for number in sorted(range(len(wants)), key=lambda number: (shares[number] - exact[number], number))[
+        : max(0, rest)
+    ]:
         shares[number] += 1
     return shares
 
@@ -230,6 +232,7 @@ class GroupLimit:
         if self.role is not Role.ALONE:
             self.role, self.members, self._others = Role.ALONE, 1, 0
             self._calls.clear()
+            self.law.reach = 0.0
         self.limit, self.rate, self.total = self.law.limit, self.law.rate, self.law.limit
 
     def take_over(self, now: float, law: AdaptiveLimit) -> None:
@@ -249,8 +252,7 @@ class GroupLimit:
         everybody = [own, *others.values()]
         wants = [report.wants for report in everybody]
         law = self.law
-        if law.limit > self.total:
-            law.wait_until(now + _REACH * TICK)
+        law.reach = _REACH * TICK
         self.total = law.limit
         permits = hand_out(law.limit, [report.held for report in everybody], wants)
         rate = law.rate
