@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
 from uuid import uuid4
 
 import attrs
@@ -17,14 +17,16 @@ from altcraft_async.engine.credentials import Credentials, Token, TokenFile
 from altcraft_async.engine.delivery import Delivery, Totals
 from altcraft_async.engine.dispatch import Dispatcher
 from altcraft_async.engine.gate import Gate
+from altcraft_async.engine.group import Group, group_name
 from altcraft_async.engine.questions import Questions
 from altcraft_async.engine.tls import tls_of
 from altcraft_async.engine.transport import AiohttpTransport
 from altcraft_async.engine.work import WorkItem
 from altcraft_async.errors import ClientClosedError, ConfigurationError
-from altcraft_async.flow.adaptive import make_limit
+from altcraft_async.flow.adaptive import AdaptiveLimit, make_limit
 from altcraft_async.flow.lanes import Lanes
 from altcraft_async.flow.retry import RetryBudget
+from altcraft_async.flow.share import GroupLimit
 from altcraft_async.kinds import refusal
 from altcraft_async.market import Market
 from altcraft_async.protocol.values import check_request_id
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.credentials import TokenSource
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.transport import Transport
-    from altcraft_async.flow.limit import Adaptive
+    from altcraft_async.flow.limit import Adaptive, ConcurrencyLimit
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryPolicy
     from altcraft_async.observe import Observer
@@ -73,6 +75,7 @@ class ClientOptions(TypedDict, total=False):
     outage: OutagePolicy
     concurrency: int | Adaptive
     rate: float | None
+    group: Literal["host"] | None
     max_response_bytes: int
     dedup_window: float
     trust_env: bool
@@ -105,7 +108,8 @@ class ClientStatistics:
     were started, `retries` of them not a call's first, `throttled` answered
     with back-pressure. `retry_budget` is how many retries are left to pay.
     `last_success` is the Unix time at which a call last succeeded, None before the
-    first.
+    first. `processes` share the limit, this one among them, and `doing` is in words what the
+    limit is doing.
     """
 
     limit: int
@@ -120,6 +124,8 @@ class ClientStatistics:
     throttled: int
     retry_budget: float
     last_success: float | None
+    processes: int = 1
+    doing: str = ""
 
 
 class AltcraftClient:
@@ -175,9 +181,13 @@ class AltcraftClient:
         )
         if given.get("wire_log") is not None:
             self._transport = _logged(self._transport, given["wire_log"])
-        law = make_limit(settings.concurrency)
+        law: ConcurrencyLimit = make_limit(settings.concurrency)
+        group = None
+        if isinstance(law, AdaptiveLimit) and settings.group is not None and given.get("transport") is None:
+            law = GroupLimit(law)
+            group = Group(law, self._group_name, law.law.settings)
         notifier = _notifier(observers, self._base_url)
-        self._gate = Gate(law, rate=settings.rate, notifier=notifier)
+        self._gate = Gate(law, rate=settings.rate, notifier=notifier, group=group)
         if notifier is not None:
             notifier.limit_changed(self._gate.limit, 0)
         self._budget = RetryBudget(settings.retry_budget, settings.retry_refund)
@@ -217,6 +227,11 @@ class AltcraftClient:
         )
         self._dispatcher = Dispatcher(delivery, self._lanes)
         self._market = Market(self._dispatcher)
+
+    def _group_name(self) -> str | None:
+        """Give the name of the group whose limit this client shares; None while the token is not known yet."""
+        token = self._credentials.token.value
+        return None if token is None else group_name(str(self._base_url), token)
 
     @classmethod
     def from_env(
@@ -348,6 +363,8 @@ class AltcraftClient:
             throttled=totals.throttled,
             retry_budget=self._budget.tokens,
             last_success=None if last is None else time.time() - (asyncio.get_running_loop().time() - last),
+            processes=gate.processes,
+            doing=gate.doing,
         )
 
     async def aclose(self) -> None:

@@ -181,13 +181,13 @@ class AdaptiveLimit:
     __slots__ = (
         "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_hold_calls",
         "_hold_pause", "_hold_until", "_load_before", "_marks", "_pace", "_paused_until", "_round", "_rounds",
-        "_settings", "_spell", "_steep", "_step", "_throttled", "_throttled_at", "_throttled_calls", "limit", "rate",
-        "reach", "state",
+        "_spell", "_steep", "_step", "_throttled", "_throttled_at", "_throttled_calls", "limit", "rate",
+        "reach", "settings", "state",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
-        self._settings = settings if settings is not None else Adaptive()
-        self.limit = self._settings.initial
+        self.settings = settings if settings is not None else Adaptive()
+        self.limit = self.settings.initial
         self.rate: float | None = None
         self.reach = 0.0
         self.state = _DOUBLING
@@ -244,7 +244,7 @@ class AdaptiveLimit:
                 doubling = self.state is _DOUBLING
                 complete = round_.add(latency, in_flight, self.limit, 1 if doubling else _ROUND)
                 if doubling and in_flight >= round_.full and latency <= round_.brake:
-                    self.limit = min(self.limit + 1, self._settings.maximum)
+                    self.limit = min(self.limit + 1, self.settings.maximum)
                 if complete:
                     self._close(now, round_)
             elif in_flight > self.limit:  # still draining: the answers are of the old limit
@@ -302,7 +302,7 @@ class AdaptiveLimit:
 
     def _close(self, now: float, round_: _Round) -> None:
         dipped = self.state is _DIPPING
-        round_.close(self._settings.headroom)
+        round_.close(self.settings.headroom)
         self._round = round_
         # While doubling, the answers of a round were started at the load of the round before.
         doubling = self.state is _DOUBLING
@@ -312,7 +312,7 @@ class AdaptiveLimit:
             return
         self._judge_fall(held, round_)
         working = held * round_.baseline / max(round_.typical - round_.error, 1e-9)
-        target = self._within(int(working * self._settings.headroom + 1))
+        target = self._within(int(working * self.settings.headroom + 1))
         if dipped:
             self.state = _FOLLOWING
             self._move(now, max(self.limit, min(self._ceiling, target)), held)
@@ -382,7 +382,7 @@ class AdaptiveLimit:
             round_.restart(now + self.reach + (slow if round_ is self._round else round_.slow))
 
     def _within(self, limit: int) -> int:
-        return max(self._settings.minimum, min(self._settings.maximum, limit))
+        return max(self.settings.minimum, min(self.settings.maximum, limit))
 
     # What throttled answers say
 
@@ -408,7 +408,7 @@ class AdaptiveLimit:
             trying = now < self._grown_at + _TRIPS * trip + self.reach
             self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
             self._begin_spell(now, trying=trying)
-        self.limit = max(self._settings.minimum, self.limit - 1)
+        self.limit = max(self.settings.minimum, self.limit - 1)
         self.state = _HOLDING
         self._step = 1
         self._ceiling = self.limit
@@ -430,7 +430,7 @@ class AdaptiveLimit:
     def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
         spell.late += now > spell.since + _TRIPS * trip + self.reach
-        fallen = self.limit < _FAR * spell.level or (self.limit == self._settings.minimum and spell.late > 1)
+        fallen = self.limit < _FAR * spell.level or (self.limit == self.settings.minimum and spell.late > 1)
         if not fallen and spell.late < (2 if self._background.share else _LASTING):
             return
         mark = self._marks[0]

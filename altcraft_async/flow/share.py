@@ -41,6 +41,8 @@ _FULL = 0.85
 """The share of its limit that a member must have in use to want more."""
 _MOVES = 4
 """Ticks until the shares are those of all, after somebody has joined."""
+_TURN = 2.0
+"""Seconds for which a member has a permit that cannot be divided."""
 _REACH = 2
 """Ticks until all have got what was handed out, and what came of it is known."""
 _SPARE = 1.25
@@ -57,24 +59,25 @@ def divide(total: float, wants: Sequence[float]) -> list[float]:
     return shares
 
 
-def _whole(total: int, wants: Sequence[float]) -> list[int]:
-    """Divide permits: whole ones, and at least one for each."""
+def _whole(total: int, wants: Sequence[float], turn: int) -> list[int]:
+    """Divide permits: whole ones, at least one for each, and the odd ones by turns."""
     exact = divide(total, wants)
     shares = [max(1, int(share + 1e-9)) for share in exact]
     rest = int(min(total, sum(exact)) + 1e-9) - sum(shares)
-    for number in sorted(range(len(wants)), key=lambda number: (shares[number] - exact[number], number))[
-        : max(0, rest)
-    ]:
+    count = len(wants)
+    order = sorted(range(count), key=lambda number: (shares[number] >= exact[number], (number + turn) % count))
+    for number in order[: max(0, rest)]:
         shares[number] += 1
     return shares
 
 
-def hand_out(total: int, held: Sequence[int], wants: Sequence[float]) -> list[int]:
+def hand_out(total: int, held: Sequence[int], wants: Sequence[float], turn: int = 0) -> list[int]:
     """Give each member its permits of `total`, where each has so many in its hands and `wants` so many.
 
-    Who has more than its due loses it at once; what others gain is no more than is free already.
+    Who has more than its due loses it at once; what others gain is no more than is free already. With the
+    next `turn` others have the permits that cannot be divided.
     """
-    due = _whole(total, wants)
+    due = _whole(total, wants, turn)
     free = total - sum(held)
     shares = list(due)
     growing = [number for number, have in enumerate(held) if due[number] > have]
@@ -149,8 +152,8 @@ class GroupLimit:
     """
 
     __slots__ = (
-        "_calls", "_ended", "_others", "_paused_until", "_peak", "_resumed", "_resumes", "_settled_at", "_throttled", "law", "limit", "members", "rate",
-        "role", "total",
+        "_calls", "_ended", "_others", "_peak", "_resumed", "_resumes", "_settled_at", "_throttled", "law",
+        "limit", "members", "paused_until", "rate", "role", "total",
     )  # fmt: skip
 
     def __init__(self, law: AdaptiveLimit) -> None:
@@ -162,7 +165,7 @@ class GroupLimit:
         self._calls: list[CallEnded] = []
         self._ended: list[tuple[float, int]] = []
         self._peak = self._others = self._throttled = 0
-        self._paused_until = self._resumed = -math.inf
+        self.paused_until = self._resumed = -math.inf
         self._resumes = self._settled_at = -math.inf
 
     def __repr__(self) -> str:
@@ -192,7 +195,7 @@ class GroupLimit:
 
     def on_pause(self, now: float, seconds: float) -> int:
         """Learn that no call starts for `seconds` from `now`; give the limit."""
-        self._paused_until = max(self._paused_until, now + seconds)
+        self.paused_until = max(self.paused_until, now + seconds)
         if self.role is not Role.FOLLOWING:
             limit = self.law.on_pause(now, seconds)
             self.limit = limit if self.role is Role.ALONE else self.limit
@@ -202,6 +205,7 @@ class GroupLimit:
     def resume(self, now: float, since: float) -> None:
         """Go on as before an outage that began at `since`."""
         self._resumed = since
+        self.paused_until = -math.inf
         if self.role is not Role.FOLLOWING:
             self.law.resume(now, since)
         if self.role is Role.ALONE:
@@ -225,7 +229,7 @@ class GroupLimit:
         self._ended.append((now, len(calls)))
         per_second = sum(count for _, count in self._ended)
         held = max(self.limit, in_flight)
-        return Report(held, peak, waiting, per_second, calls, self._paused_until, self._resumed, self._throttled)
+        return Report(held, peak, waiting, per_second, calls, self.paused_until, self._resumed, self._throttled)
 
     def stay_alone(self) -> None:
         """Take note that there is nobody else."""
@@ -235,9 +239,8 @@ class GroupLimit:
             self.law.reach = 0.0
         self.limit, self.rate, self.total = self.law.limit, self.law.rate, self.law.limit
 
-    def take_over(self, now: float, law: AdaptiveLimit) -> None:
+    def take_over(self, law: AdaptiveLimit) -> None:
         """Become the leader in another's place, with a law that begins where that one's was."""
-        del now
         self.law = law
         self.role = Role.LEADING
 
@@ -254,7 +257,7 @@ class GroupLimit:
         law = self.law
         law.reach = _REACH * TICK
         self.total = law.limit
-        permits = hand_out(law.limit, [report.held for report in everybody], wants)
+        permits = hand_out(law.limit, [report.held for report in everybody], wants, int(now / _TURN))
         rate = law.rate
         if law.limit < len(everybody) and (latency := law.statistics().latency):
             rate = min(rate or math.inf, law.limit / latency)
@@ -280,8 +283,8 @@ class GroupLimit:
                 continue
             self.law.on_result(call.at, call.latency, call.signal, in_flight, call.kind)
         paused = max((report.paused_until for report in others.values()), default=-math.inf)
-        if paused > max(now, self._paused_until):
-            self._paused_until = paused
+        if paused > max(now, self.paused_until):
+            self.paused_until = paused
             self.law.on_pause(now, paused - now)
         resumed = max((report.resumed for report in others.values()), default=-math.inf)
         if resumed > max(self._resumes, self._resumed):
@@ -295,4 +298,4 @@ class GroupLimit:
 
     def _take(self, share: Share) -> None:
         self.limit, self.rate = max(1, share.limit - (self._throttled - share.heard)), share.rate
-        self._paused_until = max(self._paused_until, share.paused_until)
+        self.paused_until = max(self.paused_until, share.paused_until)

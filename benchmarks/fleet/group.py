@@ -48,7 +48,7 @@ class SimulatedGroup:
         there = [other for other, at in self._seen.items() if now - at < _DEAD_AFTER + TICK]
         if self._leader not in there:
             self._leader = number
-            limit.take_over(now, AdaptiveLimit.started_at(self._total))
+            limit.take_over(AdaptiveLimit.started_at(self._total))
         if len(there) == 1:
             limit.stay_alone()
         elif self._leader == number:
