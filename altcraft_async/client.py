@@ -75,7 +75,7 @@ class ClientOptions(TypedDict, total=False):
     outage: OutagePolicy
     concurrency: int | Adaptive
     rate: float | None
-    group: Literal["host"] | None
+    group: Literal["host", "off"] | None
     max_response_bytes: int
     dedup_window: float
     trust_env: bool
@@ -147,6 +147,7 @@ class AltcraftClient:
     - `outage`: `OutagePolicy`, how long an outage is waited out
     - `concurrency`: `Adaptive`, or an int for a fixed limit of calls in flight
     - `rate`: the most calls a second, or None
+    - `group`: ``"host"``: processes of one user on one host share an `Adaptive` limit; None: they do not
     - `max_response_bytes`: longer answers are refused
     - `dedup_window`: seconds for which the platform remembers a ``Request-ID``
     - `observers`: objects with ``on_event``, see `altcraft_async.observe`
@@ -181,11 +182,12 @@ class AltcraftClient:
         )
         if given.get("wire_log") is not None:
             self._transport = _logged(self._transport, given["wire_log"])
+        secret = Token(token)
         law: ConcurrencyLimit = make_limit(settings.concurrency)
         group = None
-        if isinstance(law, AdaptiveLimit) and settings.group is not None and given.get("transport") is None:
+        if isinstance(law, AdaptiveLimit) and settings.group == "host" and given.get("transport") is None:
             law = GroupLimit(law)
-            group = Group(law, self._group_name, law.law.settings)
+            group = Group(law, partial(_group_name, str(self._base_url), secret), law.law.settings)
         notifier = _notifier(observers, self._base_url)
         self._gate = Gate(law, rate=settings.rate, notifier=notifier, group=group)
         if notifier is not None:
@@ -194,7 +196,7 @@ class AltcraftClient:
         self._totals = Totals()
         self._questions = Questions()
         self._lanes: Lanes[WorkItem] = Lanes()
-        self._set_up(settings, Token(token), observers)
+        self._set_up(settings, secret, observers)
 
     def _set_up(self, settings: Settings, token: Token, observers: Sequence[Observer]) -> None:
         self._settings = settings
@@ -227,11 +229,6 @@ class AltcraftClient:
         )
         self._dispatcher = Dispatcher(delivery, self._lanes)
         self._market = Market(self._dispatcher)
-
-    def _group_name(self) -> str | None:
-        """Give the name of the group whose limit this client shares; None while the token is not known yet."""
-        token = self._credentials.token.value
-        return None if token is None else group_name(str(self._base_url), token)
 
     @classmethod
     def from_env(
@@ -404,6 +401,11 @@ class AltcraftClient:
         if self.closed:
             msg = "the client is closed; make a new one"
             raise ClientClosedError(msg)
+
+
+def _group_name(base_url: str, token: Token) -> str | None:
+    """Give the name of the group whose limit a client shares; None while the token is not known yet."""
+    return None if token.value is None else group_name(base_url, token.value)
 
 
 def _notifier(observers: Sequence[Observer], base_url: str) -> Notifier | None:

@@ -1,4 +1,4 @@
-"""One worker of a group, in a process of its own: sends lines and prints how many were served, by the tenth of a second.
+"""One worker of a group, in a process of its own: it sends lines and prints how many were served when.
 
 python tests/limit_group.py BASE_URL TOKEN SECONDS
 """
@@ -49,4 +49,4 @@ async def work(base_url: str, token: str, seconds: float) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(work(sys.argv[1], sys.argv[2], float(sys.argv[3])))))
+    sys.stdout.write(json.dumps(asyncio.run(work(sys.argv[1], sys.argv[2], float(sys.argv[3])))))

@@ -279,7 +279,10 @@ class Gate:
             return
         loop = asyncio.get_running_loop()
         now = loop.time()
+        before = group.processes
         group.tick(now, len(self._held), waiting=waiting)
+        if self._notifier is not None and group.processes != before:
+            self._notifier.limit_shared(group.processes)
         self._ticker = loop.call_later(TICK, self._tick, group)
         self._opens_at = max(self._opens_at, group.limit.paused_until if group.limit.paused_until > now else 0.0)
         self._follow()

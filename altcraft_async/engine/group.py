@@ -6,7 +6,8 @@ calls does nothing and is not reckoned with.
 
 A member is gone when its process has died, which the next tick notices, or when it has not told anything for
 `SILENT`: it is stopped, or its loop is blocked. A leader that is gone is replaced by the first who sees it; the
-new one's law begins at the limit and pace that the old one had given out.
+new one's law begins at the limit and pace that the old one had given out. What the last member of all ended with is
+remembered: who comes within `MEMORY` begins at half of it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ __all__ = ["SILENT", "TICK", "Group", "group_name"]
 
 SILENT: Final = 1.5
 """Seconds without a word after which a member is not reckoned with."""
+MEMORY: Final = 3600.0
+"""Seconds for which the limit that the last member of a group ended with is remembered: a run begins at half of it."""
 _LATE: Final = 0.3
 """Seconds without a word after which it is looked whether its process lives."""
 VARIABLE: Final = "ALTCRAFT_LIMIT_GROUP"
@@ -49,7 +52,7 @@ class Group:
     where the file cannot be used, the client is alone.
     """
 
-    __slots__ = ("_file", "_kinds", "_name", "_settings", "_tried", "limit", "processes")
+    __slots__ = ("_file", "_kinds", "_name", "_remembers", "_settings", "_tried", "limit", "processes")
 
     def __init__(self, limit: GroupLimit, name: Callable[[], str | None], settings: Adaptive) -> None:
         self.limit = limit
@@ -58,6 +61,7 @@ class Group:
         self._settings = settings
         self._file: SlotFile | None = None
         self._tried = False
+        self._remembers = True
         self._kinds: dict[int, str] = {}
 
     def __repr__(self) -> str:
@@ -70,8 +74,17 @@ class Group:
         if file is None:
             return
         word = file.word()
-        if word is not None and self._is_new(now, word.at) and word.leader != file.slot:
+        if word is None:
+            return
+        if self._is_new(now, word.at):
+            if word.leader == file.slot and not self._remembers:
+                return
             self.limit.follow(Share(1), word.limit, word.members + 1)
+        elif self._remembers and file.age() < MEMORY:
+            limit, rate = max(1, word.limit // 2), None if word.rate is None else word.rate / 2
+            self.limit.law = AdaptiveLimit.started_at(limit, rate, self._settings)
+            self.limit.stay_alone()
+        self._remembers = False
 
     def tick(self, now: float, in_flight: int, *, waiting: bool) -> None:
         """Tell what was seen, and take or hand out shares."""

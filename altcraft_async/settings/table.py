@@ -156,7 +156,7 @@ TABLE: Final = (
     Setting("concurrency", CONCURRENCY, "calls in flight: a number, or adaptive (the default)", pool=True),
     Setting("rate", NUMBER.or_none(), "most calls a second", pool=True),
     Setting(
-        "group", None, "`host`: share the limit with the other processes of this host; None: with nobody", pool=True
+        "group", None, "`host`, or None: whether the limit is shared with the other processes of this host", pool=True
     ),
     Setting(
         "limit_group",
@@ -164,7 +164,6 @@ TABLE: Final = (
         "share the adaptive limit with the other processes of this user and host (`host`, the default), or `off`",
         path="group",
         pool=True,
-        stored=lambda value: None if value == "off" else value,
     ),
     Setting("max_response_bytes", WHOLE, "longer answers are not read", flag=False),
     Setting("dedup_window", SECONDS, "seconds for which the platform remembers a `Request-ID`", flag=False),

@@ -21,6 +21,7 @@ or cannot be written, is no error: there is no group then. Only systems with ``f
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 import struct
@@ -112,11 +113,12 @@ def runtime_directory(environ: Mapping[str, str]) -> Path | None:
 class SlotFile:
     """One member's place in a file of slots. Every method that meets an error of the system says so by its value."""
 
-    __slots__ = ("_file", "_read", "_told", "_written", "slot")
+    __slots__ = ("_age", "_file", "_read", "_told", "_written", "slot")
 
-    def __init__(self, file: _Open, slot: int) -> None:
+    def __init__(self, file: _Open, slot: int, age: float = math.inf) -> None:
         self._file = file
         self._told = self._written = 0
+        self._age = age
         self._read: dict[int, int] = {}
         self.slot = slot
 
@@ -136,7 +138,7 @@ class SlotFile:
             for slot in range(SLOTS):
                 if slot not in file.taken and _lock(file.descriptor, 1 + slot):
                     file.taken.add(slot)
-                    place = cls(file, slot)
+                    place = cls(file, slot, time.time() - os.fstat(file.descriptor).st_mtime)
                     place._write(_HEADS + slot * _HEAD_SIZE, bytes(_HEAD_SIZE))
                     return place
             _drop(file)
@@ -151,6 +153,10 @@ class SlotFile:
             fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, 1 + self.slot)
             self._file.taken.discard(self.slot)
             _drop(self._file)
+
+    def age(self) -> float:
+        """Give the seconds since anybody wrote before this member did; infinite where that cannot be known."""
+        return self._age
 
     # -- the own report
 
