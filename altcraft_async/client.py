@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
 from uuid import uuid4
 
 import attrs
@@ -17,14 +17,16 @@ from altcraft_async.engine.credentials import Credentials, Token, TokenFile
 from altcraft_async.engine.delivery import Delivery, Totals
 from altcraft_async.engine.dispatch import Dispatcher
 from altcraft_async.engine.gate import Gate
+from altcraft_async.engine.group import Group, group_name
 from altcraft_async.engine.questions import Questions
 from altcraft_async.engine.tls import tls_of
 from altcraft_async.engine.transport import AiohttpTransport
 from altcraft_async.engine.work import WorkItem
 from altcraft_async.errors import ClientClosedError, ConfigurationError
-from altcraft_async.flow.adaptive import make_limit, make_limit_of_batches
+from altcraft_async.flow.adaptive import AdaptiveLimit, make_limit, make_limit_of_batches
 from altcraft_async.flow.lanes import Lanes
 from altcraft_async.flow.retry import RetryBudget
+from altcraft_async.flow.share import GroupLimit
 from altcraft_async.kinds import refusal
 from altcraft_async.market import Market
 from altcraft_async.protocol.methods import BY_PATH
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.credentials import TokenSource
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.transport import Transport
-    from altcraft_async.flow.limit import Adaptive
+    from altcraft_async.flow.limit import Adaptive, ConcurrencyLimit
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryPolicy
     from altcraft_async.observe import Observer
@@ -74,6 +76,7 @@ class ClientOptions(TypedDict, total=False):
     outage: OutagePolicy
     concurrency: int | Adaptive
     rate: float | None
+    group: Literal["host", "off"] | None
     max_response_bytes: int
     dedup_window: float
     trust_env: bool
@@ -106,7 +109,8 @@ class ClientStatistics:
     were started, `retries` of them not a call's first, `throttled` answered
     with back-pressure. `retry_budget` is how many retries are left to pay.
     `last_success` is the Unix time at which a call last succeeded, None before the
-    first.
+    first. `processes` share the limit, this one among them, and `doing` is in words what the
+    limit is doing.
     """
 
     limit: int
@@ -121,6 +125,8 @@ class ClientStatistics:
     throttled: int
     retry_budget: float
     last_success: float | None
+    processes: int = 1
+    doing: str = ""
 
 
 class AltcraftClient:
@@ -142,6 +148,7 @@ class AltcraftClient:
     - `outage`: `OutagePolicy`, how long an outage is waited out
     - `concurrency`: `Adaptive`, or an int for a fixed limit of calls in flight
     - `rate`: the most calls a second, or None
+    - `group`: ``"host"``: processes of one user on one host share an `Adaptive` limit; None: they do not
     - `max_response_bytes`: longer answers are refused
     - `dedup_window`: seconds for which the platform remembers a ``Request-ID``
     - `observers`: objects with ``on_event``, see `altcraft_async.observe`
@@ -176,17 +183,22 @@ class AltcraftClient:
         )
         if given.get("wire_log") is not None:
             self._transport = _logged(self._transport, given["wire_log"])
-        law = make_limit(settings.concurrency)
+        secret = Token(token)
+        law: ConcurrencyLimit = make_limit(settings.concurrency)
+        group = None
+        if isinstance(law, AdaptiveLimit) and settings.group == "host" and given.get("transport") is None:
+            law = GroupLimit(law)
+            group = Group(law, partial(_group_name, str(self._base_url), secret), law.law.settings)
         notifier = _notifier(observers, self._base_url)
         batch_law = make_limit_of_batches(settings.concurrency)
-        self._gate = Gate(law, batch_law, rate=settings.rate, notifier=notifier)
+        self._gate = Gate(law, batch_law, rate=settings.rate, notifier=notifier, group=group)
         if notifier is not None:
             notifier.limit_changed(self._gate.limit, 0)
         self._budget = RetryBudget(settings.retry_budget, settings.retry_refund)
         self._totals = Totals()
         self._questions = Questions()
         self._lanes: Lanes[WorkItem] = Lanes()
-        self._set_up(settings, Token(token), observers)
+        self._set_up(settings, secret, observers)
 
     def _set_up(self, settings: Settings, token: Token, observers: Sequence[Observer]) -> None:
         self._settings = settings
@@ -355,6 +367,8 @@ class AltcraftClient:
             throttled=totals.throttled,
             retry_budget=self._budget.tokens,
             last_success=None if last is None else time.time() - (asyncio.get_running_loop().time() - last),
+            processes=gate.processes,
+            doing=gate.doing,
         )
 
     async def aclose(self) -> None:
@@ -394,6 +408,11 @@ class AltcraftClient:
         if self.closed:
             msg = "the client is closed; make a new one"
             raise ClientClosedError(msg)
+
+
+def _group_name(base_url: str, token: Token) -> str | None:
+    """Give the name of the group whose limit a client shares; None while the token is not known yet."""
+    return None if token.value is None else group_name(base_url, token.value)
 
 
 def _notifier(observers: Sequence[Observer], base_url: str) -> Notifier | None:

@@ -33,6 +33,7 @@ __all__ = [
     "Event",
     "JournalOpened",
     "LimitChanged",
+    "LimitShared",
     "LoggingObserver",
     "Observer",
     "OutageBegan",
@@ -163,6 +164,13 @@ class LimitChanged:
 
 
 @attrs.frozen
+class LimitShared:
+    """So many `processes` of this host share one limit from here on, this one among them; 1 is alone again."""
+
+    processes: int
+
+
+@attrs.frozen
 class SendingPaused:
     """The server asked for a pause: no call of the client starts for `seconds`."""
 
@@ -194,6 +202,7 @@ Event: TypeAlias = (
     | JournalOpened
     | OutboxChanged
     | LimitChanged
+    | LimitShared
     | SendingPaused
     | OutageBegan
     | OutageEnded
@@ -252,6 +261,8 @@ class LoggingObserver:
                 self._log.log(level, "nobody has been served for %.1f s; waiting", seconds, extra=extra)
             case OutageEnded(seconds=seconds):
                 self._log.log(level, "the server serves again after %.1f s", seconds, extra=extra)
+            case LimitShared(processes=processes):
+                self._log.log(level, "%d processes of this host share the limit", processes, extra=extra)
             case SendingPaused(seconds=seconds):
                 self._log.log(level, "the server asked for a pause of %.1f s", seconds, extra=extra)
             case JournalOpened(path=path, recorded=recorded, retried=retried):
@@ -264,7 +275,7 @@ class LoggingObserver:
 def _level(event: Event) -> int:
     if isinstance(event, OutageBegan) or (isinstance(event, UpdateSettled) and not event.outcome.ok):
         return logging.WARNING
-    told = RetryPlanned | SendingPaused | JournalOpened | OutageEnded
+    told = RetryPlanned | SendingPaused | LimitShared | JournalOpened | OutageEnded
     return logging.INFO if isinstance(event, told) else logging.DEBUG
 
 

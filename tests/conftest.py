@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.observe import Event
 
+os.environ["ALTCRAFT_LIMIT_GROUP"] = "off"  # the tests' own clients are no group; those of groups turn it on
 QUICK = RetryPolicy(attempts=3, base=0.001, max_delay=0.01)
 
 

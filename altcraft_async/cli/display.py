@@ -42,6 +42,8 @@ def _meter(client: AltcraftClient) -> str:
     """Say in a few words how the sending goes: the limit, what was throttled, and any wait."""
     now = client.statistics()
     said = f"{now.in_flight} of {now.limit} in flight"
+    if others := now.processes - 1:
+        said += f", shares the limit with {others} other process{'es' if others > 1 else ''}"
     if now.throttled:
         said += f", {now.throttled / now.sent:.1%} throttled"
     if now.outage is not None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from altcraft_async.engine.group import TICK
 from altcraft_async.errors import EventLoopError
 from altcraft_async.flow.limit import FixedLimit, Signal
 from altcraft_async.flow.outage import THRESHOLD, Outage, OutageState
@@ -29,6 +30,7 @@ from altcraft_async.protocol.verdict import Scope
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from altcraft_async.engine.group import Group
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.work import Patience
     from altcraft_async.flow.limit import ConcurrencyLimit
@@ -52,7 +54,8 @@ class GateStatistics:
     """A snapshot: `limit` permits, `in_flight` of them held, `waiting` calls, `rate` in calls a second or None.
 
     `outage` is how many seconds nobody has been served, None while calls are served.
-    `paused` is how many seconds nobody may start, be it for a pause or until a probe.
+    `paused` is how many seconds nobody may start, be it for a pause or until a probe. `processes` share the
+    limit, this one among them; `doing` is in words what it is doing.
     """
 
     limit: int
@@ -61,6 +64,8 @@ class GateStatistics:
     rate: float | None
     paused: float
     outage: float | None
+    processes: int
+    doing: str
 
 
 class _Waiter:
@@ -117,8 +122,8 @@ class Gate:
 
     __slots__ = (
         "_adaptive", "_apart", "_batches", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_notifier",
-        "_opens_at", "_pacer", "_probe", "_rate", "_seen", "_singles", "_singles_in_a_row", "_timer", "_timer_at",
-        "_turns", "_watch", "limit", "loop", "lost", "outage",
+        "_opens_at", "_pacer", "_probe", "_rate", "_seen", "_singles", "_singles_in_a_row", "_ticker", "_timer",
+        "_timer_at", "_turns", "_watch", "group", "limit", "loop", "lost", "outage",
     )  # fmt: skip
 
     def __init__(
@@ -128,6 +133,7 @@ class Gate:
         *,
         rate: float | None = None,
         notifier: Notifier | None = None,
+        group: Group | None = None,
     ) -> None:
         self._law = law
         self._batches = _Batches(batch_law or FixedLimit(1))
@@ -135,6 +141,8 @@ class Gate:
         self._adaptive = not isinstance(law, FixedLimit)
         self.limit = law.limit
         self.lost = 0
+        self.group = group
+        self._ticker: asyncio.TimerHandle | None = None
         self._cap: int | None = None
         self._rate = rate
         self._pacer = Pacer(rate)
@@ -184,6 +192,8 @@ class Gate:
             rate=self._pacer.rate,
             paused=max(0.0, self._opens_at - now, 0.0 if clear else self._wait_for_outage(now)),
             outage=None if clear else max(0.0, now - self.outage.since),
+            processes=1 if self.group is None else self.group.processes,
+            doing=self._law.statistics().doing,
         )
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -200,10 +210,12 @@ class Gate:
 
     def close(self) -> None:
         """Stop the timers."""
-        for timer in (self._timer, self._watch):
+        for timer in (self._timer, self._watch, self._ticker):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._watch = None
+        self._timer = self._watch = self._ticker = None
+        if self.group is not None:
+            self.group.close()
 
     def resize(self, limit: int) -> None:
         """Move the limit: a higher one wakes waiters at once, under a lower one the holders finish."""
@@ -308,7 +320,36 @@ class Gate:
             self._probe = permit
         if self._watch is None:
             self._watch = asyncio.get_running_loop().call_later(_LOOK_EVERY, self._look)
+        if self._ticker is None and self.group is not None:
+            self.group.enter(now)
+            self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick, self.group)
+            self._follow()
         return permit
+
+    # -- the group
+
+    def _tick(self, group: Group) -> None:
+        """Tell the group what was seen, and follow what it says; without calls there is nothing to tell."""
+        self._ticker = None
+        waiting = bool(self._singles or self._bulk)
+        if not self._held and not waiting:
+            group.rest()
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        before = group.processes
+        group.tick(now, len(self._held) - self._apart, waiting=waiting)
+        if self._notifier is not None and group.processes != before:
+            self._notifier.limit_shared(group.processes)
+        self._ticker = loop.call_later(TICK, self._tick, group)
+        self._opens_at = max(self._opens_at, group.limit.paused_until if group.limit.paused_until > now else 0.0)
+        self._follow()
+
+    def _follow(self) -> None:
+        if self._law.rate is not self._pacer.rate:
+            self._follow_rate()
+        if self._law.limit != self.limit:
+            self.resize(self._law.limit)
 
     # -- what has come
 

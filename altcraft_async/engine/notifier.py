@@ -14,6 +14,7 @@ from altcraft_async.observe import (
     CallStarted,
     JournalOpened,
     LimitChanged,
+    LimitShared,
     OutageBegan,
     OutageEnded,
     OutboxChanged,
@@ -122,6 +123,10 @@ class Notifier:
     def limit_changed(self, limit: int, previous: int) -> None:
         """Tell that the limit moved."""
         notify(self._observers, LimitChanged(limit, previous))
+
+    def limit_shared(self, processes: int) -> None:
+        """Tell how many processes share the limit."""
+        notify(self._observers, LimitShared(processes))
 
     def outage_began(self, seconds: float) -> None:
         """Tell that nobody has been served for so many seconds."""

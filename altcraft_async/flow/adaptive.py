@@ -177,20 +177,21 @@ class AdaptiveLimit:
     """The adaptive law of this module, for one client.
 
     `limit` is the most calls that may be in flight now; `rate` is the learned pace in starts per second, or None.
-    Both change only inside the methods.
+    Both change only inside the methods. `reach` is how many seconds it takes until a change has come to all calls.
     """
 
     __slots__ = (
         "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_hold_calls",
         "_hold_pause", "_hold_until", "_load_before", "_marks", "_pace", "_paused_until", "_round", "_rounds",
-        "_settings", "_spell", "_steep", "_step", "_throttled", "_throttled_at", "_throttled_calls", "limit", "rate",
-        "state",
+        "_spell", "_steep", "_step", "_throttled", "_throttled_at", "_throttled_calls", "limit", "rate",
+        "reach", "settings", "state",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
-        self._settings = settings if settings is not None else Adaptive()
-        self.limit = self._settings.initial
+        self.settings = settings if settings is not None else Adaptive()
+        self.limit = self.settings.initial
         self.rate: float | None = None
+        self.reach = 0.0
         self.state = _DOUBLING
         self._accepted = self._throttled = 0
         self._rounds: dict[str, _Round] = {}
@@ -245,7 +246,7 @@ class AdaptiveLimit:
                 doubling = self.state is _DOUBLING
                 complete = round_.add(latency, in_flight, self.limit, 1 if doubling else _ROUND)
                 if doubling and in_flight >= round_.full and latency <= round_.brake:
-                    self.limit = min(self.limit + 1, self._settings.maximum)
+                    self.limit = min(self.limit + 1, self.settings.maximum)
                 if complete:
                     self._close(now, round_)
             elif in_flight > self.limit:  # still draining: the answers are of the old limit
@@ -276,7 +277,7 @@ class AdaptiveLimit:
         rate = mark.rate
         if rate is None and self._pace is not None and now - since < _SECONDS:  # a counter, shut for its second
             rate = (self._accepted - mark.accepted) / (now - max(mark.at, since - _MARK_EVERY))
-        self._pace = None if rate is None else LearnedRate(now, rate, self._trip(0.0))
+        self._pace = None if rate is None else LearnedRate(now, rate, self._trip(0.0), reach=self.reach)
         self.rate = None if self._pace is None else self._pace.rate
         self._spell = None
         self.limit = max(self.limit, mark.limit)
@@ -303,7 +304,7 @@ class AdaptiveLimit:
 
     def _close(self, now: float, round_: _Round) -> None:
         dipped = self.state is _DIPPING
-        round_.close(self._settings.headroom)
+        round_.close(self.settings.headroom)
         self._round = round_
         # While doubling, the answers of a round were started at the load of the round before.
         doubling = self.state is _DOUBLING
@@ -313,7 +314,7 @@ class AdaptiveLimit:
             return
         self._judge_fall(held, round_)
         working = held * round_.baseline / max(round_.typical - round_.error, 1e-9)
-        target = self._within(int(working * self._settings.headroom + 1))
+        target = self._within(int(working * self.settings.headroom + 1))
         if dipped:
             self.state = _FOLLOWING
             self._move(now, max(self.limit, min(self._ceiling, target)), held)
@@ -380,10 +381,10 @@ class AdaptiveLimit:
 
     def _restart_rounds(self, now: float, slow: float) -> None:
         for round_ in self._rounds.values():
-            round_.restart(now + (slow if round_ is self._round else round_.slow))
+            round_.restart(now + self.reach + (slow if round_ is self._round else round_.slow))
 
     def _within(self, limit: int) -> int:
-        return max(self._settings.minimum, min(self._settings.maximum, limit))
+        return max(self.settings.minimum, min(self.settings.maximum, limit))
 
     # What throttled answers say
 
@@ -404,12 +405,12 @@ class AdaptiveLimit:
     def _take_back(self, now: float, latency: float) -> None:
         """Take the permit of a throttled answer back."""
         trip = self._trip(latency)
-        quiet = now > self._throttled_at + 2 * trip
+        quiet = now > self._throttled_at + 2 * trip + self.reach
         if quiet or self._grown_at > self._throttled_at:
-            trying = now < self._grown_at + 3 * trip
+            trying = now < self._grown_at + _TRIPS * trip + self.reach
             self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
             self._begin_spell(now, trying=trying)
-        self.limit = max(self._settings.minimum, self.limit - 1)
+        self.limit = max(self.settings.minimum, self.limit - 1)
         self.state = _HOLDING
         self._step = 1
         self._ceiling = self.limit
@@ -430,8 +431,8 @@ class AdaptiveLimit:
 
     def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
-        spell.late += now > spell.since + _TRIPS * trip
-        fallen = self.limit < _FAR * spell.level or (self.limit == self._settings.minimum and spell.late > 1)
+        spell.late += now > spell.since + _TRIPS * trip + self.reach
+        fallen = self.limit < _FAR * spell.level or (self.limit == self.settings.minimum and spell.late > 1)
         if not fallen and spell.late < (2 if self._background.share else _LASTING):
             return
         mark = self._marks[0]
@@ -442,8 +443,9 @@ class AdaptiveLimit:
         share = 1.0 if fallen else throttled / (accepted + throttled)
         if share <= DOUBTFUL and self._paused_until < spell.since:
             rate = max(rate, spell.level / trip)
+        self._good = spell.level
         self._spell = None
-        self._pace = LearnedRate(now, rate, trip, share)
+        self._pace = LearnedRate(now, rate, trip, share, reach=self.reach)
         self.rate = self._pace.rate
         self.state = _PACED
 
@@ -466,6 +468,7 @@ class AdaptiveLimit:
 
     def _end_pace(self) -> None:
         self._pace = self.rate = None
+        self.limit = min(self.limit, max(self._ceiling, self._good))
         self.state = _FOLLOWING
 
 

@@ -148,7 +148,8 @@ class LearnedRate:
 
     The rate falls to what was accepted, or, after a step up, to where it stood. Below the rate of the last fall it
     climbs halfway at a time; just under it, it holds, longer after each step that failed, then steps by 2 %, 4 %, ….
-    `rate` is in starts per second, to be read after each report; `trip` is the server's round trip in seconds.
+    `rate` is in starts per second, to be read after each report; `trip` is the server's round trip,
+    `reach` the time until a new rate has come to all that send, in seconds.
     """
 
     __slots__ = (
@@ -158,6 +159,7 @@ class LearnedRate:
         "_hold",
         "_level",
         "_pause",
+        "_reach",
         "_row",
         "_share",
         "_since",
@@ -170,10 +172,11 @@ class LearnedRate:
         "state",
     )  # fmt: skip
 
-    def __init__(self, now: float, rate: float, trip: float, share: float = 1.0) -> None:
+    def __init__(self, now: float, rate: float, trip: float, share: float = 1.0, *, reach: float = 0.0) -> None:
         self.rate = self._level = max(_SLOWEST, rate)
         self.state = PaceState.CLIMBING
         self._trip = trip
+        self._reach = reach
         self._ceiling = math.inf
         self._step, self._up = _CLIMB, 0.0
         self._hold, self._pause = 1.0, 0.0
@@ -292,7 +295,7 @@ class LearnedRate:
         if not pause and not self.testing:
             self.state = PaceState.SHUT
             self.rate = max(_SLOWEST, self._level * _SHUT)
-        self._since = now + pause
+        self._since = now + pause + self._reach
         self._until += pause
 
     def _test(self, now: float) -> None:
@@ -301,8 +304,8 @@ class LearnedRate:
         self.state = PaceState.TESTING
 
     def _restart(self, now: float, wait: float, *, up: float = 0.0) -> None:
-        self._since = now
-        self._until = now + wait
+        self._since = now + self._reach
+        self._until = self._since + wait
         self._up = up
         self._accepted = self._throttled = self._row = 0
         self.rate = self._level

@@ -39,6 +39,12 @@ TICK: Final = 0.1
 """Seconds between two reports of a member that is at work."""
 _FULL = 0.85
 """The share of its limit that a member must have in use to want more."""
+_MOVES = 4
+"""Ticks until the shares are those of all, after somebody has joined."""
+_TURN = 2.0
+"""Seconds for which a member has a permit that cannot be divided."""
+_REACH = 2
+"""Ticks until all have got what was handed out, and what came of it is known."""
 _SPARE = 1.25
 """What a member that is not full may have above what it uses: enough to show that it wants more."""
 
@@ -53,24 +59,25 @@ def divide(total: float, wants: Sequence[float]) -> list[float]:
     return shares
 
 
-def _whole(total: int, wants: Sequence[float]) -> list[int]:
-    """Divide permits: whole ones, and at least one for each."""
+def _whole(total: int, wants: Sequence[float], turn: int) -> list[int]:
+    """Divide permits: whole ones, at least one for each, and the odd ones by turns."""
     exact = divide(total, wants)
     shares = [max(1, int(share + 1e-9)) for share in exact]
     rest = int(min(total, sum(exact)) + 1e-9) - sum(shares)
-    for number in sorted(range(len(wants)), key=lambda number: (shares[number] - exact[number], number))[
-        : max(0, rest)
-    ]:
+    count = len(wants)
+    order = sorted(range(count), key=lambda number: (shares[number] >= exact[number], (number + turn) % count))
+    for number in order[: max(0, rest)]:
         shares[number] += 1
     return shares
 
 
-def hand_out(total: int, held: Sequence[int], wants: Sequence[float]) -> list[int]:
+def hand_out(total: int, held: Sequence[int], wants: Sequence[float], turn: int = 0) -> list[int]:
     """Give each member its permits of `total`, where each has so many in its hands and `wants` so many.
 
-    Who has more than its due loses it at once; what others gain is no more than is free already.
+    Who has more than its due loses it at once; what others gain is no more than is free already. With the
+    next `turn` others have the permits that cannot be divided.
     """
-    due = _whole(total, wants)
+    due = _whole(total, wants, turn)
     free = total - sum(held)
     shares = list(due)
     growing = [number for number, have in enumerate(held) if due[number] > have]
@@ -98,6 +105,7 @@ class Report:
 
     `calls` are those that ended since its last report, `per_second` as many as ended in the last second. `paused_until`
     is the end of the last pause that it was asked for, `resumed` the beginning of the last outage that it came through.
+    `throttled` counts its throttled answers since the beginning.
     """
 
     held: int
@@ -107,6 +115,7 @@ class Report:
     calls: Sequence[CallEnded] = ()
     paused_until: float = -math.inf
     resumed: float = -math.inf
+    throttled: int = 0
 
     @property
     def wants(self) -> float:
@@ -116,11 +125,15 @@ class Report:
 
 @attrs.frozen
 class Share:
-    """What a member gets: permits, starts a second or None, and until when nobody starts."""
+    """What a member gets: permits, starts a second or None, and until when nobody starts.
+
+    `heard` of its throttled answers the leader knew of; the permits of later ones are still to be taken back.
+    """
 
     limit: int
     rate: float | None = None
     paused_until: float = -math.inf
+    heard: int = 0
 
 
 class Role(enum.Enum):
@@ -139,8 +152,8 @@ class GroupLimit:
     """
 
     __slots__ = (
-        "_calls", "_ended", "_others", "_paused_until", "_peak", "_resumed", "_resumes", "law", "limit", "members",
-        "rate", "role", "total",
+        "_calls", "_ended", "_others", "_peak", "_resumed", "_resumes", "_settled_at", "_throttled", "law",
+        "limit", "members", "paused_until", "rate", "role", "total",
     )  # fmt: skip
 
     def __init__(self, law: AdaptiveLimit) -> None:
@@ -151,9 +164,9 @@ class GroupLimit:
         self.members = 1
         self._calls: list[CallEnded] = []
         self._ended: list[tuple[float, int]] = []
-        self._peak = self._others = 0
-        self._paused_until = self._resumed = -math.inf
-        self._resumes = -math.inf
+        self._peak = self._others = self._throttled = 0
+        self.paused_until = self._resumed = -math.inf
+        self._resumes = self._settled_at = -math.inf
 
     def __repr__(self) -> str:
         """Show the role and the share."""
@@ -168,17 +181,21 @@ class GroupLimit:
             self.limit = self.law.on_result(now, latency, signal, in_flight, kind)
             self.rate = self.law.rate
             return self.limit
-        if self.role is Role.LEADING:
+        if self.role is Role.LEADING and not self._moving(now, signal):
             self.law.on_result(now, latency, signal, in_flight + self._others, kind)
         if self.role is Role.FOLLOWING or signal is not Signal.NEUTRAL:
             self._calls.append(CallEnded(now, latency, signal, kind))
         if signal is Signal.OVERLOAD:
-            self.limit = max(1, self.limit - 1)
+            self._throttled += 1
+            if self.limit > 1:
+                self.limit -= 1
+            else:
+                self.rate = min(self.rate or math.inf, 1 / TICK)
         return self.limit
 
     def on_pause(self, now: float, seconds: float) -> int:
         """Learn that no call starts for `seconds` from `now`; give the limit."""
-        self._paused_until = max(self._paused_until, now + seconds)
+        self.paused_until = max(self.paused_until, now + seconds)
         if self.role is not Role.FOLLOWING:
             limit = self.law.on_pause(now, seconds)
             self.limit = limit if self.role is Role.ALONE else self.limit
@@ -188,6 +205,7 @@ class GroupLimit:
     def resume(self, now: float, since: float) -> None:
         """Go on as before an outage that began at `since`."""
         self._resumed = since
+        self.paused_until = -math.inf
         if self.role is not Role.FOLLOWING:
             self.law.resume(now, since)
         if self.role is Role.ALONE:
@@ -211,50 +229,62 @@ class GroupLimit:
         self._ended.append((now, len(calls)))
         per_second = sum(count for _, count in self._ended)
         held = max(self.limit, in_flight)
-        return Report(held, peak, waiting, per_second, calls, self._paused_until, self._resumed)
+        return Report(held, peak, waiting, per_second, calls, self.paused_until, self._resumed, self._throttled)
 
     def stay_alone(self) -> None:
         """Take note that there is nobody else."""
         if self.role is not Role.ALONE:
             self.role, self.members, self._others = Role.ALONE, 1, 0
             self._calls.clear()
+            self.law.reach = 0.0
         self.limit, self.rate, self.total = self.law.limit, self.law.rate, self.law.limit
 
-    def take_over(self, now: float, law: AdaptiveLimit) -> None:
+    def take_over(self, law: AdaptiveLimit) -> None:
         """Become the leader in another's place, with a law that begins where that one's was."""
-        del now
         self.law = law
         self.role = Role.LEADING
 
     def lead(self, now: float, own: Report, others: Mapping[int, Report]) -> dict[int, Share]:
         """Tell the law what the others saw, and give each its share; the own one is taken at once."""
         self.role = Role.LEADING
+        if len(others) >= self.members:
+            self._settled_at = now + _MOVES * TICK
         self.members = 1 + len(others)
         self._others = sum(report.peak for report in others.values())
         self._hear(now, own, others)
         everybody = [own, *others.values()]
         wants = [report.wants for report in everybody]
         law = self.law
+        law.reach = _REACH * TICK
         self.total = law.limit
-        permits = hand_out(law.limit, [report.held for report in everybody], wants)
+        permits = hand_out(law.limit, [report.held for report in everybody], wants, int(now / _TURN))
         rate = law.rate
         if law.limit < len(everybody) and (latency := law.statistics().latency):
             rate = min(rate or math.inf, law.limit / latency)
         needs = [math.inf if report.hungry else _SPARE * report.per_second + 1.0 for report in everybody]
         rates = [None] * len(needs) if rate is None else divide(rate, needs)
         paused = max(report.paused_until for report in everybody)
-        shares = [Share(limit, pace, paused) for limit, pace in zip(permits, rates, strict=True)]
+        shares = [
+            Share(limit, pace, paused, report.throttled)
+            for limit, pace, report in zip(permits, rates, everybody, strict=True)
+        ]
         self._take(shares[0])
         return dict(zip(others, shares[1:], strict=True))
+
+    def _moving(self, at: float, signal: Signal) -> bool:
+        """Say whether a throttled answer is owed to one that has just joined: some are over their shares still."""
+        return signal is Signal.OVERLOAD and at < self._settled_at
 
     def _hear(self, now: float, own: Report, others: Mapping[int, Report]) -> None:
         in_flight = own.peak + self._others
         calls = sorted((call for report in others.values() for call in report.calls), key=lambda call: call.at)
         for call in calls:
+            if self._moving(call.at, call.signal):
+                continue
             self.law.on_result(call.at, call.latency, call.signal, in_flight, call.kind)
         paused = max((report.paused_until for report in others.values()), default=-math.inf)
-        if paused > max(now, self._paused_until):
-            self._paused_until = paused
+        if paused > max(now, self.paused_until):
+            self.paused_until = paused
             self.law.on_pause(now, paused - now)
         resumed = max((report.resumed for report in others.values()), default=-math.inf)
         if resumed > max(self._resumes, self._resumed):
@@ -267,5 +297,5 @@ class GroupLimit:
         self._take(share)
 
     def _take(self, share: Share) -> None:
-        self.limit, self.rate = share.limit, share.rate
-        self._paused_until = max(self._paused_until, share.paused_until)
+        self.limit, self.rate = max(1, share.limit - (self._throttled - share.heard)), share.rate
+        self.paused_until = max(self.paused_until, share.paused_until)

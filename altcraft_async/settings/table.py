@@ -155,6 +155,16 @@ TABLE: Final = (
     Setting("fail_fast", FLAG, "fail at once in an outage", path="outage.fail_fast"),
     Setting("concurrency", CONCURRENCY, "calls in flight: a number, or adaptive (the default)", pool=True),
     Setting("rate", NUMBER.or_none(), "most calls a second", pool=True),
+    Setting(
+        "group", None, "`host`, or None: whether the limit is shared with the other processes of this host", pool=True
+    ),
+    Setting(
+        "limit_group",
+        choice("host", "off"),
+        "share the adaptive limit with the other processes of this user and host (`host`, the default), or `off`",
+        path="group",
+        pool=True,
+    ),
     Setting("max_response_bytes", WHOLE, "longer answers are not read", flag=False),
     Setting("dedup_window", SECONDS, "seconds for which the platform remembers a `Request-ID`", flag=False),
     Setting("trust_env", FLAG, "use the proxies that the environment names", pool=True, flag=False),

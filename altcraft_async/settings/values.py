@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -40,6 +40,10 @@ def _timeout(value: Any) -> Any:
     return Timeout(total=value) if SECONDS.fits(value) else value
 
 
+def _group(value: Any) -> Any:
+    return "off" if value is None else value
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """What a client can be told, apart from where and who: see `AltcraftClient`.
@@ -59,6 +63,7 @@ class Settings:
     outage: OutagePolicy = attrs.field(default=OutagePolicy(), validator=only(OutagePolicy))
     concurrency: int | Adaptive = attrs.field(default=Adaptive(), validator=CONCURRENCY)
     rate: float | None = attrs.field(default=None, validator=NUMBER.or_none())
+    group: Literal["host", "off"] = attrs.field(default="host", validator=choice("host", "off"), converter=_group)
     max_response_bytes: int = attrs.field(default=10 * 1024 * 1024, validator=WHOLE)
     dedup_window: float = attrs.field(default=86_400.0, validator=SECONDS)
     trust_env: bool = attrs.field(default=False, validator=FLAG)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
+
+import attrs
 
 from altcraft_async.flow.adaptive import AdaptiveLimit
 from altcraft_async.flow.share import TICK, GroupLimit, Report, Share
@@ -34,6 +35,7 @@ class SimulatedGroup:
         """Let the members tick from the moment they join."""
         self._clients = clients
         for number, client in enumerate(clients):
+            client.limit = 0  # it looks who is there before its first call
             self.world.at(client.joins, self._tick, number)
 
     def _tick(self, number: int) -> None:
@@ -46,20 +48,20 @@ class SimulatedGroup:
         there = [other for other, at in self._seen.items() if now - at < _DEAD_AFTER + TICK]
         if self._leader not in there:
             self._leader = number
-            limit.take_over(now, AdaptiveLimit.started_at(self._total))
+            limit.take_over(AdaptiveLimit.started_at(self._total))
         if len(there) == 1:
             limit.stay_alone()
         elif self._leader == number:
-            others = {other: self._reports.pop(other) for other in there if other in self._reports}
+            there.remove(number)
+            others = {other: self._reports[other] for other in there if other in self._reports}
             self._shares.update(limit.lead(now, report, others))
+            self._reports = {other: attrs.evolve(one, calls=()) for other, one in self._reports.items()}
         else:
             before = self._reports.get(number)
-            calls = [*(before.calls if before is not None else ()), *report.calls]
-            self._reports[number] = Report(report.held, report.peak, report.hungry, report.per_second, calls,
-                                           report.paused_until, report.resumed)  # fmt: skip
+            untold = () if before is None else before.calls
+            self._reports[number] = attrs.evolve(report, calls=[*untold, *report.calls])
             limit.follow(self._shares.get(number, Share(1)), self._total, len(there))
         if self._leader == number:
             self._total = limit.law.limit
         client.resize()
         world.at(now + TICK, self._tick, number)
-        assert not math.isnan(now)

@@ -47,6 +47,7 @@ FLOORS = (
         "engine.wire_log",
         "engine.credentials",
         "engine.tls",
+        "engine.group",
         "engine.gate",
         "engine.recorder",
         "engine.rows",

@@ -1,0 +1,364 @@
+"""A small file through which the processes of one user on one host share a limit.
+
+======  ======================  ======================================================================
+offset  what                    who writes it
+======  ======================  ======================================================================
+0       the group's word        the leader: who leads, when it last did, the whole limit and its pace
+4096    a head for each slot    the member: its report, and when it made it
+12288   a share for each slot   the leader
+16384   a ring for each slot    the member: the calls that ended, the oldest overwritten
+======  ======================  ======================================================================
+
+Whoever uses a slot holds a lock on one byte of the file, which the system frees when the process dies; one more
+byte is locked for the moment of an election. Nothing ever waits for a lock. What is read while it is written is
+noticed by a number on both ends, and read again a tick later. Times are of the monotonic clock, which all
+processes of a host share; after a restart of the host everything in the file looks old, or to come, and counts as gone.
+
+The directory is the user's own, of mode 0700, and through no link; so is the file. Whatever is not as it should be,
+or cannot be written, is no error: there is no group then. Only systems with ``fcntl`` have groups.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import stat
+import struct
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from altcraft_async.flow.limit import Signal
+from altcraft_async.flow.share import CallEnded, Report, Share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["SLOTS", "SlotFile", "Word", "runtime_directory"]
+
+SLOTS: Final = 64
+"""Members of a group, at most; those that come later are strangers to it."""
+SUFFIX: Final = ".limit"
+_MAGIC: Final = b"altlim01"
+_WORD = struct.Struct("<8sIIddIdI")
+_HEAD = struct.Struct("<IIdIIBdddIQI")
+_SHARE = struct.Struct("<IIddII")
+_CALL = struct.Struct("<dfHH")
+_HEADS, _SHARES, _RINGS = 4096, 12288, 16384
+_HEAD_SIZE, _SHARE_SIZE, _RING = 128, 64, 1000
+_RING_SIZE = _RING * _CALL.size
+_ELECTION = 0
+_STALE = 1000
+"""Milliseconds by which a share may be older than the leader's last word."""
+_FORGOTTEN = 7 * 86_400.0
+"""Seconds without any use after which a file is removed."""
+_SIGNALS = tuple(Signal)
+
+
+@attrs.frozen
+class Word:
+    """What the leader says to all: its slot, when it said so, the whole limit and pace, and how many share them."""
+
+    leader: int
+    at: float
+    limit: int
+    rate: float | None
+    members: int
+
+
+class _Open:
+    """A file that this process has open, once for all its clients: to close it anywhere would free all its locks."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path, self.descriptor = path, descriptor
+        self.taken: set[int] = set()
+        self.users = 0
+
+
+_files: dict[Path, _Open] = {}
+_guard = threading.Lock()
+
+
+def _forget() -> None:
+    """Let a child of a fork begin without what is its parent's: locks are not inherited."""
+    global _guard  # noqa: PLW0603 - it may have been held in the moment of the fork
+    _guard = threading.Lock()
+    for opened in _files.values():
+        opened.descriptor = -1
+    _files.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def runtime_directory(environ: Mapping[str, str]) -> Path | None:
+    """Give the directory for groups, of the user's runtime or else state directory; None where there is neither."""
+    if environ.get("XDG_RUNTIME_DIR"):
+        return Path(environ["XDG_RUNTIME_DIR"]) / "altcraft_async"
+    if environ.get("XDG_STATE_HOME"):
+        return Path(environ["XDG_STATE_HOME"]) / "altcraft_async"
+    home = environ.get("HOME")
+    return Path(home) / ".local" / "state" / "altcraft_async" if home else None
+
+
+class SlotFile:
+    """One member's place in a file of slots. Every method that meets an error of the system says so by its value."""
+
+    __slots__ = ("_age", "_file", "_read", "_told", "_written", "slot")
+
+    def __init__(self, file: _Open, slot: int, age: float = math.inf) -> None:
+        self._file = file
+        self._told = self._written = 0
+        self._age = age
+        self._read: dict[int, int] = {}
+        self.slot = slot
+
+    def __repr__(self) -> str:
+        """Show the slot."""
+        return f"<SlotFile {self.slot}>"
+
+    @classmethod
+    def claim(cls, directory: Path, name: str) -> SlotFile | None:
+        """Take a slot of the file `name`; None where that does not work, or all are taken."""
+        if sys.platform == "win32":
+            return None
+        with _guard, contextlib.suppress(OSError):
+            file = _opened(directory, name)
+            if file is None:
+                return None
+            for slot in range(SLOTS):
+                if slot not in file.taken and _lock(file.descriptor, 1 + slot):
+                    file.taken.add(slot)
+                    place = cls(file, slot, time.time() - os.fstat(file.descriptor).st_mtime)
+                    place._write(_HEADS + slot * _HEAD_SIZE, bytes(_HEAD_SIZE))
+                    return place
+            _drop(file)
+        return None
+
+    def close(self) -> None:
+        """Give the slot back."""
+        with _guard, contextlib.suppress(OSError):
+            if self._file.descriptor < 0:
+                return
+            self.rest()
+            fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, 1 + self.slot)
+            self._file.taken.discard(self.slot)
+            _drop(self._file)
+
+    def age(self) -> float:
+        """Give the seconds since anybody wrote before this member did; infinite where that cannot be known."""
+        return self._age
+
+    # -- the own report
+
+    def tell(self, now: float, report: Report, kinds: dict[int, str]) -> bool:
+        """Write the own report."""
+        data = b"".join(
+            _CALL.pack(call.at, call.latency, _SIGNALS.index(call.signal), _number(call.kind, kinds))
+            for call in report.calls[-_RING:]
+        )
+        while data:
+            place = self._written % _RING * _CALL.size
+            part, data = data[: _RING_SIZE - place], data[_RING_SIZE - place :]
+            if not self._write(_RINGS + self.slot * _RING_SIZE + place, part):
+                return False
+            self._written += len(part) // _CALL.size
+        self._told = (self._told + 1) % 255 + 1  # its first byte is never 0, which says that nobody is there
+        head = _HEAD.pack(
+            self._told, os.getpid(), now, report.held, report.peak, report.hungry, report.per_second,
+            report.paused_until, report.resumed, report.throttled, self._written, self._told,
+        )  # fmt: skip
+        return self._write(_HEADS + self.slot * _HEAD_SIZE, head)
+
+    def rest(self) -> None:
+        """Take note that there is nothing to do: nobody needs to reckon with this member."""
+        self._write(_HEADS + self.slot * _HEAD_SIZE, bytes(_HEAD_SIZE))
+
+    # -- the others
+
+    def heads(self) -> dict[int, tuple[float, int, Report, int]]:
+        """Give the others' reports, without calls: when each was made, by which process, and how many calls it told."""
+        data = self._bytes(_HEADS, SLOTS * _HEAD_SIZE)
+        found = {}
+        for slot in range(len(data) // _HEAD_SIZE):
+            if slot == self.slot or not data[slot * _HEAD_SIZE]:
+                continue
+            fields = _HEAD.unpack_from(data, slot * _HEAD_SIZE)
+            count, pid, at, held, peak, hungry, per_second, paused, resumed, throttled, written, again = fields
+            if count and count == again:
+                report = Report(held, peak, bool(hungry), per_second, (), paused, resumed, throttled)
+                found[slot] = (at, pid, report, written)
+        return found
+
+    def is_dead(self, slot: int) -> bool:
+        """Say whether the process that had a slot is gone."""
+        file = self._file
+        if slot in file.taken or file.descriptor < 0:
+            return False
+        try:
+            if not _lock(file.descriptor, 1 + slot):
+                return False
+            fcntl.lockf(file.descriptor, fcntl.LOCK_UN, 1, 1 + slot)
+        except OSError:
+            return False
+        return True
+
+    def calls(self, slot: int, written: int, kinds: Mapping[int, str]) -> Sequence[CallEnded]:
+        """Give the calls that a member has told of since the last time, of which `written` are all."""
+        since = self._read.get(slot)
+        self._read[slot] = written
+        if since is None or not since < written:
+            return ()
+        data = self._bytes(_RINGS + slot * _RING_SIZE, _RING_SIZE)
+        found = []
+        for number in range(max(since, written - _RING), written):
+            offset = number % _RING * _CALL.size
+            if offset + _CALL.size > len(data):
+                break
+            at, latency, signal, kind = _CALL.unpack_from(data, offset)
+            if signal < len(_SIGNALS):
+                found.append(CallEnded(at, latency, _SIGNALS[signal], kinds.get(kind, str(kind))))
+        return found
+
+    def word(self) -> Word | None:
+        """Give what the leader said last; None where nobody ever did."""
+        data = self._bytes(0, _WORD.size)
+        if len(data) < _WORD.size:
+            return None
+        magic, count, leader, at, rate, limit, _, again = _WORD.unpack(data)
+        if magic != _MAGIC or count != again or not limit:
+            return None
+        return Word(leader >> 8, at, limit, rate or None, leader & 0xFF)
+
+    def lead(self, word: Word, shares: Mapping[int, Share]) -> None:
+        """Say the leader's word, and give the shares."""
+        for slot, share in shares.items():
+            self._write(_SHARES + slot * _SHARE_SIZE, _packed(word.at, share))
+        self._say(word)
+
+    def share(self, word: Word) -> Share | None:
+        """Give the own share; None where it was just being written, or is older than what the leader said."""
+        data = self._bytes(_SHARES + self.slot * _SHARE_SIZE, _SHARE.size)
+        if len(data) < _SHARE.size:
+            return None
+        count, limit, rate, paused, heard, again = _SHARE.unpack(data)
+        if count != again or not limit or abs(count - _stamp(word.at)) > _STALE:
+            return None
+        return Share(limit, rate or None, paused, heard)
+
+    def elect(self, seen: Word | None, word: Word) -> bool:
+        """Take the leadership with a `word`, where the last one is still the one that was `seen`."""
+        descriptor = self._file.descriptor
+        with _guard, contextlib.suppress(OSError):
+            if descriptor < 0 or not _lock(descriptor, _ELECTION):
+                return False
+            try:
+                if self.word() != seen:
+                    return False
+                self._say(word)
+                return True
+            finally:
+                fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _ELECTION)
+        return False
+
+    def _say(self, word: Word) -> None:
+        leader = word.leader << 8 | min(word.members, 255)
+        count = _stamp(word.at)
+        self._write(0, _WORD.pack(_MAGIC, count, leader, word.at, word.rate or 0.0, word.limit, 0.0, count))
+
+    def _bytes(self, offset: int, size: int) -> bytes:
+        try:
+            return os.pread(self._file.descriptor, size, offset)
+        except OSError:
+            return b""
+
+    def _write(self, offset: int, data: bytes) -> bool:
+        try:
+            return os.pwrite(self._file.descriptor, data, offset) == len(data)
+        except OSError:
+            return False
+
+
+def _stamp(at: float) -> int:
+    """Give a time in milliseconds, as a number that stands on both ends of what is written."""
+    return int(at * 1000) & 0xFFFFFFFF
+
+
+def _packed(at: float, share: Share) -> bytes:
+    return _SHARE.pack(_stamp(at), share.limit, share.rate or 0.0, share.paused_until, share.heard, _stamp(at))
+
+
+def _number(kind: str, kinds: dict[int, str]) -> int:
+    """Give the number of a kind of call, the same in every process."""
+    number = 0
+    for byte in kind.encode():
+        number = (number * 31 + byte) & 0xFFFF
+    kinds[number] = kind
+    return number
+
+
+def _lock(descriptor: int, byte: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _opened(directory: Path, name: str) -> _Open | None:
+    """Open the file, or use the one that is open already; only the user's own is used."""
+    name += SUFFIX
+    path = directory / name
+    file = _files.get(path)
+    if file is None:
+        _make(directory)
+        place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if not _is_own(os.fstat(place), stat.S_ISDIR):
+                return None
+            _tidy(place)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+            descriptor = os.open(name, flags, 0o600, dir_fd=place)
+        finally:
+            os.close(place)
+        if not _is_own(os.fstat(descriptor), stat.S_ISREG):
+            os.close(descriptor)
+            return None
+        file = _files[path] = _Open(path, descriptor)
+    file.users += 1
+    return file
+
+
+def _make(directory: Path) -> None:
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def _tidy(directory: int) -> None:
+    """Remove the files of groups that nobody has used for long."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if name.endswith(SUFFIX) and time.time() - found.st_mtime > _FORGOTTEN:
+                os.unlink(name, dir_fd=directory)
+
+
+def _is_own(found: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
+    return is_kind(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def _drop(file: _Open) -> None:
+    file.users -= 1
+    if not file.users:
+        _files.pop(file.path, None)
+        os.close(file.descriptor)
+        file.descriptor = -1

@@ -1,0 +1,290 @@
+"""Groups of real processes: they share one limit, and nothing that happens to the file or to a member stops anybody."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from altcraft_async.engine.group import Group, group_name
+from altcraft_async.flow.adaptive import AdaptiveLimit
+from altcraft_async.flow.limit import Adaptive, Signal
+from altcraft_async.flow.share import GroupLimit, Role
+from altcraft_async.storage.slots import SlotFile, runtime_directory
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="groups need fcntl")
+TOKEN = "0123456789abcdef0123456789abcdef"
+HELD = """
+import sys, time
+from pathlib import Path
+from altcraft_async.flow.share import Report
+from altcraft_async.storage.slots import SlotFile
+file = SlotFile.claim(Path(sys.argv[1]), "group")
+print(file.slot, flush=True)
+while True:
+    file.tell(time.monotonic(), Report(1, 1, True), {})
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.delenv("ALTCRAFT_LIMIT_GROUP")
+    return tmp_path / "altcraft_async"
+
+
+def group(name="group"):
+    return Group(GroupLimit(AdaptiveLimit(Adaptive(initial=40))), lambda: name, Adaptive())
+
+
+@pytest.fixture
+def other(directory):
+    """Run another process that holds a slot and tells of itself."""
+    process = subprocess.Popen([sys.executable, "-c", HELD, str(directory)], stdout=subprocess.PIPE, text=True)
+    process.slot = int(process.stdout.readline())
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def until(found, condition, seconds=10.0):
+    """Tick until something holds; say how long it took."""
+    begin = time.monotonic()
+    while not condition():
+        assert time.monotonic() < begin + seconds, "it did not come"
+        found.tick(time.monotonic(), 1, waiting=False)
+        time.sleep(0.02)
+    return time.monotonic() - begin
+
+
+def test_two_groups_of_one_process_see_each_other_and_one_leads(directory):
+    first, second = group(), group()
+    now = 100.0
+    first.enter(now)
+    first.tick(now, 5, waiting=True)
+    second.enter(now)
+    assert second.limit.role is Role.FOLLOWING  # before its first call but one
+    for step in range(1, 8):
+        second.tick(now + step * 0.1, 1, waiting=True)
+        first.tick(now + step * 0.1, 5, waiting=True)
+    assert (first.limit.role, second.limit.role) == (Role.LEADING, Role.FOLLOWING)
+    assert first.limit.limit + second.limit.limit == 40
+    assert abs(first.limit.limit - second.limit.limit) <= 1
+    first.close()
+    second.close()
+
+
+def test_what_a_member_saw_comes_to_the_leaders_law(directory):
+    first, second = group(), group()
+    for step in range(5):
+        first.tick(100.0 + step * 0.1, 5, waiting=True)
+        second.tick(100.05 + step * 0.1, 5, waiting=True)
+    for call in range(1200):
+        second.limit.on_result(100.5 + call * 1e-4, 0.1, Signal.SUCCESS, 5, "update")
+    second.tick(100.65, 5, waiting=True)
+    first.tick(100.7, 5, waiting=True)
+    assert first.limit.law.statistics().accepted == 1000  # what the ring holds; older ones are lost
+    first.close()
+    second.close()
+
+
+def test_a_leader_that_rests_is_followed_by_another_with_its_limit(directory):
+    first, second = group(), group()
+    for step in range(5):
+        first.tick(100.0 + step * 0.1, 5, waiting=True)
+        second.tick(100.05 + step * 0.1, 5, waiting=True)
+    first.rest()
+    second.tick(100.6, 5, waiting=True)
+    assert second.limit.law.limit == 40
+    assert second.limit.role is not Role.FOLLOWING
+    first.close()
+    second.close()
+
+
+def test_a_process_that_is_killed_is_noticed_within_half_a_second(directory, other):
+    mine = group()
+    until(mine, lambda: mine.processes == 2)
+    other.kill()
+    other.wait()
+    assert until(mine, lambda: mine.processes == 1) < 0.8
+    mine.close()
+
+
+def test_a_process_that_is_stopped_is_not_reckoned_with_until_it_goes_on(directory, other):
+    mine = group()
+    until(mine, lambda: mine.processes == 2)
+    other.send_signal(signal.SIGSTOP)
+    assert until(mine, lambda: mine.processes == 1) < 2.5
+    other.send_signal(signal.SIGCONT)
+    until(mine, lambda: mine.processes == 2)
+    mine.close()
+
+
+def test_the_slot_of_a_killed_process_is_used_again(directory, other):
+    other.kill()
+    other.wait()
+    file = SlotFile.claim(directory, "group")
+    assert file.slot == other.slot
+    file.close()
+
+
+def test_what_the_last_member_ended_with_is_remembered_by_half(directory):
+    first = group()
+    first.limit.law.limit = 120
+    first.tick(100.0, 5, waiting=True)
+    first.close()
+    later = group()
+    later.enter(200.0)
+    assert later.limit.limit == 60
+    later.close()
+
+
+def test_a_file_from_before_a_restart_of_the_host_is_no_group(directory):
+    first = group()
+    first.tick(1e9, 5, waiting=True)  # a clock that counts from the start of the host was further then
+    first.close()
+    later = group()
+    later.enter(10.0)
+    later.tick(10.1, 5, waiting=True)
+    assert later.limit.role is Role.ALONE
+    later.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_of_a_fork_has_no_part_in_the_group(directory):
+    mine = group()
+    mine.tick(100.0, 5, waiting=True)
+    child = os.fork()
+    if not child:
+        mine.tick(100.1, 5, waiting=True)
+        mine.close()
+        os._exit(0 if mine.limit.role is Role.ALONE else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    mine.tick(100.2, 5, waiting=True)
+    assert SlotFile.claim(directory, "group").slot == 1  # the parent has its own still
+    mine.close()
+
+
+def spoil_by_link(directory):
+    directory.parent.joinpath("elsewhere").mkdir()
+    directory.symlink_to(directory.parent / "elsewhere")
+
+
+def spoil_by_mode(directory):
+    directory.mkdir(mode=0o755)
+    directory.chmod(0o755)
+
+
+def spoil_by_file(directory):
+    directory.write_text("")
+
+
+def spoil_by_garbage(directory):
+    directory.mkdir(mode=0o700)
+    path = directory / "group.limit"
+    path.write_bytes(b"\xff" * 100_000)
+    path.chmod(0o600)
+
+
+def spoil_by_linked_file(directory):
+    directory.mkdir(mode=0o700)
+    (directory / "group.limit").symlink_to(directory.parent / "other")
+
+
+@pytest.mark.parametrize("spoil", [spoil_by_link, spoil_by_mode, spoil_by_file, spoil_by_linked_file, spoil_by_garbage])
+def test_a_directory_or_file_that_is_not_the_users_own_means_no_group_and_no_error(directory, spoil):
+    spoil(directory)
+    mine = group()
+    mine.enter(100.0)
+    for step in range(3):
+        mine.tick(100.0 + step * 0.1, 5, waiting=True)
+    assert mine.limit.role is Role.ALONE
+    assert mine.limit.limit == 40
+    mine.rest()
+    mine.close()
+
+
+def test_a_file_that_can_no_longer_be_written_means_that_the_member_goes_on_alone(directory):
+    mine = group()
+    mine.tick(100.0, 5, waiting=True)
+    os.close(mine._file._file.descriptor)
+    mine._file._file.descriptor = os.open("/dev/null", os.O_RDONLY)
+    mine.tick(100.1, 5, waiting=True)
+    assert mine.limit.role is Role.ALONE
+    mine.tick(100.2, 5, waiting=True)
+
+
+def test_the_variable_turns_groups_off(directory, monkeypatch):
+    monkeypatch.setenv("ALTCRAFT_LIMIT_GROUP", "off")
+    mine = group()
+    mine.enter(100.0)
+    mine.tick(100.0, 5, waiting=True)
+    assert not directory.exists()
+
+
+def test_the_name_tells_nothing_and_is_another_for_another_address_or_token():
+    names = {
+        group_name("https://a.example", TOKEN),
+        group_name("https://b.example", TOKEN),
+        group_name("https://a.example", "x"),
+    }
+    assert len(names) == 3
+    assert not any(TOKEN in name or "example" in name for name in names)
+
+
+def test_the_directory_is_of_the_runtime_and_else_of_the_state():
+    assert runtime_directory({"XDG_RUNTIME_DIR": "/run/u"}) == Path("/run/u/altcraft_async")
+    assert runtime_directory({"XDG_STATE_HOME": "/state", "HOME": "/h"}) == Path("/state/altcraft_async")
+    assert runtime_directory({"HOME": "/h"}) == Path("/h/.local/state/altcraft_async")
+    assert runtime_directory({}) is None
+
+
+SERVER = """
+import asyncio, json
+from aiohttp import web
+served = 0
+async def handle(request):
+    global served
+    sent = json.loads(await request.read())
+    if served >= 20:
+        return web.json_response({"error": 429, "error_text": "too many"}, status=429)
+    served += 1
+    await asyncio.sleep(0.1)
+    served -= 1
+    return web.json_response({"error": 0, "error_text": "", **{key: sent[key] for key in sent if key.endswith("_id")}})
+async def main():
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print(site._server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_three_processes_share_the_slots_of_a_real_server(directory):
+    server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
+    base_url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
+    worker = Path(__file__).parents[1] / "limit_group.py"
+    processes = [
+        subprocess.Popen([sys.executable, str(worker), base_url, TOKEN, "6"], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    seen = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    server.kill()
+    server.communicate()
+    served = [sum(one["served"].values()) for one in seen]
+    assert [one["processes"] for one in seen] == [3, 3, 3]
+    assert sum(served) ** 2 / (3 * sum(count**2 for count in served)) >= 0.95

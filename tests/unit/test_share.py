@@ -1,0 +1,171 @@
+"""How a limit is shared: the rule, the roles, and that nothing is given twice."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from altcraft_async.flow.adaptive import AdaptiveLimit
+from altcraft_async.flow.limit import Adaptive, Signal
+from altcraft_async.flow.share import GroupLimit, Report, Role, Share, divide, hand_out
+
+KIND = "update"
+FULL = math.inf
+
+
+def test_who_wants_less_than_an_equal_share_gets_it_and_the_rest_is_divided_equally() -> None:
+    assert divide(100.0, [10.0, FULL, FULL]) == [10.0, 45.0, 45.0]
+
+
+def test_nobody_gets_more_than_it_wants() -> None:
+    assert divide(100.0, [10.0, 20.0]) == [10.0, 20.0]
+
+
+@given(total=st.floats(0, 1e4), wants=st.lists(st.floats(0, 1e4), min_size=1, max_size=20))
+def test_nobody_gets_less_while_another_has_more(total: float, wants: list[float]) -> None:
+    shares = divide(total, wants)
+
+    assert sum(shares) <= total * (1 + 1e-9)
+    for share, want in zip(shares, wants, strict=True):
+        assert share == want or share >= max(shares) - 1e-6
+
+
+def test_what_grows_waits_until_what_shrinks_has_come_free() -> None:
+    assert hand_out(50, [50, 1], [FULL, FULL]) == [25, 1]
+    assert hand_out(50, [40, 1], [FULL, FULL]) == [25, 10]
+    assert hand_out(50, [25, 1], [FULL, FULL]) == [25, 25]
+
+
+def test_everybody_has_a_permit_even_where_there_are_more_members_than_permits() -> None:
+    assert hand_out(2, [0, 0, 0], [FULL, FULL, FULL]) == [1, 1, 1]
+
+
+def test_permits_that_cannot_be_divided_go_round() -> None:
+    turns = [hand_out(10, [2, 2, 2, 2], [FULL] * 4, turn) for turn in range(4)]
+
+    assert [sum(column) for column in zip(*turns, strict=True)] == [10, 10, 10, 10]
+    assert all(sum(shares) == 10 for shares in turns)
+
+
+@given(
+    total=st.integers(1, 300),
+    members=st.lists(
+        st.tuples(st.integers(0, 60), st.one_of(st.floats(0, 99), st.just(FULL))), min_size=1, max_size=12
+    ),
+    turn=st.integers(0, 100),
+)
+def test_what_is_handed_out_is_never_more_than_the_limit(
+    total: int, members: list[tuple[int, float]], turn: int
+) -> None:
+    held, wants = [have for have, _ in members], [want for _, want in members]
+    shares = hand_out(total, held, wants, turn)
+    gained = sum(max(0, share - have) for share, have in zip(shares, held, strict=True))
+
+    assert min(shares) >= 1
+    assert sum(shares) <= max(total, len(members), *[sum(shares)] if sum(held) > total else [0])
+    assert gained <= max(0, total - sum(held)) + len(members)
+
+
+def member(role: Role, limit: int = 10) -> GroupLimit:
+    """Give a member of a group with a share."""
+    found = GroupLimit(AdaptiveLimit(Adaptive(initial=40)))
+    if role is Role.FOLLOWING:
+        found.follow(Share(limit), 40, 4)
+    return found
+
+
+def test_alone_a_member_is_what_its_law_is() -> None:
+    alone, law = member(Role.ALONE), AdaptiveLimit(Adaptive(initial=40))
+    for step in range(200):
+        assert alone.on_result(step * 0.01, 0.1, Signal.SUCCESS, 40, KIND) == law.on_result(
+            step * 0.01, 0.1, Signal.SUCCESS, 40, KIND
+        )
+
+
+def test_a_throttled_answer_takes_its_permit_back_before_the_leader_knows_and_no_second_time_after() -> None:
+    follower = member(Role.FOLLOWING, 10)
+    for _ in range(3):
+        follower.on_result(1.0, 0.01, Signal.OVERLOAD, 10, KIND)
+    assert follower.limit == 7
+
+    follower.follow(Share(10), 40, 4)  # the leader has heard of none of them
+    assert follower.limit == 7
+
+    told = follower.report(1.1, 7, waiting=True)
+    follower.follow(Share(9, heard=told.throttled), 37, 4)
+    assert follower.limit == 9
+
+
+def test_a_member_with_one_permit_that_is_throttled_asks_seldom() -> None:
+    follower = member(Role.FOLLOWING, 1)
+    follower.on_result(1.0, 0.002, Signal.OVERLOAD, 1, KIND)
+
+    assert follower.limit == 1
+    assert follower.rate == pytest.approx(10.0)
+
+
+def test_the_leader_tells_its_law_what_the_others_saw() -> None:
+    leader, follower = member(Role.ALONE), member(Role.FOLLOWING, 10)
+    leader.lead(0.0, Report(30, 30, hungry=True), {1: Report(10, 10, hungry=True)})
+    for step in range(12):
+        follower.on_result(1.0 + step * 0.001, 0.1, Signal.SUCCESS, 10, KIND)
+    shares = leader.lead(1.1, leader.report(1.1, 30, waiting=True), {1: follower.report(1.1, 10, waiting=True)})
+
+    assert leader.law.statistics().accepted == 12
+    assert leader.role is Role.LEADING
+    assert shares[1].limit >= 10
+
+
+def test_throttled_answers_while_a_joiner_gets_its_share_are_not_told_to_the_law() -> None:
+    leader = member(Role.ALONE)
+    leader.lead(1.0, Report(40, 40, hungry=True), {1: Report(1, 1, hungry=True)})
+    for _ in range(30):
+        leader.on_result(1.1, 0.01, Signal.OVERLOAD, 40, KIND)
+    assert leader.law.limit == 40
+
+    for _ in range(30):
+        leader.on_result(2.0, 0.01, Signal.OVERLOAD, 40, KIND)
+    assert leader.law.limit < 40
+
+
+def test_a_pause_that_one_was_asked_for_is_everybodys() -> None:
+    leader = member(Role.ALONE)
+    shares = leader.lead(1.0, Report(20, 20, hungry=True), {1: Report(20, 20, hungry=True, paused_until=3.0)})
+
+    assert shares[1].paused_until == 3.0
+    assert leader.paused_until == 3.0
+
+
+def test_a_pace_is_divided_by_what_each_makes_of_it() -> None:
+    leader = member(Role.ALONE)
+    leader.law = AdaptiveLimit.started_at(40, 100.0)
+    reports = {1: Report(5, 5, hungry=False, per_second=10.0), 2: Report(5, 5, hungry=True)}
+    shares = leader.lead(1.0, Report(20, 20, hungry=True), reports)
+
+    assert shares[1].rate == pytest.approx(13.5)
+    assert shares[2].rate == leader.rate == pytest.approx((100.0 - 13.5) / 2)
+
+
+def test_a_new_leader_goes_on_where_the_old_one_was() -> None:
+    follower = member(Role.FOLLOWING, 10)
+    follower.take_over(AdaptiveLimit.started_at(follower.total))
+
+    assert follower.law.limit == 40
+    assert follower.role is Role.LEADING
+
+
+def test_who_is_alone_again_has_all_that_the_law_allows() -> None:
+    leader = member(Role.ALONE)
+    leader.lead(1.0, Report(40, 40, hungry=True), {1: Report(1, 1, hungry=True)})
+    assert leader.limit < 40
+
+    leader.stay_alone()
+    assert leader.limit == 40
+    assert "alone" in repr(leader)
+
+
+def test_statistics_say_in_words_what_a_member_is() -> None:
+    assert member(Role.FOLLOWING, 10).statistics().doing == "shares the limit of a group: 10 of 40"
