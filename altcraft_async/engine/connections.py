@@ -10,6 +10,7 @@ answer, and nothing waits to be read. All of it uses public interfaces only.
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import select
 from contextvars import ContextVar
@@ -46,7 +47,7 @@ class Tap(asyncio.Protocol):
     `received` is the number of bytes since `begin`.
     """
 
-    __slots__ = ("_feed", "_head", "_inner", "_last", "busy", "head_length", "received", "transport", "waiting")
+    __slots__ = ("_feed", "_head", "_inner", "_last", "busy", "received", "transport", "waiting")
 
     def __init__(self, connection: aiohttp.connector.Connection) -> None:
         """Take the place of the protocol of `connection`, which must be open."""
@@ -68,15 +69,14 @@ class Tap(asyncio.Protocol):
     def begin(self) -> None:
         """Count anew, for a request that will now be written."""
         self._head = self._last = b""
-        self.head_length = self.received = 0
+        self.received = 0
 
     def data_received(self, data: bytes) -> None:
         """Count `data` and pass it on."""
-        if not self.head_length and len(self._head) < _MAX_HEAD:
+        if not self.received:
+            self._head = data
+        elif len(self._head) < _MAX_HEAD and _HEAD_END not in self._head:
             self._head += data
-            end = self._head.find(_HEAD_END)
-            if end >= 0:
-                self.head_length = end + 4
         self._last = data
         self.received += len(data)
         self._feed(data)
@@ -97,12 +97,23 @@ class Tap(asyncio.Protocol):
         """Pass it on."""
         self._inner.resume_writing()
 
+    @property
+    def head_length(self) -> int:
+        """How long the head is with the blank line behind it; 0 where its end has not come."""
+        end = self._head.find(_HEAD_END)
+        return 0 if end < 0 else end + len(_HEAD_END)
+
+    def behind_head(self, size: int) -> bytes | None:
+        """Return what came behind the head, where that is `size` bytes and all came in one piece, else None."""
+        start = self.head_length
+        return self._last[start:] if start and start + size == self.received == len(self._last) else None
+
     def ended(self) -> bool:
         """Whether what was received is exactly one whole answer; what cannot be proven is not."""
         head = self._head[: self.head_length]
         if not head or head[9:10] == b"1":  # an informational answer is another's head
             return False
-        body = self.received - self.head_length
+        body = self.received - len(head)
         length = _LENGTH.search(head)
         if length is not None:
             return body == int(length[1])
@@ -128,7 +139,7 @@ def _poll(transport: asyncio.Transport) -> Callable[[], object]:
         return lambda: select.select([descriptor], [], [], 0)[0]
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return lambda: poll.poll(0)
+    return functools.partial(poll.poll, 0)
 
 
 @attrs.define(eq=False)
