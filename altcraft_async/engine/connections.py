@@ -52,7 +52,18 @@ class Tap(asyncio.BufferedProtocol):
     asyncio takes 256 KB anew for every read, which the system maps and unmaps each time.
     """
 
-    __slots__ = ("_buffer", "_feed", "_head", "_inner", "_last", "busy", "received", "transport", "waiting")
+    __slots__ = (
+        "_buffer",
+        "_feed",
+        "_head",
+        "_inner",
+        "_last",
+        "busy",
+        "head_length",
+        "received",
+        "transport",
+        "waiting",
+    )
 
     def __init__(self, connection: aiohttp.connector.Connection, buffer: memoryview) -> None:
         """Take the place of the protocol of `connection`, which must be open."""
@@ -75,7 +86,7 @@ class Tap(asyncio.BufferedProtocol):
     def begin(self) -> None:
         """Count anew, for a request that will now be written."""
         self._head = self._last = b""
-        self.received = 0
+        self.head_length = self.received = 0
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Give what the next bytes are read into."""
@@ -85,10 +96,11 @@ class Tap(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Count what came and pass it on."""
         data = bytes(self._buffer[:nbytes])
-        if not self.received:
-            self._head = data
-        elif len(self._head) < _MAX_HEAD and _HEAD_END not in self._head:
+        if not self.head_length and len(self._head) < _MAX_HEAD:
             self._head += data
+            end = self._head.find(_HEAD_END)
+            if end >= 0:
+                self.head_length = end + 4
         self._last = data
         self.received += nbytes
         self._feed(data)
@@ -108,12 +120,6 @@ class Tap(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Pass it on."""
         self._inner.resume_writing()
-
-    @property
-    def head_length(self) -> int:
-        """How long the head is with the blank line behind it; 0 where its end has not come."""
-        end = self._head.find(_HEAD_END)
-        return 0 if end < 0 else end + len(_HEAD_END)
 
     def behind_head(self, size: int) -> bytes | None:
         """Return what came behind the head, where that is `size` bytes and all came in one piece, else None."""
