@@ -53,17 +53,8 @@ class Tap(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_buffer",
-        "_feed",
-        "_head",
-        "_inner",
-        "_last",
-        "busy",
-        "head_length",
-        "received",
-        "transport",
-        "waiting",
-    )
+        "_buffer", "_feed", "_head", "_inner", "_last", "busy", "head_length", "received", "transport", "waiting",
+    )  # fmt: skip
 
     def __init__(self, connection: aiohttp.connector.Connection, buffer: memoryview) -> None:
         """Take the place of the protocol of `connection`, which must be open."""

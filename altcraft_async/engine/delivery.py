@@ -119,9 +119,10 @@ class Delivery:
         connection and under the same id, which costs no attempt. Returns a `Stop` when the
         deadline left no time to begin. Never raises for what the server or the network did.
         """
+        clock = asyncio.get_running_loop().time
         while True:
             wire = self.credentials.wire or await self._token(item)
-            started = asyncio.get_running_loop().time()
+            started = clock()
             total = self.total_timeout
             if item.expires_at is not None and (left := item.expires_at - started) < total:
                 if left < _MIN_ATTEMPT or wire is None:
@@ -133,11 +134,15 @@ class Delivery:
             try:
                 last, status = await self._exchange(item, wire, request, total)
             except BaseException as error:
-                self._cut_off(item, started, error)
+                self._cut_off(item, clock() - started, error)
                 raise
             item.phase = Phase.BETWEEN  # not where it was cut short: then it tells so
             item.last = last
-            self._account(item, last, started, status, totals)
+            now = clock()
+            self._account(item, last, started, now, totals)
+            if self.notifier is not None:
+                throttled = last.verdict.throttled
+                self.notifier.attempt_ended(item, now - started, status, last.error, throttled=throttled)
             if not item.fresh or item.reasked >= _REASKED_AT_MOST:
                 return None
             item.reasked += 1
@@ -161,11 +166,11 @@ class Delivery:
             self.notifier.attempt_started(item, now)
         item.phase = Phase.IN_FLIGHT
 
-    def _cut_off(self, item: WorkItem, started: float, error: BaseException) -> None:
+    def _cut_off(self, item: WorkItem, elapsed: float, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
             item.doubt()
         if self.notifier is not None:
-            self.notifier.attempt_ended(item, asyncio.get_running_loop().time() - started, 0, error)
+            self.notifier.attempt_ended(item, elapsed, 0, error)
 
     async def _exchange(self, item: WorkItem, wire: Wire, request: WireRequest, total: float) -> tuple[Attempt, int]:
         """Send the request and judge what comes; return the HTTP status with it, 0 without an answer."""
@@ -269,9 +274,8 @@ class Delivery:
         msg = f"the answer was that of another line ({another[0]}/{another[1]})"
         return Attempt(TABLE[Evidence.ANOTHERS], {}, UnreadableResponseError(msg))
 
-    def _account(self, item: WorkItem, last: Attempt, started: float, status: int, totals: Totals | None) -> None:
-        """Tell the flow laws, the totals and the notifier how an attempt ended."""
-        now = asyncio.get_running_loop().time()
+    def _account(self, item: WorkItem, last: Attempt, started: float, now: float, totals: Totals | None) -> None:
+        """Tell the flow laws and the totals how an attempt ended."""
         verdict, error = last.verdict, last.error
         if error is None:
             self.totals.last_success = now
@@ -292,8 +296,6 @@ class Delivery:
             totals.count(item, verdict)
         if verdict.throttled and last.retry_after is not None:
             self.gate.pause(last.retry_after)
-        if self.notifier is not None:
-            self.notifier.attempt_ended(item, now - started, status, error, throttled=verdict.throttled)
 
     # -- retries
 
