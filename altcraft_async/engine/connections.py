@@ -10,6 +10,7 @@ answer, and nothing waits to be read. All of it uses public interfaces only.
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import select
 from contextvars import ContextVar
@@ -26,6 +27,9 @@ __all__ = ["Carriage", "CleanConnector", "Tap", "UnaskedBytesError", "carriage_o
 _MAX_HEAD = 65536
 """Of an answer's head no more is looked at: aiohttp's parser gives up before."""
 
+_READ_AT_ONCE = 65536
+"""Bytes that are read from a connection in one go."""
+
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
@@ -40,16 +44,21 @@ class UnaskedBytesError(aiohttp.ClientConnectionError):
         super().__init__("it spoke or ended before the request was written")
 
 
-class Tap(asyncio.Protocol):
+class Tap(asyncio.BufferedProtocol):
     """Stands between a connection and aiohttp's protocol for it: passes all on, and counts.
 
-    `received` is the number of bytes since `begin`.
+    `received` is the number of bytes since `begin`. What comes is read into a buffer that all
+    connections of a loop share, because a read is over before another begins: without one
+    asyncio takes 256 KB anew for every read, which the system maps and unmaps each time.
     """
 
-    __slots__ = ("_feed", "_head", "_inner", "_last", "busy", "head_length", "received", "transport", "waiting")
+    __slots__ = (
+        "_buffer", "_feed", "_head", "_inner", "_last", "busy", "head_length", "received", "transport", "waiting",
+    )  # fmt: skip
 
-    def __init__(self, connection: aiohttp.connector.Connection) -> None:
+    def __init__(self, connection: aiohttp.connector.Connection, buffer: memoryview) -> None:
         """Take the place of the protocol of `connection`, which must be open."""
+        self._buffer = buffer
         self._inner = cast("asyncio.Protocol", connection.protocol)
         self._feed = self._inner.data_received
         self.transport = cast("asyncio.Transport", connection.transport)
@@ -70,15 +79,21 @@ class Tap(asyncio.Protocol):
         self._head = self._last = b""
         self.head_length = self.received = 0
 
-    def data_received(self, data: bytes) -> None:
-        """Count `data` and pass it on."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Give what the next bytes are read into."""
+        del sizehint
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Count what came and pass it on."""
+        data = bytes(self._buffer[:nbytes])
         if not self.head_length and len(self._head) < _MAX_HEAD:
             self._head += data
             end = self._head.find(_HEAD_END)
             if end >= 0:
                 self.head_length = end + 4
         self._last = data
-        self.received += len(data)
+        self.received += nbytes
         self._feed(data)
 
     def eof_received(self) -> bool | None:
@@ -97,12 +112,17 @@ class Tap(asyncio.Protocol):
         """Pass it on."""
         self._inner.resume_writing()
 
+    def behind_head(self, size: int) -> bytes | None:
+        """Return what came behind the head, where that is `size` bytes and all came in one piece, else None."""
+        start = self.head_length
+        return self._last[start:] if start and start + size == self.received == len(self._last) else None
+
     def ended(self) -> bool:
         """Whether what was received is exactly one whole answer; what cannot be proven is not."""
         head = self._head[: self.head_length]
         if not head or head[9:10] == b"1":  # an informational answer is another's head
             return False
-        body = self.received - self.head_length
+        body = self.received - len(head)
         length = _LENGTH.search(head)
         if length is not None:
             return body == int(length[1])
@@ -128,7 +148,7 @@ def _poll(transport: asyncio.Transport) -> Callable[[], object]:
         return lambda: select.select([descriptor], [], [], 0)[0]
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return lambda: poll.poll(0)
+    return functools.partial(poll.poll, 0)
 
 
 @attrs.define(eq=False)
@@ -174,6 +194,10 @@ class CleanConnector(aiohttp.TCPConnector):
     returned; others are closed. Raises `UnaskedBytesError` where a new one spoke first.
     """
 
+    @functools.cached_property
+    def _buffer(self) -> memoryview:
+        return memoryview(bytearray(_READ_AT_ONCE))
+
     async def connect(
         self,
         req: aiohttp.ClientRequest,
@@ -197,10 +221,9 @@ class CleanConnector(aiohttp.TCPConnector):
                 tap.busy = True
             return connection
 
-    @staticmethod
-    async def _tapped(connection: aiohttp.connector.Connection) -> Tap:
+    async def _tapped(self, connection: aiohttp.connector.Connection) -> Tap:
         if not connection.closed and not connection.protocol.should_close:  # type: ignore[union-attr]
-            tap = Tap(connection)
+            tap = Tap(connection, self._buffer)
             try:
                 if await tap.settled():
                     return tap

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryBudget
     from altcraft_async.protocol.values import LineKey
+    from altcraft_async.protocol.verdict import Verdict
     from altcraft_async.protocol.wire import Format, Reply, Wire, WireRequest, WireResponse
 
 __all__ = ["Delivery", "Totals"]
@@ -76,6 +77,12 @@ class Totals:
     throttled: int = 0
     last_success: float | None = None
     problem: str | None = None
+
+    def count(self, item: WorkItem, verdict: Verdict) -> None:
+        """Count the attempt of an item that has just ended."""
+        self.sent += 1
+        self.retries += item.attempts > 1
+        self.throttled += verdict.throttled
 
 
 @attrs.define(eq=False)
@@ -114,43 +121,34 @@ class Delivery:
         connection and under the same id, which costs no attempt. Returns a `Stop` when the
         deadline left no time to begin. Never raises for what the server or the network did.
         """
-        stop = await self._send(item, totals)
-        while stop is None and item.fresh and item.reasked < _REASKED_AT_MOST and not item.spent:
+        clock = asyncio.get_running_loop().time
+        while True:
+            wire = self.credentials.wire or await self._token(item)
+            started = clock()
+            total = item.timeout or self.total_timeout
+            if item.expires_at is not None and (left := item.expires_at - started) < total:
+                if left < _MIN_ATTEMPT or wire is None:
+                    return Stop(StopReason.DEADLINE)
+                total = left
+            assert wire is not None  # noqa: S101 - without a deadline it is waited for
+            request = wire.encode(item.call, item.request_id)
+            self._begin(item, started)
+            try:
+                last, status = await self._exchange(item, wire, request, total)
+            except BaseException as error:
+                self._cut_off(item, clock() - started, error)
+                raise
+            item.phase = Phase.BETWEEN  # not where it was cut short: then it tells so
+            item.last = last
+            now = clock()
+            self._account(item, last, started, now, totals)
+            if self.notifier is not None:
+                throttled = last.verdict.throttled
+                self.notifier.attempt_ended(item, now - started, status, last.error, throttled=throttled)
+            if not item.fresh or item.reasked >= _REASKED_AT_MOST or item.spent:
+                return None
             item.reasked += 1
             item.unpaid += 1
-            stop = await self._send(item, totals)
-        return stop
-
-    async def _send(self, item: WorkItem, totals: Totals | None) -> Stop | None:
-        """Send one request for the item and note what it showed."""
-        clock = asyncio.get_running_loop().time
-        wire = self.credentials.wire or await self._token(item)
-        started = clock()
-        total = item.timeout or self.total_timeout
-        if item.expires_at is not None and (left := item.expires_at - started) < total:
-            if left < _MIN_ATTEMPT or wire is None:
-                return Stop(StopReason.DEADLINE)
-            total = left
-        assert wire is not None  # noqa: S101 - without a deadline it is waited for
-        request = wire.encode(item.call, item.request_id)
-        self._begin(item, started)
-        status = 0
-        try:
-            last, status = await self._exchange(item, wire, request, total)
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):
-                item.doubt()
-            if self.notifier is not None:
-                self.notifier.attempt_ended(item, clock() - started, status, error)
-            raise
-        item.phase = Phase.BETWEEN  # not where it was cut short: then it tells so
-        now = clock()
-        item.last = last
-        self._account(item, last, now, now - started, totals)
-        if self.notifier is not None:
-            throttled = last.verdict.throttled
-            self.notifier.attempt_ended(item, now - started, status, last.error, throttled=throttled)
-        return None
 
     async def _token(self, item: WorkItem) -> Wire | None:
         """Wait for the token, until the item expires."""
@@ -170,6 +168,12 @@ class Delivery:
             self.notifier.attempt_started(item, now)
         item.phase = Phase.IN_FLIGHT
 
+    def _cut_off(self, item: WorkItem, elapsed: float, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            item.doubt()
+        if self.notifier is not None:
+            self.notifier.attempt_ended(item, elapsed, 0, error)
+
     async def _exchange(self, item: WorkItem, wire: Wire, request: WireRequest, total: float) -> tuple[Attempt, int]:
         """Send the request and judge what comes; return the HTTP status with it, 0 without an answer."""
         try:
@@ -186,7 +190,10 @@ class Delivery:
             return self._failed_send(_odd(error)), 0
         if response.resent:
             item.doubt()
-        return await self._judge(item, wire, wire.decode(response), response), response.status
+        reply = wire.decode(response)
+        if reply.code == 0:
+            return self._believed(item, wire, reply, response), response.status
+        return await self._judge(item, wire, reply, response), response.status
 
     def _failed_send(self, error: AltcraftError) -> Attempt:
         if isinstance(error, ConnectError | ConnectionLostError) and not error.maybe_applied:
@@ -205,28 +212,25 @@ class Delivery:
 
     # -- answers
 
-    async def _judge(self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse) -> Attempt:
-        """Say what an answer means, and whether it is to be believed; where not, `item.fresh` asks for another."""
+    def _believed(self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse) -> Attempt:
+        """Take a success where it is this item's; where not, `item.fresh` asks for another answer."""
         fresh, item.fresh = item.fresh or item.once, False
-        if reply.code == 0:
-            update = item.update
-            if update is not None:
-                another = another_line(reply.payload, update)
-                if another is not None:
-                    if self._is_anothers(item, another, fresh=fresh):
-                        response.discard()
-                        return self._anothers(another)
-                    item.echo = echo_of(reply.payload, update)
-            elif isinstance(item, BatchItem) and (named := self._take_rows(item, wire, reply)) is not None:
-                response.discard()
-                return self._anothers(named)
-            return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload)
-        return await self._refused(item, wire, reply, response, fresh=fresh)
+        update = item.update
+        if update is not None:
+            another = another_line(reply.payload, update)
+            if another is not None:
+                if self._is_anothers(item, another, fresh=fresh):
+                    response.discard()
+                    return self._anothers(another)
+                item.echo = echo_of(reply.payload, update)
+        elif isinstance(item, BatchItem) and (named := self._take_rows(item, wire, reply)) is not None:
+            response.discard()
+            return self._anothers(named)
+        return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload)
 
-    async def _refused(
-        self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse, *, fresh: bool
-    ) -> Attempt:
-        """Say what an answer means that is no success; `fresh` says that it came on a connection of its own."""
+    async def _judge(self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse) -> Attempt:
+        """Say what a failure means, and whether it is to be believed; where not, `item.fresh` asks for another."""
+        fresh, item.fresh = item.fresh or item.once, False
         if reply.code is None:
             response.discard()  # a proxy's answer, perhaps unasked: the platform's own may still come behind it
         rules = self.policy.rules
@@ -296,35 +300,33 @@ class Delivery:
         msg = f"the answer was that of another line ({another[0]}/{another[1]})"
         return Attempt(TABLE[Evidence.ANOTHERS], {}, UnreadableResponseError(msg))
 
-    def _account(self, item: WorkItem, last: Attempt, now: float, latency: float, totals: Totals | None) -> None:
+    def _account(self, item: WorkItem, last: Attempt, started: float, now: float, totals: Totals | None) -> None:
         """Tell the flow laws and the totals how an attempt ended."""
-        verdict = last.verdict
-        if last.error is None:
+        verdict, error = last.verdict, last.error
+        if error is None:
             self.totals.last_success = now
             self.budget.on_success()
         else:
             if verdict.maybe_applied:
                 item.doubt()
             item.first_failure = item.first_failure or now
-        self.totals.problem = None if verdict.served or last.error is None else last.error.message
+        self.totals.problem = None if verdict.served or error is None else error.message
         if verdict.scope is not Scope.NEITHER:
             line = item.claims[-1][0] if item.claims else item
             self.gate.record(
                 now,
-                latency,
+                now - started,
                 verdict,
                 kind=item.call.method,
                 line=line,
                 first_failure=item.first_failure,
                 apart=item.apart,
             )
-        elif isinstance(last.error, ConnectError):
+        elif isinstance(error, ConnectError):
             self.gate.cap()
-        retried = item.attempts > 1
-        for count in (self.totals, totals) if totals is not None else (self.totals,):
-            count.sent += 1
-            count.retries += retried
-            count.throttled += verdict.throttled
+        self.totals.count(item, verdict)
+        if totals is not None:
+            totals.count(item, verdict)
         if verdict.throttled and last.retry_after is not None:
             self.gate.pause(last.retry_after, apart=item.apart)
 

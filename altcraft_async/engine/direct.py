@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DirectWay", "misfit"]
 
+_SMALL = 32768
+"""Bytes of a body that aiohttp holds without pausing the connection, so that it need not know when they are taken."""
 _FORBIDDEN_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _KNOWN_CALLS: tuple[tuple[type, str, tuple[str, ...]], ...] = (
@@ -53,7 +55,7 @@ _KNOWN_NAMES: tuple[tuple[type, tuple[str, ...]], ...] = (
     (aiohttp.ClientRequest, ("connection_key",)),
     (Connection, ("protocol", "transport")),
     (ResponseHandler, ("read", "should_close", "transport")),
-    (StreamReader, ("is_eof", "read_nowait", "readany")),
+    (StreamReader, ("is_eof", "read_nowait", "readany", "total_bytes")),
     (RawResponseMessage, ("code", "headers")),
 )
 
@@ -93,24 +95,27 @@ class _Carrier:
     """A connection that is ours until it is closed; `idle_since` is the loop's time of its last answer.
 
     `used` is true where it has carried calls, and `in_doubt` where it replaces one
-    on which the same request went out before, without an answer.
+    on which the same request went out before, without an answer. `expired` is true where it
+    was dropped because a call was out of time. One parser reads all its answers: it carries
+    another call only where every byte belonged to the answers before.
 
     It is taken out of aiohttp's `Connection`, which would warn, one by one, of
     all that are idle where a client is dropped without being closed.
     """
 
-    __slots__ = ("_connector", "_key", "idle_since", "in_doubt", "protocol", "tap", "used")
+    __slots__ = ("_connector", "_key", "expired", "idle_since", "in_doubt", "protocol", "tap", "used")
 
     def __init__(self, connection: Connection, *, in_doubt: bool) -> None:
         tap = Tap.of(connection)
         assert tap is not None  # noqa: S101 - a clean connector puts one on each
         assert connection.protocol is not None  # noqa: S101 - it is open
         self.protocol = connection.protocol
+        self.protocol.set_response_params(read_until_eof=True, auto_decompress=False)
         self._connector, self._key = connection._connector, connection._key  # noqa: SLF001 - see the module
         connection._protocol = None  # noqa: SLF001
         self.tap = tap
         self.in_doubt = in_doubt
-        self.used = False
+        self.used = self.expired = False
         self.idle_since = 0.0
 
     def close(self) -> None:
@@ -132,8 +137,8 @@ class DirectWay:
     """
 
     __slots__ = (
-        "_connector", "_due", "_expired", "_head", "_heads", "_idle", "_keep", "_loop", "_sweeper", "_target",
-        "_timeouts", "_timer", "_timer_at",
+        "_connector", "_due", "_head", "_heads", "_idle", "_keep", "_loop", "_sweeper", "_target", "_timeouts",
+        "_timer", "_timer_at",
     )  # fmt: skip
 
     def __init__(self, session: aiohttp.ClientSession, base: str, headers: Mapping[str, str], *, keep: float) -> None:
@@ -151,8 +156,7 @@ class DirectWay:
         self._keep = keep
         self._idle: deque[_Carrier] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
-        self._due: dict[ResponseHandler, float] = {}
-        self._expired: set[ResponseHandler] = set()
+        self._due: dict[_Carrier, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
@@ -207,9 +211,8 @@ class DirectWay:
         """Write the request and read its answer; the connection is then idle where it may be, or else closed."""
         protocol, tap = carrier.protocol, carrier.tap
         reusable = False
+        self._watch(carrier, due)
         try:
-            protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-            self._watch(protocol, due)
             try:
                 tap.transport.write(data)
             except RuntimeError:  # uvloop says so of a transport that is closed
@@ -217,8 +220,14 @@ class DirectWay:
             message, payload = await protocol.read()
             while message.code < 200:  # noqa: PLR2004 - informational answers come before the real one
                 message, payload = await protocol.read()
-            body = payload.read_nowait() if payload.is_eof() else await _rest(message, payload, max_bytes)
-            if protocol not in self._expired:
+            body: bytes | None = None
+            if not payload.is_eof():
+                body = await _rest(message, payload, max_bytes)
+            elif payload.total_bytes <= _SMALL:
+                body = tap.behind_head(payload.total_bytes)
+            if body is None:
+                body = payload.read_nowait()
+            if not carrier.expired:
                 whole = tap.received == tap.head_length + len(body) or tap.ended()
                 reusable = whole and not protocol.should_close
                 plain = _plain(message, body, max_bytes)
@@ -227,8 +236,7 @@ class DirectWay:
         except (aiohttp.ClientError, HttpProcessingError, OSError, DeliveryError) as error:
             failure = self._judged(carrier, error)
         finally:
-            self._due.pop(protocol, None)
-            self._expired.discard(protocol)
+            self._due.pop(carrier, None)
             if reusable:
                 self._put_back(carrier)
             else:
@@ -239,7 +247,7 @@ class DirectWay:
 
     def _judged(self, carrier: _Carrier, error: Exception) -> AltcraftError | _Died:
         """Return what an exchange that raised `error` means."""
-        if carrier.protocol in self._expired:
+        if carrier.expired:
             return AttemptTimeoutError("no answer in time")
         if isinstance(error, DeliveryError):
             return error
@@ -269,12 +277,14 @@ class DirectWay:
         head = self._heads.get(request.path)
         if head is None:
             head = self._heads[request.path] = request.path.join(self._head)
-        lines = [f"{name}: {value}" for name, value in request.headers.items()]
-        own = "\r\n".join(lines)
-        if _FORBIDDEN_IN_HEADER.search("".join(lines)):
-            msg = "a header has a control character; give a request_id without"
-            raise ConfigurationError(msg, field="request_id")
-        return f"{head}Content-Length: {len(request.body)}\r\n{own}\r\n\r\n".encode() + request.body
+        own = ""
+        for name, value in request.headers.items():
+            line = f"{name}: {value}"
+            if not line.isprintable() and _FORBIDDEN_IN_HEADER.search(line):
+                msg = "a header has a control character; give a request_id without"
+                raise ConfigurationError(msg, field="request_id")
+            own += line + "\r\n"
+        return f"{head}Content-Length: {len(request.body)}\r\n{own}\r\n".encode() + request.body
 
     def _timeout(self, connect: float) -> aiohttp.ClientTimeout:
         timeout = self._timeouts.get(connect)
@@ -285,8 +295,8 @@ class DirectWay:
                 self._timeouts[connect] = timeout
         return timeout
 
-    def _watch(self, protocol: ResponseHandler, due: float) -> None:
-        self._due[protocol] = due
+    def _watch(self, carrier: _Carrier, due: float) -> None:
+        self._due[carrier] = due
         if self._timer is None or due < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
@@ -298,11 +308,11 @@ class DirectWay:
 
     def _on_timer(self) -> None:
         now = self._loop.time()
-        for protocol in [protocol for protocol, due in self._due.items() if due <= now]:
-            del self._due[protocol]
-            self._expired.add(protocol)
-            if protocol.transport is not None:
-                protocol.transport.abort()
+        for carrier in [carrier for carrier, due in self._due.items() if due <= now]:
+            del self._due[carrier]
+            carrier.expired = True
+            if carrier.protocol.transport is not None:
+                carrier.protocol.transport.abort()
         self._timer = None
         if self._due:
             self._set_timer(min(self._due.values()))

@@ -426,7 +426,7 @@ class Run(Generic[RowT]):
             rows=(taken,),
             bulk=True,
             expires_at=None if self._deadline is None else self._deadline[0],
-            doubt_ends_at=self._doubt_ends_at(index),
+            doubt_ends_at=None if recorder is None else self._doubt_ends_at(index),
             asked_before=recorder is not None and recorder.asked_before(index),
         )
         if self._stopped is None:

@@ -59,9 +59,12 @@ class Phase(enum.Enum):
     ENDED = "ended"
 
 
-@attrs.frozen
+@attrs.define
 class Attempt:
-    """How one attempt ended. Without `error`, `payload` is the envelope of a success."""
+    """How one attempt ended. Without `error`, `payload` is the envelope of a success.
+
+    Not frozen, like the values of `protocol.wire`: one is made for each call.
+    """
 
     verdict: Verdict
     payload: Mapping[str, JSON]

@@ -5,6 +5,9 @@ chosen; an answer is read by what arrived, whatever was asked: by its
 ``Content-Type`` where that is plain, else by its first byte. Its charset is
 settled by `altcraft_async.protocol.charset`.
 
+The values here are made anew for each call and are not frozen, for that would treble what
+making them costs; nobody changes one.
+
 Guide: "Working with User API", "Deduplication of requests".
 """
 
@@ -48,7 +51,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
 
 
-@attrs.frozen
+@attrs.define
 class Call:
     """One method call: `method` is its path below ``/api/v1.1/``, `fields` its parameters."""
 
@@ -63,7 +66,7 @@ class BatchCall(Call):
     rows: Sequence[bytes] = attrs.field(default=(), repr=lambda rows: f"<{len(rows)} rows>")
 
 
-@attrs.frozen
+@attrs.define
 class WireRequest:
     """What a transport sends: a POST to `path`, below the base URL."""
 
@@ -76,7 +79,7 @@ def _nothing() -> None:
     pass
 
 
-@attrs.frozen
+@attrs.define
 class WireResponse:
     """What a transport received; `headers` look names up without regard to case.
 
@@ -94,7 +97,7 @@ class WireResponse:
     resent: bool = False
 
 
-@attrs.frozen
+@attrs.define
 class Reply:
     """An answer, read.
 
