@@ -210,6 +210,7 @@ class Crew:
         self._resting: dict[asyncio.Task[None], WorkItem | None] = {}
         self._workers = self._busy = 0
         self.stopped = False
+        dispatcher.delivery.gate.crews.add(self.staff)
 
     def __repr__(self) -> str:
         """Show how many are at work."""
@@ -451,6 +452,7 @@ class Crew:
 
     async def wind_up(self, grace: float) -> None:
         """Give what is under way `grace` seconds, then cancel it; leaves no task behind."""
+        self._dispatcher.delivery.gate.crews.discard(self.staff)
         try:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=grace)

@@ -28,7 +28,7 @@ from altcraft_async.flow.pace import TIMER_SLACK, Pacer
 from altcraft_async.protocol.verdict import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from altcraft_async.engine.group import Group
     from altcraft_async.engine.notifier import Notifier
@@ -117,13 +117,14 @@ class Gate:
     A permit is a number above `NO_PERMIT`, and must be released exactly once. Cancelling a
     waiter takes it out of the queue and never costs a permit. `loop` is the event loop
     that the client belongs to, None before its first call. `lost` counts the calls that hold
-    none any more: an outage left them without an answer, and it is over.
+    none any more, because an outage left them without an answer; `crews` are called when it
+    grows, so that others take their place.
     """
 
     __slots__ = (
         "_adaptive", "_apart", "_batches", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_notifier",
         "_opens_at", "_pacer", "_probe", "_rate", "_seen", "_singles", "_singles_in_a_row", "_ticker", "_timer",
-        "_timer_at", "_turns", "_watch", "group", "limit", "loop", "lost", "outage",
+        "_timer_at", "_turns", "_watch", "crews", "group", "limit", "loop", "lost", "outage",
     )  # fmt: skip
 
     def __init__(
@@ -141,6 +142,7 @@ class Gate:
         self._adaptive = not isinstance(law, FixedLimit)
         self.limit = law.limit
         self.lost = 0
+        self.crews: set[Callable[[], None]] = set()
         self.group = group
         self._ticker: asyncio.TimerHandle | None = None
         self._cap: int | None = None
@@ -455,15 +457,23 @@ class Gate:
     def _resume(self, now: float) -> None:
         """Go on near where it was, without the calls that nobody will answer any more."""
         self._opens_at = 0.0
+        self._lose(now)
+        self._law.resume(now, self._began)
+        self._batches.resume(now, self._began)
+        self._follow_rate()
+        self.resize(self._law.limit)
+
+    def _lose(self, now: float) -> None:
+        """Take the permits of calls that are overdue: nobody will answer them any more."""
+        before = self.lost
         for permit, (started, kind) in list(self._held.items()):
             if now - started >= self.outage.overdue_after(kind):
                 del self._held[permit]
                 self.lost += 1
                 self._let_go_of_batch(permit)
-        self._law.resume(now, self._began)
-        self._batches.resume(now, self._began)
-        self._follow_rate()
-        self.resize(self._law.limit)
+        if self.lost > before:
+            for staff in tuple(self.crews):
+                staff()
 
     def _look(self) -> None:
         """Look for calls that are overdue."""
@@ -475,6 +485,8 @@ class Gate:
         overdue = [started for started, kind in self._held.values() if now - started >= outage.overdue_after(kind)]
         if len(overdue) >= THRESHOLD and outage.on_overdue(now, overdue[0], overdue[THRESHOLD - 1]):
             self._on_state(now)
+        if outage.state is _OPEN:
+            self._lose(now)
         self._watch = loop.call_later(_LOOK_EVERY, self._look)
 
     # -- waiters

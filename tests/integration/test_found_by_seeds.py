@@ -243,3 +243,20 @@ def test_no_probe_is_wasted_on_a_worker_that_finds_nothing_to_send(seed):
     ok, ended = life(network, retry=RetryPolicy())
     assert ok
     assert ended < outage.end + 1.5
+
+
+def test_calls_that_an_outage_left_without_an_answer_keep_no_worker_from_the_others():
+    outage = Outage(0.05, 6.05, Weather.SILENT)
+    network = Network(1, latency=0.01, outages=(outage,), faults={}, refused=0.0)
+    rows = [(f"o{number}", "l1", str(number)) for number in range(2000)]
+
+    @run
+    async def life(_, client):
+        sending = asyncio.ensure_future(client.market.orders.update_order_line_statuses(rows))
+        await asyncio.sleep(outage.end + 3.0)
+        assert not sending.done()  # some wait for answers that will not come
+        return len(network.ledger.made), (await sending).ok
+
+    made, ok = life(network, retry=RetryPolicy())
+    assert made > 1700
+    assert ok
