@@ -32,6 +32,7 @@ __all__ = [
     "CallStarted",
     "Event",
     "JournalOpened",
+    "LeasesChanged",
     "LimitChanged",
     "LoggingObserver",
     "Observer",
@@ -152,6 +153,15 @@ class OutboxChanged:
 
 
 @attrs.frozen
+class LeasesChanged:
+    """This process now delivers `held` buckets of an outbox: it has `won` some, or has `lost` some to others."""
+
+    held: int
+    won: int
+    lost: int
+
+
+@attrs.frozen
 class LimitChanged:
     """The concurrency limit of the client moved.
 
@@ -193,6 +203,7 @@ Event: TypeAlias = (
     | UpdatesSkipped
     | JournalOpened
     | OutboxChanged
+    | LeasesChanged
     | LimitChanged
     | SendingPaused
     | OutageBegan

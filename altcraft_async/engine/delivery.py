@@ -25,6 +25,7 @@ from altcraft_async.errors import (
     DeliveryError,
     OutageError,
     RetryBudgetError,
+    RunStoppedError,
     TransportError,
     UnreadableResponseError,
     api_error,
@@ -129,10 +130,18 @@ class Delivery:
             if left < _MIN_ATTEMPT or wire is None:
                 return Stop(StopReason.DEADLINE)
             total = left
+        lease = item.lease
+        if lease is not None:
+            left = lease.left()
+            if left < _MIN_ATTEMPT:
+                return Stop(StopReason.LEASE)
+            total = min(total, left)
         assert wire is not None  # noqa: S101 - without a deadline it is waited for
         request = wire.encode(item.call, item.request_id)
         self._begin(item, started)
         status = 0
+        if lease is not None:
+            lease.in_flight += 1
         try:
             last, status = await self._exchange(item, wire, request, total)
         except BaseException as error:
@@ -141,6 +150,9 @@ class Delivery:
             if self.notifier is not None:
                 self.notifier.attempt_ended(item, clock() - started, status, error)
             raise
+        finally:
+            if lease is not None:
+                lease.in_flight -= 1
         item.phase = Phase.BETWEEN  # not where it was cut short: then it tells so
         now = clock()
         item.last = last
@@ -375,6 +387,7 @@ class Delivery:
 
 _KINDS: Final[Mapping[StopReason, type[DeliveryError]]] = {
     StopReason.DEADLINE: DeadlineError,
+    StopReason.LEASE: RunStoppedError,
     StopReason.BUDGET: RetryBudgetError,
     StopReason.OUTAGE: OutageError,
 }

@@ -18,6 +18,16 @@ from __future__ import annotations
 
 from altcraft_async.outbox.service import Outbox, OutboxStatistics
 from altcraft_async.outbox.sqlite import SqliteStore
-from altcraft_async.outbox.store import Counts, DeadLetter, Entry, OutboxStore
+from altcraft_async.outbox.store import Burial, Counts, DeadLetter, Entry, Leases, OutboxStore
 
-__all__ = ["Counts", "DeadLetter", "Entry", "Outbox", "OutboxStatistics", "OutboxStore", "SqliteStore"]
+__all__ = [
+    "Burial",
+    "Counts",
+    "DeadLetter",
+    "Entry",
+    "Leases",
+    "Outbox",
+    "OutboxStatistics",
+    "OutboxStore",
+    "SqliteStore",
+]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from altcraft_async.client import AltcraftClient
+    from altcraft_async.engine.notifier import Notifier
     from altcraft_async.outbox.store import DeadLetter, OutboxStore
     from altcraft_async.protocol.values import LineStatusUpdate
 
@@ -46,6 +47,9 @@ class OutboxStatistics:
     outbox is not open, or where its file could not be read or written the last time;
     one that is full still counts as accepting. `problem` says in words what keeps
     updates from being delivered or accepted, or is None.
+
+    `leases` is how many buckets this process delivers, and `drainers` how many processes deliver, as far as
+    this one knows; a file has one bucket. `dead_rows` and `oldest_transaction` are those of `Counts`.
     """
 
     pending: int
@@ -57,6 +61,10 @@ class OutboxStatistics:
     draining: bool
     accepting: bool
     problem: str | None
+    leases: int = 0
+    drainers: int = 0
+    dead_rows: int | None = None
+    oldest_transaction: float | None = None
 
 
 class Outbox:
@@ -138,7 +146,7 @@ class Outbox:
         if self._closed is not None:
             msg = f"the outbox {self._store.path} was opened before; make a new one"
             raise OutboxError(msg, path=self._store.path)
-        await self._store.open()
+        await self._store.open(target=None if self._altcraft is None else self._altcraft.base_url)
         try:
             self._counts = await self._store.counts()
             if self._altcraft is not None:
@@ -151,10 +159,15 @@ class Outbox:
 
     async def _start_drainer(self, altcraft: AltcraftClient) -> None:
         drainer = Drainer(
-            self._store, altcraft, give_up_after=self._give_up_after, clock=self._clock, changed=self._on_changed
+            self._store,
+            altcraft,
+            give_up_after=self._give_up_after,
+            clock=self._clock,
+            changed=self._on_changed,
+            leased=self._on_leased,
         )
         if not self._standby:
-            drainer.draining = await self._store.claim()
+            await drainer.holding.take()
             if not drainer.draining:
                 msg = f"the outbox {self._store.path} is delivered by another process; open it without a client"
                 raise OutboxError(msg, path=self._store.path)
@@ -172,7 +185,9 @@ class Outbox:
         try:
             if self._drainer is not None:
                 self._drainer.finish()
-                await asyncio.wait(self._tasks[:1], timeout=self._drain_timeout)
+                # where others deliver too, they go on with what waits: only what is under way is ended here
+                patience = 0.0 if self._drainer.draining and self._drainer.holding.drainers > 1 else self._drain_timeout
+                await asyncio.wait(self._tasks[:1], timeout=patience)
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -238,7 +253,7 @@ class Outbox:
         self._problems.pop("writing", None)
         self._on_changed(counts)
         if self._drainer is not None:
-            await self._drainer.place()
+            await self._drainer.place(made)
         return request_id
 
     async def _wait_for_room(self, give_up: float) -> bool:
@@ -274,6 +289,10 @@ class Outbox:
             draining=drainer is not None and drainer.draining,
             accepting=self._closed is False and not self._problems,
             problem=next(iter(self._problems.values()), None if drainer is None else drainer.problem),
+            leases=0 if drainer is None else len(drainer.holding),
+            drainers=0 if drainer is None else drainer.holding.drainers,
+            dead_rows=counts.dead_rows,
+            oldest_transaction=counts.oldest_transaction,
         )
 
     async def _look(self) -> None:
@@ -282,6 +301,9 @@ class Outbox:
             try:
                 self._on_changed(await self._store.counts())
                 self._problems.pop("reading", None)
+                if "writing" in self._problems:
+                    await self._store.try_writing()
+                    del self._problems["writing"]
             except StorageError as error:
                 self._problems["reading"] = str(error)
             await asyncio.sleep(_LOOK_EVERY)
@@ -289,12 +311,22 @@ class Outbox:
     def _on_changed(self, counts: Counts) -> None:
         before, self._counts = self._counts, counts
         if counts.oldest is None and counts.pending:  # a commit does not tell
-            self._counts = attrs.evolve(counts, oldest=before.oldest or self._clock())
+            told = {"dead_rows": before.dead_rows, "oldest_transaction": before.oldest_transaction}
+            self._counts = attrs.evolve(counts, oldest=before.oldest or self._clock(), **told)
         if counts.pending < before.pending:
             self._room.set()
-        notifier = None if self._altcraft is None or self._altcraft.closed else self._altcraft.market.orders.notifier
+        notifier = self._notifier
         if notifier is not None and (counts.pending, counts.dead) != (before.pending, before.dead):
             notifier.outbox_changed(counts.pending, counts.dead)
+
+    def _on_leased(self, held: int, won: int, lost: int) -> None:
+        if self._notifier is not None:
+            self._notifier.leases_changed(held, won, lost)
+
+    @property
+    def _notifier(self) -> Notifier | None:
+        altcraft = self._altcraft
+        return None if altcraft is None or altcraft.closed else altcraft.market.orders.notifier
 
     # -- dead letters
 
