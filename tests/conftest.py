@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import pytest
+from postgres_server import PostgresServer, programs
 
 from altcraft_async import AltcraftClient, RetryPolicy, Timeout
 from altcraft_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from altcraft_async.observe import Event
 
@@ -118,6 +119,24 @@ class Watcher:
 @pytest.fixture
 def watcher() -> Watcher:
     return Watcher()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests of a worker; without one the tests are skipped."""
+    if programs() is None:
+        pytest.skip("needs PostgreSQL, which is not installed: nox -s postgres")
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that the test may stop."""
+    if programs() is None:
+        pytest.skip("needs PostgreSQL, which is not installed: nox -s postgres")
+    with PostgresServer() as server:
+        yield server
 
 
 async def _until(condition: Callable[[], object]) -> None:

@@ -16,9 +16,11 @@ The file is SQLite; any other database can take its place behind `OutboxStore`.
 
 from __future__ import annotations
 
+from altcraft_async.outbox.postgres import PostgresStore
 from altcraft_async.outbox.service import Outbox, OutboxStatistics
 from altcraft_async.outbox.sqlite import SqliteStore
 from altcraft_async.outbox.store import Burial, Counts, DeadLetter, Entry, Leases, OutboxStore
+from altcraft_async.outbox.transaction import Statement
 
 __all__ = [
     "Burial",
@@ -29,5 +31,7 @@ __all__ = [
     "Outbox",
     "OutboxStatistics",
     "OutboxStore",
+    "PostgresStore",
     "SqliteStore",
+    "Statement",
 ]

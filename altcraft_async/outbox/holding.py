@@ -1,7 +1,7 @@
 """The buckets that a process holds: won, kept, lost and given back.
 
-What the store says of leases is believed only for as long as it was promised, counted from
-before it was asked, on a clock that goes on while the process or the machine is stopped.
+What the store says of leases is believed only for as long as it was promised, on a clock that
+goes on while the process or the machine is stopped.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import sys
-import time
 from typing import TYPE_CHECKING
 
 import attrs
 
 from altcraft_async.engine.work import Lease
 from altcraft_async.errors import StorageError
+from altcraft_async.outbox.store import lease_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,13 +31,6 @@ _AFTER_TROUBLE = 0.5
 
 _LOOK_AT_SURPLUS = 0.02
 """Seconds between two looks whether anything of what is to be given back is still under way."""
-
-
-def _suspended_clock() -> float:
-    """Give seconds that count a suspension of the machine too."""
-    if sys.platform == "linux":  # elsewhere the monotonic clock does so itself
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
 
 
 @attrs.define(eq=False)
@@ -73,7 +65,7 @@ class Holding:
     """
 
     __slots__ = (
-        "_changed", "_clock", "_held", "_lease_clock", "_stands_by", "_store", "drainers", "problem", "share", "some",
+        "_changed", "_clock", "_held", "_stands_by", "_store", "drainers", "problem", "share", "some",
     )  # fmt: skip
 
     def __init__(
@@ -82,11 +74,9 @@ class Holding:
         *,
         clock: Callable[[], float],
         changed: Callable[[int, int, int], None],
-        lease_clock: Callable[[], float] = _suspended_clock,
     ) -> None:
         self._store = store
         self._clock = clock
-        self._lease_clock = lease_clock
         self._changed = changed
         self._held: dict[int, Held] = {}
         self._stands_by = False
@@ -114,9 +104,8 @@ class Holding:
 
     async def take(self) -> float | None:
         """Ask the store once; return after how many seconds to ask again, or None for never."""
-        asked = self._lease_clock()
         leases = await self._store.lease()
-        self._adopt(leases, math.inf if leases.seconds is None else asked + leases.seconds)
+        self._adopt(leases)
         return leases.again
 
     async def try_to_take(self) -> float | None:
@@ -136,7 +125,7 @@ class Holding:
             await self._give_back(again)
             again = await self.try_to_take()
 
-    def _adopt(self, leases: Leases, ends_at: float) -> None:
+    def _adopt(self, leases: Leases) -> None:
         self._drop_lapsed()
         won = 0
         lost = self._forget([bucket for bucket in self._held if bucket not in leases.epochs])
@@ -145,9 +134,9 @@ class Holding:
             if held is None or held.epoch != epoch:
                 won += 1
                 lost += self._forget([bucket])
-                held = self._held[bucket] = Held(bucket, epoch, Lease(self._lease_clock, ends_at), self._clock())
+                held = self._held[bucket] = Held(bucket, epoch, Lease(lease_clock, leases.ends_at), self._clock())
             elif not held.leaving:
-                held.lease.ends_at = ends_at
+                held.lease.ends_at = leases.ends_at
             if bucket in leases.surplus:
                 held.leaving = True
                 held.lease.ends_at = -math.inf

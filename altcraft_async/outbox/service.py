@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import warnings
 from typing import TYPE_CHECKING, Self
@@ -18,7 +19,6 @@ from altcraft_async.outbox.store import Counts
 from altcraft_async.protocol.values import check_request_id
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncIterator, Callable, Iterable
     from types import TracebackType
 
@@ -33,6 +33,14 @@ _LOOK_EVERY = 1.0
 """Seconds between two looks at the counts, which other processes change too."""
 
 _LETTERS_AT_ONCE = 256
+
+
+def _store_of(given: str | os.PathLike[str] | OutboxStore, capacity: int) -> OutboxStore:
+    if isinstance(given, str) and given.startswith(("postgresql://", "postgres://")):
+        from altcraft_async.outbox.postgres import PostgresStore  # noqa: PLC0415 - most outboxes are files
+
+        return PostgresStore(given, capacity=capacity)
+    return SqliteStore(given, capacity=capacity) if isinstance(given, str | os.PathLike) else given
 
 
 @attrs.frozen
@@ -70,8 +78,8 @@ class OutboxStatistics:
 class Outbox:
     """A durable queue of status updates: ``async with Outbox("outbox.db", altcraft) as outbox``.
 
-    `store` is the path of a SQLite file, made if it is not there, or an
-    `OutboxStore`. With a client the outbox delivers in the background; without one
+    `store` is the path of a SQLite file, made if it is not there, the address of a PostgreSQL
+    database, ``postgresql://…``, or an `OutboxStore`. With a client the outbox delivers in the background; without one
     it only accepts, and another process delivers. Any number of processes of one
     host may put into one file, and one of them delivers: the others stand by to take
     over when it ends. With `standby` false, opening a second one that would deliver
@@ -120,8 +128,7 @@ class Outbox:
             if value is not None and not value > 0:
                 msg = f"{field} of an outbox must be above zero, not {value}"
                 raise ConfigurationError(msg, field=field)
-        is_path = isinstance(store, str) or hasattr(store, "__fspath__")
-        self._store: OutboxStore = SqliteStore(store, capacity=capacity) if is_path else store  # type: ignore[arg-type, assignment]
+        self._store = _store_of(store, capacity)
         self._altcraft = altcraft
         self._drain_timeout = drain_timeout
         self._give_up_after = give_up_after
@@ -219,6 +226,7 @@ class Outbox:
         update: LineStatusUpdate | tuple[str, str, str],
         *,
         request_id: str | None = None,
+        connection: object = None,
         timeout: float = 0.0,  # noqa: ASYNC109 - of waiting for room alone, which a cancellation could not tell apart
     ) -> str:
         """Accept an update, and return its ``Request-ID`` when it is on disk.
@@ -230,6 +238,10 @@ class Outbox:
         `request_id` is the id of the change, where the caller has one of its own, like that
         of the message it came with; by default it is a fresh UUID.
 
+        With a `connection`, of psycopg or asyncpg or a session of SQLAlchemy, all async, the update is part of that
+        one's transaction: it is accepted when that is committed, and never where it is rolled back. The outbox has to
+        lie in the same PostgreSQL database. Then `put` raises what the connection raises.
+
         Raises `InvalidUpdateError` for ids that cannot be sent, `OutboxFullError`
         where no room has come within `timeout` seconds, and `OutboxError` where the
         outbox is closed or its file cannot be written: in all these cases the update
@@ -237,6 +249,10 @@ class Outbox:
         """
         made = update_of(update)
         request_id = str(uuid4()) if request_id is None else check_request_id(request_id)
+        if connection is not None:
+            self._check_open()
+            await self._store.put_within(connection, made, request_id)
+            return request_id
         give_up = asyncio.get_running_loop().time() + timeout
         while True:
             self._check_open()
@@ -247,6 +263,8 @@ class Outbox:
                     raise
             except StorageError as error:
                 self._problems["writing"] = str(error)
+                if isinstance(error, OutboxError):
+                    error.request_id = request_id
                 raise
             else:
                 break
@@ -311,8 +329,13 @@ class Outbox:
     def _on_changed(self, counts: Counts) -> None:
         before, self._counts = self._counts, counts
         if counts.oldest is None and counts.pending:  # a commit does not tell
-            told = {"dead_rows": before.dead_rows, "oldest_transaction": before.oldest_transaction}
-            self._counts = attrs.evolve(counts, oldest=before.oldest or self._clock(), **told)
+            self._counts = Counts(
+                counts.pending,
+                counts.dead,
+                before.oldest or self._clock(),
+                counts.dead_rows or before.dead_rows,
+                counts.oldest_transaction or before.oldest_transaction,
+            )
         if counts.pending < before.pending:
             self._room.set()
         notifier = self._notifier

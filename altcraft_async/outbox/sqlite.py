@@ -11,7 +11,7 @@ import enum
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import uuid4
 
-from altcraft_async.errors import OutboxError, OutboxFullError, StorageError
+from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullError, StorageError
 from altcraft_async.outbox.store import Counts, DeadLetter, Entry, Leases
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
@@ -170,6 +170,12 @@ class SqliteStore:
         """Give the lock back."""
         if buckets:
             self._lock.release()
+
+    async def put_within(self, connection: object, update: LineStatusUpdate, request_id: str) -> None:
+        """Refuse: a file of its own takes part in no transaction of others."""
+        del connection, update, request_id
+        msg = f"connection needs an outbox in the same database, and {self.path} is a file of its own; leave it out"
+        raise ConfigurationError(msg, field="connection")
 
     def bucket_of(self, update: LineStatusUpdate) -> int:
         """Return the only bucket."""

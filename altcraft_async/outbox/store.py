@@ -7,6 +7,9 @@ A store for one process, as a SQLite file is, has one bucket, and its lease has 
 
 from __future__ import annotations
 
+import math
+import sys
+import time
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -17,7 +20,14 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
 
-__all__ = ["Burial", "Counts", "DeadLetter", "Entry", "Leases", "OutboxStore"]
+__all__ = ["Burial", "Counts", "DeadLetter", "Entry", "Leases", "OutboxStore", "lease_clock"]
+
+
+def lease_clock() -> float:
+    """Give the seconds of the clock that leases are counted on: it goes on while the process or machine is stopped."""
+    if sys.platform == "linux":  # elsewhere the monotonic clock does so itself
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
 
 
 @attrs.frozen
@@ -92,15 +102,15 @@ class Leases:
     """What one process may deliver.
 
     `epochs` has the buckets that it holds, each with a number that rises whenever the bucket
-    gets another holder. They are held for `seconds` from the call of `OutboxStore.lease` on, or
-    until they are released where that is None. The `surplus` among them is due to others: it is to be
+    gets another holder. They are held until `ends_at` on the `lease_clock`, or
+    until they are released where that is infinite. The `surplus` among them is due to others: it is to be
     released once nothing of it is under way. `drainers` counts the processes that would deliver,
     `share` is the part of all buckets that is held. `OutboxStore.lease` is to be called again after
     `again` seconds, or never where that is None.
     """
 
     epochs: Mapping[int, int]
-    seconds: float | None = None
+    ends_at: float = math.inf
     again: float | None = None
     surplus: frozenset[int] = frozenset()
     drainers: int = 1
@@ -134,13 +144,20 @@ class OutboxStore(Protocol):
     async def put(self, update: LineStatusUpdate, request_id: str, put_at: float) -> Counts:
         """Accept an update behind all accepted before it; raises `OutboxFullError` at the capacity."""
 
+    async def put_within(self, connection: object, update: LineStatusUpdate, request_id: str) -> None:
+        """Accept an update when the transaction of somebody's `connection` is committed.
+
+        Raises `ConfigurationError` where the store or the connection cannot do that.
+        """
+
     def bucket_of(self, update: LineStatusUpdate) -> int:
         """Say in which bucket an update lies."""
 
     async def pending(self, after: Mapping[int, int], *, limit: int) -> Sequence[Entry]:
         """Return entries that wait, by id: of each bucket in `after` those that come first above the id given there.
 
-        They are about `limit` together. Fewer than ``ceil(limit / len(after))`` of one bucket means that it has no more.
+        They are about `limit` together: fewer than ``ceil(limit / len(after))`` of one bucket means that there are no
+        more of it.
         """
 
     async def late(self, upto: Mapping[int, int], held: Collection[int], *, limit: int) -> Sequence[Entry]:
