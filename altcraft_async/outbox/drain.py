@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 from typing import TYPE_CHECKING
 
 from altcraft_async.errors import AltcraftError, OutboxError, StorageError
@@ -13,14 +12,14 @@ from altcraft_async.outbox.holding import Held, Holding
 from altcraft_async.outbox.store import Burial
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from altcraft_async.client import AltcraftClient
     from altcraft_async.engine.run import Run
     from altcraft_async.engine.timeline import Sample
     from altcraft_async.engine.work import Lease
     from altcraft_async.errors import InvalidUpdateError
-    from altcraft_async.outbox.store import Counts, Entry, OutboxStore
+    from altcraft_async.outbox.store import Batch, Counts, Entry, OutboxStore
     from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
@@ -34,9 +33,6 @@ _AT_ONCE = 256
 
 _LOOK_EVERY = 0.25
 """Seconds between two looks for what other processes have put."""
-
-_LATE_EVERY, _LATE_PART = 1.0, 0.05
-"""Seconds between two looks for what became visible late, and the part of the time that they may take at most."""
 
 _AFTER_TROUBLE = 0.5
 """Seconds after which a store that failed is asked again."""
@@ -56,7 +52,7 @@ class Drainer:
 
     __slots__ = (
         "_altcraft", "_changed", "_clock", "_closing", "_cut", "_ended", "_entries", "_failed", "_fed", "_finishing",
-        "_flusher", "_give_up_after", "_late_at", "_look_at", "_loop", "_news", "_recorded", "_run", "_since",
+        "_flusher", "_give_up_after", "_last", "_loop", "_news", "_recorded", "_run", "_since",
         "_stopped_by", "_store", "_troubles", "_unplaced", "delivered", "holding", "last_success",
     )  # fmt: skip
 
@@ -84,7 +80,7 @@ class Drainer:
         self._closing = asyncio.Event()
         self._since = clock()
         self._entries: dict[int, tuple[Entry, Held]] = {}
-        self._late_at = self._look_at = 0.0
+        self._last: Batch | None = None
         self._fed = 0
         self._cut = False
         self._run: Run[LineStatusUpdate] | None = None
@@ -193,6 +189,7 @@ class Drainer:
     async def _deliver(self) -> None:
         self._entries.clear()
         self.holding.rewind()
+        self._last = None
         self._closing.clear()
         self._since = self._clock()
         self._fed = 0
@@ -235,7 +232,7 @@ class Drainer:
                 if self._run is None or self._run.full:
                     self._let_go()
                 yield entry.update
-            more = any(held.more for held in self.holding.current().values())
+            more = self._last is not None and bool(self._last.more)
             if not more and not self._news.is_set():  # all that was put is taken in
                 self._let_go()
             if more or self._news.is_set():
@@ -246,36 +243,16 @@ class Drainer:
                 return
 
     async def _read(self) -> list[tuple[Entry, Held]]:
-        """Read what is new in the buckets, those that are known to have more first, and what has become visible late."""
-        current, now = self.holding.current(), self._loop.time()
+        """Read what is new in the buckets that are held."""
+        current = self.holding.current()
         if not current:
             return []
-        chosen = {bucket: held for bucket, held in current.items() if held.more}
-        if not chosen or self._news.is_set() or now >= self._look_at:
-            chosen = dict(current)
-            self._look_at = now + _LOOK_EVERY
-        late = await self._read_late(current)
-        entries = await self._store.pending({bucket: held.cursor for bucket, held in chosen.items()}, limit=_AT_ONCE)
-        counts = dict.fromkeys(chosen, 0)
-        for entry in entries:
-            chosen[entry.bucket].cursor = entry.id
-            counts[entry.bucket] += 1
-        full = math.ceil(_AT_ONCE / len(chosen))
-        for bucket, held in chosen.items():
-            held.more = counts[bucket] >= full
-        return late + [(entry, chosen[entry.bucket]) for entry in entries]
-
-    async def _read_late(self, current: Mapping[int, Held]) -> list[tuple[Entry, Held]]:
-        """Read what has become visible behind the cursors, from time to time."""
-        began = self._loop.time()
-        if began < self._late_at:
-            return []
-        held_ids = [entry.id for entry, held in self._entries.values() if held.lease.left() > 0]
-        upto = {bucket: held.cursor for bucket, held in current.items() if held.cursor >= 0}
-        entries = await self._store.late(upto, held_ids, limit=_AT_ONCE) if upto else ()
-        took = self._loop.time() - began
-        self._late_at = began + took + max(_LATE_EVERY, took / _LATE_PART) if len(entries) < _AT_ONCE else began
-        return [(entry, current[entry.bucket]) for entry in entries]
+        cursors = {bucket: held.cursor for bucket, held in current.items()}
+        batch = self._last = await self._store.pending(cursors, last=self._last, limit=_AT_ONCE)
+        for entry in batch.entries:
+            held = current[entry.bucket]
+            held.cursor = max(held.cursor, entry.id)
+        return [(entry, current[entry.bucket]) for entry in batch.entries]
 
     # -- the recorder of the run
 

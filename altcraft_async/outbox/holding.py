@@ -37,8 +37,8 @@ _LOOK_AT_SURPLUS = 0.02
 class Held:
     """One bucket under one lease.
 
-    `since` is the Unix time at which it was won, `cursor` the highest id that was read of it, and `more` says that
-    there is more to read. `unsettled` counts its ended deliveries that the store does not have yet. `leaving` says
+    `since` is the Unix time at which it was won, `cursor` the highest id that was read of it.
+    `unsettled` counts its ended deliveries that the store does not have yet. `leaving` says
     that it is to be given back.
     """
 
@@ -47,7 +47,6 @@ class Held:
     lease: Lease
     since: float
     cursor: int = -1
-    more: bool = True
     unsettled: int = 0
     leaving: bool = False
 
@@ -100,7 +99,7 @@ class Holding:
     def rewind(self) -> None:
         """Read all buckets from their beginnings again."""
         for held in self._held.values():
-            held.cursor, held.more, held.unsettled = -1, True, 0
+            held.cursor, held.unsettled = -1, 0
 
     async def take(self) -> float | None:
         """Ask the store once; return after how many seconds to ask again, or None for never."""

@@ -2,7 +2,7 @@
 
 Updates are rows that are appended and deleted. Puts of all tasks that come while one statement runs share the
 next one. Whoever delivers holds buckets on leases that the database's clock ends. An id is taken before its row can
-be seen, so a lower one may appear behind a higher one: `PostgresStore.late` finds it.
+be seen, so a lower one may appear behind a higher one: `PostgresStore.pending` finds it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullErr
 from altcraft_async.flow.partition import bucket_of
 from altcraft_async.outbox.grouped import Grouped
 from altcraft_async.outbox.leasing import Leasing
-from altcraft_async.outbox.store import Counts, DeadLetter, Entry, Leases
+from altcraft_async.outbox.store import Batch, Counts, DeadLetter, Entry, Leases
 from altcraft_async.outbox.tables import VERSION, Tables
 from altcraft_async.outbox.transaction import Statement, bind, execute_on
 from altcraft_async.protocol.states import OutcomeState
@@ -38,6 +38,12 @@ __all__ = ["PostgresStore"]
 
 _COUNTING_PART = 0.05
 """The part of the time that counting may take at most: with a hundred thousand rows it takes milliseconds."""
+
+_FEW = 8
+"""The most that is read at once of a bucket that had no more the last time, while others have."""
+
+_NOTHING_SEEN = "0:18446744073709551615:"
+"""A snapshot after which no transaction has begun: without cursors nothing can be late."""
 
 _LOCK_WAIT = "SET LOCAL lock_timeout = '2s'"
 """All puts wait behind who waits for a lock on the table."""
@@ -225,20 +231,30 @@ class PostgresStore:
 
     # -- delivering
 
-    async def pending(self, after: Mapping[int, int], *, limit: int) -> Sequence[Entry]:
-        """Read waiting entries."""
-        each = -(-limit // len(after))
-        return await self._entries(self._tables.pending, list(after), list(after.values()), each)
+    async def pending(self, after: Mapping[int, int], *, last: Batch | None, limit: int) -> Batch:
+        """Read waiting entries, all of them as of one snapshot.
 
-    async def late(self, upto: Mapping[int, int], held: Collection[int], *, limit: int) -> Sequence[Entry]:
-        """Read entries whose transactions were committed after those of higher ids."""
-        return await self._entries(self._tables.late, list(upto), list(upto.values()), list(held), limit)
-
-    async def _entries(self, sql: str, *parameters: object) -> Sequence[Entry]:
+        What could not be seen in the snapshot of the `last` read is found by its transaction, so that nothing is
+        read twice, and rows that are deleted and not cleaned away cost nothing.
+        """
+        hungry = (after.keys() & last.more if last is not None else set()) or after.keys()
+        most = {bucket: -(-limit // len(hungry)) if bucket in hungry else _FEW for bucket in after}
+        mark = last.mark if last is not None and isinstance(last.mark, str) else _NOTHING_SEEN
+        _, end, open_then = mark.split(":")
         now = self._clock()  # of this host, which may be wrong: only ages are believed
         with self._told():
-            rows = await self._reading.rows(sql, parameters)
-        return [Entry(row[1], LineStatusUpdate(*row[2:5]), row[5], now - row[6], row[0]) for row in rows]
+            (first, *rows) = await self._reading.rows(
+                self._tables.pending,
+                (list(after), list(after.values()), list(most.values()), end, open_then.split(",") if open_then else []),
+            )
+        found = dict.fromkeys(after, 0)
+        for row in rows:
+            found[row[0]] += row[1] > after[row[0]]
+        return Batch(
+            [Entry(row[1], LineStatusUpdate(*row[2:5]), row[5], now - row[6], row[0]) for row in rows],
+            frozenset(bucket for bucket, count in found.items() if count >= most[bucket]),
+            first[7],
+        )
 
     async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Counts:
         """Delete what was delivered, and move the dead."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
 
-__all__ = ["Burial", "Counts", "DeadLetter", "Entry", "Leases", "OutboxStore", "lease_clock"]
+__all__ = ["Batch", "Burial", "Counts", "DeadLetter", "Entry", "Leases", "OutboxStore", "lease_clock"]
 
 
 def lease_clock() -> float:
@@ -43,6 +43,15 @@ class Entry:
     request_id: str
     put_at: float
     bucket: int = 0
+
+
+@attrs.frozen
+class Batch:
+    """Entries that were read together, by id. Of the buckets in `more` there are more; `mark` is the store's own."""
+
+    entries: Sequence[Entry]
+    more: frozenset[int] = frozenset()
+    mark: object = None
 
 
 @attrs.frozen
@@ -153,17 +162,11 @@ class OutboxStore(Protocol):
     def bucket_of(self, update: LineStatusUpdate) -> int:
         """Say in which bucket an update lies."""
 
-    async def pending(self, after: Mapping[int, int], *, limit: int) -> Sequence[Entry]:
-        """Return entries that wait, by id: of each bucket in `after` those that come first above the id given there.
+    async def pending(self, after: Mapping[int, int], *, last: Batch | None, limit: int) -> Batch:
+        """Return entries that wait, by id, about `limit` of them: of each bucket in `after` those above the id given there.
 
-        They are about `limit` together: fewer than ``ceil(limit / len(after))`` of one bucket means that there are no
-        more of it.
-        """
-
-    async def late(self, upto: Mapping[int, int], held: Collection[int], *, limit: int) -> Sequence[Entry]:
-        """Return entries, by id, that wait at or below the ids given for their buckets and are not `held`.
-
-        That are those whose acceptance became visible only after that of higher ids.
+        Also those at or below it that could not be seen at the `last` read of the buckets, which all of them were part
+        of but those with -1. An entry that could be seen when another was put is never returned after that one.
         """
 
     async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Counts:

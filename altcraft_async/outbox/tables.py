@@ -1,6 +1,7 @@
 """The outbox's tables in PostgreSQL, and the statements on them.
 
-``entry`` is only appended to and deleted from: nothing in it is ever updated. ``bucket`` has the leases, ``drainer``
+``entry`` is only appended to and deleted from: nothing in it is ever updated; each row names the transaction that
+appended it, by which those are found that can only be seen after higher ids. ``bucket`` has the leases, ``drainer``
 who delivers, ``dead`` the dead letters, ``meta`` the version of all this. All times are the server's.
 """
 
@@ -29,12 +30,14 @@ CREATE TABLE {s}.meta (
 CREATE TABLE {s}.entry (
     bucket smallint NOT NULL, id bigint GENERATED ALWAYS AS IDENTITY (CACHE 1), order_external_id text NOT NULL,
     order_line_external_id text NOT NULL, status_external_id text NOT NULL, request_id text NOT NULL,
-    put_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (bucket, id), UNIQUE (request_id)
+    put_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(), PRIMARY KEY (bucket, id), UNIQUE (request_id)
 ) WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000
 );
+CREATE INDEX entry_of_transaction ON {s}.entry (xid);
 CREATE TABLE {s}.dead (
     id bigint PRIMARY KEY, bucket smallint NOT NULL, order_external_id text NOT NULL,
     order_line_external_id text NOT NULL, status_external_id text NOT NULL, request_id text NOT NULL,
@@ -125,24 +128,29 @@ class Tables:
 
     @property
     def pending(self) -> str:
-        """Read on in buckets. Parameters: buckets, cursors, the most of each."""
+        """Read on in buckets. Parameters: buckets, cursors, the most of each; the end of the last snapshot, and what was
+        open in it. The first row has the snapshot of this read.
+        """
         return self._of("""
-            SELECT e.bucket, e.id, e.order_external_id, e.order_line_external_id, e.status_external_id, e.request_id,
-                extract(epoch FROM clock_timestamp() - e.put_at)::float8
-            FROM unnest(%s::smallint[], %s::bigint[]) AS c(bucket, id) CROSS JOIN LATERAL (
-                SELECT * FROM {s}.entry WHERE entry.bucket = c.bucket AND entry.id > c.id ORDER BY entry.id LIMIT %s
-            ) AS e ORDER BY e.id
-        """)
-
-    @property
-    def late(self) -> str:
-        """Read what appeared behind cursors. Parameters: buckets, cursors, ids that are known, the most."""
-        return self._of("""
-            SELECT e.bucket, e.id, e.order_external_id, e.order_line_external_id, e.status_external_id, e.request_id,
-                extract(epoch FROM clock_timestamp() - e.put_at)::float8
-            FROM unnest(%s::smallint[], %s::bigint[]) AS c(bucket, id)
-            JOIN {s}.entry AS e ON e.bucket = c.bucket AND e.id <= c.id
-            WHERE e.id <> ALL (%s::bigint[]) ORDER BY e.id LIMIT %s
+            WITH asked AS (
+                SELECT * FROM unnest(%s::smallint[], %s::bigint[], %s::bigint[]) AS u(bucket, cursor, most)
+            ), found AS (
+                SELECT e.* FROM asked CROSS JOIN LATERAL (
+                    SELECT * FROM {s}.entry WHERE entry.bucket = asked.bucket AND entry.id > asked.cursor
+                    ORDER BY entry.id LIMIT asked.most
+                ) AS e
+                UNION ALL
+                SELECT e.* FROM (
+                    SELECT * FROM {s}.entry WHERE xid >= %s::xid8 UNION ALL
+                    SELECT * FROM {s}.entry WHERE xid = ANY (%s::xid8[])
+                ) AS e JOIN asked ON e.bucket = asked.bucket AND e.id <= asked.cursor
+            )
+            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
+            UNION ALL
+            SELECT * FROM (
+                SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
+                FROM found ORDER BY id
+            ) AS sorted
         """)
 
     @property
@@ -186,7 +194,8 @@ class Tables:
                 ) AS u(bucket, epoch, id, state, reason, attempts)
                 WHERE entry.bucket = u.bucket AND entry.id = u.id
                 AND b.bucket = u.bucket AND b.owner = mine.owner AND b.epoch = u.epoch
-                RETURNING entry.*, u.state, u.reason, u.attempts
+                RETURNING entry.id, entry.bucket, entry.order_external_id, entry.order_line_external_id,
+                    entry.status_external_id, entry.request_id, entry.put_at, u.state, u.reason, u.attempts
             ), dead AS (
                 INSERT INTO {s}.dead (id, bucket, {columns}, put_at, state, reason, attempts)
                 SELECT id, bucket, {columns}, put_at, state, reason, attempts FROM gone RETURNING 1

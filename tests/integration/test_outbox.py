@@ -22,7 +22,7 @@ from altcraft_async import (
     RetryPolicy,
 )
 from altcraft_async.observe import OutboxChanged
-from altcraft_async.outbox import Burial, Counts, DeadLetter, Entry, Leases, Outbox, SqliteStore
+from altcraft_async.outbox import Batch, Burial, Counts, DeadLetter, Entry, Leases, Outbox, SqliteStore
 from altcraft_async.sandbox import Fault, Faults
 
 LINE = ("order_1", "line_1_1")
@@ -185,12 +185,12 @@ async def test_retrying_all_sees_a_newer_put_that_shares_its_commit(path):
     await store.open(target=None)
     try:
         await store.put(LineStatusUpdate("o", "l", "older"), "id-1", 1.0)
-        (entry,) = await store.pending({0: -1}, limit=1)
+        (entry,) = (await store.pending({0: -1}, last=None, limit=1)).entries
         await store.settle([], [Burial(entry, 0, OutcomeState.UNKNOWN, "", 1, died_at=2.0)])
         busy = store.put(LineStatusUpdate("other", "l", "new"), "id-2", 3.0)
         newer = store.put(LineStatusUpdate("o", "l", "newer"), "id-3", 3.0)
         _, _, retried = await asyncio.gather(busy, newer, store.retry(None, 3.0))
-        waiting = [entry.update.status_external_id for entry in await store.pending({0: -1}, limit=9)]
+        waiting = [entry.update.status_external_id for entry in (await store.pending({0: -1}, last=None, limit=9)).entries]
     finally:
         await store.aclose()
     assert retried == 0
@@ -486,11 +486,8 @@ class MemoryStore:
         self.entries[self.last_id] = Entry(self.last_id, update, request_id, put_at)
         return await self.counts()
 
-    async def pending(self, after, *, limit):
-        return [entry for id_, entry in sorted(self.entries.items()) if id_ > after[0]][:limit]
-
-    async def late(self, upto, held, *, limit):
-        return []
+    async def pending(self, after, *, last, limit):
+        return Batch([entry for id_, entry in sorted(self.entries.items()) if id_ > after[0]])
 
     async def settle(self, delivered, dead):
         for ended in (*delivered, *(burial.entry for burial in dead)):
@@ -545,7 +542,7 @@ async def test_ids_rise_over_processes_and_restarts(path):
     async with Outbox(path) as one, Outbox(path) as two:
         for outbox in (one, two, one, two):
             await outbox.put((*LINE, "new"))
-        entries = await one._store.pending({0: -1}, limit=10)
+        entries = (await one._store.pending({0: -1}, last=None, limit=10)).entries
     assert [entry.id for entry in entries] == [1, 2, 3, 4]
     assert all(attrs.has(type(entry)) for entry in entries)
 

@@ -65,7 +65,7 @@ async def letters_of(outbox):
 
 async def read_all(store):
     cursors = dict.fromkeys(range(store.buckets), -1)
-    return await store.pending(cursors, limit=10_000)
+    return (await store.pending(cursors, last=None, limit=10_000)).entries
 
 
 # -- as with a file
@@ -219,11 +219,39 @@ async def test_what_is_late_is_found_and_what_is_known_is_not_read_again(store_o
         await store.put_within(connection, LineStatusUpdate(*LINE, "late"), "id-1")
         for number in (2, 3):
             await store.put(LineStatusUpdate(*LINE, "new"), f"id-{number}", 0.0)
-        two, three = await store.pending({0: -1}, limit=10)
-        assert await store.late({0: three.id}, [two.id, three.id], limit=10) == []
+        first = await store.pending({0: -1}, last=None, limit=10)
+        two, three = first.entries
+        second = await store.pending({0: three.id}, last=first, limit=10)
+        assert second.entries == []
         await connection.commit()
-        (late,) = await store.late({0: three.id}, [two.id, three.id], limit=10)
+        third = await store.pending({0: three.id}, last=second, limit=10)
+        (late,) = third.entries
         assert (late.request_id, late.id < two.id) == ("id-1", True)
+        assert (await store.pending({0: three.id}, last=third, limit=10)).entries == []
+
+
+async def test_what_was_put_after_a_late_one_could_be_seen_is_never_read_before_it(store_of, connection):
+    """One line, serialised by its caller, while others put into its bucket: its ids are read in their order."""
+    async with opened(store_of(buckets=1)) as store:
+        await store.put_within(connection, LineStatusUpdate(*LINE, "first"), "id-1")
+        await store.put(LineStatusUpdate("order_2", "line_2_1", "new"), "id-2", 0.0)
+        first = await store.pending({0: -1}, last=None, limit=10)
+        await connection.commit()
+        await store.put(LineStatusUpdate(*LINE, "second"), "id-3", 0.0)
+        second = await store.pending({0: first.entries[-1].id}, last=first, limit=10)
+        assert [entry.request_id for entry in second.entries] == ["id-1", "id-3"]
+
+
+async def test_of_one_full_bucket_more_is_read_at_once(store_of):
+    async with opened(store_of()) as store:
+        await asyncio.gather(*(store.put(LineStatusUpdate(*LINE, "new"), f"id-{n}", 0.0) for n in range(200)))
+        bucket = store.bucket_of(LineStatusUpdate(*LINE, "new"))
+        first = await store.pending(dict.fromkeys(range(8), -1), last=None, limit=80)
+        assert (len(first.entries), first.more) == (10, {bucket})
+        cursors = dict.fromkeys(range(8), -1) | {bucket: first.entries[-1].id}
+        second = await store.pending(cursors, last=first, limit=80)
+        assert len(second.entries) == 80
+        assert second.entries[0].id > first.entries[-1].id
 
 
 # -- in the caller's transaction
