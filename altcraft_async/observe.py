@@ -154,7 +154,7 @@ class OutboxChanged:
 
 @attrs.frozen
 class LeasesChanged:
-    """This process now delivers `held` buckets of an outbox: it has `won` some, or has `lost` some to others."""
+    """The client's process now delivers `held` buckets of an outbox: it has `won` some, or `lost` some to others."""
 
     held: int
     won: int

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import pytest
-from postgres_server import PostgresServer, programs
 
 from altcraft_async import AltcraftClient, RetryPolicy, Timeout
 from altcraft_async.sandbox import Sandbox
+from postgres_server import PostgresServer, programs
 
 if TYPE_CHECKING:
     import ssl

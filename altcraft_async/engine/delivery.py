@@ -125,21 +125,16 @@ class Delivery:
         clock = asyncio.get_running_loop().time
         wire = self.credentials.wire or await self._token(item)
         started = clock()
-        total = self.total_timeout
-        if item.expires_at is not None and (left := item.expires_at - started) < total:
-            if left < _MIN_ATTEMPT or wire is None:
-                return Stop(StopReason.DEADLINE)
-            total = left
-        lease = item.lease
-        if lease is not None:
-            left = lease.left()
-            if left < _MIN_ATTEMPT:
-                return Stop(StopReason.LEASE)
-            total = min(total, left)
+        total = self._time_for(item, started)
+        if isinstance(total, Stop):
+            return total
+        if wire is None and item.expires_at is not None:
+            return Stop(StopReason.DEADLINE)
         assert wire is not None  # noqa: S101 - without a deadline it is waited for
         request = wire.encode(item.call, item.request_id)
         self._begin(item, started)
         status = 0
+        lease = item.lease
         if lease is not None:
             lease.in_flight += 1
         try:
@@ -161,6 +156,19 @@ class Delivery:
             throttled = last.verdict.throttled
             self.notifier.attempt_ended(item, now - started, status, last.error, throttled=throttled)
         return None
+
+    def _time_for(self, item: WorkItem, now: float) -> float | Stop:
+        """Give the seconds that an attempt may take, or why there is no time for one."""
+        total = self.total_timeout
+        if item.expires_at is not None and (left := item.expires_at - now) < total:
+            if left < _MIN_ATTEMPT:
+                return Stop(StopReason.DEADLINE)
+            total = left
+        if item.lease is not None and (left := item.lease.left()) < total:
+            if left < _MIN_ATTEMPT:
+                return Stop(StopReason.LEASE)
+            total = left
+        return total
 
     async def _token(self, item: WorkItem) -> Wire | None:
         """Wait for the token, until the item expires."""

@@ -59,7 +59,7 @@ class Drainer:
     _recorded: Callable[[Sequence[Outcome[object]]], None]
     _failed: Callable[[StorageError], None]
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a drainer is made of
         self,
         store: OutboxStore,
         altcraft: AltcraftClient,
@@ -214,16 +214,7 @@ class Drainer:
     async def _feed(self) -> AsyncGenerator[LineStatusUpdate, None]:
         while not self._cut:
             self._news.clear()
-            try:
-                batch = await self._read()
-                self._troubles.pop("reading", None)
-            except StorageError as error:
-                self._troubles["reading"] = str(error)
-                self._let_go()
-                if self._finishing.is_set():
-                    raise
-                await _within(self._finishing, _AFTER_TROUBLE)
-                continue
+            batch = await self._read_surely()
             for entry, held in batch:
                 if self._cut:
                     return
@@ -241,6 +232,21 @@ class Drainer:
                 await _within(self._news, _LOOK_EVERY)
             elif not batch:
                 return
+
+    async def _read_surely(self) -> list[tuple[Entry, Held]]:
+        """Read, as often as it takes; raises what the store raises once the outbox is being closed."""
+        while True:
+            try:
+                batch = await self._read()
+            except StorageError as error:
+                self._troubles["reading"] = str(error)
+                self._let_go()
+                if self._finishing.is_set() or self._cut:
+                    raise
+                await _within(self._finishing, _AFTER_TROUBLE)
+            else:
+                self._troubles.pop("reading", None)
+                return batch
 
     async def _read(self) -> list[tuple[Entry, Held]]:
         """Read what is new in the buckets that are held."""

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import attrs
+
 from altcraft_async.engine.rows import update_of
 from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullError
 from altcraft_async.flow.partition import bucket_of
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from altcraft_async.outbox.transaction import ParamStyle
     from altcraft_async.storage.postgres import Pool, Rows
 
-__all__ = ["PostgresStore"]
+__all__ = ["DrainerSeen", "PostgresStore", "schema_sql"]
 
 _COUNTING_PART = 0.05
 """The part of the time that counting may take at most: with a hundred thousand rows it takes milliseconds."""
@@ -49,19 +51,35 @@ _LOCK_WAIT = "SET LOCAL lock_timeout = '2s'"
 """All puts wait behind who waits for a lock on the table."""
 
 
+@attrs.frozen
+class DrainerSeen:
+    """A process that delivers: on which host, when it was last seen, in seconds, and how many buckets it holds now."""
+
+    host: str
+    pid: int
+    seen: float
+    buckets: int
+
+
+def schema_sql(*, schema: str = "altcraft", buckets: int = 64) -> str:
+    """Give the statements that make the tables of an outbox, for those who make them by hand."""
+    return str(Tables(schema, buckets))
+
+
 class PostgresStore:
     """Keeps an outbox in a PostgreSQL database, at an address or behind a pool of psycopg; see `OutboxStore`.
 
-    `url` is ``postgresql://…`` or a ``psycopg_pool.AsyncConnectionPool``. The tables lie in `schema`, made when they are
-    not there; `buckets` is in how many parts the work can be divided among drainers, and stands fast once they are made.
-    A drainer that dies keeps its buckets for `lease` seconds. About `capacity` updates wait: that is looked at once a
-    second. Needs the extra ``postgres`` and a server of version 13 or later.
+    `url` is ``postgresql://…`` or a ``psycopg_pool.AsyncConnectionPool``. The tables lie in `schema`, made when
+    they are not there; with `make_tables` false they have to be, as `schema_sql` makes them. `buckets` is in how many
+    parts the work can be divided among drainers, and stands fast once the tables are made. A drainer that dies
+    keeps its buckets for `lease` seconds. About `capacity` updates wait: that is looked at once a second. Needs the extra
+    ``postgres`` and a server of version 13 or later.
 
     Raises `ConfigurationError` for settings that cannot be.
     """
 
     __slots__ = (
-        "_clock", "_counts", "_leases", "_leasing", "_looking", "_next_count", "_puts", "_reading",
+        "_clock", "_counts", "_leases", "_leasing", "_looking", "_make_tables", "_next_count", "_puts", "_reading",
         "_settling", "_tables", "_writing", "buckets", "capacity", "path",
     )  # fmt: skip
 
@@ -73,6 +91,7 @@ class PostgresStore:
         buckets: int = 64,
         capacity: int = 100_000,
         lease: float = 45.0,
+        make_tables: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         for field, value in (("capacity", capacity), ("lease", lease)):
@@ -80,6 +99,7 @@ class PostgresStore:
                 msg = f"{field} of an outbox must be above zero, not {value}"
                 raise ConfigurationError(msg, field=field)
         self._tables = Tables(schema, buckets)
+        self._make_tables = make_tables
         database = Database(url)
         self.path = f"{database.name} ({schema})"
         self.buckets = buckets
@@ -97,17 +117,14 @@ class PostgresStore:
         """Show where it is, without the password."""
         return f"<PostgresStore {self.path}>"
 
-    @property
-    def schema_sql(self) -> str:
-        """The statements that make the tables, for those who make them by hand."""
-        return str(self._tables)
-
     # -- life
 
     async def open(self, *, target: str | None) -> None:
         """Make the tables where they are not there, and check that they are of this release and for this platform."""
         with self._told():
             if not (await self._looking.rows(self._tables.there))[0][0]:
+                if not self._make_tables:
+                    self._refuse("does not exist; check the address and the schema, or `altcraft-async outbox schema`")
                 await self._looking.transact((self._tables.lock, ()), (self._tables.make, ()))
             version, buckets, aim = (await self._looking.rows(self._tables.meta))[0]
             if version == VERSION and target is not None and aim is None:
@@ -245,7 +262,13 @@ class PostgresStore:
         with self._told():
             (first, *rows) = await self._reading.rows(
                 self._tables.pending,
-                (list(after), list(after.values()), list(most.values()), end, open_then.split(",") if open_then else []),
+                (
+                    list(after),
+                    list(after.values()),
+                    list(most.values()),
+                    end,
+                    open_then.split(",") if open_then else [],
+                ),
             )
         found = dict.fromkeys(after, 0)
         for row in rows:
@@ -302,6 +325,11 @@ class PostgresStore:
         return Counts(self._counts.pending, self._counts.dead, None)
 
     # -- dead letters
+
+    async def drainers(self) -> Sequence[DrainerSeen]:
+        """Say who delivers, or did so within the last day."""
+        with self._told():
+            return [DrainerSeen(*row) for row in await self._looking.rows(self._tables.drainers)]
 
     async def dead_letters(self, *, after: int, limit: int) -> Sequence[DeadLetter]:
         """Read dead letters."""

@@ -163,7 +163,7 @@ class OutboxStore(Protocol):
         """Say in which bucket an update lies."""
 
     async def pending(self, after: Mapping[int, int], *, last: Batch | None, limit: int) -> Batch:
-        """Return entries that wait, by id, about `limit` of them: of each bucket in `after` those above the id given there.
+        """Return entries that wait, by id, about `limit` of them: of each bucket in `after` those above the id there.
 
         Also those at or below it that could not be seen at the `last` read of the buckets, which all of them were part
         of but those with -1. An entry that could be seen when another was put is never returned after that one.

@@ -128,8 +128,9 @@ class Tables:
 
     @property
     def pending(self) -> str:
-        """Read on in buckets. Parameters: buckets, cursors, the most of each; the end of the last snapshot, and what was
-        open in it. The first row has the snapshot of this read.
+        """Read on in buckets; the first row has the snapshot of this read.
+
+        Parameters: buckets, cursors, the most of each; the end of the last snapshot, and what was open in it.
         """
         return self._of("""
             WITH asked AS (
@@ -250,6 +251,16 @@ class Tables:
     def leave(self) -> str:
         """Be a drainer no more, and forget those that died long ago. Parameter: owner."""
         return self._of("DELETE FROM {s}.drainer WHERE id = %s OR seen_at < now() - interval '1 day'")
+
+    @property
+    def drainers(self) -> str:
+        """Say who delivers."""
+        return self._of("""
+            SELECT d.host, d.pid, extract(epoch FROM clock_timestamp() - d.seen_at)::float8,
+                count(b.bucket) FILTER (WHERE b.expires_at > now())
+            FROM {s}.drainer AS d LEFT JOIN {s}.bucket AS b ON b.owner = d.id
+            WHERE d.seen_at > now() - interval '1 day' GROUP BY d.id ORDER BY d.host, d.pid
+        """)
 
     # -- dead letters
 

@@ -108,7 +108,7 @@ class Database:
         except ProgrammingError:
             msg = "the database's address cannot be read; write postgresql://USER@HOST:PORT/DATABASE"
             raise ConfigurationError(msg, field="url") from None
-        host, port = str(given.get('host') or given.get('hostaddr') or 'localhost'), given.get('port')
+        host, port = str(given.get("host") or given.get("hostaddr") or "localhost"), given.get("port")
         self.name = f"postgresql://{host}{f':{port}' if port else ''}/{given.get('dbname') or ''}"
 
     def __repr__(self) -> str:

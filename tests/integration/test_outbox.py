@@ -190,7 +190,9 @@ async def test_retrying_all_sees_a_newer_put_that_shares_its_commit(path):
         busy = store.put(LineStatusUpdate("other", "l", "new"), "id-2", 3.0)
         newer = store.put(LineStatusUpdate("o", "l", "newer"), "id-3", 3.0)
         _, _, retried = await asyncio.gather(busy, newer, store.retry(None, 3.0))
-        waiting = [entry.update.status_external_id for entry in (await store.pending({0: -1}, last=None, limit=9)).entries]
+        waiting = [
+            entry.update.status_external_id for entry in (await store.pending({0: -1}, last=None, limit=9)).entries
+        ]
     finally:
         await store.aclose()
     assert retried == 0
