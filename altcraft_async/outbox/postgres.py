@@ -72,8 +72,8 @@ class PostgresStore:
     `url` is ``postgresql://…`` or a ``psycopg_pool.AsyncConnectionPool``. The tables lie in `schema`, made when
     they are not there; with `make_tables` false they have to be, as `schema_sql` makes them. `buckets` is in how many
     parts the work can be divided among drainers, and stands fast once the tables are made. A drainer that dies
-    keeps its buckets for `lease` seconds. About `capacity` updates wait: that is looked at once a second. Needs the extra
-    ``postgres`` and a server of version 13 or later.
+    keeps its buckets for `lease` seconds. About `capacity` updates wait: that is looked at once a second. Needs the
+    extra ``postgres`` and a server of version 13 or later.
 
     Raises `ConfigurationError` for settings that cannot be.
     """

@@ -93,6 +93,7 @@ def rage(plan: Plan, server: PostgresServer, members: list[Member], chance: rand
     done: Counter[str] = Counter()
     for deed in deeds:
         time.sleep(chance.uniform(0.2, 0.8))
+        assert all(member.process.poll() is None for member in members), "one ended by itself"
         if deed == "kill":
             chance.choice(members).restart()
         elif deed == "stop":
@@ -135,11 +136,13 @@ def run(plan: Plan, seed: int) -> None:
             done = rage(plan, server, members, chance)
             while sum(len(member.put) for member in putters) < plan.updates:
                 time.sleep(0.1)
+                assert all(member.process.poll() is None for member in members), "one ended by itself"
                 assert time.monotonic() - began < 1200
             for member in putters:
                 member.end(signal.SIGTERM)
             while (left := waiting(server))[0]:
                 time.sleep(0.2)
+                assert all(member.process.poll() is None for member in drainers), "one ended by itself"
                 assert time.monotonic() - began < 1500, left
             for member in drainers:
                 member.end(signal.SIGTERM)
