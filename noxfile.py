@@ -44,7 +44,9 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types: mypy strictly over the package, mypy and pyright over the typing tests."""
-    session.install(".[cli,postgres,test]", "sqlalchemy>=2.0", "mypy>=1.16", "pyright[nodejs]>=1.1.400", "types-xmltodict")
+    session.install(
+        ".[cli,postgres,test]", "sqlalchemy>=2.0", "mypy>=1.16", "pyright[nodejs]>=1.1.400", "types-xmltodict"
+    )
     session.run("mypy")
     session.run("pyright")
 

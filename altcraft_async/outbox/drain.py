@@ -119,7 +119,7 @@ class Drainer:
 
         Not where it could last: nothing is delivered now, or so much waits that the run reads no more.
         """
-        if self._store.bucket_of(update) not in self.holding.current():
+        if not self.holding.holds(self._store.bucket_of(update)):
             return
         self._news.set()
         if self._run is not None and not self._run.full and not self._troubles:

@@ -96,6 +96,11 @@ class Holding:
         """Give the buckets of which something may be sent now."""
         return {bucket: held for bucket, held in self._held.items() if held.lease.left() > 0}
 
+    def holds(self, bucket: int) -> bool:
+        """Say whether something of a bucket may be sent now."""
+        held = self._held.get(bucket)
+        return held is not None and held.lease.left() > 0
+
     def rewind(self) -> None:
         """Read all buckets from their beginnings again."""
         for held in self._held.values():
