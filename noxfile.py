@@ -113,7 +113,7 @@ def balancers(session: nox.Session) -> None:
 
 @nox.session
 def postgres(session: nox.Session) -> None:
-    """Run what needs PostgreSQL, on a cluster of its own; a root on Debian gets it installed. Arguments go to pytest."""
+    """Run what needs PostgreSQL, on a cluster of its own, installed for a root on Debian; arguments go to pytest."""
     session.install(".[postgres,test]", "asyncpg>=0.29", "psycopg-pool>=3.2", "sqlalchemy[asyncio]>=2.0")
     there = any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) or shutil.which("postgres")
     if not there and hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):

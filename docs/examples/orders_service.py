@@ -20,7 +20,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from altcraft_async.integrations.fastapi import (
-    OutboxDep,  # noqa: TC001 - FastAPI reads the annotations
+    OutboxDep,
     altcraft_lifespan,
     health_router,
     install_problem_handlers,
