@@ -252,6 +252,7 @@ class Drainer:
         """Read what is new in the buckets that are held."""
         current = self.holding.current()
         if not current:
+            self._last = None  # of what is won from here on nothing was read
             return []
         cursors = {bucket: held.cursor for bucket, held in current.items()}
         batch = self._last = await self._store.pending(cursors, last=self._last, limit=_AT_ONCE)

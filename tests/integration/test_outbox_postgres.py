@@ -397,6 +397,23 @@ async def test_nothing_starts_once_the_lease_is_over(start_sandbox, connect, sto
     assert outbox.statistics().dead == 0
 
 
+async def test_the_loop_turns_on_when_all_leases_end_while_there_is_more_to_read(
+    start_sandbox, connect, store_of, until
+):
+    sandbox = await start_sandbox(faults=Faults(latency=0.05))
+    async with Outbox(store_of()) as accepting:
+        await asyncio.gather(*(accepting.put((f"order_{n}", "line", "new")) for n in range(2000)))
+    async with Outbox(store_of(), connect(sandbox, concurrency=2), drain_timeout=0.0) as outbox:
+        await until(lambda: sandbox.ledger.requests)
+        for held in outbox._drainer.holding._held.values():
+            held.lease.ends_at = held.lease.clock() - 1.0
+        async with asyncio.timeout(2.0):
+            await asyncio.sleep(0.2)
+        await until(lambda: outbox.statistics().leases == 8)  # won again, and delivered on
+        seen = sandbox.ledger.requests
+        await until(lambda: sandbox.ledger.requests > seen)
+
+
 async def test_closing_hands_over_at_once_where_others_deliver(start_sandbox, connect, store_of, until):
     sandbox = await start_sandbox(faults=Faults(latency=0.05))
     second = Outbox(store_of(), connect(sandbox), drain_timeout=30.0)
