@@ -153,8 +153,8 @@ class Outbox:
         if self._closed is not None:
             msg = f"the outbox {self._store.path} was opened before; make a new one"
             raise OutboxError(msg, path=self._store.path)
-        await self._store.open(target=None if self._altcraft is None else self._altcraft.base_url)
         try:
+            await self._store.open(target=None if self._altcraft is None else self._altcraft.base_url)
             self._counts = await self._store.counts()
             if self._altcraft is not None:
                 await self._start_drainer(self._altcraft)
