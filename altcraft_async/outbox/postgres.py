@@ -48,7 +48,8 @@ _NOTHING_SEEN = "0:18446744073709551615:"
 """A snapshot after which no transaction has begun: without cursors nothing can be late."""
 
 _LOCK_WAIT = "SET LOCAL lock_timeout = '2s'"
-"""All puts wait behind who waits for a lock on the table."""
+"""All puts wait behind one that waits for a lock: for its request id, which an open transaction has put too, or for the
+table, which is to be stopped."""
 
 
 @attrs.frozen
@@ -229,7 +230,7 @@ class PostgresStore:
         return (self.bucket_of(update), *ids, request_id)
 
     async def _put_all(self, rows: Sequence[tuple[object, ...]]) -> None:
-        await self._writing.rows(self._tables.put, [list(column) for column in zip(*rows, strict=True)])
+        await self._writing.transact((_LOCK_WAIT, ()), (self._tables.put, _columns(rows)))
 
     def _check_room(self) -> None:
         pending = self._counts.pending
