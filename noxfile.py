@@ -44,7 +44,9 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types: mypy strictly over the package, mypy and pyright over the typing tests."""
-    session.install(".[cli,test]", "mypy>=1.16", "pyright[nodejs]>=1.1.400", "types-xmltodict")
+    session.install(
+        ".[cli,postgres,test]", "sqlalchemy>=2.0", "mypy>=1.16", "pyright[nodejs]>=1.1.400", "types-xmltodict"
+    )
     session.run("mypy")
     session.run("pyright")
 
@@ -70,8 +72,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Kill runs and services by the hundred; minutes long, so not part of the checks."""
-    session.install(".[test]")
+    """Kill runs, services and fleets by the hundred; minutes long, so not part of the checks."""
+    session.install(".[postgres,test]")
     session.run("pytest", "-m", "chaos", "-s", *session.posargs)
 
 
@@ -107,6 +109,20 @@ def balancers(session: nox.Session) -> None:
         session.run(*install, external=True, silent=True, success_codes=anyhow)
     chosen = session.posargs or ["-m", "balancers or slow"]
     session.run("pytest", "tests/integration/test_balancers.py", "-s", *chosen)
+
+
+@nox.session
+def postgres(session: nox.Session) -> None:
+    """Run what needs PostgreSQL, on a cluster of its own, installed for a root on Debian; arguments go to pytest."""
+    session.install(".[postgres,test]", "asyncpg>=0.29", "psycopg-pool>=3.2", "sqlalchemy[asyncio]>=2.0")
+    there = any(Path("/usr/lib/postgresql").glob("*/bin/postgres")) or shutil.which("postgres")
+    if not there and hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
+        # without a network the tests are skipped, and say why
+        anyhow = list(range(256))
+        session.run("apt-get", "update", external=True, silent=True, success_codes=anyhow)
+        install = ("apt-get", "install", "-y", "--no-install-recommends", "postgresql")
+        session.run(*install, external=True, silent=True, success_codes=anyhow)
+    session.run("pytest", *(session.posargs or ["-m", "postgres and not chaos", *SIDE_BY_SIDE]))
 
 
 @nox.session

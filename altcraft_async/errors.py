@@ -240,10 +240,22 @@ class InputChangedError(JournalError):
 
 
 class OutboxError(StorageError):
-    """The outbox cannot be used, or was closed; the update was not accepted."""
+    """The outbox cannot be used, or was closed; the update was not accepted.
 
-    effect = "nothing: the update was not accepted"
-    remedy = "Fix what the message names, or refuse the work that the update came with."
+    ``maybe_accepted`` is true where the database was lost at the end of a put, so that nobody knows: putting the
+    update again under ``request_id`` makes sure, and changes nothing twice.
+    """
+
+    effect = "nothing: the update was not accepted, unless `maybe_accepted` is true"
+    remedy = (
+        "Fix what the message names, or refuse the work that the update came with. Where `maybe_accepted` is true, put "
+        "it again with the same `request_id`."
+    )
+
+    def __init__(self, message: str = "", *, path: str | None = None, maybe_accepted: bool = False) -> None:
+        super().__init__(message, path=path)
+        self.maybe_accepted = maybe_accepted
+        self.request_id: str | None = None
 
 
 class OutboxFullError(OutboxError):

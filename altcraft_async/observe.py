@@ -32,6 +32,7 @@ __all__ = [
     "CallStarted",
     "Event",
     "JournalOpened",
+    "LeasesChanged",
     "LimitChanged",
     "LimitShared",
     "LoggingObserver",
@@ -153,6 +154,15 @@ class OutboxChanged:
 
 
 @attrs.frozen
+class LeasesChanged:
+    """The client's process now delivers `held` buckets of an outbox: it has `won` some, or `lost` some to others."""
+
+    held: int
+    won: int
+    lost: int
+
+
+@attrs.frozen
 class LimitChanged:
     """The concurrency limit of the client moved.
 
@@ -201,6 +211,7 @@ Event: TypeAlias = (
     | UpdatesSkipped
     | JournalOpened
     | OutboxChanged
+    | LeasesChanged
     | LimitChanged
     | LimitShared
     | SendingPaused

@@ -1,16 +1,22 @@
-"""Measure an outbox: puts a second from many callers at once, how long a put takes, and the bytes of an update.
+"""Measure an outbox, in a file and in PostgreSQL: puts, how long they take, and updates put and delivered a second.
 
 The file lies in a temporary directory, on a real disk where ``--directory`` says so: a put returns when the
 disk has it, so the numbers are those of the disk as much as ours. For comparison the same disk makes one
-bare SQLite commit after the other.
+bare SQLite commit after the other. PostgreSQL is a fresh cluster in the same directory, with its defaults, so with
+fsync; ``--url`` measures another. Delivered is to the raw server, in a process of its own, by one drainer; all
+share the machine.
 
-    python benchmarks/outbox.py [--quick] [--directory DIR] [--json] [--check]
+    python benchmarks/outbox.py [--quick] [--directory DIR] [--url URL] [--rows N] [--json] [--check]
+
+``--rows`` puts and delivers so many more in PostgreSQL, half of them beside a transaction that stays open, and tells
+how large the tables are.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import sqlite3
 import sys
@@ -18,30 +24,65 @@ import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from altcraft_async.outbox import Outbox
+from raw_server import running_server
+
+from altcraft_async import AltcraftClient
+from altcraft_async.outbox import Outbox, PostgresStore, SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from altcraft_async.outbox import OutboxStore
 
 __all__ = ["main"]
 
 CALLERS = 200
 LEAST_PUTS_A_SECOND = 2000
 MOST_P99_MS = 100.0
+LEAST_DELIVERED_A_SECOND = 4000
+MOST_P99_AT_HALF_LOAD_MS = 20.0
+SERVED_AT_ONCE = 64
 
 
-async def _puts(path: Path, callers: int, count: int) -> tuple[float, list[float]]:
+async def _put(outbox: Outbox, callers: int, count: int, rate: float | None = None) -> tuple[float, list[float]]:
     """Return the seconds for `count` puts by that many callers, and the sorted seconds of each put."""
     taken: list[float] = []
-    async with Outbox(path, capacity=count + callers) as outbox:
+    started = time.perf_counter()
 
-        async def call(caller: int) -> None:
-            for number in range(count // callers):
-                begun = time.perf_counter()
-                await outbox.put((f"order_{caller}", f"line_{number}", "delivered"))
-                taken.append(time.perf_counter() - begun)
+    async def call(caller: int) -> None:
+        for number in range(count // callers):
+            if rate is not None:  # each caller at its own moments, so that none waits for another's commit on purpose
+                due = started + (number + caller / callers) * callers / rate
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            begun = time.perf_counter()
+            await outbox.put((f"order_{caller}", f"line_{number}", "delivered"))
+            taken.append(time.perf_counter() - begun)
 
-        started = time.perf_counter()
-        await asyncio.gather(*(call(caller) for caller in range(callers)))
-        return time.perf_counter() - started, sorted(taken)
+    await asyncio.gather(*(call(caller) for caller in range(callers)))
+    return time.perf_counter() - started, sorted(taken)
+
+
+async def _puts(make: Callable[[int], OutboxStore], callers: int, count: int) -> tuple[float, list[float]]:
+    async with Outbox(make(2 * count)) as outbox:
+        return await _put(outbox, callers, count)
+
+
+async def _delivered(
+    make: Callable[[int], OutboxStore], port: int, count: int, rate: float | None = None
+) -> tuple[float, list[float]]:
+    """Put and deliver; return the seconds until all are settled, and the sorted seconds of each put."""
+    store = make(10 * count)
+    client = AltcraftClient(f"http://127.0.0.1:{port}", "token", concurrency=SERVED_AT_ONCE)
+    async with client as altcraft, Outbox(store, altcraft, drain_timeout=600.0) as outbox:
+        while not outbox.statistics().draining:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.01)
+        started, before = time.perf_counter(), outbox.statistics().delivered
+        _, taken = await _put(outbox, CALLERS, count, rate)
+        while outbox.statistics().delivered - before < count // CALLERS * CALLERS:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        return time.perf_counter() - started, taken
 
 
 def _bare_commits(path: Path, count: int) -> float:
@@ -56,32 +97,116 @@ def _bare_commits(path: Path, count: int) -> float:
         return (time.perf_counter() - started) / count
 
 
+@contextlib.contextmanager
+def _database(url: str | None) -> Iterator[str | None]:
+    """Give the address of a database: the one that was given, or that of a fresh cluster, or None."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from postgres_server import PostgresServer, programs  # noqa: PLC0415 - beside the tests
+
+    if url is not None:
+        yield url
+    elif programs() is None:
+        yield None
+    else:
+        with PostgresServer(fsync=True) as server:
+            yield server.url()
+
+
+def _measure(make: Callable[[str], Callable[[int], OutboxStore]], count: int) -> dict[str, float]:
+    """Measure one kind of store; `make` gives a maker of stores of one fresh outbox, by its name."""
+    seconds, taken = asyncio.run(_puts(make("many"), CALLERS, count))
+    alone, _ = asyncio.run(_puts(make("alone"), 1, count // 40))
+    with running_server() as port:
+        through, under_load = asyncio.run(_delivered(make("through"), port, count))
+        half = count / through / 2
+        _, at_half = asyncio.run(_delivered(make("half"), port, count // 2, half))
+    return {
+        "puts_a_second": round(count / seconds),
+        "p50_ms": _part(taken, 0.5),
+        "p99_ms": _part(taken, 0.99),
+        "one_caller_ms": round(alone / (count // 40) * 1e3, 3),
+        "delivered_a_second": round(count / through),
+        "p99_under_load_ms": _part(under_load, 0.99),
+        "p99_at_half_load_ms": _part(at_half, 0.99),
+    }
+
+
+def _part(taken: list[float], part: float) -> float:
+    return round(taken[int(len(taken) * part)] * 1e3, 2)
+
+
+def _sizes(url: str, schema: str) -> dict[str, str]:
+    import psycopg  # noqa: PLC0415 - an extra
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        rows = connection.execute(
+            "SELECT relname, pg_size_pretty(pg_total_relation_size(relid)), n_dead_tup FROM pg_stat_user_tables "
+            "WHERE schemaname = %s AND relname IN ('entry', 'bucket', 'drainer') ORDER BY relname",
+            (schema,),
+        ).fetchall()
+    return {name: f"{size}, {dead:,} dead rows" for name, size, dead in rows}
+
+
+def _grow(url: str, rows: int) -> dict[str, object]:
+    """Put and deliver many, then as many again beside an open transaction; return speed and sizes of both."""
+    import psycopg  # noqa: PLC0415 - an extra
+
+    schema, found = "grown", {}
+    with running_server() as port:
+        for name in ("alone", "beside_an_open_transaction"):
+            with psycopg.connect(url) as open_one:
+                if name != "alone":
+                    open_one.execute("SELECT count(*) FROM grown.entry")
+                    open_one.execute("CREATE TEMP TABLE pinned (one integer)")  # it has a number of its own
+                seconds, _ = asyncio.run(
+                    _delivered(lambda most: PostgresStore(url, schema=schema, capacity=most), port, rows // 2)
+                )
+                found[name] = {"a_second": round(rows / 2 / seconds), **_sizes(url, schema)}
+    return found
+
+
 def main() -> int:
     """Measure, print, and give the exit code."""
-    parser = argparse.ArgumentParser(description="Measure the puts of an outbox.")
+    parser = argparse.ArgumentParser(description="Measure an outbox.")
     parser.add_argument("--quick", action="store_true", help="a tenth of the puts")
     parser.add_argument("--directory", help="where the files are made (default: the system's temporary directory)")
+    parser.add_argument("--url", help="a PostgreSQL to measure (default: a fresh cluster, where it is installed)")
+    parser.add_argument("--rows", type=int, default=0, help="how many to grow the tables with")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     options = parser.parse_args()
     count = 4_000 if options.quick else 40_000
-    with tempfile.TemporaryDirectory(dir=options.directory) as directory:
-        path = Path(directory, "outbox.db")
-        seconds, taken = asyncio.run(_puts(path, CALLERS, count))
-        size = path.stat().st_size / count
-        alone, _ = asyncio.run(_puts(Path(directory, "alone.db"), 1, count // 40))
-        commit = _bare_commits(Path(directory, "bare.db"), count // 40)
-    found = {
-        "puts_a_second": round(count / seconds),
-        "p50_ms": round(taken[len(taken) // 2] * 1e3, 2),
-        "p99_ms": round(taken[len(taken) * 99 // 100] * 1e3, 2),
-        "one_caller_ms": round(alone / (count // 40) * 1e3, 3),
-        "bare_commit_ms": round(commit * 1e3, 3),
-        "bytes_an_update": round(size),
-    }
-    print(json.dumps(found) if options.json else "\n".join(f"{name:<18}{value}" for name, value in found.items()))
-    missed = found["puts_a_second"] < LEAST_PUTS_A_SECOND or found["p99_ms"] > MOST_P99_MS
-    return 1 if options.check and missed else 0
+    found: dict[str, dict[str, object]] = {}
+    with tempfile.TemporaryDirectory(dir=options.directory) as directory, _database(options.url) as url:
+        folder = Path(directory)
+        in_files = _measure(lambda name: lambda most: SqliteStore(folder / f"{name}.db", capacity=most), count)
+        found["sqlite"] = {
+            **in_files,
+            "bytes_an_update": round((folder / "many.db").stat().st_size / count),
+            "bare_commit_ms": round(_bare_commits(folder / "bare.db", count // 40) * 1e3, 3),
+        }
+        if url is not None:
+            found["postgres"] = dict(
+                _measure(lambda name: lambda most: PostgresStore(url, schema=name, capacity=most), count)
+            )
+            if options.rows:
+                found["grown"] = _grow(url, options.rows)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        for kind, figures in found.items():
+            print(kind)
+            print("\n".join(f"  {name:<28}{value}" for name, value in figures.items()))
+    return 1 if options.check and _missed(found) else 0
+
+
+def _missed(found: dict[str, dict[str, object]]) -> bool:
+    file, database = found["sqlite"], found.get("postgres")
+    missed = file["puts_a_second"] < LEAST_PUTS_A_SECOND or file["p99_ms"] > MOST_P99_MS
+    if database is not None:
+        missed = missed or database["delivered_a_second"] < LEAST_DELIVERED_A_SECOND
+        missed = missed or database["p99_at_half_load_ms"] > MOST_P99_AT_HALF_LOAD_MS
+    return bool(missed)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pytest
 
 from altcraft_async import AltcraftClient, RetryPolicy, Timeout
 from altcraft_async.sandbox import Sandbox
+from postgres_server import PostgresServer, programs
 
 if TYPE_CHECKING:
     import ssl
@@ -121,6 +122,24 @@ class Watcher:
 @pytest.fixture
 def watcher() -> Watcher:
     return Watcher()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests of a worker; without one the tests are skipped."""
+    if programs() is None:
+        pytest.skip("needs PostgreSQL, which is not installed: nox -s postgres")
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that the test may stop."""
+    if programs() is None:
+        pytest.skip("needs PostgreSQL, which is not installed: nox -s postgres")
+    with PostgresServer() as server:
+        yield server
 
 
 async def _until(condition: Callable[[], object]) -> None:

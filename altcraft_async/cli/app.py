@@ -30,6 +30,8 @@ from altcraft_async.cli.options import (
     wire_log_option,
 )
 from altcraft_async.cli.orders import orders
+from altcraft_async.cli.outbox_commands import database_options, store_of
+from altcraft_async.cli.outbox_commands import outbox as outbox_group
 from altcraft_async.cli.presets import PRESETS
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.talk import complain, emit
@@ -276,8 +278,10 @@ async def _update(client: AltcraftClient, ids: tuple[str, str, str], deadline: f
 
 @cli.command(cls=ClientCommand, short_help="Say what is wrong when it does not work.")
 @click.option("--json", "as_json", is_flag=True, help="Write all findings as one JSON object.")
+@click.option("--outbox", metavar="FILE|URL", help="Check this outbox too, a file or a database.")
+@database_options
 @client_options
-def doctor(as_json: bool, **fields: Any) -> int:
+def doctor(as_json: bool, outbox: str | None, schema: str, buckets: int, **fields: Any) -> int:
     """Check settings, name, connection, TLS, token, clock and round trips.
 
     Each check is told in a line on stdout: ok, warning, failed or skipped, with
@@ -289,7 +293,8 @@ def doctor(as_json: bool, **fields: Any) -> int:
     """
     from altcraft_async.cli.doctor import doctor as start  # noqa: PLC0415 - quick start of the other commands
 
-    return start(environ_of(fields), as_json=as_json)
+    store = None if outbox is None else store_of(outbox, schema=schema, buckets=buckets)
+    return start(environ_of(fields), as_json=as_json, outbox=store)
 
 
 @cli.command(short_help="Show the whole job against a server that misbehaves; needs no account.")
@@ -332,60 +337,4 @@ def sandbox(port: int, faults: str, seed: int, orders: int, assumptions: bool) -
     return serve.serve(port=port, faults=faults, seed=seed, orders=orders)
 
 
-@cli.group(short_help="Look into a service's outbox, and tidy up its dead letters.")
-def outbox() -> None:
-    """Look into the outbox of a service, whether it runs or not.
-
-    None of these commands delivers anything: that does the service that has the
-    outbox open.
-    """
-
-
-@outbox.command(name="show", short_help="Say what waits and what is dead.")
-@click.argument("path", metavar="FILE")
-@click.option("--json", "as_json", is_flag=True, help="Write it as one JSON object to stdout.")
-def outbox_show(path: str, as_json: bool) -> int:
-    """Say how many updates wait, for how long, and how many are dead."""
-    from altcraft_async.cli.outbox import show  # noqa: PLC0415 - quick start of the other commands
-
-    return show(path, as_json=as_json)
-
-
-@outbox.command(name="dead", short_help="List the dead letters, as JSON lines.")
-@click.argument("path", metavar="FILE")
-def outbox_dead(path: str) -> int:
-    """Write the dead letters to stdout, one JSON object a line.
-
-    A line can be fed to sync again, once mended; it then gets a new Request-ID.
-    """
-    from altcraft_async.cli.outbox import dead  # noqa: PLC0415
-
-    return dead(path)
-
-
-@outbox.command(name="retry", short_help="Let dead letters be delivered again.")
-@click.argument("path", metavar="FILE")
-@click.argument("ids", metavar="[ID]...", nargs=-1, type=click.IntRange(min=1))
-def outbox_retry(path: str, ids: Sequence[int]) -> int:
-    """Let dead letters be delivered again: those with these ids, or all.
-
-    Without ids the overtaken ones stay dead: they would put their lines back to an
-    older status.
-    """
-    from altcraft_async.cli.outbox import retry  # noqa: PLC0415
-
-    return retry(path, ids)
-
-
-@outbox.command(name="purge", short_help="Delete dead letters.")
-@click.argument("path", metavar="FILE")
-@click.argument("ids", metavar="[ID]...", nargs=-1, type=click.IntRange(min=1))
-@click.option("--all", "everything", is_flag=True, help="Delete all dead letters.")
-def outbox_purge(path: str, ids: Sequence[int], everything: bool) -> int:
-    """Delete the dead letters with these ids, or with --all all of them."""
-    from altcraft_async.cli.outbox import purge  # noqa: PLC0415
-
-    if bool(ids) == everything:
-        msg = "say which dead letters to delete: their ids, or --all"
-        raise click.UsageError(msg)
-    return purge(path, ids)
+cli.add_command(outbox_group)

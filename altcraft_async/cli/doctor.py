@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from altcraft_async.cli.database import check_outbox
 from altcraft_async.cli.display import stderr_console
 from altcraft_async.cli.exits import ExitCode, exit_code_of
 from altcraft_async.cli.signals import interruptible
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from altcraft_async.doctor import Finding
+    from altcraft_async.outbox import PostgresStore
     from altcraft_async.protocol.values import JSON
 
 __all__ = ["doctor"]
@@ -35,17 +37,25 @@ _LEVEL, _CHECK = 9, 13
 _INDENT = " " * (_LEVEL + _CHECK)
 
 
-def doctor(environ: Mapping[str, str], *, as_json: bool) -> int:
+def doctor(environ: Mapping[str, str], *, as_json: bool, outbox: PostgresStore | str | None = None) -> int:
     """Make all checks, tell what they find on stdout, and return the exit code."""
-    return asyncio.run(_doctor(environ, as_json=as_json))
+    return asyncio.run(_doctor(environ, as_json=as_json, outbox=outbox))
 
 
-async def _doctor(environ: Mapping[str, str], *, as_json: bool) -> int:
+async def _all(environ: Mapping[str, str], outbox: PostgresStore | str | None) -> AsyncGenerator[Finding, None]:
+    async with contextlib.aclosing(diagnose(environ)) as findings:
+        async for finding in findings:
+            yield finding
+    if outbox is not None:
+        yield await check_outbox(outbox)
+
+
+async def _doctor(environ: Mapping[str, str], *, as_json: bool, outbox: PostgresStore | str | None) -> int:
     findings: list[Finding] = []
     page = None if as_json else _Page()
     with interruptible() as interruption:
         try:
-            async with contextlib.aclosing(diagnose(environ)) as source:
+            async with contextlib.aclosing(_all(environ, outbox)) as source:
                 while (finding := await _next(source, findings)) is not None:
                     findings.append(finding)
                     if page is not None:

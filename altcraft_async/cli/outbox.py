@@ -5,95 +5,125 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from pathlib import Path
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import attrs
 
-from altcraft_async import OutboxError
 from altcraft_async.cli.display import stderr_console, utc
 from altcraft_async.cli.exits import ExitCode
+from altcraft_async.cli.options import make_client
+from altcraft_async.cli.signals import interruptible
 from altcraft_async.ingest import FIELDS
-from altcraft_async.outbox import Outbox
+from altcraft_async.integrations.health import HealthServer
+from altcraft_async.outbox import Outbox, PostgresStore
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from altcraft_async.outbox import DeadLetter, OutboxStatistics
+    from altcraft_async.outbox import DeadLetter, DrainerSeen, OutboxStatistics
 
-__all__ = ["dead", "purge", "retry", "show"]
-
-
-def _run(work: Coroutine[object, object, int], path: str) -> int:
-    if not Path(path).is_file():
-        work.close()
-        msg = f"the outbox {path} does not exist; check the path"
-        raise OutboxError(msg, path=path)
-    return asyncio.run(work)
+__all__ = ["dead", "purge", "retry", "run", "show"]
 
 
-def show(path: str, *, as_json: bool) -> int:
-    """Say what waits, for how long, and what is dead."""
+def show(store: PostgresStore | str, place: str, *, as_json: bool) -> int:
+    """Say what waits, for how long, what is dead, and of a database who delivers."""
 
     async def work() -> int:
-        async with Outbox(path) as outbox:
+        async with Outbox(store) as outbox:
             now = outbox.statistics()
+            drainers = await store.drainers() if isinstance(store, PostgresStore) else None
         if as_json:
-            _write({"pending": now.pending, "oldest": round(now.oldest, 3), "dead": now.dead})
+            told: dict[str, object] = {"pending": now.pending, "oldest": round(now.oldest, 3), "dead": now.dead}
+            if drainers is not None:
+                told |= {"dead_rows": now.dead_rows, "oldest_transaction": now.oldest_transaction}
+                told["drainers"] = [attrs.asdict(seen) for seen in drainers]
+            _write(told)
         else:
-            sys.stdout.write(_told(path, now) + "\n")
+            sys.stdout.write("\n".join(_told(place, now, drainers)) + "\n")
         return ExitCode.OK
 
-    return _run(work(), path)
+    return asyncio.run(work())
 
 
-def _told(path: str, now: OutboxStatistics) -> str:
+def _told(place: str, now: OutboxStatistics, drainers: Sequence[DrainerSeen] | None) -> Iterator[str]:
     waits = "1 update waits" if now.pending == 1 else f"{now.pending:,} updates wait"
     if now.pending:
         waits += f", the first for {now.oldest:,.0f} s"
-    said = f"{path}: {waits}; {_letters(now.dead)}."
-    return f"{said} To list them: altcraft-async outbox dead {path}" if now.dead else said
+    said = f"{place}: {waits}; {_letters(now.dead)}."
+    yield f"{said} To list them: altcraft-async outbox dead {place}" if now.dead else said
+    if drainers is None:
+        return
+    for seen in drainers:
+        yield f"{seen.host}, process {seen.pid}: {seen.buckets} buckets, seen {seen.seen:,.0f} s ago"
+    if not any(seen.buckets for seen in drainers):
+        yield "Nobody delivers."
+    yield f"{now.dead_rows or 0:,} deleted rows; the oldest transaction is {now.oldest_transaction or 0:,.0f} s old."
 
 
 def _letters(count: int) -> str:
     return "1 dead letter" if count == 1 else f"{count:,} dead letters"
 
 
-def dead(path: str) -> int:
+def dead(store: PostgresStore | str) -> int:
     """Write the dead letters to stdout, one JSON object a line."""
 
     async def work() -> int:
-        async with Outbox(path) as outbox:
+        async with Outbox(store) as outbox:
             async for letter in outbox.dead_letters():
                 _write(_record(letter))
         return ExitCode.OK
 
-    return _run(work(), path)
+    return asyncio.run(work())
 
 
-def retry(path: str, ids: Sequence[int]) -> int:
+def retry(store: PostgresStore | str, ids: Sequence[int]) -> int:
     """Let dead letters wait again; the service that drains the outbox delivers them."""
 
     async def work() -> int:
-        async with Outbox(path) as outbox:
+        async with Outbox(store) as outbox:
             count = await outbox.retry(ids or None)
             left = outbox.statistics().dead
         stderr_console().print(f"{_letters(count)} put back, {left:,} left.")
         return ExitCode.OK
 
-    return _run(work(), path)
+    return asyncio.run(work())
 
 
-def purge(path: str, ids: Sequence[int]) -> int:
+def purge(store: PostgresStore | str, ids: Sequence[int]) -> int:
     """Delete dead letters: these, or all."""
 
     async def work() -> int:
-        async with Outbox(path) as outbox:
+        async with Outbox(store) as outbox:
             count = await outbox.purge(ids or None)
         stderr_console().print(f"{_letters(count)} deleted.")
         return ExitCode.OK
 
-    return _run(work(), path)
+    return asyncio.run(work())
+
+
+def run(store: PostgresStore | str, environ: Mapping[str, str], *, listen: tuple[str, int] | None) -> int:
+    """Deliver what is in an outbox until a signal comes: then end what is under way, and leave the rest to others."""
+
+    async def work() -> int:
+        with interruptible() as interruption:
+            async with make_client(environ) as altcraft, Outbox(store, altcraft) as outbox, AsyncExitStack() as stack:
+                console = stderr_console()
+                if listen is not None:
+                    server = HealthServer(altcraft, outbox, host=listen[0], port=listen[1])
+                    await stack.enter_async_context(server)
+                    console.print(f"Health and metrics: {server.url}")
+                console.print(f"Delivering {outbox!r}; SIGTERM ends it in order.")
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    if interruption.exit_code is None:
+                        raise
+                    interruption.settle()
+        stderr_console().print(f"{outbox.statistics().delivered:,} delivered, {outbox.statistics().pending:,} left.")
+        return ExitCode.OK
+
+    return asyncio.run(work())
 
 
 def _record(letter: DeadLetter) -> dict[str, object]:

@@ -33,6 +33,8 @@ class Check(enum.StrEnum):
     """Calls are answered one after the other over one connection; it tells how many a rate needs in flight."""
     REPEATS = "repeats"
     """A call that is made again under its ``Request-ID`` is marked as a repeat, so a retry changes nothing twice."""
+    OUTBOX = "outbox"
+    """The outbox's database can be used, is delivered from, and cleans up; made by the command, with ``--outbox``."""
 
 
 class Level(enum.StrEnum):

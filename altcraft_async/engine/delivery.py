@@ -25,6 +25,7 @@ from altcraft_async.errors import (
     DeliveryError,
     OutageError,
     RetryBudgetError,
+    RunStoppedError,
     TransportError,
     UnreadableResponseError,
     api_error,
@@ -126,18 +127,26 @@ class Delivery:
             wire = self.credentials.wire or await self._token(item)
             started = clock()
             total = item.timeout or self.total_timeout
-            if item.expires_at is not None and (left := item.expires_at - started) < total:
-                if left < _MIN_ATTEMPT or wire is None:
-                    return Stop(StopReason.DEADLINE)
+            if item.expires_at is not None or item.lease is not None:
+                left = self._time_for(item, started, total)
+                if isinstance(left, Stop):
+                    return left
                 total = left
-            assert wire is not None  # noqa: S101 - without a deadline it is waited for
+            if wire is None:  # only the end of its time ends the wait for a token
+                return Stop(StopReason.DEADLINE)
             request = wire.encode(item.call, item.request_id)
             self._begin(item, started)
+            lease = item.lease
+            if lease is not None:
+                lease.in_flight += 1
             try:
                 last, status = await self._exchange(item, wire, request, total)
             except BaseException as error:
                 self._cut_off(item, clock() - started, error)
                 raise
+            finally:
+                if lease is not None:
+                    lease.in_flight -= 1
             item.phase = Phase.BETWEEN  # not where it was cut short: then it tells so
             item.last = last
             now = clock()
@@ -149,6 +158,19 @@ class Delivery:
                 return None
             item.reasked += 1
             item.unpaid += 1
+
+    @staticmethod
+    def _time_for(item: WorkItem, now: float, total: float) -> float | Stop:
+        """Give the seconds, `total` at most, that an attempt may take, or why there is no time for one."""
+        if item.expires_at is not None and (left := item.expires_at - now) < total:
+            if left < _MIN_ATTEMPT:
+                return Stop(StopReason.DEADLINE)
+            total = left
+        if item.lease is not None and (left := item.lease.left()) < total:
+            if left < _MIN_ATTEMPT:
+                return Stop(StopReason.LEASE)
+            total = left
+        return total
 
     async def _token(self, item: WorkItem) -> Wire | None:
         """Wait for the token, until the item expires."""
@@ -417,6 +439,7 @@ class Delivery:
 
 _KINDS: Final[Mapping[StopReason, type[DeliveryError]]] = {
     StopReason.DEADLINE: DeadlineError,
+    StopReason.LEASE: RunStoppedError,
     StopReason.BUDGET: RetryBudgetError,
     StopReason.OUTAGE: OutageError,
 }

@@ -13,6 +13,7 @@ from altcraft_async.observe import (
     CallEnded,
     CallStarted,
     JournalOpened,
+    LeasesChanged,
     LimitChanged,
     LimitShared,
     OutageBegan,
@@ -119,6 +120,10 @@ class Notifier:
     def outbox_changed(self, pending: int, dead: int) -> None:
         """Tell how much is in an outbox."""
         notify(self._observers, OutboxChanged(pending, dead))
+
+    def leases_changed(self, held: int, won: int, lost: int) -> None:
+        """Tell of buckets of an outbox that were won and lost, and how many are held now."""
+        notify(self._observers, LeasesChanged(held, won, lost))
 
     def limit_changed(self, limit: int, previous: int) -> None:
         """Tell that the limit moved."""

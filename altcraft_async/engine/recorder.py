@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from altcraft_async.engine.timeline import Sample
-    from altcraft_async.engine.work import BatchRow
+    from altcraft_async.engine.work import BatchRow, Lease
     from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.outcome import Fingerprint, Outcome
     from altcraft_async.protocol.states import OutcomeState
@@ -61,6 +61,13 @@ class Recorder(Protocol):
         """What says, by its index, until when an update in doubt is repeated, in the event loop's time.
 
         None where nothing does.
+        """
+
+    @property
+    def lease_of(self) -> Callable[[int], Lease] | None:
+        """What gives, by its index, the lease that an update's attempts need; None where nothing is leased.
+
+        An update whose lease is over ends as not sent, and its outcome is not recorded.
         """
 
     def record(self, outcomes: Sequence[Outcome[object]]) -> None:

@@ -428,6 +428,7 @@ class Run(Generic[RowT]):
             expires_at=None if self._deadline is None else self._deadline[0],
             doubt_ends_at=None if recorder is None else self._doubt_ends_at(index),
             asked_before=recorder is not None and recorder.asked_before(index),
+            lease=None if recorder is None or recorder.lease_of is None else recorder.lease_of(index),
         )
         if self._stopped is None:
             self._crew.submit(item)
@@ -502,6 +503,7 @@ class Run(Generic[RowT]):
         if ends_run and error is not None and self._stopped is None:
             self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {error.message}"))
         out_of_time = reason is StopReason.DEADLINE and self._deadline is not None
+        out_of_time = out_of_time or reason is StopReason.LEASE
         self._conclude(item, error, cut=ends_run or out_of_time or (due and self._stopped is not None))
 
     def _cut_short(self, item: WorkItem) -> DeliveryError:

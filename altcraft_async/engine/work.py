@@ -16,7 +16,7 @@ from altcraft_async.outcome import Batch
 from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from altcraft_async.errors import DeliveryError
     from altcraft_async.flow.lanes import Claim
@@ -33,6 +33,7 @@ __all__ = [
     "BatchItem",
     "BatchRow",
     "Facts",
+    "Lease",
     "Owner",
     "Patience",
     "Phase",
@@ -82,6 +83,24 @@ class Facts(TypedDict):
     call_id: int
 
 
+@attrs.define(eq=False)
+class Lease:
+    """The right to send what belongs to a part of the work, until `ends_at` on `clock`.
+
+    The clock counts the time for which the process or the machine was stopped, so that one that
+    comes back begins nothing that is no longer its own. `in_flight` counts the requests that are
+    under way on it.
+    """
+
+    clock: Callable[[], float]
+    ends_at: float
+    in_flight: int = 0
+
+    def left(self) -> float:
+        """Give the seconds that are left of it; zero or less once it is over."""
+        return self.ends_at - self.clock()
+
+
 @attrs.frozen
 class Patience:
     """How long a caller that began at `since` waits in an outage, by its policy; times are the event loop's."""
@@ -123,7 +142,8 @@ class WorkItem:
     `rows` are what it carries: of a line update one row. `claims` are its keys in the lanes,
     `bulk` says that it gives way to single calls, `expires_at` when nothing more is begun
     for it, in the event loop's time; `doubt_ends_at` is the same for a call that may have been
-    applied. `update` is the line update that it makes, if it makes one.
+    applied. `update` is the line update that it makes, if it makes one. `lease` is the right that
+    every attempt needs, where it needs one.
 
     `attempts` counts the requests that were started, `unpaid` those among them that cost no
     attempt of the policy. `asked_before` says that an earlier call may have been made under the
@@ -142,8 +162,8 @@ class WorkItem:
 
     __slots__ = (
         "another", "arrival", "asked_before", "attempts", "blocked", "bulk", "call", "claims", "doubt_ends_at",
-        "echo", "expires_at", "facts", "first_failure", "fresh", "last", "maybe_applied", "owner", "phase", "reasked",
-        "renewed", "request_id", "rows", "started", "stop", "unpaid", "update", "withdrawn",
+        "echo", "expires_at", "facts", "first_failure", "fresh", "last", "lease", "maybe_applied", "owner", "phase",
+        "reasked", "renewed", "request_id", "rows", "started", "stop", "unpaid", "update", "withdrawn",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a call is made of
@@ -159,6 +179,7 @@ class WorkItem:
         expires_at: float | None = None,
         doubt_ends_at: float | None = None,
         asked_before: bool = False,
+        lease: Lease | None = None,
     ) -> None:
         self.call = call
         self.request_id = request_id
@@ -170,6 +191,7 @@ class WorkItem:
         self.expires_at = expires_at
         self.doubt_ends_at = doubt_ends_at
         self.asked_before = asked_before
+        self.lease = lease
         self.arrival = self.blocked = 0
         self.withdrawn = False
         self.phase = Phase.WAITING

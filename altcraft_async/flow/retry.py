@@ -138,6 +138,7 @@ class StopReason(enum.Enum):
     FINAL = "the answer is final"
     ATTEMPTS = "all attempts were used"
     DEADLINE = "the deadline leaves no time for another attempt"
+    LEASE = "another process has this line now"
     OUTAGE = "the server has served nobody for too long"
     MISDIRECTED = "the address does not lead to the API"
     BUDGET = "the client's retry budget is empty, because too many calls fail"

@@ -144,6 +144,7 @@ class Journal:
     _run: RunRecord
     _writer: GroupWriter[Item]
 
+    lease_of = None  # a journal is one process's
     doubt_ends_at = None  # a doubt lasts until the run ends
 
     def __init__(  # noqa: PLR0913 - the settings of a record

@@ -11,13 +11,32 @@ for each line, as many side by side as the server allows, under one
 ``Request-ID`` however often the process dies. What cannot be delivered becomes a
 dead letter, with the reason, that can be listed, retried and purged.
 
-The file is SQLite; any other database can take its place behind `OutboxStore`.
+The file is SQLite. A `PostgresStore` takes its place for services of several replicas: any of them puts, also
+within its own transaction, and those with a client share the delivery. Any other database can stand behind
+`OutboxStore`.
 """
 
 from __future__ import annotations
 
+from altcraft_async.outbox.postgres import DrainerSeen, PostgresStore, schema_sql
 from altcraft_async.outbox.service import Outbox, OutboxStatistics
 from altcraft_async.outbox.sqlite import SqliteStore
-from altcraft_async.outbox.store import Counts, DeadLetter, Entry, OutboxStore
+from altcraft_async.outbox.store import Batch, Burial, Counts, DeadLetter, Entry, Leases, OutboxStore
+from altcraft_async.outbox.transaction import Statement
 
-__all__ = ["Counts", "DeadLetter", "Entry", "Outbox", "OutboxStatistics", "OutboxStore", "SqliteStore"]
+__all__ = [
+    "Batch",
+    "Burial",
+    "Counts",
+    "DeadLetter",
+    "DrainerSeen",
+    "Entry",
+    "Leases",
+    "Outbox",
+    "OutboxStatistics",
+    "OutboxStore",
+    "PostgresStore",
+    "SqliteStore",
+    "Statement",
+    "schema_sql",
+]

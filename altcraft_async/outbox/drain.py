@@ -7,10 +7,9 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-import attrs
-
 from altcraft_async.errors import AltcraftError, OutboxError, StorageError
-from altcraft_async.outbox.store import DeadLetter
+from altcraft_async.outbox.holding import Held, Holding
+from altcraft_async.outbox.store import Burial
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -18,8 +17,9 @@ if TYPE_CHECKING:
     from altcraft_async.client import AltcraftClient
     from altcraft_async.engine.run import Run
     from altcraft_async.engine.timeline import Sample
+    from altcraft_async.engine.work import Lease
     from altcraft_async.errors import InvalidUpdateError
-    from altcraft_async.outbox.store import Counts, Entry, OutboxStore
+    from altcraft_async.outbox.store import Batch, Counts, Entry, OutboxStore
     from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
@@ -32,30 +32,34 @@ _AT_ONCE = 256
 """Entries read from the store in one go."""
 
 _LOOK_EVERY = 0.25
-"""Seconds between two looks for what other processes have put, and for a free claim."""
+"""Seconds between two looks for what other processes have put."""
+
+_AFTER_TROUBLE = 0.5
+"""Seconds after which a store that failed is asked again."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 """Seconds before delivery is tried again when something stopped it altogether, like a refused token."""
 
 
 class Drainer:
-    """Delivers what waits in `store`, in one run after the other, until `finish` or cancellation.
+    """Delivers what waits in the buckets that it holds of `store`, until `finish` or cancellation.
 
     One run lasts for as long as nothing stops it, like a refused token, which
-    `problem` then says; then it starts anew with all that waits. `changed` is
-    called with the store's counts after each commit.
+    `problem` then says; then it starts anew with all that waits. A store that fails is
+    asked again, while the run goes on as far as its leases reach. `changed` is
+    called with the store's counts after each commit, `leased` as `Holding` says.
     """
 
     __slots__ = (
-        "_altcraft", "_changed", "_clock", "_cut", "_ended", "_entries", "_failed", "_fed", "_finishing", "_flusher",
-        "_give_up_after", "_loop", "_news", "_recorded", "_run", "_since", "_stopped_by", "_store", "_unplaced",
-        "delivered", "draining", "last_success",
+        "_altcraft", "_changed", "_clock", "_closing", "_cut", "_ended", "_entries", "_failed", "_fed", "_finishing",
+        "_flusher", "_give_up_after", "_last", "_loop", "_news", "_recorded", "_run", "_since",
+        "_stopped_by", "_store", "_troubles", "_unplaced", "delivered", "holding", "last_success",
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome[object]]], None]
     _failed: Callable[[StorageError], None]
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a drainer is made of
         self,
         store: OutboxStore,
         altcraft: AltcraftClient,
@@ -63,6 +67,7 @@ class Drainer:
         give_up_after: float | None,
         clock: Callable[[], float],
         changed: Callable[[Counts], None],
+        leased: Callable[[int, int, int], None],
     ) -> None:
         self._store = store
         self._altcraft = altcraft
@@ -72,8 +77,10 @@ class Drainer:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._finishing = asyncio.Event()
+        self._closing = asyncio.Event()
         self._since = clock()
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, tuple[Entry, Held]] = {}
+        self._last: Batch | None = None
         self._fed = 0
         self._cut = False
         self._run: Run[LineStatusUpdate] | None = None
@@ -82,14 +89,21 @@ class Drainer:
         self._flusher: asyncio.Task[None] | None = None
         self.delivered = 0
         self.last_success: float | None = None
-        self.draining = False
+        self.holding = Holding(store, clock=clock, changed=self._on_leased(leased))
         self._stopped_by: str | None = None
+        self._troubles: dict[str, str] = {}
+
+    @property
+    def draining(self) -> bool:
+        """Whether this process delivers anything."""
+        return self.holding.some.is_set()
 
     @property
     def problem(self) -> str | None:
         """What keeps updates from being delivered, in words, or None."""
-        if self._stopped_by is not None or not self.draining or self._altcraft.closed:
-            return self._stopped_by
+        said = self._stopped_by or next(iter(self._troubles.values()), None) or self.holding.problem
+        if said is not None or not self.draining or self._altcraft.closed:
+            return said
         now = self._altcraft.statistics()
         if now.outage is None:
             return None
@@ -100,13 +114,15 @@ class Drainer:
         self._since = self._clock()
         self._news.set()
 
-    async def place(self) -> None:
-        """Wait until what was put has its place in the client's lanes.
+    async def place(self, update: LineStatusUpdate) -> None:
+        """Wait until what was put has its place in the client's lanes, where its bucket is delivered here.
 
         Not where it could last: nothing is delivered now, or so much waits that the run reads no more.
         """
+        if not self.holding.holds(self._store.bucket_of(update)):
+            return
         self._news.set()
-        if self._run is not None and not self._run.full:
+        if self._run is not None and not self._run.full and not self._troubles:
             placed = self._loop.create_future()
             self._unplaced.append(placed)
             await placed
@@ -126,39 +142,55 @@ class Drainer:
     async def run(self) -> None:
         """Deliver. Cancelled, it gives requests in flight the grace of a bulk run, and records how they end."""
         pause = _FIRST_PAUSE
-        while await self._claimed():
-            before = self.delivered
-            try:
-                await self._deliver()
-            except AltcraftError as error:
-                self._stopped_by = str(error)
-            except Exception as error:  # noqa: BLE001 - a defect must not end the delivery of a service for good
-                _log.exception("the delivery of the outbox %s failed, and is begun anew", self._store.path)
-                self._stopped_by = f"delivery failed ({type(error).__name__})"
-            if self._finishing.is_set():
-                return
-            pause = _FIRST_PAUSE if self.delivered > before else min(2 * pause, _LONGEST_PAUSE)
-            _log.warning("the outbox %s delivers again in %.0f s: %s", self._store.path, pause, self._stopped_by)
-            await _within(self._finishing, pause)
+        again = await self.holding.try_to_take()
+        keeper = self._loop.create_task(self.holding.keep(again))
+        try:
+            while await self._holds_some():
+                pause = await self._deliver_once(pause)
+                if self._finishing.is_set():
+                    return
+                _log.warning("the outbox %s delivers again in %.0f s: %s", self._store.path, pause, self._stopped_by)
+                await _within(self._finishing, pause)
+        finally:
+            keeper.cancel()
+            await asyncio.wait((keeper,))
 
-    async def _claimed(self) -> bool:
-        """Wait until this process may deliver; false when there is nothing to wait for any more."""
-        said = False
-        while not self.draining:
-            try:
-                self.draining = await self._store.claim()
-            except StorageError as error:
-                self._stopped_by = str(error)
-            if not self.draining:
-                if not said:
-                    _log.info("another process delivers the outbox %s; this one stands by", self._store.path)
-                    said = True
-                if await _within(self._finishing, _LOOK_EVERY):
-                    return False
-        return True
+    async def _deliver_once(self, pause: float) -> float:
+        """Deliver in one run; return the seconds after which to begin another, where the last pause is given."""
+        before = self.delivered
+        try:
+            await self._deliver()
+        except AltcraftError as error:
+            self._stopped_by = str(error)
+        except Exception as error:  # noqa: BLE001 - a defect must not end the delivery of a service for good
+            _log.exception("the delivery of the outbox %s failed, and is begun anew", self._store.path)
+            self._stopped_by = f"delivery failed ({type(error).__name__})"
+        return _FIRST_PAUSE if self.delivered > before else min(2 * pause, _LONGEST_PAUSE)
+
+    def _on_leased(self, leased: Callable[[int, int, int], None]) -> Callable[[int, int, int], None]:
+        def changed(held: int, won: int, lost: int) -> None:
+            if won:
+                self._news.set()
+            leased(held, won, lost)
+
+        return changed
+
+    async def _holds_some(self) -> bool:
+        """Wait until this process may deliver something; false when there is nothing to wait for any more."""
+        some = self._loop.create_task(self.holding.some.wait())
+        finishing = self._loop.create_task(self._finishing.wait())
+        try:
+            await asyncio.wait((some, finishing), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            some.cancel()
+            finishing.cancel()
+        return self.holding.some.is_set()
 
     async def _deliver(self) -> None:
         self._entries.clear()
+        self.holding.rewind()
+        self._last = None
+        self._closing.clear()
         self._since = self._clock()
         self._fed = 0
         self._cut = False
@@ -166,7 +198,12 @@ class Drainer:
         try:
             async with contextlib.aclosing(run.stream()) as outcomes:
                 async for outcome in outcomes:
-                    if outcome.index in self._entries and outcome.error is not None:  # it goes on waiting
+                    _, held = self._entries.get(outcome.index, (None, None))
+                    if held is None or outcome.error is None:
+                        continue
+                    if held.lease.left() <= 0:  # another process has it, or reads it again
+                        del self._entries[outcome.index]
+                    else:  # it goes on waiting
                         self._stopped_by = str(outcome.error.message)
                         self._cut = True  # the run was stopped, and ends when it is fed no more
                         self._news.set()
@@ -175,26 +212,54 @@ class Drainer:
             self._let_go()
 
     async def _feed(self) -> AsyncGenerator[LineStatusUpdate, None]:
-        after = -1
         while not self._cut:
             self._news.clear()
-            entries = await self._store.pending(after=after, limit=_AT_ONCE)
-            for entry in entries:
+            batch = await self._read_surely()
+            for entry, held in batch:
                 if self._cut:
                     return
-                self._entries[self._fed] = entry
+                self._entries[self._fed] = entry, held
                 self._fed += 1
                 if self._run is None or self._run.full:
                     self._let_go()
                 yield entry.update
-            if len(entries) < _AT_ONCE and not self._news.is_set():  # all that was put is taken in
+            more = self._last is not None and bool(self._last.more)
+            if not more and not self._news.is_set():  # all that was put is taken in
                 self._let_go()
-            if entries:
-                after = entries[-1].id
-            elif self._finishing.is_set():
-                return
-            elif not self._cut:
+            if more or self._news.is_set():
+                continue
+            if not self._finishing.is_set():
                 await _within(self._news, _LOOK_EVERY)
+            elif not batch:
+                return
+
+    async def _read_surely(self) -> list[tuple[Entry, Held]]:
+        """Read, as often as it takes; raises what the store raises once the outbox is being closed."""
+        while True:
+            try:
+                batch = await self._read()
+            except StorageError as error:
+                self._troubles["reading"] = str(error)
+                self._let_go()
+                if self._finishing.is_set() or self._cut:
+                    raise
+                await _within(self._finishing, _AFTER_TROUBLE)
+            else:
+                self._troubles.pop("reading", None)
+                return batch
+
+    async def _read(self) -> list[tuple[Entry, Held]]:
+        """Read what is new in the buckets that are held."""
+        current = self.holding.current()
+        if not current:
+            self._last = None  # of what is won from here on nothing was read
+            return []
+        cursors = {bucket: held.cursor for bucket, held in current.items()}
+        batch = self._last = await self._store.pending(cursors, last=self._last, limit=_AT_ONCE)
+        for entry in batch.entries:
+            held = current[entry.bucket]
+            held.cursor = max(held.cursor, entry.id)
+        return [(entry, current[entry.bucket]) for entry in batch.entries]
 
     # -- the recorder of the run
 
@@ -227,21 +292,28 @@ class Drainer:
     def request_id(self, index: int, update: LineStatusUpdate) -> str:
         """Return the id that the entry was accepted with."""
         del update
-        return self._entries[index].request_id
+        return self._entries[index][0].request_id
 
     def asked_before(self, index: int) -> bool:
-        """Say whether the entry is older than this run: an earlier one, or another process, may have sent it."""
-        return self._entries[index].put_at <= self._since
+        """Say whether an earlier run, or another process, may have sent the entry."""
+        entry, held = self._entries[index]
+        return entry.put_at <= max(self._since, held.since)
 
     def doubt_ends_at(self, index: int) -> float | None:
         """Return until when the entry may be repeated; after that the platform no longer knows its id."""
         if self._give_up_after is None:
             return None
-        return self._loop.time() + self._entries[index].put_at + self._give_up_after - self._clock()
+        return self._loop.time() + self._entries[index][0].put_at + self._give_up_after - self._clock()
+
+    def lease_of(self, index: int) -> Lease:
+        """Return the lease of the entry's bucket."""
+        return self._entries[index][1].lease
 
     def record(self, outcomes: Sequence[Outcome[object]]) -> None:
         """Queue ends for the store, which takes all that are queued together."""
         self._ended += outcomes
+        for outcome in outcomes:
+            self._entries[outcome.index][1].unsettled += 1
         if self._flusher is None:
             self._flusher = self._loop.create_task(self._flush())
 
@@ -249,7 +321,8 @@ class Drainer:
         """Have no opinion: the feed ends when the outbox is closed."""
 
     async def aclose(self) -> None:
-        """Wait until the store has all ends; the store stays open."""
+        """Wait until the store has all ends, or fails once more; the store stays open."""
+        self._closing.set()
         if self._flusher is not None:
             await asyncio.wait((self._flusher,))
 
@@ -257,19 +330,7 @@ class Drainer:
         try:
             while self._ended:
                 outcomes, self._ended = self._ended, []
-                entries = [self._entries[outcome.index] for outcome in outcomes]
-                pairs = list(zip(entries, outcomes, strict=True))
-                delivered = [entry for entry, outcome in pairs if outcome.ok]
-                counts = await self._store.settle(
-                    delivered, [self._buried(entry, outcome) for entry, outcome in pairs if not outcome.ok]
-                )
-                for outcome in outcomes:
-                    del self._entries[outcome.index]
-                if delivered:
-                    self.delivered += len(delivered)
-                    self.last_success = self._clock()
-                    self._stopped_by = None
-                self._changed(counts)
+                self._changed(await self._settled(outcomes))
                 self._recorded(outcomes)
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever for a store that broke its promise
             self._ended.clear()
@@ -281,15 +342,33 @@ class Drainer:
         finally:
             self._flusher = None
 
-    def _buried(self, entry: Entry, outcome: Outcome[object]) -> DeadLetter:
+    async def _settled(self, outcomes: Sequence[Outcome[object]]) -> Counts:
+        """Bring ends into the store, as often as it takes until the run is closed."""
+        ended = [(*self._entries[outcome.index], outcome) for outcome in outcomes]
+        delivered = [entry for entry, _, outcome in ended if outcome.ok]
+        buried = [self._buried(entry, held, outcome) for entry, held, outcome in ended if not outcome.ok]
+        while True:
+            try:
+                counts = await self._store.settle(delivered, buried)
+            except StorageError as error:
+                self._troubles["settling"] = str(error)
+                if self._closing.is_set():
+                    raise
+                await _within(self._closing, _AFTER_TROUBLE)
+            else:
+                break
+        self._troubles.pop("settling", None)
+        for outcome in outcomes:
+            self._entries.pop(outcome.index)[1].unsettled -= 1
+        if delivered:
+            self.delivered += len(delivered)
+            self.last_success = self._clock()
+            self._stopped_by = None
+        return counts
+
+    def _buried(self, entry: Entry, held: Held, outcome: Outcome[object]) -> Burial:
         reason = "" if outcome.error is None else str(outcome.error)
-        return DeadLetter(
-            **attrs.asdict(entry, recurse=False),
-            state=outcome.state,
-            reason=reason,
-            attempts=outcome.attempts,
-            died_at=self._clock(),
-        )
+        return Burial(entry, held.epoch, outcome.state, reason, outcome.attempts, self._clock())
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import warnings
 from typing import TYPE_CHECKING, Self
@@ -18,11 +19,11 @@ from altcraft_async.outbox.store import Counts
 from altcraft_async.protocol.values import check_request_id
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncIterator, Callable, Iterable
     from types import TracebackType
 
     from altcraft_async.client import AltcraftClient
+    from altcraft_async.engine.notifier import Notifier
     from altcraft_async.outbox.store import DeadLetter, OutboxStore
     from altcraft_async.protocol.values import LineStatusUpdate
 
@@ -32,6 +33,14 @@ _LOOK_EVERY = 1.0
 """Seconds between two looks at the counts, which other processes change too."""
 
 _LETTERS_AT_ONCE = 256
+
+
+def _store_of(given: str | os.PathLike[str] | OutboxStore, capacity: int) -> OutboxStore:
+    if isinstance(given, str) and given.startswith(("postgresql://", "postgres://")):
+        from altcraft_async.outbox.postgres import PostgresStore  # noqa: PLC0415 - most outboxes are files
+
+        return PostgresStore(given, capacity=capacity)
+    return SqliteStore(given, capacity=capacity) if isinstance(given, str | os.PathLike) else given
 
 
 @attrs.frozen
@@ -46,6 +55,9 @@ class OutboxStatistics:
     outbox is not open, or where its file could not be read or written the last time;
     one that is full still counts as accepting. `problem` says in words what keeps
     updates from being delivered or accepted, or is None.
+
+    `leases` is how many buckets this process delivers, and `drainers` how many processes deliver, as far as
+    this one knows; a file has one bucket. `dead_rows` and `oldest_transaction` are those of `Counts`.
     """
 
     pending: int
@@ -57,13 +69,17 @@ class OutboxStatistics:
     draining: bool
     accepting: bool
     problem: str | None
+    leases: int = 0
+    drainers: int = 0
+    dead_rows: int | None = None
+    oldest_transaction: float | None = None
 
 
 class Outbox:
     """A durable queue of status updates: ``async with Outbox("outbox.db", altcraft) as outbox``.
 
-    `store` is the path of a SQLite file, made if it is not there, or an
-    `OutboxStore`. With a client the outbox delivers in the background; without one
+    `store` is the path of a SQLite file, made if it is not there, the address of a PostgreSQL
+    database, ``postgresql://…``, or an `OutboxStore`. With a client the outbox delivers in the background; without one
     it only accepts, and another process delivers. Any number of processes of one
     host may put into one file, and one of them delivers: the others stand by to take
     over when it ends. With `standby` false, opening a second one that would deliver
@@ -112,8 +128,7 @@ class Outbox:
             if value is not None and not value > 0:
                 msg = f"{field} of an outbox must be above zero, not {value}"
                 raise ConfigurationError(msg, field=field)
-        is_path = isinstance(store, str) or hasattr(store, "__fspath__")
-        self._store: OutboxStore = SqliteStore(store, capacity=capacity) if is_path else store  # type: ignore[arg-type, assignment]
+        self._store = _store_of(store, capacity)
         self._altcraft = altcraft
         self._drain_timeout = drain_timeout
         self._give_up_after = give_up_after
@@ -138,8 +153,8 @@ class Outbox:
         if self._closed is not None:
             msg = f"the outbox {self._store.path} was opened before; make a new one"
             raise OutboxError(msg, path=self._store.path)
-        await self._store.open()
         try:
+            await self._store.open(target=None if self._altcraft is None else self._altcraft.base_url)
             self._counts = await self._store.counts()
             if self._altcraft is not None:
                 await self._start_drainer(self._altcraft)
@@ -151,10 +166,15 @@ class Outbox:
 
     async def _start_drainer(self, altcraft: AltcraftClient) -> None:
         drainer = Drainer(
-            self._store, altcraft, give_up_after=self._give_up_after, clock=self._clock, changed=self._on_changed
+            self._store,
+            altcraft,
+            give_up_after=self._give_up_after,
+            clock=self._clock,
+            changed=self._on_changed,
+            leased=self._on_leased,
         )
         if not self._standby:
-            drainer.draining = await self._store.claim()
+            await drainer.holding.take()
             if not drainer.draining:
                 msg = f"the outbox {self._store.path} is delivered by another process; open it without a client"
                 raise OutboxError(msg, path=self._store.path)
@@ -172,7 +192,9 @@ class Outbox:
         try:
             if self._drainer is not None:
                 self._drainer.finish()
-                await asyncio.wait(self._tasks[:1], timeout=self._drain_timeout)
+                # where others deliver too, they go on with what waits: only what is under way is ended here
+                patience = 0.0 if self._drainer.draining and self._drainer.holding.drainers > 1 else self._drain_timeout
+                await asyncio.wait(self._tasks[:1], timeout=patience)
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -204,6 +226,7 @@ class Outbox:
         update: LineStatusUpdate | tuple[str, str, str],
         *,
         request_id: str | None = None,
+        connection: object = None,
         timeout: float = 0.0,  # noqa: ASYNC109 - of waiting for room alone, which a cancellation could not tell apart
     ) -> str:
         """Accept an update, and return its ``Request-ID`` when it is on disk.
@@ -215,6 +238,10 @@ class Outbox:
         `request_id` is the id of the change, where the caller has one of its own, like that
         of the message it came with; by default it is a fresh UUID.
 
+        With a `connection`, of psycopg or asyncpg or a session of SQLAlchemy, all async, the update is part of that
+        one's transaction: it is accepted when that is committed, and never where it is rolled back. The outbox has to
+        lie in the same PostgreSQL database. Then `put` raises what the connection raises.
+
         Raises `InvalidUpdateError` for ids that cannot be sent, `OutboxFullError`
         where no room has come within `timeout` seconds, and `OutboxError` where the
         outbox is closed or its file cannot be written: in all these cases the update
@@ -222,6 +249,10 @@ class Outbox:
         """
         made = update_of(update)
         request_id = str(uuid4()) if request_id is None else check_request_id(request_id)
+        if connection is not None:
+            self._check_open()
+            await self._store.put_within(connection, made, request_id)
+            return request_id
         give_up = asyncio.get_running_loop().time() + timeout
         while True:
             self._check_open()
@@ -232,13 +263,15 @@ class Outbox:
                     raise
             except StorageError as error:
                 self._problems["writing"] = str(error)
+                if isinstance(error, OutboxError):
+                    error.request_id = request_id
                 raise
             else:
                 break
         self._problems.pop("writing", None)
         self._on_changed(counts)
         if self._drainer is not None:
-            await self._drainer.place()
+            await self._drainer.place(made)
         return request_id
 
     async def _wait_for_room(self, give_up: float) -> bool:
@@ -274,6 +307,10 @@ class Outbox:
             draining=drainer is not None and drainer.draining,
             accepting=self._closed is False and not self._problems,
             problem=next(iter(self._problems.values()), None if drainer is None else drainer.problem),
+            leases=0 if drainer is None else len(drainer.holding),
+            drainers=0 if drainer is None else drainer.holding.drainers,
+            dead_rows=counts.dead_rows,
+            oldest_transaction=counts.oldest_transaction,
         )
 
     async def _look(self) -> None:
@@ -282,6 +319,9 @@ class Outbox:
             try:
                 self._on_changed(await self._store.counts())
                 self._problems.pop("reading", None)
+                if "writing" in self._problems:
+                    await self._store.try_writing()
+                    del self._problems["writing"]
             except StorageError as error:
                 self._problems["reading"] = str(error)
             await asyncio.sleep(_LOOK_EVERY)
@@ -289,12 +329,27 @@ class Outbox:
     def _on_changed(self, counts: Counts) -> None:
         before, self._counts = self._counts, counts
         if counts.oldest is None and counts.pending:  # a commit does not tell
-            self._counts = attrs.evolve(counts, oldest=before.oldest or self._clock())
+            self._counts = Counts(
+                counts.pending,
+                counts.dead,
+                before.oldest or self._clock(),
+                counts.dead_rows or before.dead_rows,
+                counts.oldest_transaction or before.oldest_transaction,
+            )
         if counts.pending < before.pending:
             self._room.set()
-        notifier = None if self._altcraft is None or self._altcraft.closed else self._altcraft.market.orders.notifier
+        notifier = self._notifier
         if notifier is not None and (counts.pending, counts.dead) != (before.pending, before.dead):
             notifier.outbox_changed(counts.pending, counts.dead)
+
+    def _on_leased(self, held: int, won: int, lost: int) -> None:
+        if self._notifier is not None:
+            self._notifier.leases_changed(held, won, lost)
+
+    @property
+    def _notifier(self) -> Notifier | None:
+        altcraft = self._altcraft
+        return None if altcraft is None or altcraft.closed else altcraft.market.orders.notifier
 
     # -- dead letters
 

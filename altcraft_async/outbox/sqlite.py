@@ -11,8 +11,8 @@ import enum
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import uuid4
 
-from altcraft_async.errors import OutboxError, OutboxFullError, StorageError
-from altcraft_async.outbox.store import Counts, DeadLetter, Entry
+from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullError, StorageError
+from altcraft_async.outbox.store import Batch, Counts, DeadLetter, Entry, Leases
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.storage.lock import Lock
@@ -21,7 +21,9 @@ from altcraft_async.storage.sqlite import FileKind, GroupWriter, insert_many, op
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from altcraft_async.outbox.store import Burial
 
 __all__ = ["SqliteStore"]
 
@@ -62,6 +64,9 @@ _NOT_OVERTAKEN = """
 
 _LINGER = 0.01
 """Seconds that ends of deliveries wait for company; a put never waits."""
+
+_LOOK_EVERY = 0.25
+"""Seconds between two looks whether the file's lock has become free."""
 
 
 class _Job(Generic[_T]):
@@ -134,8 +139,9 @@ class SqliteStore:
         """Show the file."""
         return f"<SqliteStore {self.path}>"
 
-    async def open(self) -> None:
-        """Open the file, checking it whole."""
+    async def open(self, *, target: str | None) -> None:
+        """Open the file, checking it whole; it does not know where it is delivered to."""
+        del target
         self._connection = await asyncio.to_thread(open_database, _KIND, self.path)
         try:
             writing = open_database(_KIND, self.path, check=False)
@@ -154,9 +160,27 @@ class SqliteStore:
         )
         self._phase = _Phase.OPEN
 
-    async def claim(self) -> bool:
-        """Take the file's lock, unless another process has it."""
-        return self._lock.try_acquire()
+    async def lease(self) -> Leases:
+        """Take the file's lock, unless another process has it: who has it holds the one bucket, without end."""
+        if self._lock.try_acquire():
+            return Leases({0: 0})
+        return Leases({}, again=_LOOK_EVERY, drainers=2, share=0.0)
+
+    async def release(self, buckets: Collection[int]) -> None:
+        """Give the lock back."""
+        if buckets:
+            self._lock.release()
+
+    async def put_within(self, connection: object, update: LineStatusUpdate, request_id: str) -> None:
+        """Refuse: a file of its own takes part in no transaction of others."""
+        del connection, update, request_id
+        msg = f"connection needs an outbox in the same database, and {self.path} is a file of its own; leave it out"
+        raise ConfigurationError(msg, field="connection")
+
+    def bucket_of(self, update: LineStatusUpdate) -> int:
+        """Return the only bucket."""
+        del update
+        return 0
 
     async def put(self, update: LineStatusUpdate, request_id: str, put_at: float) -> Counts:
         """Accept an update; cancelled, it may or may not have been accepted."""
@@ -176,19 +200,21 @@ class SqliteStore:
         self._writer.hurry()
         return await job.done
 
-    async def pending(self, *, after: int, limit: int) -> Sequence[Entry]:
-        """Read waiting entries."""
+    async def pending(self, after: Mapping[int, int], *, last: Batch | None, limit: int) -> Batch:
+        """Read waiting entries; none is ever seen late, since ids are given inside the one writing transaction."""
+        del last
         with translated(_KIND, self.path):
             rows = self._connection.execute(
-                "SELECT * FROM entry WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+                "SELECT * FROM entry WHERE id > ? ORDER BY id LIMIT ?", (after[0], limit)
             ).fetchall()
-        return [Entry(row[0], LineStatusUpdate(*row[1:4]), *row[4:]) for row in rows]
+        entries = [Entry(row[0], LineStatusUpdate(*row[1:4]), *row[4:]) for row in rows]
+        return Batch(entries, frozenset({0}) if len(rows) == limit else frozenset())
 
-    async def settle(self, delivered: Sequence[Entry], dead: Sequence[DeadLetter]) -> Counts:
+    async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Counts:
         """Delete what was delivered, and move the dead."""
 
         def work(ledger: _Ledger) -> Counts:
-            ended = [entry.id for entry in delivered] + [letter.id for letter in dead]
+            ended = [entry.id for entry in delivered] + [burial.entry.id for burial in dead]
             ledger.connection.executemany("DELETE FROM entry WHERE id = ?", [(id_,) for id_ in ended])
             if ledger.dead:
                 ledger.connection.executemany(
@@ -196,7 +222,7 @@ class SqliteStore:
                     "WHERE order_external_id = ? AND order_line_external_id = ? AND id < ?",
                     [(*entry.update.key, entry.id) for entry in delivered],
                 )
-            insert_many(ledger.connection, "INSERT INTO dead", [_buried(letter) for letter in dead])
+            insert_many(ledger.connection, "INSERT INTO dead", [_buried(burial) for burial in dead])
             ledger.pending -= len(delivered) + len(dead)
             ledger.dead += len(dead)
             return self._counted(ledger)
@@ -209,6 +235,10 @@ class SqliteStore:
             pending, dead = self._connection.execute("SELECT pending, dead FROM state").fetchone()
             oldest = self._connection.execute("SELECT put_at FROM entry ORDER BY id LIMIT 1").fetchone()
         return Counts(pending, dead, oldest[0] if oldest else None)
+
+    async def try_writing(self) -> None:
+        """Commit an empty change."""
+        await self._done(_Job(self._counted))
 
     async def dead_letters(self, *, after: int, limit: int) -> Sequence[DeadLetter]:
         """Read dead letters."""
@@ -270,11 +300,11 @@ def _chosen(connection: sqlite3.Connection, ids: Sequence[int] | None, otherwise
     return [row for row in found if row is not None]
 
 
-def _buried(letter: DeadLetter) -> tuple[object, ...]:
-    update = letter.update
+def _buried(burial: Burial) -> tuple[object, ...]:
+    entry, update = burial.entry, burial.entry.update
     ids = (update.order_external_id, update.order_line_external_id, update.status_external_id)
-    head = (letter.id, *ids, letter.request_id, letter.put_at)
-    return (*head, str(letter.state), letter.reason, letter.attempts, letter.died_at, 0)
+    head = (entry.id, *ids, entry.request_id, entry.put_at)
+    return (*head, str(burial.state), burial.reason, burial.attempts, burial.died_at, 0)
 
 
 def _letter(row: Sequence[object]) -> DeadLetter:

@@ -22,7 +22,7 @@ from altcraft_async import (
     RetryPolicy,
 )
 from altcraft_async.observe import OutboxChanged
-from altcraft_async.outbox import Counts, DeadLetter, Entry, Outbox, SqliteStore
+from altcraft_async.outbox import Batch, Burial, Counts, DeadLetter, Entry, Leases, Outbox, SqliteStore
 from altcraft_async.sandbox import Fault, Faults
 
 LINE = ("order_1", "line_1_1")
@@ -182,16 +182,17 @@ async def test_retrying_all_leaves_alone_what_a_waiting_update_will_overtake(san
 
 async def test_retrying_all_sees_a_newer_put_that_shares_its_commit(path):
     store = SqliteStore(path, capacity=10)
-    await store.open()
+    await store.open(target=None)
     try:
         await store.put(LineStatusUpdate("o", "l", "older"), "id-1", 1.0)
-        (entry,) = await store.pending(after=-1, limit=1)
-        facts = attrs.asdict(entry, recurse=False)
-        await store.settle([], [DeadLetter(**facts, state=OutcomeState.UNKNOWN, reason="", attempts=1, died_at=2.0)])
+        (entry,) = (await store.pending({0: -1}, last=None, limit=1)).entries
+        await store.settle([], [Burial(entry, 0, OutcomeState.UNKNOWN, "", 1, died_at=2.0)])
         busy = store.put(LineStatusUpdate("other", "l", "new"), "id-2", 3.0)
         newer = store.put(LineStatusUpdate("o", "l", "newer"), "id-3", 3.0)
         _, _, retried = await asyncio.gather(busy, newer, store.retry(None, 3.0))
-        waiting = [entry.update.status_external_id for entry in await store.pending(after=-1, limit=9)]
+        waiting = [
+            entry.update.status_external_id for entry in (await store.pending({0: -1}, last=None, limit=9)).entries
+        ]
     finally:
         await store.aclose()
     assert retried == 0
@@ -462,11 +463,20 @@ class MemoryStore:
         self.dead: dict[int, DeadLetter] = {}
         self.last_id = 0
 
-    async def open(self):
+    async def open(self, *, target):
         pass
 
-    async def claim(self):
-        return True
+    async def lease(self):
+        return Leases({0: 0})
+
+    async def release(self, buckets):
+        pass
+
+    async def try_writing(self):
+        pass
+
+    def bucket_of(self, update):
+        return 0
 
     async def counts(self):
         return Counts(len(self.entries), len(self.dead), min((e.put_at for e in self.entries.values()), default=None))
@@ -478,13 +488,16 @@ class MemoryStore:
         self.entries[self.last_id] = Entry(self.last_id, update, request_id, put_at)
         return await self.counts()
 
-    async def pending(self, *, after, limit):
-        return [entry for id_, entry in sorted(self.entries.items()) if id_ > after][:limit]
+    async def pending(self, after, *, last, limit):
+        return Batch([entry for id_, entry in sorted(self.entries.items()) if id_ > after[0]])
 
     async def settle(self, delivered, dead):
-        for ended in (*delivered, *dead):
+        for ended in (*delivered, *(burial.entry for burial in dead)):
             del self.entries[ended.id]
-        self.dead |= {letter.id: letter for letter in dead}
+        for burial in dead:
+            entry = burial.entry
+            facts = (entry.id, entry.update, entry.request_id, burial.state, burial.reason, burial.attempts)
+            self.dead[entry.id] = DeadLetter(*facts, entry.put_at, burial.died_at)
         return await self.counts()
 
     async def dead_letters(self, *, after, limit):
@@ -531,7 +544,7 @@ async def test_ids_rise_over_processes_and_restarts(path):
     async with Outbox(path) as one, Outbox(path) as two:
         for outbox in (one, two, one, two):
             await outbox.put((*LINE, "new"))
-        entries = await one._store.pending(after=-1, limit=10)
+        entries = (await one._store.pending({0: -1}, last=None, limit=10)).entries
     assert [entry.id for entry in entries] == [1, 2, 3, 4]
     assert all(attrs.has(type(entry)) for entry in entries)
 

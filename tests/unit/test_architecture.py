@@ -73,6 +73,8 @@ OWNERS = {
     "xmltodict": ("protocol.xml", "sandbox.reading"),
     "orjson": ("protocol.json",),
     "sqlite3": ("storage.sqlite",),
+    "psycopg": ("storage.postgres",),
+    "sqlalchemy": ("outbox.transaction",),
     "click": ("cli",),
     "rich": ("cli",),
     "openpyxl": ("ingest.excel",),
@@ -262,7 +264,8 @@ def test_a_cycle_would_be_found():
 def test_importing_the_package_imports_nothing_that_is_not_needed_yet():
     code = (
         "import sys; before = set(sys.modules); import altcraft_async; "
-        "heavy = {'tenacity', 'xmltodict', 'sqlite3', 'click', 'rich', 'tomllib', 'altcraft_async.sandbox'}; "
+        "heavy = {'tenacity', 'xmltodict', 'sqlite3', 'psycopg', 'click', 'rich', 'tomllib', "
+        "'altcraft_async.sandbox'}; "
         "print(*sorted(heavy & (sys.modules.keys() - before)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)

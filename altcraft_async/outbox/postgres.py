@@ -1,0 +1,372 @@
+"""The outbox in a PostgreSQL database: any replica puts, and drainers share the buckets.
+
+Updates are rows that are appended and deleted. Puts of all tasks that come while one statement runs share the
+next one. Whoever delivers holds buckets on leases that the database's clock ends. An id is taken before its row can
+be seen, so a lower one may appear behind a higher one: `PostgresStore.pending` finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import attrs
+
+from altcraft_async.engine.rows import update_of
+from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullError
+from altcraft_async.flow.partition import bucket_of
+from altcraft_async.outbox.grouped import Grouped
+from altcraft_async.outbox.leasing import Leasing
+from altcraft_async.outbox.store import Batch, Counts, DeadLetter, Entry, Leases
+from altcraft_async.outbox.tables import VERSION, Tables
+from altcraft_async.outbox.transaction import Statement, bind, execute_on
+from altcraft_async.protocol.states import OutcomeState
+from altcraft_async.protocol.values import LineStatusUpdate, check_request_id
+from altcraft_async.storage.postgres import Database, Failure, Fate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from altcraft_async.outbox.store import Burial
+    from altcraft_async.outbox.transaction import ParamStyle
+    from altcraft_async.storage.postgres import Pool, Rows
+
+__all__ = ["DrainerSeen", "PostgresStore", "schema_sql"]
+
+_COUNTING_PART = 0.05
+"""The part of the time that counting may take at most: with a hundred thousand rows it takes milliseconds."""
+
+_FEW = 8
+"""The most that is read at once of a bucket that had no more the last time, while others have."""
+
+_NOTHING_SEEN = "0:18446744073709551615:"
+"""A snapshot after which no transaction has begun: without cursors nothing can be late."""
+
+_LOCK_WAIT = "SET LOCAL lock_timeout = '2s'"
+"""All puts wait behind one that waits for a lock: for its request id, which an open transaction has put too, or for the
+table, which is to be stopped."""
+
+
+@attrs.frozen
+class DrainerSeen:
+    """A process that delivers: on which host, when it was last seen, in seconds, and how many buckets it holds now."""
+
+    host: str
+    pid: int
+    seen: float
+    buckets: int
+
+
+def schema_sql(*, schema: str = "altcraft", buckets: int = 64) -> str:
+    """Give the statements that make the tables of an outbox, for those who make them by hand."""
+    return str(Tables(schema, buckets))
+
+
+class PostgresStore:
+    """Keeps an outbox in a PostgreSQL database, at an address or behind a pool of psycopg; see `OutboxStore`.
+
+    `url` is ``postgresql://…`` or a ``psycopg_pool.AsyncConnectionPool``. The tables lie in `schema`, made when
+    they are not there; with `make_tables` false they have to be, as `schema_sql` makes them. `buckets` is in how many
+    parts the work can be divided among drainers, and stands fast once the tables are made. A drainer that dies
+    keeps its buckets for `lease` seconds. About `capacity` updates wait: that is looked at once a second. Needs the
+    extra ``postgres`` and a server of version 13 or later.
+
+    Raises `ConfigurationError` for settings that cannot be.
+    """
+
+    __slots__ = (
+        "_clock", "_counts", "_leases", "_leasing", "_looking", "_make_tables", "_next_count", "_puts", "_reading",
+        "_settling", "_tables", "_writing", "buckets", "capacity", "path",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 - the settings of a store
+        self,
+        url: str | Pool,
+        *,
+        schema: str = "altcraft",
+        buckets: int = 64,
+        capacity: int = 100_000,
+        lease: float = 45.0,
+        make_tables: bool = True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        for field, value in (("capacity", capacity), ("lease", lease)):
+            if not value > 0:
+                msg = f"{field} of an outbox must be above zero, not {value}"
+                raise ConfigurationError(msg, field=field)
+        self._tables = Tables(schema, buckets)
+        self._make_tables = make_tables
+        database = Database(url)
+        self.path = f"{database.name} ({schema})"
+        self.buckets = buckets
+        self.capacity = capacity
+        self._clock = clock
+        self._writing, self._settling = database.session(), database.session()
+        self._reading, self._looking = database.session(), database.session()
+        self._leasing = database.session()
+        self._leases = Leasing(self._leasing, self._tables, seconds=lease, owner=uuid4(), place=_place())
+        self._puts = Grouped(self._put_all)
+        self._counts = Counts(0, 0, None)
+        self._next_count = 0.0
+
+    def __repr__(self) -> str:
+        """Show where it is, without the password."""
+        return f"<PostgresStore {self.path}>"
+
+    # -- life
+
+    async def open(self, *, target: str | None) -> None:
+        """Make the tables where they are not there, and check that they are of this release and for this platform."""
+        with self._told():
+            if not (await self._looking.rows(self._tables.there))[0][0]:
+                if not self._make_tables:
+                    self._refuse("does not exist; check the address and the schema, or `altcraft-async outbox schema`")
+                await self._looking.transact((self._tables.lock, ()), (self._tables.make, ()))
+            version, buckets, aim = (await self._looking.rows(self._tables.meta))[0]
+            if version == VERSION and target is not None and aim is None:
+                aim = (await self._looking.rows(self._tables.aim, (target,)))[0][0]
+        if version != VERSION:
+            self._refuse(
+                f"has version {version}, and this altcraft_async knows version {VERSION}; use the release that made it"
+            )
+        if buckets != self.buckets:
+            self._refuse(f"was made for {buckets} buckets, not {self.buckets}; give buckets={buckets}")
+        if target is not None and aim != target:
+            self._refuse(f"is delivered to {aim}, not to {target}; give another schema for another platform")
+
+    def _refuse(self, said: str) -> None:
+        msg = f"the outbox {self.path} {said}"
+        raise OutboxError(msg, path=self.path)
+
+    async def aclose(self) -> None:
+        """End the puts that were begun, give the buckets to others, close the sessions."""
+        await self._puts.aclose()
+        try:
+            await self._leases.leave()
+        except Failure:
+            pass  # they are free when their time is over
+        finally:
+            for session in (self._writing, self._settling, self._reading, self._looking, self._leasing):
+                await session.aclose()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except Failure as failure:
+            raise self._error(failure) from failure
+
+    def _error(self, failure: Failure) -> OutboxError:
+        msg = f"the outbox {self.path} cannot be used: {failure.message}"
+        return OutboxError(msg, path=self.path, maybe_accepted=failure.fate is Fate.LOST)
+
+    # -- leases
+
+    async def lease(self) -> Leases:
+        """Renew the leases in time, and take or offer buckets until each drainer has its share of them."""
+        with self._told():
+            return await self._leases.lease()
+
+    async def release(self, buckets: Collection[int]) -> None:
+        """Give buckets back."""
+        with self._told():
+            await self._leases.release(buckets)
+
+    def bucket_of(self, update: LineStatusUpdate) -> int:
+        """Say in which bucket an update lies: all of one order in the same."""
+        return bucket_of(update.order_external_id, self.buckets)
+
+    # -- accepting
+
+    async def put(self, update: LineStatusUpdate, request_id: str, put_at: float) -> Counts:
+        """Accept an update, at the database's time; one whose request id waits already is accepted by that.
+
+        An `OutboxError` with ``maybe_accepted`` says that the connection was lost at the end: the same put under the
+        same id makes sure. Cancelled, it may or may not have been accepted.
+        """
+        del put_at
+        self._check_room()
+        with self._told():
+            await self._puts.do(self._row(update, request_id))
+        self._count(waiting=1)
+        return self._told_counts()
+
+    async def put_within(self, connection: object, update: LineStatusUpdate, request_id: str) -> None:
+        """Accept an update when the transaction of a connection is committed; see `execute_on`."""
+        self._check_room()
+        await execute_on(connection, lambda style: self._statement([self._row(update, request_id)], style))
+
+    def statement(
+        self,
+        updates: Iterable[LineStatusUpdate | tuple[str, str, str]],
+        *,
+        request_ids: Iterable[str] | None = None,
+        paramstyle: ParamStyle = "format",
+    ) -> Statement:
+        """Give the SQL that accepts updates, for any driver, sync ones too; nothing is asked or sent.
+
+        They are accepted when the transaction in which it is executed is committed, and never if that is rolled back.
+        `request_ids` are those of the updates, by default fresh ones. Raises `InvalidUpdateError` as a put does, and
+        `ConfigurationError` without an update.
+        """
+        made = [update_of(update) for update in updates]
+        ids = [str(uuid4()) for _ in made] if request_ids is None else [check_request_id(id_) for id_ in request_ids]
+        if not made or len(ids) != len(made):
+            msg = f"a statement needs updates, and as many request ids, not {len(made)} and {len(ids)}"
+            raise ConfigurationError(msg, field="request_ids" if made else "updates")
+        return self._statement([self._row(*pair) for pair in zip(made, ids, strict=True)], paramstyle)
+
+    def _statement(self, rows: Sequence[tuple[object, ...]], paramstyle: str) -> Statement:
+        marks, parameters = bind(rows, paramstyle)
+        return Statement(self._tables.put_values(marks), parameters, tuple(str(row[-1]) for row in rows))
+
+    def _row(self, update: LineStatusUpdate, request_id: str) -> tuple[object, ...]:
+        ids = (update.order_external_id, update.order_line_external_id, update.status_external_id)
+        return (self.bucket_of(update), *ids, request_id)
+
+    async def _put_all(self, rows: Sequence[tuple[object, ...]]) -> None:
+        await self._writing.transact((_LOCK_WAIT, ()), (self._tables.put, _columns(rows)))
+
+    def _check_room(self) -> None:
+        pending = self._counts.pending
+        if pending >= self.capacity:
+            msg = (
+                f"the outbox {self.path} is full: about {pending} updates wait; put it again later, and look whether "
+                "they are delivered at all"
+            )
+            raise OutboxFullError(msg, path=self.path, capacity=self.capacity)
+
+    async def try_writing(self) -> None:
+        """Accept an update, and take it back."""
+        row = (0, "", "", "", str(uuid4()))
+        with self._told():
+            await self._writing.rehearse(self._tables.put, [[value] for value in row])
+
+    # -- delivering
+
+    async def pending(self, after: Mapping[int, int], *, last: Batch | None, limit: int) -> Batch:
+        """Read waiting entries, all of them as of one snapshot.
+
+        What could not be seen in the snapshot of the `last` read is found by its transaction, so that nothing is
+        read twice, and rows that are deleted and not cleaned away cost nothing.
+        """
+        hungry = (after.keys() & last.more if last is not None else set()) or after.keys()
+        most = {bucket: -(-limit // len(hungry)) if bucket in hungry else _FEW for bucket in after}
+        mark = last.mark if last is not None and isinstance(last.mark, str) else _NOTHING_SEEN
+        _, end, open_then = mark.split(":")
+        now = self._clock()  # of this host, which may be wrong: only ages are believed
+        with self._told():
+            (first, *rows) = await self._reading.rows(
+                self._tables.pending,
+                (
+                    list(after),
+                    list(after.values()),
+                    list(most.values()),
+                    end,
+                    open_then.split(",") if open_then else [],
+                ),
+            )
+        found = dict.fromkeys(after, 0)
+        for row in rows:
+            found[row[0]] += row[1] > after[row[0]]
+        return Batch(
+            [Entry(row[1], LineStatusUpdate(*row[2:5]), row[5], now - row[6], row[0]) for row in rows],
+            frozenset(bucket for bucket, count in found.items() if count >= most[bucket]),
+            first[7],
+        )
+
+    async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Counts:
+        """Delete what was delivered, and move the dead."""
+        statements: list[tuple[str, list[object]]] = []
+        if delivered:
+            keys: list[tuple[object, ...]] = [(entry.bucket, entry.id, *entry.update.key) for entry in delivered]
+            statements.append((self._tables.delivered, _columns(keys)))
+        if dead:
+            rows: list[tuple[object, ...]] = [
+                (burial.entry.bucket, burial.epoch, burial.entry.id, str(burial.state), burial.reason, burial.attempts)
+                for burial in dead
+            ]
+            statements.append((self._tables.buried, [self._leases.owner, *_columns(rows)]))
+        with self._told():
+            found = await self._settling.transact(*statements)
+        gone = sum(rows[0][0] for rows in found)
+        self._count(waiting=-gone, dead=found[-1][0][0] if dead else 0)
+        return self._told_counts()
+
+    # -- looking
+
+    async def counts(self) -> Counts:
+        """Count, unless that was just done and took long; what this process did since is added."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if began < self._next_count:
+            return self._counts
+        with self._told():
+            pending, dead, age, dead_rows, open_for = (
+                await self._looking.rows(self._tables.counts, (self.capacity + 1,))
+            )[0]
+        took = loop.time() - began
+        self._next_count = loop.time() + took / _COUNTING_PART if took > _COUNTING_PART else 0.0
+        oldest = None if age is None else self._clock() - age
+        self._counts = Counts(pending, dead, oldest, dead_rows, open_for)
+        return self._counts
+
+    def _count(self, *, waiting: int = 0, dead: int = 0) -> None:
+        now = self._counts
+        self._counts = Counts(
+            max(0, now.pending + waiting), now.dead + dead, now.oldest, now.dead_rows, now.oldest_transaction
+        )
+
+    def _told_counts(self) -> Counts:
+        return Counts(self._counts.pending, self._counts.dead, None)
+
+    # -- dead letters
+
+    async def drainers(self) -> Sequence[DrainerSeen]:
+        """Say who delivers, or did so within the last day."""
+        with self._told():
+            return [DrainerSeen(*row) for row in await self._looking.rows(self._tables.drainers)]
+
+    async def dead_letters(self, *, after: int, limit: int) -> Sequence[DeadLetter]:
+        """Read dead letters."""
+        with self._told():
+            return _letters(await self._looking.rows(self._tables.letters, (after, limit)))
+
+    async def retry(self, ids: Sequence[int] | None, put_at: float) -> int:
+        """Move dead letters back.
+
+        Without `ids` a newer update of the line may be in a transaction that is still open, so all puts are stopped for
+        the moment of it; raises `OutboxError` where that is not possible within two seconds.
+        """
+        del put_at
+        retry = (self._tables.retry, {"ids": None if ids is None else list(ids)})
+        guard = [] if ids is not None else [(_LOCK_WAIT, ()), (self._tables.stop_puts, ())]
+        with self._told():
+            count: int = (await self._looking.transact(*guard, retry))[-1][0][0]
+        self._next_count = 0.0
+        return count
+
+    async def purge(self, ids: Sequence[int] | None) -> int:
+        """Delete dead letters."""
+        with self._told():
+            rows = await self._looking.rows(self._tables.purge, {"ids": None if ids is None else list(ids)})
+        self._next_count = 0.0
+        count: int = rows[0][0]
+        return count
+
+
+def _columns(rows: Iterable[tuple[object, ...]]) -> list[object]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _letters(rows: Rows) -> list[DeadLetter]:
+    return [DeadLetter(row[0], LineStatusUpdate(*row[1:4]), row[4], OutcomeState(row[5]), *row[6:]) for row in rows]
+
+
+def _place() -> tuple[str, int]:
+    return socket.gethostname(), os.getpid()

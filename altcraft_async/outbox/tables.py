@@ -1,0 +1,307 @@
+"""The outbox's tables in PostgreSQL, and the statements on them.
+
+``entry`` is only appended to and deleted from: nothing in it is ever updated; each row names the transaction that
+appended it, by which those are found that can only be seen after higher ids. ``bucket`` has the leases, ``drainer``
+who delivers, ``dead`` the dead letters, ``meta`` the version of all this. All times are the server's.
+"""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+from altcraft_async.errors import ConfigurationError
+
+__all__ = ["VERSION", "Tables"]
+
+VERSION = 1
+"""The version of the tables that this release makes and knows."""
+
+_SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_MOST_BUCKETS = 1024
+_COLUMNS = "order_external_id, order_line_external_id, status_external_id, request_id"
+
+_MADE = """
+CREATE SCHEMA IF NOT EXISTS {s};
+CREATE TABLE {s}.meta (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one), version integer NOT NULL, buckets integer NOT NULL, target text
+);
+CREATE TABLE {s}.entry (
+    bucket smallint NOT NULL, id bigint GENERATED ALWAYS AS IDENTITY (CACHE 1), order_external_id text NOT NULL,
+    order_line_external_id text NOT NULL, status_external_id text NOT NULL, request_id text NOT NULL,
+    put_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(), PRIMARY KEY (bucket, id), UNIQUE (request_id)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000
+);
+CREATE INDEX entry_of_transaction ON {s}.entry (xid);
+CREATE TABLE {s}.dead (
+    id bigint PRIMARY KEY, bucket smallint NOT NULL, order_external_id text NOT NULL,
+    order_line_external_id text NOT NULL, status_external_id text NOT NULL, request_id text NOT NULL,
+    put_at timestamptz NOT NULL, state text NOT NULL, reason text NOT NULL, attempts integer NOT NULL,
+    died_at timestamptz NOT NULL DEFAULT clock_timestamp(), overtaken boolean NOT NULL DEFAULT false
+);
+CREATE INDEX dead_of_line ON {s}.dead (order_external_id, order_line_external_id);
+CREATE TABLE {s}.bucket (
+    bucket smallint PRIMARY KEY, owner uuid, epoch bigint NOT NULL DEFAULT 0, expires_at timestamptz
+) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+INSERT INTO {s}.bucket (bucket) SELECT generate_series(0, {buckets} - 1);
+CREATE TABLE {s}.drainer (id uuid PRIMARY KEY, seen_at timestamptz NOT NULL, host text NOT NULL, pid integer NOT NULL)
+    WITH (fillfactor = 20);
+INSERT INTO {s}.meta (version, buckets) VALUES ({version}, {buckets});
+"""
+
+
+@attrs.frozen
+class Tables:
+    """The tables in one schema, made for so many buckets. Raises `ConfigurationError` for what cannot be."""
+
+    schema: str
+    buckets: int
+
+    def __attrs_post_init__(self) -> None:
+        """Check the name, which becomes part of statements, and the number."""
+        if not (isinstance(self.schema, str) and _SCHEMA_NAME.fullmatch(self.schema)):
+            msg = f"schema must be a name of small letters, digits and underscores, not {self.schema!r}"
+            raise ConfigurationError(msg, field="schema")
+        if type(self.buckets) is not int or not 1 <= self.buckets <= _MOST_BUCKETS:
+            msg = f"buckets must be a whole number from 1 to {_MOST_BUCKETS}, not {self.buckets!r}"
+            raise ConfigurationError(msg, field="buckets")
+
+    def __str__(self) -> str:
+        """Give the statements that make them."""
+        return self._of(_MADE).strip() + "\n"
+
+    def _of(self, sql: str) -> str:
+        return sql.format(s=f'"{self.schema}"', buckets=self.buckets, version=VERSION, columns=_COLUMNS)
+
+    # -- what they are
+
+    @property
+    def lock(self) -> str:
+        """Wait until no other process makes or changes them; until the end of the transaction."""
+        return f"SELECT pg_advisory_xact_lock(hashtext('altcraft_async outbox {self.schema}'))"
+
+    @property
+    def there(self) -> str:
+        """Say whether they are there."""
+        return self._of("SELECT to_regclass('{s}.meta') IS NOT NULL")
+
+    @property
+    def make(self) -> str:
+        """Make them where they are not there."""
+        return f"DO $made$ BEGIN IF NOT ({self.there}) THEN {self} END IF; END $made$"
+
+    @property
+    def meta(self) -> str:
+        """Read what they were made as."""
+        return self._of("SELECT version, buckets, target FROM {s}.meta")
+
+    @property
+    def aim(self) -> str:
+        """Note where they are delivered to, where that is not known yet; say where to. Parameter: the address."""
+        return self._of("""
+            WITH first AS (UPDATE {s}.meta SET target = %s WHERE target IS NULL RETURNING target)
+            SELECT coalesce((SELECT target FROM first), (SELECT target FROM {s}.meta))
+        """)
+
+    # -- accepting
+
+    @property
+    def put(self) -> str:
+        """Accept many, in their order. Parameters: five arrays, of buckets, the three ids and the request ids."""
+        return self._of("""
+            INSERT INTO {s}.entry (bucket, {columns})
+            SELECT u.b, u.o, u.l, u.s, u.r FROM unnest(%s::smallint[], %s::text[], %s::text[], %s::text[], %s::text[])
+            WITH ORDINALITY AS u(b, o, l, s, r, n) ORDER BY u.n ON CONFLICT (request_id) DO NOTHING
+        """)
+
+    def put_values(self, rows: str) -> str:
+        """Accept many with the markers of any driver, in `rows` of five."""
+        insert = self._of("INSERT INTO {s}.entry (bucket, {columns})")
+        return f"{insert} VALUES {rows} ON CONFLICT (request_id) DO NOTHING"
+
+    # -- reading
+
+    @property
+    def pending(self) -> str:
+        """Read on in buckets; the first row has the snapshot of this read.
+
+        Parameters: buckets, cursors, the most of each; the end of the last snapshot, and what was open in it.
+        """
+        return self._of("""
+            WITH asked AS (
+                SELECT * FROM unnest(%s::smallint[], %s::bigint[], %s::bigint[]) AS u(bucket, cursor, most)
+            ), found AS (
+                SELECT e.* FROM asked CROSS JOIN LATERAL (
+                    SELECT * FROM {s}.entry WHERE entry.bucket = asked.bucket AND entry.id > asked.cursor
+                    ORDER BY entry.id LIMIT asked.most
+                ) AS e
+                UNION ALL
+                SELECT e.* FROM (
+                    SELECT * FROM {s}.entry WHERE xid >= %s::xid8 UNION ALL
+                    SELECT * FROM {s}.entry WHERE xid = ANY (%s::xid8[])
+                ) AS e JOIN asked ON e.bucket = asked.bucket AND e.id <= asked.cursor
+            )
+            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
+            UNION ALL
+            SELECT * FROM (
+                SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
+                FROM found ORDER BY id
+            ) AS sorted
+        """)
+
+    @property
+    def counts(self) -> str:
+        """Count, up to a bound, which is the parameter."""
+        return self._of("""
+            SELECT e.count, (SELECT count(*) FROM {s}.dead), e.age, (
+                SELECT n_dead_tup FROM pg_stat_all_tables WHERE relid = '{s}.entry'::regclass
+            ), (
+                SELECT extract(epoch FROM clock_timestamp() - min(xact_start))::float8 FROM pg_stat_activity
+                WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+            ) FROM (
+                SELECT count(*), extract(epoch FROM clock_timestamp() - min(put_at))::float8 AS age
+                FROM (SELECT put_at FROM {s}.entry LIMIT %s) AS few
+            ) AS e
+        """)
+
+    # -- ending
+
+    @property
+    def delivered(self) -> str:
+        """Forget what was delivered. Parameters: arrays of buckets, ids, orders, lines."""
+        return self._of("""
+            WITH ended AS (
+                SELECT * FROM unnest(%s::smallint[], %s::bigint[], %s::text[], %s::text[]) AS u(bucket, id, o, l)
+            ), passed AS (
+                UPDATE {s}.dead SET overtaken = true FROM ended WHERE NOT overtaken AND dead.order_external_id = ended.o
+                AND dead.order_line_external_id = ended.l AND dead.id < ended.id
+            ), gone AS (
+                DELETE FROM {s}.entry USING ended WHERE entry.bucket = ended.bucket AND entry.id = ended.id RETURNING 1
+            ) SELECT count(*) FROM gone
+        """)
+
+    @property
+    def buried(self) -> str:
+        """Bury. Parameters: the owner; arrays of buckets, epochs, ids, states, reasons, attempts."""
+        return self._of("""
+            WITH gone AS (
+                DELETE FROM {s}.entry USING {s}.bucket AS b, (SELECT %s::uuid AS owner) AS mine, unnest(
+                    %s::smallint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::integer[]
+                ) AS u(bucket, epoch, id, state, reason, attempts)
+                WHERE entry.bucket = u.bucket AND entry.id = u.id
+                AND b.bucket = u.bucket AND b.owner = mine.owner AND b.epoch = u.epoch
+                RETURNING entry.id, entry.bucket, entry.order_external_id, entry.order_line_external_id,
+                    entry.status_external_id, entry.request_id, entry.put_at, u.state, u.reason, u.attempts
+            ), dead AS (
+                INSERT INTO {s}.dead (id, bucket, {columns}, put_at, state, reason, attempts)
+                SELECT id, bucket, {columns}, put_at, state, reason, attempts FROM gone RETURNING 1
+            ) SELECT count(*) FROM dead
+        """)
+
+    # -- leases
+
+    @property
+    def seen(self) -> str:
+        """Note that a drainer lives. Parameters: its id, host, process."""
+        return self._of("""
+            INSERT INTO {s}.drainer (id, seen_at, host, pid) VALUES (%s, clock_timestamp(), %s, %s)
+            ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
+        """)
+
+    @property
+    def renew(self) -> str:
+        """Keep what is held. Parameters: seconds, owner."""
+        return self._of("""
+            UPDATE {s}.bucket SET expires_at = now() + make_interval(secs => %s)
+            WHERE owner = %s AND expires_at > now() RETURNING bucket, epoch
+        """)
+
+    @property
+    def look(self) -> str:
+        """Count the other drainers, and the free buckets. Parameters: seconds, owner."""
+        return self._of("""
+            SELECT (SELECT count(*) FROM {s}.drainer WHERE seen_at > now() - make_interval(secs => %s) AND id <> %s),
+                (SELECT count(*) FROM {s}.bucket WHERE owner IS NULL OR expires_at < now())
+        """)
+
+    @property
+    def claim(self) -> str:
+        """Take free buckets, whichever. Parameters: owner, seconds, the most."""
+        return self._of("""
+            UPDATE {s}.bucket AS b SET owner = %s, epoch = b.epoch + 1, expires_at = now() + make_interval(secs => %s)
+            FROM (
+                SELECT bucket FROM {s}.bucket WHERE owner IS NULL OR expires_at < now()
+                ORDER BY bucket LIMIT %s FOR UPDATE SKIP LOCKED
+            ) AS free WHERE b.bucket = free.bucket RETURNING b.bucket, b.epoch
+        """)
+
+    @property
+    def release(self) -> str:
+        """Give back. Parameters: owner, buckets."""
+        return self._of(
+            "UPDATE {s}.bucket SET owner = NULL, expires_at = NULL WHERE owner = %s AND bucket = ANY(%s::smallint[])"
+        )
+
+    @property
+    def leave(self) -> str:
+        """Be a drainer no more, and forget those that died long ago. Parameter: owner."""
+        return self._of("DELETE FROM {s}.drainer WHERE id = %s OR seen_at < now() - interval '1 day'")
+
+    @property
+    def drainers(self) -> str:
+        """Say who delivers."""
+        return self._of("""
+            SELECT d.host, d.pid, extract(epoch FROM clock_timestamp() - d.seen_at)::float8,
+                count(b.bucket) FILTER (WHERE b.expires_at > now())
+            FROM {s}.drainer AS d LEFT JOIN {s}.bucket AS b ON b.owner = d.id
+            WHERE d.seen_at > now() - interval '1 day' GROUP BY d.id ORDER BY d.host, d.pid
+        """)
+
+    # -- dead letters
+
+    @property
+    def letters(self) -> str:
+        """Read dead letters. Parameters: the id after which, the most."""
+        return self._of("""
+            SELECT id, {columns}, state, reason, attempts, extract(epoch FROM put_at)::float8,
+                extract(epoch FROM died_at)::float8, overtaken
+            FROM {s}.dead WHERE id > %s ORDER BY id LIMIT %s
+        """)
+
+    @property
+    def stop_puts(self) -> str:
+        """Wait until no transaction that has put is open, and let none put until the end of this one."""
+        return self._of("LOCK TABLE {s}.entry IN SHARE ROW EXCLUSIVE MODE")
+
+    @property
+    def retry(self) -> str:
+        """Let dead letters wait again. Parameter: their ids, or NULL for all that nothing has overtaken."""
+        return self._of("""
+            WITH chosen AS (
+                DELETE FROM {s}.dead WHERE id = ANY(%(ids)s::bigint[]) OR (
+                    %(ids)s::bigint[] IS NULL AND NOT overtaken AND NOT EXISTS (
+                        SELECT 1 FROM {s}.entry WHERE entry.order_external_id = dead.order_external_id
+                        AND entry.order_line_external_id = dead.order_line_external_id AND entry.id > dead.id
+                    )
+                ) RETURNING *
+            ), again AS (
+                INSERT INTO {s}.entry (bucket, {columns})
+                SELECT bucket, order_external_id, order_line_external_id, status_external_id,
+                    CASE state WHEN 'rejected' THEN gen_random_uuid()::text ELSE request_id END
+                FROM chosen ORDER BY id ON CONFLICT (request_id) DO NOTHING
+            ) SELECT count(*) FROM chosen
+        """)
+
+    @property
+    def purge(self) -> str:
+        """Delete dead letters. Parameter: their ids, or NULL for all."""
+        return self._of("""
+            WITH gone AS (
+                DELETE FROM {s}.dead WHERE %(ids)s::bigint[] IS NULL OR id = ANY(%(ids)s::bigint[]) RETURNING 1
+            ) SELECT count(*) FROM gone
+        """)

@@ -1,0 +1,234 @@
+"""Sessions with a PostgreSQL server: opened when they are needed, renewed when they broke, used by one at a time.
+
+The one owner of psycopg. What fails becomes a `Failure` that says for people what happened, and for
+the program what became of the work: refused, never begun, or unknown. Nothing here depends on the state of a
+session between two transactions, so a PgBouncer in transaction mode may stand before the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from altcraft_async.errors import ConfigurationError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    import psycopg
+
+    Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
+
+__all__ = ["Database", "Failure", "Fate", "Pool", "Rows", "Session", "Statement"]
+
+Rows: TypeAlias = "list[tuple[Any, ...]]"
+Parameters: TypeAlias = "Sequence[object] | Mapping[str, object]"
+Statement: TypeAlias = "tuple[str, Parameters]"
+"""SQL with ``%s`` or ``%(name)s`` for its parameters, and these."""
+
+_CONNECT_SECONDS = 5
+_WORK_SECONDS = 15.0
+"""How long a piece of work may take, with connecting; a server that is silent for longer counts as lost."""
+
+_DEFAULTS: dict[str, str | int] = {
+    "connect_timeout": _CONNECT_SECONDS, "application_name": "altcraft_async", "keepalives_idle": 10,
+    "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000,
+}  # fmt: skip
+"""What a connection has that the address does not say otherwise."""
+
+_SESSION_ENDED = ("57P", "08")
+"""Codes of errors, by their beginnings, after which nobody knows what became of the work."""
+
+_MEANINGS = (
+    ("28", "does not let this user in ({text}); check the user and the password"),
+    ("3D", "does not have this database ({text}); check the address"),
+    ("42501", "does not give this user the rights ({text}); let the owner run `altcraft-async outbox schema`"),
+    ("42P01", "does not have the outbox's tables ({text}); check the address and the schema"),
+    ("53100", "has a full disk ({text}); free some space"),
+    ("53", "is short of something ({text}); wait, or give it more"),
+    ("55P03", "has a lock that did not become free in time ({text}); end the transaction that has it, or try later"),
+    ("25006", "only takes reads now ({text}); give the address of the primary"),
+    ("57P", "is being restarted, or ended the session ({text}); wait until it is back"),
+    ("", "refused the work ({text})"),
+)
+"""What a code of an error, by its beginning, means for a person; the first that fits counts."""
+
+
+class Fate(enum.Enum):
+    """What became of the work that failed."""
+
+    REFUSED = "the server refused it: nothing was done"
+    UNAVAILABLE = "it was never begun"
+    LOST = "its end is not known: it may have been done"
+
+
+class Failure(Exception):  # noqa: N818 - not for users: their error is made of it
+    """Work that failed: `message` says what happened and what to do, `fate` what became of it."""
+
+    def __init__(self, message: str, fate: Fate) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fate = fate
+
+
+class Pool(Protocol):
+    """What is used of a psycopg_pool.AsyncConnectionPool."""
+
+    conninfo: Any
+
+    def connection(self, timeout: float | None = None) -> AbstractAsyncContextManager[Any]:
+        """Lend a connection, and commit when it is given back."""
+
+
+class Database:
+    """A server's database, by its address or by a pool of the user's own.
+
+    `name` is what messages call it: host, port and database, never the user or the password. Raises
+    `ConfigurationError` for an address that cannot be read, and `MissingExtraError` without psycopg.
+    """
+
+    __slots__ = ("_conninfo", "_pool", "name")
+
+    def __init__(self, source: str | Pool) -> None:
+        try:
+            from psycopg import ProgrammingError, conninfo  # noqa: PLC0415 - an extra
+        except ImportError:
+            msg = "psycopg is not installed: pip install 'altcraft-async[postgres]'"
+            raise MissingExtraError(msg) from None
+        self._pool = None if isinstance(source, str) else source
+        self._conninfo = ""
+        told = source if isinstance(source, str) else source.conninfo
+        try:
+            given = conninfo.conninfo_to_dict(told if isinstance(told, str) else "")  # a pool's may be a function
+            if self._pool is None:
+                self._conninfo = conninfo.make_conninfo(told, **{k: v for k, v in _DEFAULTS.items() if k not in given})
+        except ProgrammingError:
+            msg = "the database's address cannot be read; write postgresql://USER@HOST:PORT/DATABASE"
+            raise ConfigurationError(msg, field="url") from None
+        host, port = str(given.get("host") or given.get("hostaddr") or "localhost"), given.get("port")
+        self.name = f"postgresql://{host}{f':{port}' if port else ''}/{given.get('dbname') or ''}"
+
+    def __repr__(self) -> str:
+        """Show the address, without the password."""
+        return f"<Database {self.name}>"
+
+    def session(self) -> Session:
+        """Return a session of its own, which connects when it is first used."""
+        return Session(self)
+
+    async def connect(self) -> Connection:
+        """Open a connection in autocommit mode, that prepares nothing on the server."""
+        import psycopg  # noqa: PLC0415 - an extra
+
+        return await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+
+    @property
+    def pool(self) -> Pool | None:
+        """The user's own pool, if there is one."""
+        return self._pool
+
+
+class Session:
+    """One connection to a database, used by one task at a time; the others wait for their turn."""
+
+    __slots__ = ("_connection", "_database", "_turn")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Connection | None = None
+        self._turn = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        """Show where to."""
+        return f"<Session {self._database.name}, {'closed' if self._connection is None else 'open'}>"
+
+    async def rows(self, sql: str, parameters: Parameters = ()) -> Rows:
+        """Execute one statement, as a transaction of its own; return its rows. Raises `Failure`."""
+        return (await self.transact((sql, parameters)))[-1]
+
+    async def transact(self, *statements: Statement) -> list[Rows]:
+        """Execute statements in one transaction; return the rows of each. Raises `Failure`.
+
+        Cancelled, they may or may not have been done.
+        """
+        async with self._turn, self._working() as connection:
+            if len(statements) == 1:
+                return [await _executed(connection, *statements[0])]
+            async with connection.transaction():
+                return [await _executed(connection, *statement) for statement in statements]
+
+    async def rehearse(self, sql: str, parameters: Parameters) -> None:
+        """Execute one statement, and take it back. Raises `Failure` where it could not be done."""
+        async with self._turn, self._working() as connection, connection.transaction(force_rollback=True):
+            await _executed(connection, sql, parameters)
+
+    @asynccontextmanager
+    async def _working(self) -> AsyncIterator[Connection]:
+        import psycopg  # noqa: PLC0415 - an extra
+
+        begun = False
+        try:
+            async with asyncio.timeout(_WORK_SECONDS), AsyncExitStack() as stack:
+                pool = self._database.pool
+                if pool is not None:
+                    connection = await stack.enter_async_context(pool.connection(timeout=_CONNECT_SECONDS))
+                else:
+                    connection = await self._connected()
+                begun = True
+                yield connection
+        except (psycopg.Error, OSError, TimeoutError) as error:
+            failure = self._failure(error, begun=begun)
+            if failure.fate is not Fate.REFUSED:
+                await self.aclose()
+            raise failure from error
+        except BaseException:  # cancelled in the middle, or not the server's doing: the session's state is not known
+            await self.aclose()
+            raise
+
+    async def _connected(self) -> Connection:
+        if self._connection is not None and _is_dead(self._connection):
+            await self.aclose()
+        if self._connection is None:
+            self._connection = await self._database.connect()
+        return self._connection
+
+    def _failure(self, error: Exception, *, begun: bool) -> Failure:
+        code = getattr(error, "sqlstate", None) or ""
+        where = f"the database {self._database.name}"
+        if not code:
+            said = "is not reached" if not begun else "was lost in the middle of the work"
+            fate = Fate.LOST if begun else Fate.UNAVAILABLE
+            return Failure(f"{where} {said} ({type(error).__name__}); check that it runs, and the network", fate)
+        said = next(said for beginning, said in _MEANINGS if code.startswith(beginning))
+        diagnosis = getattr(error, "diag", None)
+        text = getattr(diagnosis, "message_primary", None) or type(error).__name__
+        fate = Fate.UNAVAILABLE if not begun else Fate.LOST if code.startswith(_SESSION_ENDED) else Fate.REFUSED
+        return Failure(f"{where} {said.format(text=text)}", fate)
+
+    async def aclose(self) -> None:
+        """Close the connection; the next use opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):
+                await connection.close()
+
+
+async def _executed(connection: Connection, sql: str, parameters: Parameters) -> Rows:
+    # never prepared: a PgBouncer may give the next statement to another of the server's sessions
+    cursor = await connection.execute(sql.encode(), parameters or None, prepare=False)
+    return await cursor.fetchall() if cursor.description is not None else []
+
+
+def _is_dead(connection: Connection) -> bool:
+    """Say whether an idle connection was ended from the other side, which it only shows when it is looked at."""
+    import psycopg  # noqa: PLC0415 - an extra
+
+    try:
+        for _ in range(2):  # the server's last words, and the end behind them
+            connection.pgconn.consume_input()
+    except psycopg.Error:
+        return True
+    return connection.closed

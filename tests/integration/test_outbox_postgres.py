@@ -1,0 +1,531 @@
+"""The outbox on PostgreSQL: any replica puts, drainers share the buckets, nothing is lost, reordered or made twice."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import asynccontextmanager
+
+import pytest
+
+from altcraft_async import (
+    ConfigurationError,
+    InvalidUpdateError,
+    LineStatusUpdate,
+    OutboxError,
+    OutboxFullError,
+    OutcomeState,
+    RetryPolicy,
+)
+from altcraft_async.observe import LeasesChanged
+from altcraft_async.outbox import Burial, Outbox, PostgresStore
+from altcraft_async.sandbox import Fault, Faults
+
+psycopg = pytest.importorskip("psycopg", reason="needs psycopg: nox -s postgres")
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+LINE = ("order_1", "line_1_1")
+
+
+@pytest.fixture
+def schema():
+    """A schema of the test's own."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def store_of(postgres, schema):
+    """Make stores of one outbox."""
+
+    def make(**options):
+        return PostgresStore(postgres.url(), schema=schema, **{"buckets": 8, "lease": 3.0, **options})
+
+    return make
+
+
+@asynccontextmanager
+async def opened(store, *, target=None):
+    await store.open(target=target)
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+@pytest.fixture
+async def connection(postgres):
+    async with await psycopg.AsyncConnection.connect(postgres.url()) as connection:
+        yield connection
+
+
+async def letters_of(outbox):
+    return [letter async for letter in outbox.dead_letters()]
+
+
+async def read_all(store):
+    cursors = dict.fromkeys(range(store.buckets), -1)
+    return (await store.pending(cursors, last=None, limit=10_000)).entries
+
+
+# -- as with a file
+
+
+async def test_what_is_put_is_delivered_in_order_for_each_line(start_sandbox, connect, store_of):
+    sandbox = await start_sandbox(seed=5, faults=Faults.mixed(0.2, latency=0.001))
+    updates = [(f"order_{n}", f"line_{n}_1", status) for status in ("processing", "delivered") for n in range(1, 21)]
+    client = connect(sandbox, retry=RetryPolicy(attempts=20, base=0.001, max_delay=0.01))
+    async with Outbox(store_of(), client) as outbox:
+        await asyncio.gather(*(outbox.put(update) for update in updates))
+    assert outbox.statistics().pending == 0
+    assert outbox.statistics().delivered == 40
+    check = sandbox.ledger.check(updates)
+    assert check.ok, str(check)
+
+
+async def test_an_address_is_enough(sandbox, connect, postgres, until):
+    async with Outbox(postgres.url(), connect(sandbox)) as outbox:
+        await outbox.put((*LINE, "delivered"))
+        await until(lambda: sandbox.line_status(*LINE) == "delivered")
+        assert outbox.statistics().leases == 64
+
+
+async def test_puts_of_a_replica_without_a_client_are_delivered_by_another(sandbox, connect, store_of, until):
+    async with Outbox(store_of(), connect(sandbox)), Outbox(store_of()) as accepting:
+        await accepting.put((*LINE, "delivered"), request_id="message-17")
+        await until(lambda: sandbox.line_status(*LINE) == "delivered")
+    assert [arrival.request_id for arrival in sandbox.ledger.arrivals(*LINE)] == ["message-17"]
+
+
+async def test_an_update_outlives_the_one_who_put_it(sandbox, connect, store_of):
+    async with Outbox(store_of()) as accepting:
+        await accepting.put((*LINE, "delivered"))
+    async with Outbox(store_of(), connect(sandbox)):
+        pass
+    assert sandbox.line_status(*LINE) == "delivered"
+
+
+async def test_a_put_is_idempotent_by_its_request_id_while_that_waits(store_of):
+    async with opened(store_of()) as store:
+        for status in ("new", "delivered"):
+            await store.put(LineStatusUpdate(*LINE, status), "message-17", 0.0)
+        (entry,) = await read_all(store)
+    assert entry.update.status_external_id == "new"
+
+
+async def test_puts_of_many_callers_share_statements_and_keep_their_order(store_of, monkeypatch):
+    async with opened(store_of()) as store:
+        groups = []
+        put_all = store._puts._work
+
+        async def counted(rows):
+            groups.append(len(rows))
+            await put_all(rows)
+
+        store._puts._work = counted
+        await asyncio.gather(*(store.put(LineStatusUpdate(*LINE, f"s{n}"), f"id-{n}", 0.0) for n in range(500)))
+        entries = await read_all(store)
+    assert [entry.update.status_external_id for entry in entries] == [f"s{n}" for n in range(500)]
+    assert len(groups) < 10
+
+
+async def test_one_that_cannot_be_accepted_harms_no_other_of_its_statement(store_of):
+    async with opened(store_of()) as store:
+        too_long = "".join(str(uuid.uuid4()) for _ in range(1000))  # more than an index takes
+        ids = ["id-1", too_long, "id-2"]
+        results = await asyncio.gather(
+            *(store.put(LineStatusUpdate(*LINE, "new"), id_, 0.0) for id_ in ids), return_exceptions=True
+        )
+        assert [isinstance(result, OutboxError) for result in results] == [False, True, False]
+        assert [entry.request_id for entry in await read_all(store)] == ["id-1", "id-2"]
+
+
+async def test_a_full_outbox_says_so(store_of):
+    async with Outbox(store_of(capacity=2)) as outbox:
+        for _ in range(2):
+            await outbox.put((*LINE, "new"))
+        with pytest.raises(OutboxFullError, match="is full: about 2 updates wait"):
+            await outbox.put((*LINE, "new"))
+
+
+async def test_dead_letters_are_kept_retried_and_purged(sandbox, connect, store_of, until):
+    async with Outbox(store_of(), connect(sandbox)) as outbox:
+        first = await outbox.put(("order_99", "line_99_1", "delivered"))
+        await outbox.put((*LINE, "no-such-status"))
+        await outbox.put((*LINE, "delivered"))
+        await until(lambda: outbox.statistics().dead == 2 and not outbox.statistics().pending)
+        letters = {letter.update.order_external_id: letter for letter in await letters_of(outbox)}
+        assert letters["order_1"].overtaken
+        assert (letters["order_99"].state, letters["order_99"].overtaken) == (OutcomeState.REJECTED, False)
+        assert letters["order_99"].put_at <= letters["order_99"].died_at
+        sandbox.add_order("order_99", ["line_99_1"])
+        assert await outbox.retry() == 1
+        await until(lambda: sandbox.line_status("order_99", "line_99_1") == "delivered")
+        assert await outbox.purge() == 1
+        assert await letters_of(outbox) == []
+    assert {a.request_id for a in sandbox.ledger.arrivals("order_99", "line_99_1")} > {first}
+    assert sandbox.line_status(*LINE) == "delivered"
+
+
+async def test_retrying_all_never_puts_a_line_behind_an_update_whose_transaction_is_still_open(store_of, connection):
+    async with opened(store_of()) as store:
+        await store.put(LineStatusUpdate(*LINE, "older"), "id-1", 0.0)
+        leases = await store.lease()
+        (entry,) = await read_all(store)
+        await store.settle([], [Burial(entry, leases.epochs[entry.bucket], OutcomeState.UNKNOWN, "", 1, 0.0)])
+        await store.put_within(connection, LineStatusUpdate(*LINE, "newer"), "id-2")
+        with pytest.raises(OutboxError, match="end the transaction that has it"):
+            await store.retry(None, 0.0)
+        await connection.commit()
+        assert await store.retry(None, 0.0) == 0
+        assert await store.retry([entry.id], 0.0) == 1
+
+
+async def test_only_who_holds_the_bucket_under_this_epoch_buries(store_of):
+    async with opened(store_of()) as one, opened(store_of()) as two:
+        await one.put(LineStatusUpdate(*LINE, "new"), "id-1", 0.0)
+        epochs = (await one.lease()).epochs
+        (entry,) = await read_all(one)
+        burial = Burial(entry, epochs[entry.bucket], OutcomeState.UNKNOWN, "", 1, 0.0)
+        await one.release(epochs)
+        await two.lease()
+        await one.settle([], [burial])
+        assert await one.dead_letters(after=-1, limit=9) == []
+        assert len(await read_all(one)) == 1
+
+
+# -- rows that become visible late
+
+
+async def test_an_uncommitted_lower_id_is_delivered_once_it_is_committed(sandbox, connect, store_of, connection, until):
+    store = store_of()
+    async with Outbox(store, connect(sandbox)) as outbox:
+        await outbox.put((*LINE, "processing"), connection=connection)
+        for n in range(2, 21):
+            await outbox.put((f"order_{n}", f"line_{n}_1", "delivered"))
+        await until(lambda: outbox.statistics().delivered == 19)
+        await connection.commit()
+        await until(lambda: sandbox.line_status(*LINE) == "processing")
+        await outbox.put((*LINE, "delivered"))  # serialised by the caller: put after the commit
+        await until(lambda: sandbox.line_status(*LINE) == "delivered")
+    # the second was put after the first could be seen, so it comes after it: both are read by id
+    assert [change.status for change in sandbox.ledger.changes(*LINE)] == ["processing", "delivered"]
+
+
+async def test_what_is_late_is_found_and_what_is_known_is_not_read_again(store_of, connection):
+    async with opened(store_of(buckets=1)) as store:
+        await store.put_within(connection, LineStatusUpdate(*LINE, "late"), "id-1")
+        for number in (2, 3):
+            await store.put(LineStatusUpdate(*LINE, "new"), f"id-{number}", 0.0)
+        first = await store.pending({0: -1}, last=None, limit=10)
+        two, three = first.entries
+        second = await store.pending({0: three.id}, last=first, limit=10)
+        assert second.entries == []
+        await connection.commit()
+        third = await store.pending({0: three.id}, last=second, limit=10)
+        (late,) = third.entries
+        assert (late.request_id, late.id < two.id) == ("id-1", True)
+        assert (await store.pending({0: three.id}, last=third, limit=10)).entries == []
+
+
+async def test_what_was_put_after_a_late_one_could_be_seen_is_never_read_before_it(store_of, connection):
+    """One line, serialised by its caller, while others put into its bucket: its ids are read in their order."""
+    async with opened(store_of(buckets=1)) as store:
+        await store.put_within(connection, LineStatusUpdate(*LINE, "first"), "id-1")
+        await store.put(LineStatusUpdate("order_2", "line_2_1", "new"), "id-2", 0.0)
+        first = await store.pending({0: -1}, last=None, limit=10)
+        await connection.commit()
+        await store.put(LineStatusUpdate(*LINE, "second"), "id-3", 0.0)
+        second = await store.pending({0: first.entries[-1].id}, last=first, limit=10)
+        assert [entry.request_id for entry in second.entries] == ["id-1", "id-3"]
+
+
+async def test_of_one_full_bucket_more_is_read_at_once(store_of):
+    async with opened(store_of()) as store:
+        await asyncio.gather(*(store.put(LineStatusUpdate(*LINE, "new"), f"id-{n}", 0.0) for n in range(200)))
+        bucket = store.bucket_of(LineStatusUpdate(*LINE, "new"))
+        first = await store.pending(dict.fromkeys(range(8), -1), last=None, limit=80)
+        assert (len(first.entries), first.more) == (10, {bucket})
+        cursors = dict.fromkeys(range(8), -1) | {bucket: first.entries[-1].id}
+        second = await store.pending(cursors, last=first, limit=80)
+        assert len(second.entries) == 80
+        assert second.entries[0].id > first.entries[-1].id
+
+
+# -- in the caller's transaction
+
+
+async def test_what_is_rolled_back_is_never_sent(sandbox, connect, store_of, connection, until):
+    async with Outbox(store_of(), connect(sandbox)) as outbox:
+        await outbox.put((*LINE, "canceled"), connection=connection)
+        await connection.rollback()
+        await outbox.put(("order_2", "line_2_1", "delivered"))
+        await until(lambda: sandbox.line_status("order_2", "line_2_1") == "delivered")
+    assert not sandbox.ledger.arrivals(*LINE)
+
+
+async def test_a_put_is_part_of_an_asyncpg_transaction(store_of, postgres):
+    asyncpg = pytest.importorskip("asyncpg")
+    connection = await asyncpg.connect(postgres.url())
+    try:
+        async with Outbox(store_of()) as outbox:
+            transaction = connection.transaction()
+            await transaction.start()
+            await outbox.put((*LINE, "canceled"), connection=connection)
+            await transaction.rollback()
+            async with connection.transaction():
+                await outbox.put((*LINE, "delivered"), connection=connection)
+            entries = await read_all(outbox._store)
+    finally:
+        await connection.close()
+    assert [entry.update.status_external_id for entry in entries] == ["delivered"]
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_a_put_is_part_of_a_sqlalchemy_session(store_of, postgres, driver):
+    pytest.importorskip(driver)
+    orm = pytest.importorskip("sqlalchemy.ext.asyncio")
+    engine = orm.create_async_engine(postgres.sqlalchemy_url(driver))
+    try:
+        async with Outbox(store_of()) as outbox:
+            async with orm.AsyncSession(engine) as session:
+                await outbox.put((*LINE, "canceled"), connection=session)
+                await session.rollback()
+            async with orm.AsyncSession(engine) as session, session.begin():
+                await outbox.put((*LINE, "delivered"), connection=session)
+            async with engine.begin() as connection:
+                await outbox.put((*LINE, "refunded"), connection=connection)
+            entries = await read_all(outbox._store)
+    finally:
+        await engine.dispose()
+    assert [entry.update.status_external_id for entry in entries] == ["delivered", "refunded"]
+
+
+async def test_a_put_in_a_transaction_that_fails_raises_what_the_driver_raises(postgres, connection):
+    async with opened(PostgresStore(postgres.url(), schema="elsewhere_not_made_here", buckets=2)) as store:
+        pass
+    async with await psycopg.AsyncConnection.connect(postgres.url()) as other:
+        await other.execute("DROP SCHEMA elsewhere_not_made_here CASCADE")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        await store.put_within(connection, LineStatusUpdate(*LINE, "new"), "id-1")
+
+
+async def test_a_connection_that_blocks_or_is_no_connection_is_refused(store_of, postgres):
+    async with Outbox(store_of()) as outbox:
+        with psycopg.connect(postgres.url()) as blocking:
+            for connection in (blocking, object()):
+                with pytest.raises(ConfigurationError, match=r"statement\(\)") as caught:
+                    await outbox.put((*LINE, "new"), connection=connection)
+                assert caught.value.field == "connection"
+
+
+async def test_a_statement_is_accepted_by_sync_code_too(store_of, postgres):
+    async with opened(store_of()) as store:
+        statement = store.statement(
+            [(*LINE, "new"), LineStatusUpdate(*LINE, "delivered")], request_ids=["id-1", "id-2"]
+        )
+        with psycopg.connect(postgres.url()) as blocking:
+            blocking.execute(statement.sql, statement.parameters)
+        entries = await read_all(store)
+    assert statement.request_ids == ("id-1", "id-2")
+    assert [(entry.request_id, entry.update.status_external_id) for entry in entries] == [
+        ("id-1", "new"), ("id-2", "delivered")
+    ]  # fmt: skip
+
+
+# -- leases
+
+
+async def test_drainers_share_the_buckets_fairly(store_of):
+    async with (
+        opened(store_of(buckets=9)) as one,
+        opened(store_of(buckets=9)) as two,
+        opened(store_of(buckets=9)) as three,
+    ):
+        stores = [one, two, three]
+        for _ in range(6):
+            for store in stores:
+                leases = await store.lease()
+                await store.release(leases.surplus)
+        held = [set((await store.lease()).epochs) for store in stores]
+    assert [len(buckets) for buckets in held] == [3, 3, 3]
+    assert len(set.union(*held)) == 9
+
+
+async def test_a_lease_that_ran_out_is_taken_over_under_a_higher_epoch(store_of):
+    async with opened(store_of(lease=0.4)) as one, opened(store_of(lease=0.4)) as two:
+        first = (await one.lease()).epochs
+        assert (await two.lease()).epochs == {}
+        await asyncio.sleep(0.45)
+        second = (await two.lease()).epochs
+    assert set(second) == set(first)
+    assert all(second[bucket] > first[bucket] for bucket in first)
+
+
+async def test_what_is_given_back_can_be_taken_at_once(store_of):
+    async with opened(store_of()) as two:
+        async with opened(store_of()) as one:
+            await one.lease()
+        assert len((await two.lease()).epochs) == 8
+
+
+async def test_a_drainer_that_joins_gets_its_share_and_observers_hear_of_it(sandbox, connect, store_of, until, watcher):
+    async with Outbox(store_of(), connect(sandbox, observers=[watcher])) as first:
+        await until(lambda: first.statistics().leases == 8)
+        async with Outbox(store_of(), connect(sandbox)) as second:
+            await until(lambda: (first.statistics().leases, second.statistics().leases) == (4, 4))
+            assert (first.statistics().drainers, second.statistics().drainers) == (2, 2)
+        await until(lambda: first.statistics().leases == 8)
+    told = watcher.of(LeasesChanged)
+    assert told[0] == LeasesChanged(8, 8, 0)
+    assert sum(event.lost for event in told) == 4
+
+
+async def test_nothing_starts_once_the_lease_is_over(start_sandbox, connect, store_of, until, monkeypatch):
+    sandbox = await start_sandbox(faults=Faults(latency=0.02))
+    async with Outbox(store_of(), connect(sandbox, concurrency=1), drain_timeout=0.0) as outbox:
+        for n in range(1, 21):
+            await outbox.put((f"order_{n}", f"line_{n}_1", "delivered"))
+        await until(lambda: sandbox.ledger.requests)
+        held = outbox._drainer.holding._held.values()
+        for one in held:  # as after a SIGSTOP
+            one.lease.ends_at = one.lease.clock() - 1.0
+        seen = sandbox.ledger.requests
+        outbox._tasks[0].cancel()
+        await asyncio.sleep(0.2)
+        assert sandbox.ledger.requests <= seen + 1
+    assert outbox.statistics().dead == 0
+
+
+async def test_the_loop_turns_on_when_all_leases_end_while_there_is_more_to_read(
+    start_sandbox, connect, store_of, until
+):
+    sandbox = await start_sandbox(faults=Faults(latency=0.05))
+    async with Outbox(store_of()) as accepting:
+        await asyncio.gather(*(accepting.put((f"order_{n}", "line", "new")) for n in range(2000)))
+    async with Outbox(store_of(), connect(sandbox, concurrency=2), drain_timeout=0.0) as outbox:
+        await until(lambda: sandbox.ledger.requests)
+        for held in outbox._drainer.holding._held.values():
+            held.lease.ends_at = held.lease.clock() - 1.0
+        async with asyncio.timeout(2.0):
+            await asyncio.sleep(0.2)
+        await until(lambda: outbox.statistics().leases == 8)  # won again, and delivered on
+        seen = sandbox.ledger.requests
+        await until(lambda: sandbox.ledger.requests > seen)
+
+
+async def test_closing_hands_over_at_once_where_others_deliver(start_sandbox, connect, store_of, until):
+    sandbox = await start_sandbox(faults=Faults(latency=0.05))
+    second = Outbox(store_of(), connect(sandbox), drain_timeout=30.0)
+    async with Outbox(store_of(), connect(sandbox, concurrency=1), drain_timeout=30.0) as first:
+        await second.open()
+        await until(lambda: (first.statistics().leases, second.statistics().leases) == (4, 4))
+        updates = [(f"order_{n}", f"line_{n}_1", "delivered") for n in range(1, 21)]
+        await asyncio.gather(*(first.put(update) for update in updates))
+        began = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began < 2.0
+    await until(lambda: sandbox.ledger.check(updates).ok)
+    await second.aclose()
+
+
+# -- trouble
+
+
+async def test_an_outbox_of_another_target_version_or_number_of_buckets_is_refused(store_of, connection, schema):
+    async with opened(store_of(), target="https://one.test"):
+        pass
+    for options, target, said in (
+        ({}, "https://two.test", "is delivered to https://one.test"),
+        ({"buckets": 16}, None, "was made for 8 buckets, not 16"),
+    ):
+        store = store_of(**options)
+        with pytest.raises(OutboxError, match=said):
+            await store.open(target=target)
+        await store.aclose()
+    await connection.execute(f"UPDATE {schema}.meta SET version = 2")
+    await connection.commit()
+    store = store_of()
+    with pytest.raises(OutboxError, match="has version 2, and this altcraft_async knows version 1"):
+        await store.open(target=None)
+    await store.aclose()
+
+
+async def test_many_that_open_at_once_make_the_tables_once(store_of):
+    stores = [store_of() for _ in range(8)]
+    try:
+        await asyncio.gather(*(store.open(target="https://one.test") for store in stores))
+    finally:
+        await asyncio.gather(*(store.aclose() for store in stores))
+
+
+async def test_a_session_that_was_ended_is_renewed_without_anybody_noticing(store_of, connection):
+    async with opened(store_of()) as store:
+        await store.put(LineStatusUpdate(*LINE, "new"), "id-1", 0.0)
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE application_name = 'altcraft_async'"
+        )
+        await store.put(LineStatusUpdate(*LINE, "delivered"), "id-2", 0.0)
+        assert len(await read_all(store)) == 2
+
+
+async def test_a_database_that_is_away_refuses_puts_at_once_and_all_goes_on_by_itself(
+    own_postgres, sandbox, connect, until
+):
+    store = PostgresStore(own_postgres.url(), buckets=4, lease=3.0)
+    async with Outbox(store, connect(sandbox)) as outbox:
+        await outbox.put((*LINE, "processing"))
+        await until(lambda: sandbox.line_status(*LINE) == "processing")
+        await asyncio.to_thread(own_postgres.stop)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(OutboxError, match="is not reached") as caught:
+            await outbox.put((*LINE, "canceled"))
+        assert asyncio.get_running_loop().time() - began < 1.0
+        assert not caught.value.maybe_accepted
+        assert not outbox.statistics().accepting
+        assert "is not reached" in outbox.statistics().problem
+        await asyncio.to_thread(own_postgres.start)
+        await until(lambda: outbox.statistics().accepting)
+        await outbox.put((*LINE, "delivered"))
+        await until(lambda: sandbox.line_status(*LINE) == "delivered")
+        await until(lambda: outbox.statistics().problem is None)
+    assert [change.status for change in sandbox.ledger.changes(*LINE)] == ["processing", "delivered"]
+
+
+async def test_a_client_of_the_sandbox_outage_costs_nothing(sandbox, connect, store_of, until):
+    client = connect(sandbox)
+    await sandbox.stop()
+    async with Outbox(store_of(), client) as outbox:
+        await outbox.put((*LINE, "processing"))
+        await outbox.put((*LINE, "delivered"))
+        await until(lambda: client.statistics().retries > 2)
+        await sandbox.start()
+        await until(lambda: not outbox.statistics().pending)
+    assert sandbox.ledger.check([(*LINE, "processing"), (*LINE, "delivered")]).ok
+
+
+async def test_the_clock_of_the_host_may_be_wrong(start_sandbox, connect, store_of, until):
+    sandbox = await start_sandbox(faults=Faults(lines={LINE: Fault("reset_after")}), dedup_request_id=False)
+    client = connect(sandbox, retry=RetryPolicy(attempts=None, base=0.001, max_delay=0.01))
+
+    def clock():
+        return 5.0  # as if it were 1970
+
+    async with Outbox(store_of(clock=clock), client, give_up_after=60.0, clock=clock) as outbox:
+        await outbox.put((*LINE, "delivered"))
+        await until(lambda: client.statistics().retries > 3)
+        assert outbox.statistics().dead == 0
+
+
+async def test_neither_token_nor_password_is_shown(postgres):
+    store = PostgresStore("postgresql://somebody:canary-5ec@127.0.0.1:1/nowhere")
+    outbox = Outbox(store)
+    with pytest.raises(OutboxError) as caught:
+        await outbox.open()
+    assert "canary" not in f"{caught.value!r}{caught.value}{store!r}{outbox!r}{store.path}{store._writing!r}"
+    assert "postgresql://127.0.0.1:1/nowhere" in str(caught.value)
+
+
+async def test_an_invalid_update_is_not_accepted(store_of):
+    async with Outbox(store_of()) as outbox:
+        with pytest.raises(InvalidUpdateError):
+            await outbox.put(("order_1", "", "new"))

@@ -1,0 +1,168 @@
+"""What can stand between an outbox and its database: a lost session, a bouncer, a pool, a full server, a long transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import time
+import uuid
+
+import pytest
+
+from altcraft_async import LineStatusUpdate, OutboxError
+from altcraft_async.integrations.web import readiness_of
+from altcraft_async.outbox import Outbox, PostgresStore
+
+psycopg = pytest.importorskip("psycopg", reason="needs psycopg: nox -s postgres")
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+LINE = ("order_1", "line_1_1")
+
+
+@pytest.fixture
+def schema():
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def bouncer(postgres):
+    """PgBouncer in transaction mode, with two sessions for all; its address."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        pytest.skip("needs pgbouncer, which is not installed")
+    folder = postgres.directory / "bouncer"
+    folder.mkdir()
+    shutil.chown(folder, *_owner(postgres))
+    (folder / "ini").write_text(
+        f"[databases]\n* = host={postgres.directory} user=altcraft\n[pgbouncer]\nunix_socket_dir = {folder}\n"
+        "listen_addr =\nlisten_port = 6432\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 2\n"
+    )
+    process = subprocess.Popen(
+        [program, "-q", str(folder / "ini")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **postgres._as
+    )
+    for _ in range(100):
+        if (folder / ".s.PGSQL.6432").exists():
+            break
+        time.sleep(0.05)
+    yield f"postgresql://altcraft@/postgres?host={folder}&port=6432"
+    process.terminate()
+    process.wait()
+    shutil.rmtree(folder)
+
+
+def _owner(postgres):
+    about = postgres.directory.stat()
+    return about.st_uid, about.st_gid
+
+
+async def test_pgbouncer_in_transaction_mode_may_stand_before_the_server(sandbox, connect, bouncer, schema, until):
+    async with Outbox(PostgresStore(bouncer, schema=schema, buckets=4), connect(sandbox)) as outbox:
+        for status in ("processing", "delivered"):
+            await asyncio.gather(*(outbox.put((f"order_{n}", f"line_{n}_1", status)) for n in range(1, 21)))
+        await until(lambda: not outbox.statistics().pending)
+        assert outbox.statistics().problem is None
+    updates = [(f"order_{n}", f"line_{n}_1", status) for status in ("processing", "delivered") for n in range(1, 21)]
+    assert sandbox.ledger.check(updates).ok
+
+
+async def test_a_pool_of_the_users_own_is_used_and_left_open(sandbox, connect, postgres, schema, until):
+    pools = pytest.importorskip("psycopg_pool")
+    async with pools.AsyncConnectionPool(postgres.url(), min_size=1, max_size=4, open=False) as pool:
+        async with Outbox(PostgresStore(pool, schema=schema, buckets=4), connect(sandbox)) as outbox:
+            await outbox.put((*LINE, "delivered"))
+            await until(lambda: sandbox.line_status(*LINE) == "delivered")
+            assert await outbox.purge() == 0
+        async with pool.connection() as connection:
+            await connection.execute("SELECT 1")
+
+
+async def test_a_put_whose_end_is_lost_says_so_and_is_made_sure_under_its_id(postgres, schema):
+    store = PostgresStore(postgres.url(), schema=schema, buckets=4)
+    async with Outbox(store) as outbox, await psycopg.AsyncConnection.connect(postgres.url()) as other:
+        await outbox.put((*LINE, "new"))
+        await other.execute(f"LOCK TABLE {schema}.entry")
+        task = asyncio.create_task(outbox.put((*LINE, "delivered")))
+        pid = store._writing._connection.info.backend_pid
+        async with await psycopg.AsyncConnection.connect(postgres.url(), autocommit=True) as judge:
+            while (
+                await (
+                    await judge.execute("SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s", (pid,))
+                ).fetchone()
+            ) != ("Lock",):
+                await asyncio.sleep(0.01)
+            await judge.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        with pytest.raises(OutboxError, match="ended the session") as caught:
+            await task
+        await other.rollback()
+        assert caught.value.maybe_accepted
+        for _ in range(2):
+            assert await outbox.put((*LINE, "delivered"), request_id=caught.value.request_id)
+        entries = (await store.pending(dict.fromkeys(range(4), -1), last=None, limit=100)).entries
+        assert [entry.update.status_external_id for entry in entries] == ["new", "delivered"]
+
+
+async def test_a_refused_write_is_told_by_readiness_until_one_goes_well(sandbox, connect, postgres, schema, until):
+    client = connect(sandbox)
+    async with Outbox(PostgresStore(postgres.url(), schema=schema, buckets=4), client) as outbox:
+        async with await psycopg.AsyncConnection.connect(postgres.url(), autocommit=True) as owner:
+            await owner.execute(
+                f"CREATE FUNCTION {schema}.full() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
+            )
+            await owner.execute(
+                f"CREATE TRIGGER full_disk BEFORE INSERT ON {schema}.entry EXECUTE FUNCTION {schema}.full()"
+            )
+            with pytest.raises(OutboxError, match="has a full disk") as caught:
+                await outbox.put((*LINE, "new"))
+            assert not caught.value.maybe_accepted
+            assert readiness_of(client, outbox).http_status == 503
+            await asyncio.sleep(1.2)
+            assert readiness_of(client, outbox).http_status == 503  # it was tried, and failed again
+            await owner.execute(f"DROP TRIGGER full_disk ON {schema}.entry")
+        await until(lambda: outbox.statistics().accepting)
+
+
+async def test_a_request_id_that_an_open_transaction_has_put_delays_nobody_else_for_long(postgres, schema):
+    store = PostgresStore(postgres.url(), schema=schema, buckets=4)
+    async with Outbox(store) as outbox, await psycopg.AsyncConnection.connect(postgres.url()) as open_one:
+        await outbox.put((*LINE, "new"), request_id="message-17", connection=open_one)
+        same = asyncio.create_task(outbox.put((*LINE, "new"), request_id="message-17"))
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(8):
+            with pytest.raises(OutboxError, match="lock that did not become free"):
+                await same
+            await outbox.put((*LINE, "delivered"))
+        await open_one.rollback()
+
+
+async def test_reading_costs_no_more_beside_a_transaction_that_stays_open(postgres, schema):
+    store = PostgresStore(postgres.url(), schema=schema, buckets=1, capacity=100_000)
+    await store.open(target=None)
+    await store.lease()
+
+    async def pages():
+        async with await psycopg.AsyncConnection.connect(postgres.url(), autocommit=True) as judge:
+            plan = store._tables.pending
+            parameters = ([0], [last_id], [256], last.mark.split(":")[1], last.mark.split(":")[2].split(","))
+            rows = await (await judge.execute(f"EXPLAIN (ANALYZE, BUFFERS) {plan}".encode(), parameters)).fetchall()
+        return int(next(row[0] for row in rows if "Buffers" in row[0]).split("hit=")[1].split()[0])
+
+    try:
+        async with await psycopg.AsyncConnection.connect(postgres.url()) as open_one:
+            await open_one.execute("CREATE TEMP TABLE pinned (one integer)")  # open, and with a number of its own
+            last, last_id, costs = None, -1, []
+            for round_ in range(12):
+                many = [store.put(LineStatusUpdate(*LINE, "new"), f"id-{round_}-{n}", 0.0) for n in range(500)]
+                await asyncio.gather(*many)
+                while True:
+                    last = await store.pending({0: last_id}, last=last, limit=1000)
+                    if not last.entries:
+                        break
+                    last_id = last.entries[-1].id
+                    await store.settle(last.entries, [])
+                costs.append(await pages())
+        assert costs[-1] <= 2 * max(costs[:2]), costs
+    finally:
+        await store.aclose()
