@@ -182,15 +182,16 @@ class JournalReader:
         `rows` are what `altcraft_async.ingest.read_updates` gives. Raises
         `InputChangedError` at the first row that is not the one recorded.
         """
-        prefix = id_prefix(self._run().run_id)
-        replay = Replay(self._connection, self.path)
+        run = self._run()
+        prefix = id_prefix(run.run_id)
+        replay = Replay(self._connection, self.path, run.length)
         index = -1
         for index, row in enumerate(rows):
             if index != replay.expected:
                 yield None
                 continue
             ended = replay.match(index, row)
-            yield None if ended.state == OPEN else outcome_of(self._connection, self.path, ended, row, prefix)
+            yield None if ended.state >= OPEN else outcome_of(self._connection, self.path, ended, row, prefix)
         replay.end(index + 1)
 
     def _run(self) -> RunRecord:
