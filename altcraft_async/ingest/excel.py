@@ -103,7 +103,8 @@ class ExcelRows:
         for line, cells in self._sheet.rows:
             fields = [_text(cell.value) for cell in cells]
             fields += [""] * (table.width - len(fields))
-            wanted = table.picked([*cells, *fields[len(cells) :]][: table.width])
+            whole: list[_Read | str] = [*cells, *fields[len(cells) :]]
+            wanted = table.picked(whole[: table.width])
             unfit = self._unfit(wanted, line)
             made = unfit or table.item(fields, line, b"")
             if made is None:

@@ -201,7 +201,7 @@ class Table:
                 f"{self.source}, line {line}: the header stands here again, with other columns or in another order; "
                 "give what follows as a file of its own; nothing from this line on was sent"
             )
-            raise HeldBackError(msg, source=self.source, line=line)
+            raise HeldBackError(msg, source=self.source, line=line, broken=True)
         elif filled and not any(name.strip("-") for name in filled):
             what = "a line of dashes, as databases write it for people"
         elif len(filled) == 1 and filled[0] == names[0] and _COUNT.fullmatch(names[0]):

@@ -319,13 +319,13 @@ class Replay:
     how many rows the input had, None where that is not known.
     """
 
-    __slots__ = ("_at", "_connection", "_known", "_newest", "_path", "expected", "length")
+    __slots__ = ("_at", "_connection", "_known", "_knows_newest", "_path", "expected", "length")
 
     def __init__(self, connection: sqlite3.Connection, path: str, length: int | None) -> None:
         self._connection = connection
         self._path = path
         self.length = length
-        self._newest: dict[bytes, int] | None = None
+        self._knows_newest = False
         self._known: list[tuple[int, int, int, int]] = []
         self._at = -1
         self.expected: int | None = -1
@@ -362,19 +362,33 @@ class Replay:
             return bool(self._connection.execute(query, (ended.row,)).fetchone()[0] == 0)
 
     def is_overtaken(self, index: int, row: Row) -> bool:
-        """Say whether a newer row about the same was applied, or may have been, when this was made."""
-        if self._newest is None:
-            query = f"SELECT key, max(row) FROM outcome WHERE state IN ({OVERTAKING}) AND row > ? GROUP BY key"  # noqa: S608
-            with translated(KIND, self._path, write=False):
-                self._newest = dict(self._connection.execute(query, (index,)).fetchall())
-        said = None if isinstance(row, Exception) else row
-        return said is not None and self._newest.get(key_of(said), -1) > index
+        """Say whether a newer row about the same was applied, or may have been, by the time of the first such question.
+
+        The first question reads the whole file: about a second for a million rows.
+        """
+        if isinstance(row, Exception):
+            return False
+        with translated(KIND, self._path, write=False):
+            if not self._knows_newest:
+                self._knows_newest = True
+                self._connection.execute("CREATE TEMP TABLE done_last (key BLOB PRIMARY KEY, row INTEGER NOT NULL)")
+                self._connection.execute(
+                    "INSERT INTO done_last SELECT key, max(row) FROM outcome WHERE row > ? AND "  # noqa: S608 - our own
+                    f"(state IN ({OVERTAKING}) OR state = {OPEN} AND row IN (SELECT row FROM failure WHERE state = "
+                    f"{OutcomeState.UNKNOWN.number})) GROUP BY key",
+                    (index,),
+                )
+            found = self._connection.execute("SELECT row FROM done_last WHERE key = ?", (key_of(row),)).fetchone()
+        return found is not None and found[0] > index
 
     def ahead(self) -> int:
-        """Return how many of the next rows, at most those read already, follow each other and ended well."""
+        """Return how many of the next rows, at most those read already, follow each other and ended well.
+
+        The last one read is never among them: it may be `LONGER`, which `match` tells.
+        """
         known, at = self._known, self._at
         count, first = 0, known[at][0]
-        for ended in islice(known, at, None):
+        for ended in islice(known, at, len(known) - 1):
             if ended[0] != first + count or ended[2] not in _ENDED_WELL:
                 break
             count += 1

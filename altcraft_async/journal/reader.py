@@ -28,7 +28,7 @@ from altcraft_async.journal.format import (
     bucket_of,
     outcome_of,
 )
-from altcraft_async.journal.recorder import DedupWindowWarning
+from altcraft_async.journal.recorder import DedupWindowWarning, LongerRowWarning
 from altcraft_async.journal.seals import id_prefix
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.storage.lock import Lock
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from altcraft_async.journal.seals import Row
     from altcraft_async.outcome import Outcome
 
-__all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "Slow"]
+__all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "LongerRowWarning", "Slow"]
 
 
 @attrs.frozen

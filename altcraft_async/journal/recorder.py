@@ -20,12 +20,13 @@ import contextlib
 import enum
 import time
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import attrs
 
-from altcraft_async.errors import InputChangedError, InvalidUpdateError, JournalError
+from altcraft_async.errors import InputChangedError, JournalError, RunStoppedError
 from altcraft_async.journal.commits import Closing, Commits, Length, Overtaken, PutBack, Sampled, reopen
 from altcraft_async.journal.format import (
     CORRECTED,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.timeline import Sample
     from altcraft_async.engine.work import BatchRow
-    from altcraft_async.errors import StorageError
+    from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.journal.commits import Item
     from altcraft_async.journal.seals import Fact, Row
 
@@ -119,8 +120,8 @@ class Journal:
     recorded of a failure stays until its new outcome replaces it, and where the input is
     refused, all that was not sent by then is what it was. A run that has not finished is
     finished first: a newer update that is in doubt may have been applied, and the older
-    one must not follow it. For the same reason a row that was invalid and was corrected stays
-    invalid until the run is finished; it is sent then, or is ``superseded`` as a failed one is.
+    one must not follow it. For the same reason a row that was invalid and was corrected is
+    not sent before the run is finished; it is sent then, or is ``superseded`` as a failed one is.
     A last row that was recorded when its line was not there as a whole is sent again as it stands now,
     with a `LongerRowWarning`. `extend` permits more rows than the input had when it was last
     read to its end. `dedup_window` is the platform's, in seconds.
@@ -258,6 +259,7 @@ class Journal:
     def _open(self) -> _Opened:
         """Do what blocks."""
         with contextlib.ExitStack() as resources:
+            self._check_names()
             self._lock.acquire(f"the journal {self._path} is in use by another run; wait until that has ended")
             resources.callback(self._lock.release)
             connection = self._connection = resources.enter_context(contextlib.closing(open_database(KIND, self._path)))
@@ -267,6 +269,16 @@ class Journal:
             writing = open_database(KIND, self._path, check=False)
             self._resources = resources.pop_all()
             return _Opened(writing, commits, recorded, retried, stale)
+
+    def _check_names(self) -> None:
+        """Refuse a file of two names: each has a lock, and a log of SQLite's, of its own."""
+        with translated(KIND, self._path), contextlib.suppress(FileNotFoundError):
+            if Path(self._path).is_file() and Path(self._path).stat().st_nlink > 1:
+                msg = (
+                    f"the journal {self._path} has another name (a hard link), under which another run could write it; "
+                    "remove that, or go on with a copy"
+                )
+                raise JournalError(msg, path=self._path)
 
     def _begin(self, connection: sqlite3.Connection) -> tuple[int, int, str | None]:
         known = RunRecord.read(connection, self._path)
@@ -284,12 +296,12 @@ class Journal:
             self._run, self._resumes = known, True
             self._check_run(known)
             recorded = _recorded_rows(connection)
-            if self._retry_failed and recorded == known.length:
+            self._finished = recorded == known.length
+            if self._retry_failed and self._finished:
                 self._retry = _Retry.UNDER_WAY
                 retried = reopen(connection)
                 recorded -= retried
-            self._finished = recorded == known.length
-            if not self._finished:
+            if recorded != known.length:
                 stale = self._staleness(self._clock() - known.written)
         self._prefix = id_prefix(self._run.run_id)
         self._replay = Replay(connection, self._path, self._run.length)
@@ -386,12 +398,11 @@ class Journal:
         if ended.state in {OPEN, LONGER}:
             self._rounds[index] = ended.round
             if ended.state == LONGER:
-                warnings.warn(
-                    f"the last row of the input (row {index + 1}) says more than when the journal {self._path} recorded "
-                    "it: its line was not there as a whole; it is sent as it stands now",
-                    LongerRowWarning,
-                    stacklevel=2,
+                said = (
+                    f"row {index + 1} says more than when the journal {self._path} recorded it as the last: its line "
+                    "was not there as a whole; it is sent as it stands now"
                 )
+                warnings.warn(said, LongerRowWarning, stacklevel=2)
             return None
         try:
             state = OutcomeState.of_number(ended.state)
@@ -410,9 +421,9 @@ class Journal:
         if isinstance(row, Exception):
             return None  # it is wrong in another way now
         if not self._finished:
-            error = InvalidUpdateError("the row was corrected, and is sent once the run is finished: run it again")
-            self._recalled = _outcome(index, row, OutcomeState.INVALID, error)
-            return OutcomeState.INVALID
+            error = RunStoppedError("the row was corrected, and is sent once the run is finished: run it again")
+            self._recalled = _outcome(index, row, OutcomeState.NOT_SENT, error)
+            return OutcomeState.NOT_SENT
         if self._replay.is_overtaken(index, row):
             self._recalled = _outcome(index, row, OutcomeState.SUPERSEDED)
             self._corrected.append(self._recalled)
@@ -490,7 +501,7 @@ class Journal:
             self._recorded(outcomes)
 
 
-def _outcome(index: int, row: Row, state: OutcomeState, error: InvalidUpdateError | None = None) -> Outcome[object]:
+def _outcome(index: int, row: Row, state: OutcomeState, error: RunStoppedError | None = None) -> Outcome[object]:
     """Return the outcome of a row that was not sent."""
     known = row if isinstance(row, Fingerprint) else None
     update = row if isinstance(row, LineStatusUpdate) else None
