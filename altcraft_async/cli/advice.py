@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from altcraft_async import AltcraftError, JournalError, OutcomeState
-from altcraft_async.cli.display import counted
 from altcraft_async.cli.inputs import INPUT_OPTIONS, command_again, said_of
 from altcraft_async.ingest import InputFormat
 from altcraft_async.journal import JournalReader
@@ -94,6 +93,8 @@ class Advice:
             talk.say("Interrupted; every update that was under way has its outcome.", "yellow")
         if tally.refused is not None:
             talk.say(f"Nothing more was sent: {_reason(tally.refused)}.", "red")
+        if tally.stopped is not None and self.stopped_by is tally.refused is None and not self.interrupted:
+            talk.say(f"Stopped: {_reason(tally.stopped)}", "red")
         if tally.unreachable is not None:
             said = "The server could not be reached; check the address, and that it is up (altcraft-async doctor)."
             talk.say(said, "red")
@@ -119,7 +120,8 @@ class Advice:
             talk.command("Next: when that is corrected, run the same command again", command_again())
             return
         if limit is not None and not self.reader.exhausted and known.recorded >= limit:
-            talk.say(f"Asked for was no more than {counted(limit, 'row')}; to go on with the rest, leave --sample out.")
+            asked = "row was" if limit == 1 else f"{limit:,} rows were"
+            talk.say(f"Only the first {asked} asked for; to go on with the rest, leave --sample out.")
             return
         for said, command in next_steps(known, command_again(), command_again(only=INPUT_OPTIONS)):
             talk.command(f"Next: {said}", command)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from altcraft_async.cli.exits import Tally
     from altcraft_async.ingest import Suspicion
 
-__all__ = ["Talk", "counted", "following", "stderr_console", "summary", "utc"]
+__all__ = ["Talk", "following", "stderr_console", "summary", "utc"]
 
 _STYLES = {
     "applied": "green",
@@ -182,11 +182,6 @@ class _Pace:
         return (done - before) / (now - then) if now > then else 0.0
 
 
-def counted(count: int, noun: str) -> str:
-    """Say how many there are of what `noun` names."""
-    return f"{count:,} {noun if count == 1 else noun + 's'}"
-
-
 def summary(talk: Talk, tally: Tally, elapsed: float, *, results: bool, noun: str = "update") -> None:
     """Say what became of all updates, or of what else `noun` says, and name the first that need attention."""
     if not tally.total and tally.done_before:
@@ -196,7 +191,7 @@ def summary(talk: Talk, tally: Tally, elapsed: float, *, results: bool, noun: st
     if not tally.total:
         talk.say(f"There was no {noun} to send.")
         return
-    text = Text(f"{counted(tally.total, noun)} in {elapsed:.1f} s")
+    text = Text(f"{tally.total:,} {noun if tally.total == 1 else noun + 's'} in {elapsed:.1f} s")
     if tally.sent and elapsed > 0:
         text.append(f" ({(tally.total - tally.recalled) / elapsed:,.0f}/s)")
     for state, count in tally.states.most_common():
