@@ -38,7 +38,7 @@ def shell(words: Sequence[str]) -> str:
 
 
 def _quoted(word: str) -> str:
-    if not _CONTROL.search(word):
+    if word.isprintable():
         return shlex.quote(word)
     return f"$'{_UNTYPED.sub(lambda found: f'{chr(92)}x{ord(found[0]):02x}', os.fsencode(word).decode('latin-1'))}'"
 
