@@ -20,7 +20,6 @@ import contextlib
 import enum
 import time
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -259,7 +258,6 @@ class Journal:
     def _open(self) -> _Opened:
         """Do what blocks."""
         with contextlib.ExitStack() as resources:
-            self._check_names()
             self._lock.acquire(f"the journal {self._path} is in use by another run; wait until that has ended")
             resources.callback(self._lock.release)
             connection = self._connection = resources.enter_context(contextlib.closing(open_database(KIND, self._path)))
@@ -269,16 +267,6 @@ class Journal:
             writing = open_database(KIND, self._path, check=False)
             self._resources = resources.pop_all()
             return _Opened(writing, commits, recorded, retried, stale)
-
-    def _check_names(self) -> None:
-        """Refuse a file of two names: each has a lock, and a log of SQLite's, of its own."""
-        with translated(KIND, self._path), contextlib.suppress(FileNotFoundError):
-            if Path(self._path).is_file() and Path(self._path).stat().st_nlink > 1:
-                msg = (
-                    f"the journal {self._path} has another name (a hard link), under which another run could write it; "
-                    "remove that, or go on with a copy"
-                )
-                raise JournalError(msg, path=self._path)
 
     def _begin(self, connection: sqlite3.Connection) -> tuple[int, int, str | None]:
         known = RunRecord.read(connection, self._path)
