@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 import attrs
 
 from altcraft_async import AltcraftError, JournalError, OutcomeState
-from altcraft_async.cli.inputs import INPUT_OPTIONS, command_again
+from altcraft_async.cli.inputs import INPUT_OPTIONS, command_again, said_of
 from altcraft_async.ingest import InputFormat
 from altcraft_async.journal import JournalReader
 
@@ -18,14 +17,14 @@ if TYPE_CHECKING:
     from altcraft_async.cli.display import Talk
     from altcraft_async.cli.job import SyncJob
     from altcraft_async.cli.sink import Sink
-    from altcraft_async.ingest import UpdateReader
+    from altcraft_async.ingest import HeldBackError, UpdateReader
     from altcraft_async.journal import JournalSummary
 
 __all__ = ["Advice", "next_steps"]
 
 _OF_THIS_RUN = (
     "journal", "retry_failed", "extend", "failed", "results", "dry_run", "limit", "max_failures", "input_format",
-    "last_line", "quiet", "as_json",
+    "quiet", "as_json",
 )  # fmt: skip
 """The options that say nothing of how to send the failed rows again."""
 
@@ -34,7 +33,8 @@ _OF_THIS_RUN = (
 class Advice:
     """How a run ended, as far as it matters for what to do next.
 
-    `unread` says that the input was not read to its end, `copied` that the rest of it is in the failed file.
+    `held` is what was held back of the input, `unread` says that it was not read to its end,
+    `copied` that the rest of it is in the failed file, up to where it breaks off.
     """
 
     job: SyncJob
@@ -42,25 +42,48 @@ class Advice:
     sink: Sink
     stopped_by: str | None
     interrupted: bool
+    held: HeldBackError | None
     unread: bool
     copied: bool
 
     def give(self, talk: Talk) -> None:
         """Say in plain words what stopped the run, and what to do next."""
         self._say_what_stopped(talk)
-        tally, failed = self.sink.tally, self.job.failed
-        if self.copied:
-            talk.say(f"The rows that were not read are in {failed} too.")
-        elif self.unread:
-            talk.say("The input was not read to its end.")
-        if tally.all_rejected:
+        if self.unread:
+            self._say_where_the_rest_is(talk)
+        if self.sink.tally.all_rejected:
             said = "No update was accepted; before you send them again, look whether these are the right columns"
             talk.say(f"{said} and the right platform (altcraft-async doctor).", "yellow")
         if self.job.journal is not None:
-            for step in self._by_journal(self.job.journal):
-                talk.say(step)
-        elif failed not in {None, "-"} and self.sink.failed_is_whole and (tally.failed or self.copied):
-            talk.say(f"To send what failed again: {shlex.join(self._command_for(str(failed)))}")
+            self._by_journal(talk, self.job.journal)
+        elif self.job.failed not in {None, "-"} and self.sink.failed_is_whole:
+            self._by_failed(talk, str(self.job.failed))
+
+    def _say_where_the_rest_is(self, talk: Talk) -> None:
+        failed, broken = self.job.failed, self.sink.uncopied
+        if not self.copied:
+            talk.say("The input was not read to its end.")
+        elif broken is None:
+            talk.say(f"The rows that were not read are in {failed} too.")
+        elif broken is self.held:
+            talk.say(f"What was held back is not in {failed}.")
+        else:
+            talk.say(f"The rows that were not read are in {failed} too, but not all of them: {said_of(broken)}")
+
+    def _by_failed(self, talk: Talk, failed: str) -> None:
+        """Say how to send the failed file, and what must be done before, so that it does not end in the same way."""
+        tally = self.sink.tally
+        copied = self.copied and self.sink.uncopied is not self.held
+        if copied and self.held is not None:
+            said = f"Correct {failed} where that stands, then send it again"
+        elif tally.all_rejected:
+            said = "When that is settled, send them again"
+        elif not copied and tally.failed == tally.states["invalid"]:
+            said = f"Correct the rows in {failed}, then send them again"
+        else:
+            said = "To send what failed again"
+        if tally.failed or copied:
+            talk.command(said, self._command_for(failed))
 
     def _say_what_stopped(self, talk: Talk) -> None:
         tally = self.sink.tally
@@ -70,6 +93,8 @@ class Advice:
             talk.say("Interrupted; every update that was under way has its outcome.", "yellow")
         if tally.refused is not None:
             talk.say(f"Nothing more was sent: {_reason(tally.refused)}.", "red")
+        if tally.stopped is not None and self.stopped_by is tally.refused is None and not self.interrupted:
+            talk.say(f"Stopped: {_reason(tally.stopped)}", "red")
         if tally.unreachable is not None:
             said = "The server could not be reached; check the address, and that it is up (altcraft-async doctor)."
             talk.say(said, "red")
@@ -86,36 +111,41 @@ class Advice:
         told = InputFormat.of_name(failed) or InputFormat.CSV
         return words if told.of_rows is written else [*words, "--format", str(written)]
 
-    def _by_journal(self, path: str) -> Iterator[str]:
+    def _by_journal(self, talk: Talk, path: str) -> None:
         limit = self.job.limit
         try:
             with JournalReader(path) as journal:
                 known = journal.summary()
         except JournalError:
-            yield f"Next: when that is corrected, run the same command again: {shlex.join(command_again())}"
+            talk.command("Next: when that is corrected, run the same command again", command_again())
             return
         if limit is not None and not self.reader.exhausted and known.recorded >= limit:
-            yield f"Only the first {limit:,} rows were asked for; to go on with the rest, leave --sample out."
+            asked = "row was" if limit == 1 else f"{limit:,} rows were"
+            talk.say(f"Only the first {asked} asked for; to go on with the rest, leave --sample out.")
             return
-        for step in next_steps(known, command_again(), command_again(only=INPUT_OPTIONS)):
-            yield f"Next: {step}"
+        for said, command in next_steps(known, command_again(), command_again(only=INPUT_OPTIONS)):
+            talk.command(f"Next: {said}", command)
 
 
-def next_steps(summary: JournalSummary, command: Sequence[str], source: Sequence[str]) -> Iterator[str]:
-    """Say what to do next about a run that `command` made of `source`; nothing where nothing is left to do."""
-    again = [word for word in command if word != "--retry-failed"]
+def next_steps(
+    summary: JournalSummary, command: Sequence[str], source: Sequence[str]
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Give what to do next about a run that `command` made of `source`, and the command for it.
+
+    Nothing where nothing is left to do, and where a run writes the journal.
+    """
     if summary.in_use:
-        yield "a run writes the journal now; wait until that has ended"
         return
+    again = [word for word in command if word != "--retry-failed"]
     if not summary.finished:
-        yield f"to finish the run, run the same command again: {shlex.join(again)}"
+        yield "to finish the run, run the same command again", again
         return
     invalid = summary.counts[OutcomeState.INVALID]
     if summary.failed > invalid:
-        yield f"to send again what failed: {shlex.join([*again, '--retry-failed'])}"
+        yield "to send again what failed", [*again, "--retry-failed"]
     if invalid and summary.method.endswith("update_order_line_status"):
         extract = ["altcraft-async", "journal", "failed", summary.path, "--input", *source, "-o", "FILE"]
-        yield f"to correct invalid rows, extract them: {shlex.join(extract)}"
+        yield "to correct invalid rows, extract them", extract
 
 
 def _reason(error: BaseException) -> str:

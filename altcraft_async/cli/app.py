@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,7 +37,7 @@ from altcraft_async.cli.outbox_commands import outbox as outbox_group
 from altcraft_async.cli.presets import PRESETS
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.talk import complain, emit
-from altcraft_async.ingest import FIELDS, InputError, LastLine
+from altcraft_async.ingest import FIELDS, HeldBackError, InputError, LastLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,10 +69,14 @@ one it records; 2 the output could not be written.
 """
 
 
-def run() -> int:
-    """Run the command that ``sys.argv`` asks for and return its exit code."""
+def run(started: float | None = None) -> int:
+    """Run the command that ``sys.argv`` asks for and return its exit code.
+
+    `started` is the Unix time at which the process began, now by default.
+    """
+    logging.getLogger("altcraft_async").addHandler(logging.NullHandler())  # the commands say it in words
     try:
-        code = cli.main(prog_name="altcraft-async", standalone_mode=False)
+        code = cli.main(prog_name="altcraft-async", standalone_mode=False, obj=started or time.time())
     except click.ClickException as error:
         error.show()
         return ExitCode.USAGE
@@ -79,7 +85,7 @@ def run() -> int:
         return 130
     except InputError as error:
         complain(f"Error: {said_of(error)}")
-        return ExitCode.USAGE
+        return ExitCode.NOT_ALL_APPLIED if isinstance(error, HeldBackError) else ExitCode.USAGE
     except AltcraftError as error:
         complain(f"Error: {error}")
         return ExitCode.USAGE
@@ -120,7 +126,7 @@ _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 @click.option("--retry-failed", is_flag=True, help="With --journal, when the run is finished: send again what failed.")
 @click.option("--extend", is_flag=True, help="With --journal: the input has got more rows at its end.")
 @click.option("--results", metavar="FILE", help="Write each outcome: as JSON lines, or CSV to *.csv; - is stdout.")
-@click.option("--failed", metavar="FILE", help="Write the rows that failed, in the input's own format.")
+@click.option("--failed", metavar="FILE", help="Write the rows that failed: as CSV or JSON lines, like the input.")
 @click.option("--dry-run", is_flag=True, help="Read and check all of the input; send nothing and write no file.")
 @click.option("--deadline", type=Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h.")
 @click.option("--sample", "limit", type=click.IntRange(min=1), metavar="N",

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from altcraft_async.cli.talk import tidy
+from altcraft_async.cli.talk import shell, tidy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -79,6 +79,10 @@ class Talk:
     def say(self, text: str, style: str = "") -> None:
         """Say one message."""
         self.print(Text(tidy(text), style=style))
+
+    def command(self, text: str, words: Sequence[str]) -> None:
+        """Say what a command is good for, and all of it."""
+        self.print(Text(f"{tidy(text)}: {shell(words)}"))
 
     def note(self, text: str) -> None:
         """Say what should be known, and stops nothing."""
@@ -183,10 +187,15 @@ class _Pace:
 def summary(talk: Talk, tally: Tally, elapsed: float, *, results: bool, noun: str = "update") -> None:
     """Say what became of all updates, or of what else `noun` says, and name the first that need attention."""
     if not tally.total and tally.done_before:
-        talk.say(f"Nothing is left to do: all {tally.done_before:,} {noun}s were done in an earlier run.")
+        done = f"all {tally.done_before:,} {noun}s were" if tally.done_before > 1 else f"the one {noun} was"
+        talk.say(f"Nothing is left to do: {done} done in an earlier run.")
         return
-    rate = (tally.total - tally.recalled) / elapsed if elapsed > 0 else 0.0
-    text = Text(f"{tally.total:,} {noun if tally.total == 1 else noun + 's'} in {elapsed:.1f} s ({rate:,.0f}/s)")
+    if not tally.total:
+        talk.say(f"There was no {noun} to send.")
+        return
+    text = Text(f"{tally.total:,} {noun if tally.total == 1 else noun + 's'} in {elapsed:.1f} s")
+    if tally.sent and elapsed > 0:
+        text.append(f" ({(tally.total - tally.recalled) / elapsed:,.0f}/s)")
     for state, count in tally.states.most_common():
         text.append(", " if ":" in text.plain else ": ")
         text.append(f"{count:,} {state}", style=_STYLES.get(state, ""))

@@ -16,6 +16,7 @@ from altcraft_async.errors import (
     InvalidUpdateError,
     PermissionDeniedError,
     RetryBudgetError,
+    RunStoppedError,
     SourceError,
 )
 
@@ -69,12 +70,13 @@ class Tally:
     ``sent`` counts the requests, ``retries`` those that were not an update's first,
     ``throttled`` those answered with back-pressure, as `take_traffic` had them from
     the client. ``failures`` keeps the first few that need a person's attention,
-    ``refused`` the first answer 401 or 403, ``unreachable`` the first failed connection.
+    ``refused`` the first answer 401 or 403, ``unreachable`` the first failed connection, ``stopped`` the first
+    update that had no turn because the run was stopped.
     """
 
     __slots__ = (
         "_codes", "_rejections", "_shown", "done_before", "failures", "recalled", "refused", "retries", "sent",
-        "states", "throttled", "unreachable",
+        "states", "stopped", "throttled", "unreachable",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -87,6 +89,7 @@ class Tally:
         self.failures: list[tuple[int | None, Outcome[object]]] = []
         self.refused: BaseException | None = None
         self.unreachable: BaseException | None = None
+        self.stopped: BaseException | None = None
         self._codes: set[ExitCode] = set()
         self._shown: Counter[str] = Counter()
         self._rejections: dict[tuple[str, int | None], str] = {}
@@ -137,6 +140,8 @@ class Tally:
             self.refused = error
         if isinstance(error, ConnectError) and self.unreachable is None and not recalled:
             self.unreachable = error
+        if type(error) is RunStoppedError and self.stopped is None and not recalled:
+            self.stopped = error
         kind = type(error).__name__
         if isinstance(error, APIError) and len(self._rejections) <= 1 and not recalled:
             self._rejections.setdefault((kind, error.code), error.message)

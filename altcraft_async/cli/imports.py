@@ -15,7 +15,7 @@ import click
 from altcraft_async import Batch, ConfigurationError
 from altcraft_async.cli.display import summary
 from altcraft_async.cli.exits import ExitCode, Tally
-from altcraft_async.cli.inputs import Input, said_of
+from altcraft_async.cli.inputs import Input, said_of, started
 from altcraft_async.cli.job import SyncJob, print_json
 from altcraft_async.cli.results import IMPORT_COLUMNS
 from altcraft_async.cli.sync import sync
@@ -53,7 +53,13 @@ class _ValuesInput(Input):
 
     def _reader(self, source: str | Path | BinaryIO, **given: Any) -> UpdateReader:
         return read_values(
-            source, _MAKES[self.what], encoding=self.encoding, last_line=self.last_line, keep_rows=True, **given
+            source,
+            _MAKES[self.what],
+            encoding=self.encoding,
+            last_line=self.last_line,
+            keep_rows=True,
+            opened_at=started(),
+            **given,
         )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
     from typing import BinaryIO
 
-__all__ = ["INPUT_OPTIONS", "Input", "command_again", "input_options", "named_in", "said_of"]
+__all__ = ["INPUT_OPTIONS", "Input", "command_again", "input_options", "named_in", "said_of", "started"]
 
 INPUT_OPTIONS = ("pairs", "constants", "statuses", "status_file", "input_format", "encoding", "skip_lines")
 """The options that belong to an input, whichever command reads it."""
@@ -99,14 +99,20 @@ class Input:
 
     def _reader(self, source: str | BinaryIO, **given: Any) -> UpdateReader:
         given |= {name: getattr(self, name) for name in _HOW_TO_READ}
-        return read_updates(source, keep_rows=True, **given)
+        return read_updates(source, keep_rows=True, opened_at=started(), **given)
+
+
+def started() -> float:
+    """Return the Unix time at which the running command began."""
+    began: float = click.get_current_context().obj
+    return began
 
 
 def _pairs(option: str, form: str, given: Sequence[str], example: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for pair in given:
-        name, equals, value = pair.partition("=")
-        if not (equals and name.strip() and value.strip()):
+        name, equals, value = map(str.strip, pair.partition("="))
+        if not (equals and name and value):
             msg = f"{option} {pair!r} is not {form}; for example {example}"
             raise ConfigurationError(msg)
         if name in pairs:
@@ -142,7 +148,8 @@ def command_again(
     for parameter in command.params:
         name = parameter.name or ""
         if isinstance(parameter, click.Argument):
-            words.append(source or str(given[name]))
+            place = source or str(given[name])
+            words.append(f"./{place}" if place.startswith("-") and place != "-" else place)
         elif name in given and name not in without and (only is None or name in only):
             for value in given[name] if parameter.multiple else [given[name]]:
                 flag = isinstance(parameter, click.Option) and parameter.is_flag

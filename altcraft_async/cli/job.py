@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 import attrs
 
 from altcraft_async import ConfigurationError
-from altcraft_async.cli.results import COLUMNS
+from altcraft_async.cli.results import COLUMNS, refuse_workbook
 from altcraft_async.cli.talk import emit
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class SyncJob:
             option = "--retry-failed" if self.retry_failed else "--extend"
             msg = f"{option} goes with --journal FILE, the file that an earlier run wrote"
             raise ConfigurationError(msg)
+        if self.failed is not None:
+            refuse_workbook("--failed", self.failed)
         if self.journal == "-":
             msg = "a journal is a file; give its name, or ./- for one that is called so"
             raise ConfigurationError(msg)

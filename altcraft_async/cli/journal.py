@@ -16,8 +16,8 @@ from altcraft_async.cli.advice import next_steps
 from altcraft_async.cli.display import stderr_console, utc
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import Input, named_in
-from altcraft_async.cli.results import RecordFile, ResultsFile, csv_record, refuse_clashes
-from altcraft_async.cli.talk import tidy
+from altcraft_async.cli.results import RecordFile, ResultsFile, csv_record, refuse_clashes, refuse_workbook
+from altcraft_async.cli.talk import shell, tidy
 from altcraft_async.ingest import FIELDS
 from altcraft_async.journal import JournalReader
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Extract", "export", "failed", "show"]
 
 _DONE = "Next: nothing is left to do; without the journal the same input would be sent anew\n"
+_IN_USE = "Next: a run writes the journal now; wait until that has ended\n"
 _FAILED = tuple(state for state in OutcomeState if not state.ok)
 
 
@@ -45,8 +46,8 @@ def show(path: str, *, as_json: bool) -> int:
         width = max(map(len, facts))
         sys.stdout.write("".join(f"{name:<{width}}  {said}\n" for name, said in facts.items()))
         command = ["altcraft-async", *_command_of(summary.method), "INPUT", "--journal", path]
-        steps = next_steps(summary, command, ["INPUT"])
-        sys.stdout.write("".join(f"Next: {step}\n" for step in steps) or _DONE)
+        steps = [f"Next: {said}: {shell(words)}\n" for said, words in next_steps(summary, command, ["INPUT"])]
+        sys.stdout.write(_IN_USE if summary.in_use else "".join(steps) or _DONE)
     sys.stdout.flush()
     return ExitCode.OK
 
@@ -142,7 +143,8 @@ def failed(asked: Extract) -> int:
         journal = stack.enter_context(JournalReader(asked.path))
         summary = journal.summary()
         _refuse_import(summary)
-        output = stack.enter_context(RecordFile(asked.output))
+        refuse_workbook("-o", asked.output)
+        output = stack.enter_context(RecordFile(asked.output, at_end=True))
         output.start()
         written = 0
         if reader is not None:
@@ -203,7 +205,7 @@ def export(asked: Extract) -> int:
         journal = stack.enter_context(JournalReader(asked.path))
         if reader is not None:
             _refuse_import(journal.summary())
-        output = stack.enter_context(ResultsFile(asked.output))
+        output = stack.enter_context(ResultsFile(asked.output, at_end=True))
         output.start()
         written = 0
         pairs = ((None, one) for one in journal.outcomes()) if reader is None else _joined(journal, reader)
@@ -227,6 +229,7 @@ def _joined(journal: JournalReader, reader: UpdateReader) -> Iterator[tuple[Kept
 
 def _end(output: RecordFile, notes: Sequence[str]) -> int:
     console = stderr_console()
+    output.complete()
     if output.problem is not None:
         console.print(Text(tidy(f"Stopped: {output.problem}"), style="red"))
         return ExitCode.NOT_ALL_APPLIED

@@ -8,17 +8,19 @@ import json
 import os
 import stat
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from altcraft_async import ConfigurationError
+from altcraft_async.ingest import InputFormat
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from altcraft_async import Outcome
 
-__all__ = ["COLUMNS", "IMPORT_COLUMNS", "RecordFile", "ResultsFile", "csv_record", "refuse_clashes"]
+__all__ = ["COLUMNS", "IMPORT_COLUMNS", "RecordFile", "ResultsFile", "csv_record", "refuse_clashes", "refuse_workbook"]
 
 COLUMNS = (
     "index",
@@ -54,6 +56,13 @@ def refuse_clashes(**paths: str | None) -> None:
         seen[place] = name
 
 
+def refuse_workbook(option: str, path: str) -> None:
+    """Raise `ConfigurationError` for rows that are to be written to a workbook."""
+    if InputFormat.of_name(path) is InputFormat.XLSX:
+        msg = f"{option} writes CSV or JSON lines, and no workbook; call the file {Path(path).with_suffix('.csv').name}"
+        raise ConfigurationError(msg)
+
+
 def _identity(path: Path) -> object:
     """Give what is equal for two names of one file: links are seen through where the file is there."""
     try:
@@ -67,32 +76,51 @@ class RecordFile:
     """A file whose records are written at once and whole: a kill leaves complete records.
 
     ``-`` is standard output. A context manager. Raises `ConfigurationError`
-    where the file cannot be opened. What it held is left alone until `start`. When a
-    write fails, ``problem`` says why and nothing more is written.
+    where the file cannot be opened. What it held is left alone until `start`, and `at_end` until
+    `complete`, where it is a regular file. When a write fails, ``problem`` says why and nothing more is written.
     """
 
-    __slots__ = ("_file", "_regular", "path", "problem")
+    __slots__ = ("_file", "_made", "_regular", "_target", "path", "problem")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, at_end: bool = False) -> None:
         self.path = path
         self.problem: str | None = None
+        self._made = path != "-" and not Path(path).exists()
         try:
             if path == "-":
-                self._file = io.FileIO(sys.stdout.fileno(), "wb", closefd=False)
+                self._file = io.FileIO(_stdout(), "wb", closefd=False)
             else:
                 self._file = io.FileIO(path, "ab")
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             msg = f"{path} cannot be written: {getattr(error, 'strerror', None) or error}"
             raise ConfigurationError(msg) from None
         self._regular = path != "-" and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+        self._target: io.FileIO | None = None
+        if at_end and self._regular:
+            self._target, self._file = self._file, _beside(path)
 
     def __enter__(self) -> Self:
         """Give the file."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
+        """Close it; one that was made for what did not come about is removed."""
         self._file.close()
+        if self._target is not None:
+            self._target.close()
+            if self._made:
+                Path(self.path).unlink(missing_ok=True)
+
+    def complete(self) -> None:
+        """Put what was written in the place of what the file held, where that was left alone until now."""
+        if self._target is None or self.problem is not None:
+            return
+        written, self._file, self._target = self._file, self._target, None
+        with written:
+            written.seek(0)
+            self._file.truncate(0)
+            while block := written.read(1 << 16):
+                self.write(block)
 
     @property
     def size(self) -> int:
@@ -119,13 +147,28 @@ class RecordFile:
                 self._file.truncate(self.size - (len(record) - len(left)))
 
 
+def _stdout() -> int:
+    if sys.stdout is None:
+        msg = "standard output is closed"
+        raise ValueError(msg)
+    return sys.stdout.fileno()
+
+
+def _beside(path: str) -> io.FileIO:
+    """Open a file without a name, in the directory of another one where that can be."""
+    try:
+        return tempfile.TemporaryFile(buffering=0, dir=Path(path).resolve().parent)
+    except OSError:
+        return tempfile.TemporaryFile(buffering=0)
+
+
 class ResultsFile(RecordFile):
     """One record an outcome: JSON lines, or CSV where the file's name ends in ``.csv``."""
 
     __slots__ = ("_columns", "_csv")
 
-    def __init__(self, path: str, columns: Sequence[str] = COLUMNS) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, columns: Sequence[str] = COLUMNS, *, at_end: bool = False) -> None:
+        super().__init__(path, at_end=at_end)
         self._columns = columns
         self._csv = path.lower().endswith(".csv")
 

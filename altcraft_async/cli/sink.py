@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 from typing import TYPE_CHECKING
 
-from altcraft_async import AltcraftError, RunStoppedError
+from altcraft_async import RunStoppedError
 from altcraft_async.cli.exits import Tally
 from altcraft_async.errors import AuthenticationError, DeadlineError, PermissionDeniedError, TransportError
+from altcraft_async.ingest import InputError
 from altcraft_async.observe import JournalOpened, UpdateSettled, UpdatesSkipped
 
 if TYPE_CHECKING:
@@ -85,10 +85,14 @@ class Sink:
     been (``doubtful``), failures wait for `finish_by`.
 
     The files keep what they hold until `start`, which the first outcome makes
-    at the latest: a run that a journal refuses leaves those of the run before alone.
+    at the latest; with a journal the failed file keeps it until `finish_by`: a run that a journal
+    refuses leaves those of the run before alone. ``uncopied`` says why not all unread rows could be copied.
     """
 
-    __slots__ = ("_by_journal", "_failed", "_held", "_reader", "_results", "_started", "_watcher", "doubtful", "tally")
+    __slots__ = (
+        "_by_journal", "_failed", "_held", "_reader", "_results", "_started", "_watcher", "doubtful",
+        "tally", "uncopied",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -107,6 +111,7 @@ class Sink:
         self._held: list[tuple[int, bytes]] = []
         self._started = False
         self.doubtful = False
+        self.uncopied: InputError | None = None
         self.tally = watcher.tally
 
     @property
@@ -158,9 +163,13 @@ class Sink:
                 heapq.heappush(self._held, (index, row.raw))
         self._write_failed(self._reader.rows_read)
         if with_unread:
-            with contextlib.suppress(OSError, AltcraftError):  # an input that broke has been told of
+            try:
                 for block in self._reader.unread():
                     self._failed.write(block)
+            except InputError as error:
+                self.uncopied = error
+            except OSError as error:
+                self.uncopied = InputError(f"it cannot be read: {error.strerror or error}")
 
     def finish_by(self, recorded: Container[int]) -> None:
         """Write the failed rows that still wait; where some are doubtful, those that a journal has `recorded`."""
@@ -169,6 +178,8 @@ class Sink:
             self._held = [held for held in self._held if held[0] in recorded]
             heapq.heapify(self._held)
         self._write_failed(self._reader.rows_read)
+        if self._failed is not None:
+            self._failed.complete()
 
     def _write_failed(self, below: int) -> None:
         while self._held and self._held[0][0] < below and self._failed is not None:

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from altcraft_async import JournalError, OutcomeState, SourceError
+from altcraft_async import InputChangedError, JournalError, OutcomeState, SourceError
 from altcraft_async.cli.advice import Advice
 from altcraft_async.cli.descriptors import prepare_for_few_descriptors
 from altcraft_async.cli.display import Talk, following, summary
@@ -22,8 +22,8 @@ from altcraft_async.cli.job import print_json
 from altcraft_async.cli.results import RecordFile, ResultsFile, refuse_clashes
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.sink import Sink, Watcher
-from altcraft_async.ingest import InputError
-from altcraft_async.journal import DedupWindowWarning, JournalReader
+from altcraft_async.ingest import HeldBackError, InputError
+from altcraft_async.journal import DedupWindowWarning, JournalReader, LongerRowWarning
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
@@ -56,7 +56,9 @@ def sync(job: SyncJob, make_client: MakeClient, dry: Callable[[UpdateReader, Tal
         watcher = Watcher(reader, talk)
         client = make_client((watcher,))
         results = None if job.results is None else opened.enter_context(ResultsFile(job.results, job.columns))
-        failed = None if job.failed is None else opened.enter_context(RecordFile(job.failed))
+        failed = (
+            None if job.failed is None else opened.enter_context(RecordFile(job.failed, at_end=job.journal is not None))
+        )
         sink = Sink(reader, watcher, results, failed, by_journal=job.journal is not None)
         if job.journal is None:
             sink.start()
@@ -67,7 +69,7 @@ def sync(job: SyncJob, make_client: MakeClient, dry: Callable[[UpdateReader, Tal
 class _Run:
     """One run of ``sync`` with a client; `main` returns the exit code."""
 
-    __slots__ = ("_job", "_reader", "_regular", "_sink", "_stopped_by", "_talk", "_watcher")
+    __slots__ = ("_held", "_job", "_reader", "_refused", "_regular", "_sink", "_stopped_by", "_talk", "_watcher")
 
     def __init__(self, job: SyncJob, reader: UpdateReader, sink: Sink, watcher: Watcher, talk: Talk) -> None:
         self._job = job
@@ -76,6 +78,8 @@ class _Run:
         self._watcher = watcher
         self._regular = job.input.is_file
         self._stopped_by: str | None = None
+        self._held: HeldBackError | None = None
+        self._refused = False
         self._talk = talk
 
     async def main(self, client: AltcraftClient) -> int:
@@ -107,6 +111,7 @@ class _Run:
             sink=self._sink,
             stopped_by=self._stopped_by,
             interrupted=interruption.exit_code is not None,
+            held=self._held,
             unread=unread,
             copied=unread and self._copies_unread and self._sink.failed_is_whole,
         ).give(self._talk)
@@ -129,9 +134,11 @@ class _Run:
             cause = error.__cause__
             if not isinstance(cause, _LimitReached):
                 self._stopped_by = said_of(cause) if isinstance(cause, InputError) else f"{error}: {cause}"
+                self._held = cause if isinstance(cause, HeldBackError) else None
         except JournalError as error:
             if not client.statistics().sent:
                 raise named_in(error, self._reader) from None
+            self._refused = isinstance(error, InputChangedError)
             self._stopped_by = str(named_in(error, self._reader))
         except Exception as error:
             if not client.statistics().sent:
@@ -180,6 +187,8 @@ class _Run:
         if self._job.journal is None:
             self._sink.finish(with_unread=unread and self._copies_unread)
             return
+        if self._refused:
+            return
         recorded: set[int] = set()
         if self._sink.doubtful:
             with contextlib.suppress(JournalError), JournalReader(self._job.journal) as journal:
@@ -213,17 +222,19 @@ class _Run:
 
 @contextlib.contextmanager
 def _warnings_as_notes(talk: Talk) -> Iterator[None]:
-    """Tell of a run that is continued late in words, as of all else."""
+    """Tell of a run that is continued late, or with a longer last row, in words, as of all else."""
+    ours = (DedupWindowWarning, LongerRowWarning)
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if issubclass(category, DedupWindowWarning):
+        if issubclass(category, ours):
             talk.note(str(message))
         else:
             usual(message, category, *place, **more)
 
     with warnings.catch_warnings():
         usual, warnings.showwarning = warnings.showwarning, show
-        warnings.simplefilter("always", DedupWindowWarning)
+        for kind in ours:
+            warnings.simplefilter("always", kind)
         yield
 
 

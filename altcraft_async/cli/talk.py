@@ -9,23 +9,38 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TextIO
 
-__all__ = ["SafeText", "complain", "emit", "guard_streams", "tidy"]
+__all__ = ["SafeText", "complain", "emit", "guard_streams", "shell", "tidy"]
 
 _LONGEST = 1200
 """Characters of one message: a screen of 80 columns has 1,920."""
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNTYPED = re.compile(r"[^ -&(-\[\]-~]")
+"""Of a byte, what cannot stand for itself within ``$'…'``."""
 
 
 def tidy(message: str) -> str:
     """Return a message fit for a terminal: without control characters, and no longer than a screen."""
     shown = message if len(message) <= _LONGEST else f"{message[:_LONGEST]} …"
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], shown)
+
+
+def shell(words: Sequence[str]) -> str:
+    """Return a command as it can be typed, and shown on a terminal, whatever its words are."""
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    return f"$'{_UNTYPED.sub(lambda found: f'{chr(92)}x{ord(found[0]):02x}', os.fsencode(word).decode('latin-1'))}'"
 
 
 def complain(message: str) -> None:

@@ -17,7 +17,12 @@ the line. From this follow three things:
   its last line, read by itself, leaves no quote open: then both ways of reading
   agree on where the next record begins.
 
-X input may still grow, and sent where it cannot, with a note; see `Watch`.
+A quote behind ``=``, as spreadsheets write it, is text where the cell closes on its
+line; where it does not, the record is broken.
+
+**The last line** without its end is held back where the input may still grow, and
+sent where it cannot, with a note; see `Watch`. What follows a header of another order
+is held back too; see `Table`.
 
 A record without a quote is split at the separators, and one of quoted cells
 alone at the quotes; only the others are gone through piece by piece.
@@ -46,13 +51,18 @@ __all__ = ["CsvRows"]
 
 _SEPARATORS = (",", ";", "\t")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
-_BLANKS = " \t\xa0\u200b\ufeff"
+_BLANKS = "".join(
+    map(chr, (*b" \t\x0b\x0c", 0x85, 0xA0, 0x1680, *range(0x2000, 0x200C), 0x2028, 0x2029, 0x202F, 0x205F))
+)
+_BLANKS += "\u2060\u3000\ufeff"
+"""What nobody sees of a line, as ``str.isspace`` has it, and the marks of no width."""
 _MAX_HEADER_LINES = 16
 _RULE = re.compile(r"[-+| ]*-[-+| ]*")
 
 _OPEN_AT_END = "a quote is opened and not closed; close it, or double the quotes inside a quoted value"
 _TOO_LONG = f"a quote is opened and not closed within {MAX_RECORD_BYTES >> 20} MB; close it"
 _TEXT_BEHIND = "text follows a closing quote; double the quotes inside a quoted value"
+_FORMULA = 'a quote behind "=" is opened and not closed on its line; close it'
 _MISFIT = (
     "a quoted value spans lines, and the row does not fit the header: its quote may be a stray one; correct the row"
 )
@@ -68,19 +78,19 @@ def split_simple(text: str, separator: str) -> list[str] | None:
 
     None for any other: `split_record` tells.
     """
+    if text[0] == text[-1] == '"':
+        cells = text[1:-1].split(f'"{separator}"')
+        if text.count('"') == 2 * len(cells):
+            return cells
     pieces = text.split('"')
-    if len(pieces) == 3:  # noqa: PLR2004 - before, inside and behind
-        before, cell, behind = pieces
-        if (before and before[-1] != separator) or (behind and behind[0] != separator):
-            return None
-        cells = before[:-1].split(separator) if before else []
-        cells.append(cell)
-        return cells + behind[1:].split(separator) if behind else cells
-    if pieces[0] or pieces[-1] or not len(pieces) % 2:
+    if len(pieces) != 3:  # noqa: PLR2004 - before, inside and behind
         return None
-    cells = pieces[1::2]
-    between = pieces[2:-1:2]
-    return cells if between.count(separator) == len(between) else None
+    before, cell, behind = pieces
+    if (before and before[-1] != separator) or (behind and behind[0] != separator):
+        return None
+    cells = before[:-1].split(separator) if before else []
+    cells.append(cell)
+    return cells + behind[1:].split(separator) if behind else cells
 
 
 def split_record(text: str, separator: str, more: Callable[[], str]) -> list[str]:
@@ -100,7 +110,8 @@ def split_record(text: str, separator: str, more: Callable[[], str]) -> list[str
         at += 1
         if at == len(pieces):
             return cells + new
-        if new[-1].strip(blanks):  # the quote stands in the middle of a cell
+        if before := new[-1].strip(blanks):  # the quote stands in the middle of a cell
+            _check_formula(before, pieces[at:], separator, blanks)
             outside = f'{new.pop()}"{pieces[at]}'
             cells += new
             continue
@@ -125,6 +136,13 @@ def split_record(text: str, separator: str, more: Callable[[], str]) -> list[str
         if not behind.startswith(separator):
             raise _BrokenError(_TEXT_BEHIND)
         outside = behind[1:]
+
+
+def _check_formula(before: str, pieces: list[str], separator: str, blanks: str) -> None:
+    """Raise `_BrokenError` for a quote behind ``=`` where none of those between the pieces of the line ends a cell."""
+    behind = [piece.lstrip(blanks) for piece in pieces[1:]]
+    if before == "=" and behind[-1:] != [""] and not any(piece.startswith(separator) for piece in behind):
+        raise _BrokenError(_FORMULA)
 
 
 class CsvRows:
@@ -152,6 +170,8 @@ class CsvRows:
     def _read_header(self) -> Table:
         text, line = self._first_line()
         names = self._split_header(text, line)
+        if not self._lines.ended:
+            self._watch.check_last(self._source, line)
         self.header += b"".join(raw + b"\n" for raw in self._record)
         try:
             return Table(names, self._reading, self._source, line)
@@ -163,7 +183,7 @@ class CsvRows:
         """Return the header's first line and its number: behind skipped, blank and ``sep=`` lines."""
         for text in self._lines:
             self._record = [self._lines.raw]
-            named = _SEPARATOR_LINE.fullmatch(text.strip())
+            named = _SEPARATOR_LINE.fullmatch(text.strip(" \r\xa0"))
             if named:
                 self._separator = named[1]
             elif self._lines.number > self._reading.skip_lines and text.strip("".join(_SEPARATORS) + ' \r"'):
@@ -220,25 +240,31 @@ class CsvRows:
         lines, table, separator = self._lines, self.table, self._separator
         item, look = table.item, table.suspicions.look
         block, plain, suspect, last = "", True, False, False
-        for text in lines:
-            if lines.block is not block:
-                block, last = lines.block, lines.last_block
-                plain, suspect = not ('"' in block or "\r" in block), concerns(block)
-            line, raw = lines.number, lines.raw
-            if plain or not ('"' in text or "\r" in text):
-                made = item(text.split(separator), line, raw)
-            elif (cells := split_simple(text, separator)) is not None:
-                made = item(cells, line, raw)
-            else:
-                made = self._quoted(text, line)
-                raw = b"\n".join(self._record)
-            if made is None:
-                continue
-            if last and not lines.ended:
-                self._watch.let_pass(self._source, line)
-            if suspect and type(made) is LineStatusUpdate:
-                look(made, line)
-            yield made, line, raw
+        line, raw = 0, b""
+        try:
+            for text in lines:
+                if lines.block is not block:
+                    block, last = lines.block, lines.last_block
+                    plain, suspect = not ('"' in block or "\r" in block), concerns(block)
+                line, raw = lines.number, lines.raw
+                if plain or not ('"' in text or "\r" in text):
+                    made = item(text.split(separator), line, raw)
+                elif (cells := split_simple(text, separator)) is not None:
+                    made = item(cells, line, raw)
+                else:
+                    made = self._quoted(text, line)
+                    raw = b"\n".join(self._record)
+                if made is None:
+                    continue
+                if last and not lines.ended:
+                    self._watch.let_pass(self._source, line)
+                if suspect and type(made) is LineStatusUpdate:
+                    look(made, line)
+                yield made, line, raw
+        except HeldBackError as error:
+            if error.line == line:
+                lines.give_back(raw.split(b"\n"))
+            raise
 
     def unread(self) -> Iterator[bytes]:
         """Give, in blocks, the bytes of the rows that were not given. Ends the reading."""
@@ -259,7 +285,12 @@ class CsvRows:
             if isinstance(made, InvalidUpdateError) and self._may_be_stray(cells):
                 raise _BrokenError(_MISFIT)  # noqa: TRY301 - the same end
         except _BrokenError as broken:
-            raise self._held_back(str(broken), line) from None
+            msg = f"{self._source}, line {line}: {broken}; nothing from this line on was sent"
+            self._lines.give_back(self._record)
+            raise HeldBackError(msg, source=self._source, line=line, broken=True) from None
+        except HeldBackError:
+            self._lines.give_back(self._record)
+            raise
         return made
 
     def _more(self) -> str:
@@ -283,11 +314,6 @@ class CsvRows:
         except _BrokenError:
             return True
         return False
-
-    def _held_back(self, reason: str, line: int) -> HeldBackError:
-        self._lines.give_back(self._record)
-        msg = f"{self._source}, line {line}: {reason}; nothing from this line on was sent"
-        return HeldBackError(msg, source=self._source, line=line)
 
 
 def _no_more() -> str:

@@ -35,18 +35,26 @@ class HeldBackError(InputError):
     Raised by the iteration over an `UpdateReader`, behind all rows that stand
     before that line. Nothing from the line on is an update: a journal does not
     record it, and goes on there once the input is corrected. ``last_line`` says
-    that only a last line without its end is concerned.
+    that only a last line without its end is concerned, ``broken`` that the record at ``line``
+    is wrong, and was read as far as it goes.
     """
 
     effect = "what stands before ``line``"
     remedy = "Correct the input at ``line``, or wait until it is written; then read it again."
 
     def __init__(
-        self, message: str = "", *, source: str = "input", line: int | None = None, last_line: bool = False
+        self,
+        message: str = "",
+        *,
+        source: str = "input",
+        line: int | None = None,
+        last_line: bool = False,
+        broken: bool = False,
     ) -> None:
         super().__init__(message, source=source)
         self.line = line
         self.last_line = last_line
+        self.broken = broken
 
 
 def clip(value: str) -> str:

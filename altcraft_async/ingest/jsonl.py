@@ -1,7 +1,8 @@
 """JSON: one object a line, or one array of objects, streamed.
 
 A line that is a whole object needs no line end. Of an array every whole object
-is a row; where it breaks or is cut off, what comes from there on is held back.
+is a row; where it breaks or is cut off, what comes from there on is held back. Another array
+may follow, and nothing else. Keys are compared as the columns of a table are.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from altcraft_async.errors import InvalidUpdateError
 from altcraft_async.ingest.errors import HeldBackError, clip
 from altcraft_async.ingest.suspicion import Suspicions, concerns
-from altcraft_async.ingest.table import with_column
+from altcraft_async.ingest.table import fold, with_column
 from altcraft_async.ingest.text import MAX_RECORD_BYTES, not_in_encoding
 from altcraft_async.protocol.values import LineStatusUpdate
 
@@ -75,17 +76,21 @@ class Objects:
             raise InvalidUpdateError(msg)
         reading = self._reading
         found: list[str] = []
-        for field, key in reading.columns.items():
+        for field, column in reading.columns.items():
+            keys = [column] if column in value else [key for key in value if fold(key) == fold(column)]
             if field in reading.constants:
-                if key in value:
-                    msg = f"{field} is given for all rows, and the object has the key {clip(key)} too; leave one out"
+                if keys:
+                    msg = (
+                        f"{field} is given for all rows, and the object has the key {clip(keys[0])} too; leave one out"
+                    )
                     raise InvalidUpdateError(msg, field=field)
                 found.append(reading.constants[field])
                 continue
-            if key not in value:
-                msg = f"the key {clip(key)} is missing; every update needs all three ids"
+            if len(keys) != 1:
+                what = f"is there {len(keys)} times" if keys else "is missing"
+                msg = f"the key {clip(column)} {what}; every update needs all three ids, each once"
                 raise InvalidUpdateError(msg, field=field)
-            given = value[key]
+            given = value[keys[0]]
             found.append(str(given) if type(given) is int else given)
         if reading.statuses and isinstance(found[2], str):
             found[2] = reading.statuses.get(found[2].strip(), found[2])
@@ -170,7 +175,7 @@ class JsonLines:
 class ArrayRows:
     """The objects of one JSON array; iterating gives them, each as one JSON line. ``header`` is empty."""
 
-    __slots__ = ("_encoding", "_given", "_read", "header", "table")
+    __slots__ = ("_encoding", "_given", "_held", "_read", "header", "table")
 
     def __init__(self, feed: Feed, source: str, reading: Reading) -> None:
         decoder = getincrementaldecoder(reading.encoding)("surrogateescape")
@@ -185,6 +190,7 @@ class ArrayRows:
             return decoder.decode(b"", final=True)
 
         self._read = read
+        self._held: HeldBackError | None = None
         self._given = self._give()
 
     def __iter__(self) -> Iterator[ReadRow]:
@@ -192,6 +198,13 @@ class ArrayRows:
         return self._given
 
     def _give(self) -> Iterator[ReadRow]:
+        try:
+            yield from self._objects()
+        except HeldBackError as error:
+            self._held = error
+            raise
+
+    def _objects(self) -> Iterator[ReadRow]:
         decode = json.JSONDecoder().raw_decode
         text = self._read().lstrip("\ufeff \t\r\n")[1:]
         at, line = 0, 1
@@ -200,7 +213,10 @@ class ArrayRows:
             line += text.count("\n", at, start)
             at = start
             if text.startswith("]", at):
-                return
+                text, at, line = self._next_array(text, at + 1, line)
+                if not text:
+                    return
+                continue
             try:
                 value, end = decode(text, at)
             except json.JSONDecodeError as error:
@@ -218,6 +234,21 @@ class ArrayRows:
             yield self.table.item(value, line, suspect=concerns(whole)), line, self._one_line(whole)
             line += whole.count("\n")
             at = end
+
+    def _next_array(self, text: str, at: int, line: int) -> tuple[str, int, int]:
+        """Find the array behind an end; no text where the input ends there. Anything else is held back."""
+        while True:
+            rest = text[at:]
+            behind = rest.lstrip("\ufeff \t\r\n")
+            line += rest.count("\n", 0, len(rest) - len(behind))
+            if behind:
+                break
+            text, at = self._read(), 0
+            if not text:
+                return "", 0, line
+        if not behind.startswith("["):
+            raise self._broken(line, "something else follows the array")
+        return behind, 1, line
 
     def _more(self, pending: int) -> str:
         """Read on, by as much as is pending, so that a long object is not tried again for each block."""
@@ -241,9 +272,8 @@ class ArrayRows:
         return HeldBackError(msg, source=self.table.source, line=line)
 
     def unread(self) -> Iterator[bytes]:
-        """Give the rows that were not given, as JSON lines. Ends the reading."""
-        try:
-            for _, _, raw in self._given:
-                yield raw + b"\n"
-        except HeldBackError:
-            return
+        """Give the rows that were not given, as JSON lines; raises where the array breaks. Ends the reading."""
+        for _, _, raw in self._given:
+            yield raw + b"\n"
+        if self._held is not None:
+            raise self._held

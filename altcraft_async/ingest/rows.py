@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
@@ -22,9 +23,9 @@ from altcraft_async.ingest.text import (
     Watch,
     byte_encoding,
     check_encoding,
-    is_utf16,
     open_feed,
     say_foreign,
+    say_utf16,
 )
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def read_updates(  # noqa: PLR0913 - what can be said of an input, by keyword
     last_line: LastLine | str = LastLine.AUTO,
     name: str | None = None,
     keep_rows: bool = False,
+    opened_at: float | None = None,
 ) -> UpdateReader:
     """Open an input of updates, a path or a binary stream, and read its header.
 
@@ -109,7 +111,8 @@ def read_updates(  # noqa: PLR0913 - what can be said of an input, by keyword
     value in all rows, where there is no such column. `statuses` says what to send
     for a status of the input; others are sent as they stand. `skip_lines` leaves out
     that many lines before the header. `last_line` says what becomes of a last line
-    without an end. `name` is how messages call the input. With `keep_rows` the
+    without an end; whether a file is at rest is told at the Unix time `opened_at`, or else now.
+    `name` is how messages call the input. With `keep_rows` the
     reader keeps each row as it stood in the input until `UpdateReader.take_row` asks for it.
 
     A path is opened here and closed by the reader; a stream stays the caller's.
@@ -121,14 +124,17 @@ def read_updates(  # noqa: PLR0913 - what can be said of an input, by keyword
     format, field or encoding.
     """
     mapped = _by_field(columns or {}, "column")
+    if constants and set(constants) == set(FIELDS):
+        msg = "all three fields are given for all rows, so nothing is left to read; leave one of them out"
+        raise ConfigurationError(msg, field=FIELDS[0])
     reading = Reading(
         columns={field: mapped.get(field, field) for field in FIELDS},
         constants=_by_field(constants or {}, "value"),
-        statuses={status.strip(): meant for status, meant in (statuses or {}).items()},
+        statuses={status.strip(): meant.strip() for status, meant in (statuses or {}).items()},
         encoding=check_encoding(encoding),
         skip_lines=skip_lines,
     )
-    return _opened(source, reading, input_format, last_line, name=name, keep_rows=keep_rows)
+    return _opened(source, reading, input_format, last_line, name=name, keep_rows=keep_rows, opened_at=opened_at)
 
 
 def read_values(  # noqa: PLR0913 - what can be said of an input, by keyword
@@ -139,6 +145,7 @@ def read_values(  # noqa: PLR0913 - what can be said of an input, by keyword
     last_line: LastLine | str = LastLine.AUTO,
     name: str | None = None,
     keep_rows: bool = False,
+    opened_at: float | None = None,
 ) -> UpdateReader:
     """Open an input of JSON objects, one a line or in one array, each of which `make` makes a value of.
 
@@ -148,7 +155,7 @@ def read_values(  # noqa: PLR0913 - what can be said of an input, by keyword
     """
     fields = {field: field for field in FIELDS}
     reading = Reading(columns=fields, encoding=check_encoding(encoding), make=make)
-    return _opened(source, reading, None, last_line, name=name, keep_rows=keep_rows)
+    return _opened(source, reading, None, last_line, name=name, keep_rows=keep_rows, opened_at=opened_at)
 
 
 def _opened(  # noqa: PLR0913 - what can be said of an input
@@ -159,13 +166,14 @@ def _opened(  # noqa: PLR0913 - what can be said of an input
     *,
     name: str | None,
     keep_rows: bool,
+    opened_at: float | None,
 ) -> UpdateReader:
     chosen = None if input_format is None else _choice(InputFormat, input_format, "input_format", "an input format")
     ending = _choice(LastLine, last_line, "last_line", "a choice for a last line")
     stream, own = (_open(source), True) if isinstance(source, str | os.PathLike) else (source, False)
     label = _readable(name or (source if own else getattr(source, "name", "input")))
     try:
-        return UpdateReader(stream, label, chosen, reading, ending, own=own, keep_rows=keep_rows)
+        return UpdateReader(stream, label, chosen, reading, ending, own=own, keep_rows=keep_rows, opened_at=opened_at)
     except OSError as error:
         if own:
             stream.close()
@@ -248,6 +256,7 @@ class UpdateReader:
         *,
         own: bool,
         keep_rows: bool,
+        opened_at: float | None,
     ) -> None:
         """Read the header of `stream`; see `read_updates`, which is the way in."""
         self.source = source
@@ -257,8 +266,8 @@ class UpdateReader:
         self._own = own
         self._keep = keep_rows
         self._kept: dict[int, tuple[int, bytes]] = {}
-        feed, packed = open_feed(stream, source, reading.encoding)
-        self._watch = Watch(None if packed else stream, last_line)
+        self._watch = Watch(stream, last_line, opened_at=time.time() if opened_at is None else opened_at)
+        feed = open_feed(stream, source, reading.encoding)
         head = feed.peek()
         self.format = _format_of(source, head, input_format)
         self.encoding = "utf-8" if self.format is InputFormat.XLSX else byte_encoding(reading.encoding)
@@ -273,7 +282,7 @@ class UpdateReader:
             return ExcelRows(feed, source, reading)
         if self.format is InputFormat.JSON:
             return ArrayRows(feed, source, reading)
-        lines = Lines(feed, source, reading.encoding)
+        lines = Lines(feed, source, reading.encoding, self._watch)
         kind = CsvRows if self.format is InputFormat.CSV else JsonLines
         return kind(lines, source, reading, self._watch)
 
@@ -368,26 +377,29 @@ class UpdateReader:
     def unread(self) -> Iterator[bytes]:
         """Give, in blocks, the bytes of all rows that were not handed out yet. Ends the reading.
 
-        A last line that is held back is not among them: half of it would become a row.
+        Raises `HeldBackError` where they cannot all be given: a last line that may be half of one
+        would become a row, and where an array, a workbook or packed data break off nothing can be read.
         """
         return self._rows.unread()
 
 
 def _format_of(source: str, head: bytes, chosen: InputFormat | None) -> InputFormat:
     """Tell the format by what was chosen, the first bytes and the name; raise `InputError` for what is none."""
-    start = head.removeprefix(_BOM).lstrip()
+    start = head.lstrip(_BOM + b" \t\r\n")
     found = chosen or InputFormat.of_name(source)
     is_workbook = head.startswith(_WORKBOOK)
     if is_workbook and found in {None, InputFormat.XLSX}:
         return InputFormat.XLSX
     foreign = say_foreign(head)
-    if foreign is None and is_utf16(head):
+    if foreign is None and (utf16 := say_utf16(head)) is not None:
         msg = f"{source} is UTF-16; read it as that, or save it as UTF-8"
-        raise InputError(msg, source=source, encoding="utf-16")
+        raise InputError(msg, source=source, encoding=utf16)
     if foreign is not None:
         msg = f"{source} is {foreign}"
     elif found is InputFormat.XLSX:
         msg = f"{source} is no Excel workbook (.xlsx); open it in Excel and save it as one"
+    elif chosen is None and found in _OF_JSON and _looks_like_csv(start):
+        msg = f"{source} is called JSON and is none; where it is CSV, say so (format csv)"
     elif chosen is InputFormat.CSV or start[:1] not in {b"{", b"["}:
         return found or InputFormat.CSV if found is not InputFormat.JSON else InputFormat.JSONL
     elif start[:1] == b"[":
@@ -397,3 +409,11 @@ def _format_of(source: str, head: bytes, chosen: InputFormat | None) -> InputFor
     else:
         return InputFormat.JSONL
     raise InputError(msg, source=source)
+
+
+_OF_JSON = {InputFormat.JSON, InputFormat.JSONL}
+
+
+def _looks_like_csv(start: bytes) -> bool:
+    line = start.split(b"\n", 1)[0]
+    return not set(b"{}[]") & set(start) and any(separator in line for separator in (b",", b";", b"\t"))

@@ -118,7 +118,7 @@ class Suspicions:
             return False
         return True
 
-    def note(self, what: str, line: int, value: str) -> None:
-        """Count one more value of a kind."""
+    def note(self, what: str, line: int, value: str, times: int = 1) -> None:
+        """Count one more value of a kind, or more."""
         count, first, example = self._found.get(what, (0, line, value))
-        self._found[what] = (count + 1, first, example)
+        self._found[what] = (count + times, first, example)

@@ -1,19 +1,24 @@
 """Records of a table become updates: which columns are needed, and what each row says.
 
 Shared by all formats that have a header. Names of columns are compared without
-case, outer blanks and byte order marks. A row of nothing but empty cells is no
-row. Empty cells beyond the header are left alone.
+case, outer blanks and byte order marks. Empty cells beyond the header are left alone.
+
+What is no row is passed over, and the notes say so once: a header that stands
+there again, a line of dashes, a count as ``(5 rows)``; a row of nothing but empty
+cells is not even noted. A header that stands there again with other columns, or in
+another order, ends the table: what follows is read by nobody's guess.
 """
 
 from __future__ import annotations
 
 import operator
+import re
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import attrs
 
 from altcraft_async.errors import InvalidUpdateError
-from altcraft_async.ingest.errors import InputError, clip
+from altcraft_async.ingest.errors import HeldBackError, InputError, clip
 from altcraft_async.ingest.suspicion import Suspicions
 from altcraft_async.ingest.text import not_in_encoding
 from altcraft_async.protocol.values import LineStatusUpdate
@@ -34,6 +39,8 @@ ReadItem: TypeAlias = LineStatusUpdate | InvalidUpdateError
 ReadRow: TypeAlias = "tuple[ReadItem, int, bytes]"
 """The item, its first line's number, its bytes without the last line end."""
 
+_QUOTE_IT = "quote a value that has the separator in it, or correct the row"
+_COUNT = re.compile(r"\(\d+ [^()\d]{1,40}\)")
 _NAMES_SHOWN = 20
 _KNOWN_STATUSES = 4096
 """Statuses remembered; an input with more has its ids in that column."""
@@ -68,19 +75,24 @@ class Table:
     """The columns of one table, by its header, and the updates that its records make.
 
     Raises `InputError` where the header lacks a needed column, has one twice, or
-    has one that is given as a constant too. ``notes`` has what a person should know.
+    has one that is given as a constant too; `item` raises `HeldBackError` where another
+    header stands. `too_wide` says what helps where a row has more cells than the header.
     """
 
     __slots__ = (
-        "_constants", "_headings", "_known", "_pick", "_reading", "_statuses", "_usual_width", "notes",
-        "source", "suspicions", "width",
+        "_constants", "_headings", "_known", "_names", "_notes", "_passed", "_pick", "_reading", "_statuses",
+        "_too_wide", "_usual_width", "source", "suspicions", "width",
     )  # fmt: skip
 
-    def __init__(self, header: Sequence[str], reading: Reading, source: str, line: int = 1) -> None:
+    def __init__(
+        self, header: Sequence[str], reading: Reading, source: str, line: int = 1, *, too_wide: str = _QUOTE_IT
+    ) -> None:
         self.source = source
         self.suspicions = Suspicions()
         self.width = len(header)
-        self.notes: tuple[str, ...] = ()
+        self._too_wide = too_wide
+        self._notes: list[str] = []
+        self._passed: dict[str, tuple[int, int]] = {}  # how many lines of a kind were passed over, and the first
         self._reading = reading
         self._statuses = reading.statuses
         self._constants = list(reading.constants.values())
@@ -89,6 +101,7 @@ class Table:
         places = self._places(header, f"{source}, line {line}")
         self._pick = operator.itemgetter(*places)
         self._headings = tuple(fold(name) for name in self._pick([*header, *self._constants]))
+        self._names = frozenset(fold(header[at]) for at in places if at < self.width)
 
     def _places(self, header: Sequence[str], place: str) -> list[int]:
         names = [fold(name) for name in header]
@@ -105,11 +118,22 @@ class Table:
                 places.append(self.width + constants.index(field))
             else:
                 places.append(self._place_of(field, column, header, names, place))
+        read = {names[at] for at in places if at < self.width}
         twice = sorted({name for name in names if name and names.count(name) > 1})
-        if twice:
-            said = ", ".join(map(clip, twice[:_NAMES_SHOWN]))
-            self.notes = (f"{place}: the header has {said} more than once; not needed here, rename if it matters",)
+        for needed, what in ((True, "the one that is written exactly so is read"), (False, "not needed here")):
+            if found := [name for name in twice if (name in read) is needed]:
+                said = ", ".join(map(clip, found[:_NAMES_SHOWN]))
+                self._notes.append(f"{place}: the header has {said} more than once; {what}, rename if it matters")
         return places
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know by now."""
+        passed = (
+            f"{self.source}, line {line}: {what}; it was passed over" + (f", and {count - 1:,} more" * (count > 1))
+            for what, (count, line) in self._passed.items()
+        )
+        return (*self._notes, *passed)
 
     def _place_of(self, field: str, column: str, header: Sequence[str], names: Sequence[str], place: str) -> int:
         found = [at for at, name in enumerate(names) if name == fold(column)]
@@ -128,7 +152,7 @@ class Table:
         raise InputError(msg, field=field, source=self.source)
 
     def item(self, fields: list[str], line: int, raw: bytes) -> ReadItem | None:
-        """Return what a record becomes; None for one of nothing but empty cells."""
+        """Return what a record becomes; None for one that is no row."""
         if len(fields) == self._usual_width:
             order, order_line, status = self._pick(fields)
             meant = self._known.get(status)
@@ -138,7 +162,7 @@ class Table:
                 except InvalidUpdateError:
                     pass  # it is told below, in full
         if len(fields) != self.width:
-            if not any(map(str.strip, fields)):
+            if not any(map(str.strip, fields)) or self._passes_over(fields, line):
                 return None
             if len(fields) < self.width or any(map(str.strip, fields[self.width :])):
                 return self.invalid(self._wrong_width(len(fields)), line)
@@ -148,8 +172,8 @@ class Table:
     def _item(self, fields: list[str], line: int, raw: bytes) -> ReadItem | None:
         """Return what a record becomes that is as wide as the header, and unusual in something."""
         order, order_line, status = picked = self.picked(fields)
-        if tuple(map(fold, picked)) == self._headings:
-            return self.invalid("the header stands here again; delete this line", line)
+        if self._passes_over(fields, line):
+            return None
         status = self._statuses.get(status.strip(), status.strip())
         try:
             update = LineStatusUpdate(order.strip(), order_line.strip(), status)
@@ -161,9 +185,32 @@ class Table:
                 message = not_in_encoding(raw, self._reading.encoding)[0]
             return self.invalid(message, line, error.field)
         suspicious = self.suspicions.look_at_status(status, line)
-        if not (suspicious or fold(picked[2]) == self._headings[2]) and len(self._known) < _KNOWN_STATUSES:
+        like_a_row = status.strip("-") and fold(picked[2]) not in self._names
+        if like_a_row and not suspicious and len(self._known) < _KNOWN_STATUSES:
             self._known[picked[2]] = status
         return update
+
+    def _passes_over(self, fields: list[str], line: int) -> bool:
+        """Say whether a record is no row, but for an empty one; raise `HeldBackError` for another header."""
+        names = [fold(field) for field in fields]
+        filled = [name for name in names if name]
+        if len(names) == self.width and tuple(map(fold, self.picked(fields))) == self._headings:
+            what = "the header stands here again"
+        elif len(self._names) > 1 and self._names.issubset(filled):
+            msg = (
+                f"{self.source}, line {line}: the header stands here again, with other columns or in another order; "
+                "give what follows as a file of its own; nothing from this line on was sent"
+            )
+            raise HeldBackError(msg, source=self.source, line=line, broken=True)
+        elif filled and not any(name.strip("-") for name in filled):
+            what = "a line of dashes, as databases write it for people"
+        elif len(filled) == 1 and filled[0] == names[0] and _COUNT.fullmatch(names[0]):
+            what = "a count of rows"
+        else:
+            return False
+        count, first = self._passed.get(what, (0, line))
+        self._passed[what] = (count + 1, first)
+        return True
 
     def picked(self, cells: Sequence[_Cell]) -> tuple[_Cell | str, ...]:
         """Return the needed ones of cells as wide as the header, in the order of `FIELDS`."""
@@ -177,5 +224,5 @@ class Table:
     def _wrong_width(self, found: int) -> str:
         return (
             f"the row has {found} {'column' if found == 1 else 'columns'} where the header has {self.width}; "
-            "quote a value that has the separator in it, or correct the row"
+            f"{self._too_wide}"
         )

@@ -17,13 +17,12 @@ import io
 import os
 import re
 import stat
-import time
 import zlib
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder, lookup
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE, getincrementaldecoder, lookup
 from typing import TYPE_CHECKING, BinaryIO
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.ingest.errors import HeldBackError
+from altcraft_async.ingest.errors import HeldBackError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,10 +36,10 @@ __all__ = [
     "Watch",
     "byte_encoding",
     "check_encoding",
-    "is_utf16",
     "not_in_encoding",
     "open_feed",
     "say_foreign",
+    "say_utf16",
 ]
 
 MAX_RECORD_BYTES = 16 << 20
@@ -49,6 +48,8 @@ MAX_RECORD_BYTES = 16 << 20
 _BLOCK = 1 << 16
 _LOOK = 4096
 _BOM = "\ufeff"
+_MARKED = re.compile(rf'\A(?=[ \xa0"]*{_BOM})[ \xa0{_BOM}]*("?)[ \xa0{_BOM}]*')
+"""The beginning of a line whose first cell begins with a byte order mark."""
 _GZIP = b"\x1f\x8b"
 _UTF8 = "utf-8"
 _SETTLED_AFTER = 2.0
@@ -59,31 +60,49 @@ _SETTLED_AFTER = 2.0
 
 
 class Feed:
-    """The bytes of an input; `peek` looks ahead of them. `read` gives what there is at once, none at the end."""
+    """The bytes of an input; `peek` looks ahead of them. `read` gives what there is at once, none at the end.
 
-    __slots__ = ("_ahead", "_read")
+    Where the bytes break off, `read` raises `HeldBackError`, and again whenever it is asked.
+    """
+
+    __slots__ = ("_ahead", "_broken", "_read")
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
         self._ahead = b""
+        self._broken: HeldBackError | None = None
 
     def peek(self) -> bytes:
         """Return the next bytes, as a rule a line at least, and leave them there."""
-        while len(self._ahead) < _LOOK and b"\n" not in self._ahead and (more := self._read(_BLOCK)):
+        while len(self._ahead) < _LOOK and b"\n" not in self._ahead and self._broken is None:
+            try:
+                more = self._read(_BLOCK)
+            except HeldBackError as error:
+                self._broken = error
+                break
+            if not more:
+                break
             self._ahead += more
         return self._ahead
 
     def read(self, size: int = _BLOCK) -> bytes:
         """Return the next bytes; `size` is a wish."""
         data, self._ahead = self._ahead, b""
-        return data or self._read(size)
+        if data:
+            return data
+        if self._broken is None:
+            try:
+                return self._read(size)
+            except HeldBackError as error:
+                self._broken = error
+        raise self._broken
 
 
 class LastLine(enum.StrEnum):
     """What becomes of a last line that has no line end, and so may be half of one."""
 
     AUTO = "auto"
-    """It is sent where the input is a file that was not changed while it was read, nor for 2 s before its end."""
+    """It is sent where the input is a file that was not changed while it was read, nor for 2 s before that."""
     SEND = "send"
     """It is sent."""
     HOLD = "hold"
@@ -93,30 +112,28 @@ class LastLine(enum.StrEnum):
 class Watch:
     """Whether the file behind a stream may still get more than it had when this was made.
 
-    ``notes`` gets what a person should know. Without a stream, as of a packed
-    file, the input tells of its own end.
+    `opened_at` is the Unix time at which the file was opened, as far as its rest is
+    concerned. ``notes`` gets what a person should know. A stream in memory is whole.
     """
 
-    __slots__ = ("_clock", "_last_line", "_opened", "_stream", "notes")
+    __slots__ = ("_last_line", "_opened", "_opened_at", "_stream", "notes")
 
-    def __init__(
-        self,
-        stream: BinaryIO | None,
-        last_line: LastLine = LastLine.AUTO,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, stream: BinaryIO, last_line: LastLine = LastLine.AUTO, *, opened_at: float) -> None:
         self._stream = stream
         self._last_line = last_line
-        self._clock = clock
+        self._opened_at = opened_at
         self._opened = _status(stream)
         self.notes: list[str] = []
 
     def let_pass(self, source: str, line: int) -> None:
-        """Let the last line pass, which has no end; raise `HeldBackError` where it may be half of one."""
-        why = self._unsettled()
+        """Let the last line pass, which has no end, with a note; raises as `check_last` does."""
+        self.check_last(source, line)
+        self.notes.append(f"{source}, line {line}: the last line has no line end; it counts as whole")
+
+    def check_last(self, source: str, line: int) -> None:
+        """Raise `HeldBackError` where the last line, which has no end, may be half of one."""
+        why = self.unsettled
         if why is None:
-            self.notes.append(f"{source}, line {line}: the last line has no line end; it counts as whole")
             return
         msg = (
             f"{source}, line {line}: the last line has no line end and may be half of one ({why}); it was not sent: "
@@ -131,8 +148,9 @@ class Watch:
             msg = f"{source} became shorter while it was read, so rows may be missing; read it again when it is whole"
             raise HeldBackError(msg, source=source, last_line=True)
 
-    def _unsettled(self) -> str | None:
-        """Say why the end of the input need not be its end; None where it is."""
+    @property
+    def unsettled(self) -> str | None:
+        """Why the end of the input need not be its end; None where it is."""
         before, now = self._opened, _status(self._stream)
         if self._last_line is LastLine.HOLD:
             return "so it was asked"
@@ -142,30 +160,28 @@ class Watch:
             return "a pipe that is cut off ends like this too"
         if (before.st_size, before.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
             return "the file was changed while it was read"
-        return "the file was written just now" if self._clock() - now.st_mtime < _SETTLED_AFTER else None
+        return "the file was written just now" if self._opened_at - now.st_mtime < _SETTLED_AFTER else None
 
 
-def _status(stream: BinaryIO | None) -> os.stat_result | None:
-    if stream is None:
-        return None
+def _status(stream: BinaryIO) -> os.stat_result | None:
     try:
         return os.fstat(stream.fileno())
     except (OSError, AttributeError, ValueError):  # in memory
         return None
 
 
-def open_feed(stream: BinaryIO, source: str, encoding: str) -> tuple[Feed, bool]:
-    """Return the bytes of `stream`, unpacked, and with ASCII for ASCII; and whether they were packed.
-
-    What is no text is left as it is; a packed input tells of its own end.
-    """
+def open_feed(stream: BinaryIO, source: str, encoding: str) -> Feed:
+    """Return the bytes of `stream`, unpacked, and with ASCII for ASCII; what is no text is left as it is."""
     feed = Feed(stream.read1 if isinstance(stream, io.BufferedIOBase) else stream.read)
-    packed = feed.peek().startswith(_GZIP)
-    if packed:
+    if feed.peek().startswith(_GZIP):
         feed = Feed(_unpacked(feed, source))
-    if not _keeps_ascii(encoding):
+    foreign = say_foreign(feed.peek())
+    if foreign is None and feed.peek().startswith(_BOM.encode()) and encoding != _UTF8:
+        msg = f"{source} begins with the mark of UTF-8, so it is not {encoding}; read it as UTF-8"
+        raise InputError(msg, source=source, encoding=_UTF8)
+    if foreign is None and not _keeps_ascii(encoding):
         feed = Feed(_recoded(feed, source, encoding))
-    return feed, packed
+    return feed
 
 
 class Tail(io.RawIOBase):
@@ -236,6 +252,8 @@ def _recoded(feed: Feed, source: str, encoding: str) -> Callable[[int], bytes]:
                 text = decoder.decode(data, final=not data)
             except UnicodeError:
                 msg = f"{source} is not {encoding}; give its encoding, or save it as UTF-8"
+                if not data:
+                    msg = f"{source} ends in the middle of a character; get the file again, or wait until it is written"
                 raise HeldBackError(msg, source=source) from None
             if text or not data:
                 return text.encode(_UTF8, "surrogatepass")
@@ -286,14 +304,27 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
         b"PK\x03\x04",
         "an Excel workbook, or another zip archive; read it as a workbook (format xlsx), or save it as CSV",
     ),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel file of the old kind (.xls); save it as .xlsx or CSV"),
+    (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "an Excel file of the old kind (.xls), or one with a password; save it as .xlsx without one, or as CSV",
+    ),
     (b"PAR1", "a Parquet file; export it as CSV or JSON lines"),
     (b"SQLite format 3\0", "an SQLite database; export the table as CSV"),
     (b"%PDF", "a PDF; export the table as CSV"),
+    (b"\x89PNG\r\n", "a picture (PNG); export the table as CSV"),
+    (b"\xff\xd8\xff", "a picture (JPEG); export the table as CSV"),
+    (b"\x7fELF", "a program; give the file of updates"),
+    (b"MZ\x90\0", "a program; give the file of updates"),
+    (_GZIP, "packed twice by gzip; unpack it once (gunzip)"),
     (b"BZh", "packed by bzip2; unpack it first (bunzip2)"),
     (b"\xfd7zXZ", "packed by xz; unpack it first (unxz)"),
     (b"\x28\xb5\x2f\xfd", "packed by zstd; unpack it first (unzstd)"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it first"),
+    (b"Rar!\x1a\x07", "a RAR archive; unpack it first"),
+    (BOM_UTF32_LE, "UTF-32; save it as UTF-8"),
+    (BOM_UTF32_BE, "UTF-32; save it as UTF-8"),
 )
+_TAR = slice(257, 262)
 
 
 def say_foreign(head: bytes) -> str | None:
@@ -301,15 +332,21 @@ def say_foreign(head: bytes) -> str | None:
     for magic, said in _FOREIGN:
         if head.startswith(magic):
             return said
+    if head[_TAR] == b"ustar":
+        return "a tar archive; unpack it first"
     start = head.removeprefix(_BOM.encode()).lstrip()[:200].lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<table", b"<body")):
         return "a web page (HTML), perhaps of a login or an error; export the table as CSV"
     return "XML; export it as CSV or JSON lines" if start.startswith(b"<") else None
 
 
-def is_utf16(head: bytes) -> bool:
-    """Say whether the first bytes of an input look like UTF-16."""
-    return head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or head.count(0) > len(head) // 4
+def say_utf16(head: bytes) -> str | None:
+    """Return the name of the UTF-16 that the first bytes of an input look like, None for any other text."""
+    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        return "utf-16"
+    if head.count(0) <= len(head) // 4:
+        return None
+    return "utf-16-be" if head[::2].count(0) > head[1::2].count(0) else "utf-16-le"
 
 
 # -- the lines
@@ -321,16 +358,18 @@ class Lines:
     Of the line given last, ``number`` is its 1-based number, ``raw`` its bytes
     without the line feed, ``block`` the text that it was read with,
     ``last_block`` whether that has the input's last line, one without an end, and
-    ``ended`` whether the line had one.
+    ``ended`` whether the line had one. Byte order marks at a line's beginning, and
+    blanks around them, are no part of it.
     """
 
     __slots__ = (
-        "_carry", "_encoding", "_feed", "_first", "_given", "_raws", "_source", "_waiting", "block", "last_block",
-        "number", "raw",
+        "_carry", "_encoding", "_feed", "_first", "_given", "_raws", "_source", "_waiting", "_watch", "block",
+        "last_block", "number", "raw",
     )  # fmt: skip
 
-    def __init__(self, feed: Feed, source: str, encoding: str) -> None:
+    def __init__(self, feed: Feed, source: str, encoding: str, watch: Watch) -> None:
         self._feed = feed
+        self._watch = watch
         self._source = source
         self._encoding = encoding
         self._carry = b""
@@ -362,7 +401,7 @@ class Lines:
             if "\r" in text:
                 texts = [line.rstrip("\r") for line in texts]
             if _BOM in text:
-                texts = [line.removeprefix(_BOM) for line in texts]
+                texts = [_MARKED.sub(r"\1", line) if _BOM in line else line for line in texts]
             self._first = self.number
             self.block = text
             for self.raw, line in zip(raws, texts, strict=False):
@@ -399,17 +438,26 @@ class Lines:
         return left[0].decode(self._encoding, "replace") if left else ""
 
     def give_back(self, raws: list[bytes]) -> None:
-        """Let `unread` begin with these lines, which were given and not used."""
-        self._waiting = raws
+        """Let `unread` begin with these lines, which were given and not used; the first to say so is believed."""
+        self._waiting = self._waiting or raws
 
     def unread(self) -> Iterator[bytes]:
-        """Give, in blocks, the bytes of what was not given yet. Ends the reading."""
+        """Give, in blocks, the bytes of what was not given yet, each line with its end. Ends the reading.
+
+        Raises `HeldBackError` in the place of a last line that may be half of one, and where the input breaks.
+        """
         left = self._waiting + self._raws[self.number - self._first :]
+        self.number = self._first + len(self._raws)
         self._waiting, self._raws, self._first = [], [], self.number
-        if left:
-            yield b"\n".join(left) + (b"" if self.last_block else b"\n")
-        if self._carry:
-            yield self._carry
-            self._carry = b""
-        while block := self._feed.read():
-            yield block
+        last = left.pop() if self.last_block and left else None
+        yield from (raw + b"\n" for raw in left)
+        while last is None and (block := self._next_block()):
+            self.number += block.count(b"\n")
+            if self.last_block:
+                last = block
+                self.number += 1
+            else:
+                yield block
+        if last is not None:
+            self._watch.check_last(self._source, self.number)
+            yield last + b"\n"

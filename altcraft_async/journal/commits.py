@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 from altcraft_async.engine.timeline import Timeline
-from altcraft_async.journal.format import KIND, OPEN, bucket_columns, bucket_of, columns_of, failure_of
+from altcraft_async.journal.format import KIND, OPEN, OVERTAKING, bucket_columns, bucket_of, columns_of, failure_of
 from altcraft_async.journal.seals import sealed
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.storage.sqlite import insert_many, translated
@@ -32,7 +32,6 @@ _SLOWEST = 20
 _NUMBERS = {state: state.number for state in OutcomeState}
 
 _RETRIED = ",".join(str(s.number) for s in (OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.NOT_SENT))
-_OVERTAKING = ",".join(str(s.number) for s in (OutcomeState.APPLIED, OutcomeState.DUPLICATE, OutcomeState.UNKNOWN))
 _REJECTED, _SUPERSEDED = OutcomeState.REJECTED.number, OutcomeState.SUPERSEDED.number
 
 
@@ -53,9 +52,10 @@ class Length:
 
 @attrs.frozen
 class Overtaken:
-    """Failed `rows` were not sent again, since a newer one of their line had been."""
+    """Failed `rows`, and some that were `corrected`, were not sent, since a newer one of their line had been."""
 
     rows: Sequence[int]
+    corrected: Sequence[Outcome[object]]
 
 
 @attrs.frozen
@@ -112,7 +112,7 @@ class Commits:
             if type(item) is tuple:
                 outcomes += item
             elif isinstance(item, Overtaken):
-                _supersede(connection, item.rows)
+                _supersede(connection, item.rows, item.corrected)
             elif isinstance(item, Sampled):
                 self._timeline.sampled(item.at - self._run.created, item.sample)
             elif isinstance(item, Length):
@@ -180,7 +180,7 @@ def reopen(connection: sqlite3.Connection) -> int:
     connection.create_function("sealed", 4, sealed, deterministic=True)
     connection.execute("CREATE TEMP TABLE newest (key BLOB PRIMARY KEY, row INTEGER NOT NULL)")
     connection.execute(
-        f"INSERT INTO newest SELECT key, max(row) FROM outcome WHERE state IN ({_OVERTAKING}) "  # noqa: S608 - our own
+        f"INSERT INTO newest SELECT key, max(row) FROM outcome WHERE state IN ({OVERTAKING}) "  # noqa: S608 - our own
         f"AND key IN (SELECT key FROM outcome WHERE state IN ({_RETRIED})) GROUP BY key"
     )
     changed = connection.execute(
@@ -192,12 +192,14 @@ def reopen(connection: sqlite3.Connection) -> int:
     return changed.rowcount
 
 
-def _supersede(connection: sqlite3.Connection, rows: Sequence[int]) -> None:
-    """Let failed rows be superseded, and forget their failures."""
+def _supersede(connection: sqlite3.Connection, rows: Sequence[int], corrected: Sequence[Outcome[object]]) -> None:
+    """Let rows be superseded, and forget their failures."""
     connection.create_function("sealed", 4, sealed, deterministic=True)
     seal = _resealed("state", "round", str(_SUPERSEDED), "round")
     which = [(row,) for row in rows]
     connection.executemany(f"UPDATE outcome SET seal = {seal}, state = {_SUPERSEDED} WHERE row = ?", which)  # noqa: S608
+    insert_many(connection, "INSERT OR REPLACE INTO outcome", [columns_of(one, _SUPERSEDED, 0, 0) for one in corrected])
+    which += [(one.index,) for one in corrected]
     connection.executemany("DELETE FROM failure WHERE row = ?", which)
 
 

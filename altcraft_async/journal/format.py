@@ -9,6 +9,7 @@ an object, and a table that is not there yet can be made.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -17,7 +18,7 @@ import attrs
 
 from altcraft_async import errors
 from altcraft_async.engine.timeline import Bucket, Level
-from altcraft_async.errors import AltcraftError, InputChangedError, JournalError
+from altcraft_async.errors import AltcraftError, InputChangedError, InvalidUpdateError, JournalError
 from altcraft_async.journal.seals import content_of, key_of, request_id_of, seal_of_facts, sealed
 from altcraft_async.journal.version1 import bring_to_version_2, read_as_version_2
 from altcraft_async.outcome import Fingerprint, Outcome
@@ -27,15 +28,18 @@ from altcraft_async.storage.sqlite import FileKind, Upgrade, damaged, insert_man
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from altcraft_async.journal.seals import Fact, Row
 
 __all__ = [
+    "CORRECTED",
     "ENDS",
     "KIND",
     "LINE_STATUS",
+    "LONGER",
     "OPEN",
+    "OVERTAKING",
     "SELECT_ENDED",
     "Ended",
     "Replay",
@@ -86,6 +90,17 @@ ENDS: Final = "ends"
 
 OPEN: Final = 15
 """The number of a row that failed and is to be sent again: the highest that the seal has room for, and no state's."""
+
+CORRECTED: Final = 16
+"""Of a row that was invalid and says something else now. This and the next are never written."""
+
+LONGER: Final = 17
+"""Of a last row that says more now, since its line was not there as a whole."""
+
+OVERTAKING: Final = ",".join(
+    str(state.number) for state in (OutcomeState.APPLIED, OutcomeState.DUPLICATE, OutcomeState.UNKNOWN)
+)
+"""The numbers of the states in which an update was applied, or may have been."""
 
 # Cast, because only the number of a row is sure to be one in a damaged file.
 SELECT_ENDED: Final = "SELECT row, CAST(seal AS INTEGER), CAST(state AS INTEGER), CAST(round AS INTEGER) FROM outcome"
@@ -288,17 +303,29 @@ def _level(pair: Sequence[int] | None) -> Level | None:
     return None if pair is None else Level(*map(int, pair))
 
 
+def _shorter(row: LineStatusUpdate) -> Iterator[LineStatusUpdate]:
+    """Give what a row may have said when the end of its line, and so of one of its fields, was not there yet."""
+    for name in _IDS:
+        value: str = getattr(row, name)
+        for length in range(1, len(value)):
+            with contextlib.suppress(InvalidUpdateError):
+                yield attrs.evolve(row, **{name: value[:length]})
+
+
 class Replay:
     """Holds the rows of an input against the recorded ones, both in order.
 
-    `expected` is the index of the next recorded row, None after the last.
+    `expected` is the index of the next recorded row, None after the last; `length` is
+    how many rows the input had, None where that is not known.
     """
 
-    __slots__ = ("_at", "_connection", "_known", "_path", "expected")
+    __slots__ = ("_at", "_connection", "_known", "_knows_newest", "_path", "expected", "length")
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: str, length: int | None) -> None:
         self._connection = connection
         self._path = path
+        self.length = length
+        self._knows_newest = False
         self._known: list[tuple[int, int, int, int]] = []
         self._at = -1
         self.expected: int | None = -1
@@ -307,22 +334,61 @@ class Replay:
     def match(self, index: int, row: Row) -> Ended:
         """Return what is recorded at `index`, which is `expected`.
 
-        A row that was invalid, and so never sent, may have been corrected: it is open then.
+        A row that was invalid, and so never sent, may have been corrected: it is `CORRECTED`. The
+        last row may have been read when only half of its line was there: it is `LONGER`.
         Raises `InputChangedError` for any other row that is not the one recorded.
         """
         ended = self._known[self._at]
         if sealed(index, content_of(row), ended[2], ended[3]) != ended[1]:
-            if ended[2] != OutcomeState.INVALID.number:
+            if ended[2] == OutcomeState.INVALID.number:
+                ended = (index, ended[1], CORRECTED, 0)
+            elif self._is_longer(Ended(*ended), row):
+                ended = (index, ended[1], LONGER, 0)
+            else:
                 raise self._changed(index)
-            ended = (index, ended[1], OPEN, 0)
         self._move(1)
         return Ended(*ended)
 
+    def _is_longer(self, ended: Ended, row: Row) -> bool:
+        """Say whether the last recorded row is one of whose line only a part was there."""
+        at_the_end = self.length is None or ended.row == self.length - 1
+        if not at_the_end or not isinstance(row, LineStatusUpdate) or self._at + 1 < len(self._known):
+            return False
+        content = sealed(ended.row, ended.seal, ended.state, ended.round)
+        if content not in map(content_of, _shorter(row)):
+            return False
+        query = "SELECT count(*) FROM outcome WHERE row > ?"
+        with translated(KIND, self._path, write=False):
+            return bool(self._connection.execute(query, (ended.row,)).fetchone()[0] == 0)
+
+    def is_overtaken(self, index: int, row: Row) -> bool:
+        """Say whether a newer row about the same was applied, or may have been, by the time of the first such question.
+
+        The first question reads the whole file: about a second for a million rows.
+        """
+        if isinstance(row, Exception):
+            return False
+        with translated(KIND, self._path, write=False):
+            if not self._knows_newest:
+                self._knows_newest = True
+                self._connection.execute("CREATE TEMP TABLE done_last (key BLOB PRIMARY KEY, row INTEGER NOT NULL)")
+                self._connection.execute(
+                    "INSERT INTO done_last SELECT key, max(row) FROM outcome WHERE row > ? AND "  # noqa: S608 - our own
+                    f"(state IN ({OVERTAKING}) OR state = {OPEN} AND row IN (SELECT row FROM failure WHERE state = "
+                    f"{OutcomeState.UNKNOWN.number})) GROUP BY key",
+                    (index,),
+                )
+            found = self._connection.execute("SELECT row FROM done_last WHERE key = ?", (key_of(row),)).fetchone()
+        return found is not None and found[0] > index
+
     def ahead(self) -> int:
-        """Return how many of the next rows, at most those read already, follow each other and ended well."""
+        """Return how many of the next rows, at most those read already, follow each other and ended well.
+
+        The last one read is never among them: it may be `LONGER`, which `match` tells.
+        """
         known, at = self._known, self._at
         count, first = 0, known[at][0]
-        for ended in islice(known, at, None):
+        for ended in islice(known, at, len(known) - 1):
             if ended[0] != first + count or ended[2] not in _ENDED_WELL:
                 break
             count += 1

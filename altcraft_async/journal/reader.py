@@ -28,7 +28,7 @@ from altcraft_async.journal.format import (
     bucket_of,
     outcome_of,
 )
-from altcraft_async.journal.recorder import DedupWindowWarning
+from altcraft_async.journal.recorder import DedupWindowWarning, LongerRowWarning
 from altcraft_async.journal.seals import id_prefix
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.storage.lock import Lock
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from altcraft_async.journal.seals import Row
     from altcraft_async.outcome import Outcome
 
-__all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "Slow"]
+__all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "LongerRowWarning", "Slow"]
 
 
 @attrs.frozen
@@ -182,15 +182,16 @@ class JournalReader:
         `rows` are what `altcraft_async.ingest.read_updates` gives. Raises
         `InputChangedError` at the first row that is not the one recorded.
         """
-        prefix = id_prefix(self._run().run_id)
-        replay = Replay(self._connection, self.path)
+        run = self._run()
+        prefix = id_prefix(run.run_id)
+        replay = Replay(self._connection, self.path, run.length)
         index = -1
         for index, row in enumerate(rows):
             if index != replay.expected:
                 yield None
                 continue
             ended = replay.match(index, row)
-            yield None if ended.state == OPEN else outcome_of(self._connection, self.path, ended, row, prefix)
+            yield None if ended.state >= OPEN else outcome_of(self._connection, self.path, ended, row, prefix)
         replay.end(index + 1)
 
     def _run(self) -> RunRecord:

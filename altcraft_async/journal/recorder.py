@@ -25,11 +25,24 @@ from uuid import uuid4
 
 import attrs
 
-from altcraft_async.errors import InputChangedError, JournalError
+from altcraft_async.errors import InputChangedError, JournalError, RunStoppedError
 from altcraft_async.journal.commits import Closing, Commits, Length, Overtaken, PutBack, Sampled, reopen
-from altcraft_async.journal.format import ENDS, KIND, LINE_STATUS, OPEN, Ended, Replay, RunRecord, outcome_of
+from altcraft_async.journal.format import (
+    CORRECTED,
+    ENDS,
+    KIND,
+    LINE_STATUS,
+    LONGER,
+    OPEN,
+    Ended,
+    Replay,
+    RunRecord,
+    outcome_of,
+)
 from altcraft_async.journal.seals import batch_request_id_of, content_of, id_prefix, request_id_of
+from altcraft_async.outcome import Fingerprint, Outcome
 from altcraft_async.protocol.states import OutcomeState
+from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.storage.lock import Lock
 from altcraft_async.storage.sqlite import GroupWriter, damaged, open_database, translated
 
@@ -44,10 +57,8 @@ if TYPE_CHECKING:
     from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.journal.commits import Item
     from altcraft_async.journal.seals import Fact, Row
-    from altcraft_async.outcome import Outcome
-    from altcraft_async.protocol.values import LineStatusUpdate
 
-__all__ = ["DedupWindowWarning", "Journal"]
+__all__ = ["DedupWindowWarning", "Journal", "LongerRowWarning"]
 
 _LINGER = 0.025
 """Seconds that outcomes are gathered for one commit: forty commits a second cost next to nothing, nobody notices
@@ -62,6 +73,10 @@ _FAILED = frozenset({OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.N
 
 class DedupWindowWarning(UserWarning):
     """A run is continued after the platform's deduplication window: its updates in doubt may be applied twice."""
+
+
+class LongerRowWarning(UserWarning):
+    """The last row of an input says more than when it was sent: its line was not there as a whole."""
 
 
 class _Phase(enum.Enum):
@@ -104,16 +119,21 @@ class Journal:
     recorded of a failure stays until its new outcome replaces it, and where the input is
     refused, all that was not sent by then is what it was. A run that has not finished is
     finished first: a newer update that is in doubt may have been applied, and the older
-    one must not follow it. `extend` permits more rows than the input had when it was last
+    one must not follow it. For the same reason a row that was invalid and was corrected is
+    not sent before the run is finished; it is sent then, or is ``superseded`` as a failed one is.
+    A last row that was recorded when its line was not there as a whole is sent again as it stands now,
+    with a `LongerRowWarning`. `extend` permits more rows than the input had when it was last
     read to its end. `dedup_window` is the platform's, in seconds.
     """
 
     __slots__ = (
         "_clock",
         "_connection",
+        "_corrected",
         "_dedup_window",
         "_extend",
         "_facts",
+        "_finished",
         "_lock",
         "_method",
         "_notifier",
@@ -138,7 +158,7 @@ class Journal:
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome[object]]], None]
-    _recalled: Ended
+    _recalled: Ended | Outcome[object]
     _connection: sqlite3.Connection
     _replay: Replay
     _run: RunRecord
@@ -174,6 +194,8 @@ class Journal:
         self._lock = Lock(KIND, self._path)
         self._resources = contextlib.ExitStack()
         self._overtaken: list[int] = []
+        self._corrected: list[Outcome[object]] = []
+        self._finished = False
         self._rounds: dict[int, int] = {}
         self._sent_again: set[int] = set()
         self._prefix = ""
@@ -263,14 +285,15 @@ class Journal:
             self._run, self._resumes = known, True
             self._check_run(known)
             recorded = _recorded_rows(connection)
-            if self._retry_failed and recorded == known.length:
+            self._finished = recorded == known.length
+            if self._retry_failed and self._finished:
                 self._retry = _Retry.UNDER_WAY
                 retried = reopen(connection)
                 recorded -= retried
             if recorded != known.length:
                 stale = self._staleness(self._clock() - known.written)
         self._prefix = id_prefix(self._run.run_id)
-        self._replay = Replay(connection, self._path)
+        self._replay = Replay(connection, self._path, self._run.length)
         return recorded, retried, stale
 
     def _check_run(self, known: RunRecord) -> None:
@@ -359,8 +382,16 @@ class Journal:
         except InputChangedError:
             self._refuse()
             raise
-        if ended.state == OPEN:
+        if ended.state == CORRECTED:
+            return self._recall_corrected(index, row)
+        if ended.state in {OPEN, LONGER}:
             self._rounds[index] = ended.round
+            if ended.state == LONGER:
+                said = (
+                    f"row {index + 1} says more than when the journal {self._path} recorded it as the last: its line "
+                    "was not there as a whole; it is sent as it stands now"
+                )
+                warnings.warn(said, LongerRowWarning, stacklevel=2)
             return None
         try:
             state = OutcomeState.of_number(ended.state)
@@ -373,6 +404,21 @@ class Journal:
             self._overtaken.append(index)
             self._recalled = ended._replace(state=state.number)
         return state
+
+    def _recall_corrected(self, index: int, row: Row) -> OutcomeState | None:
+        """Return what a row is that was invalid and was corrected: open, unless that would put its line back."""
+        if isinstance(row, Exception):
+            return None  # it is wrong in another way now
+        if not self._finished:
+            error = RunStoppedError("the row was corrected, and is sent once the run is finished: run it again")
+            self._recalled = _outcome(index, row, OutcomeState.NOT_SENT, error)
+            return OutcomeState.NOT_SENT
+        if self._replay.is_overtaken(index, row):
+            self._recalled = _outcome(index, row, OutcomeState.SUPERSEDED)
+            self._corrected.append(self._recalled)
+            return OutcomeState.SUPERSEDED
+        self._rounds[index] = 0
+        return None
 
     def ahead(self, index: int) -> int:
         """Return how many rows from `index` on can be passed over together."""
@@ -388,7 +434,10 @@ class Journal:
 
     def recalled(self, row: Row) -> Outcome[object]:
         """Return the outcome of the row recalled last."""
-        return outcome_of(self._connection, self._path, self._recalled, row, self._prefix)
+        known = self._recalled
+        if not isinstance(known, Ended):
+            return known
+        return outcome_of(self._connection, self._path, known, row, self._prefix)
 
     # -- what ends now
 
@@ -429,8 +478,8 @@ class Journal:
                 "give the input as it was, or another journal"
             )
             raise InputChangedError(msg, path=self._path, index=rows)
-        if self._overtaken:
-            self._writer.submit(Overtaken(self._overtaken))
+        if self._overtaken or self._corrected:
+            self._writer.submit(Overtaken(self._overtaken, self._corrected))
         if rows != known:
             self._writer.submit(Length(rows))
 
@@ -439,6 +488,13 @@ class Journal:
         if outcomes:
             self._sent_again.difference_update([outcome.index for outcome in outcomes] if self._sent_again else ())
             self._recorded(outcomes)
+
+
+def _outcome(index: int, row: Row, state: OutcomeState, error: RunStoppedError | None = None) -> Outcome[object]:
+    """Return the outcome of a row that was not sent."""
+    known = row if isinstance(row, Fingerprint) else None
+    update = row if isinstance(row, LineStatusUpdate) else None
+    return Outcome(index, update, state, error=error, fingerprint=known)
 
 
 def _recorded_rows(connection: sqlite3.Connection) -> int:

@@ -35,16 +35,27 @@ class Lock:
     the `kind`: it never counts as taken.
     """
 
-    __slots__ = ("_about", "_connection", "_kind", "path")
+    __slots__ = ("_about", "_connection", "_kind", "_named", "path")
 
     def __init__(self, kind: FileKind, path: str) -> None:
         self.path = f"{os.path.realpath(path)}.lock"  # one lock for all names that a file has through links
         self._about = path
+        self._named = kind.name
         self._kind = attrs.evolve(kind, name=f"the lock of {kind.name}")
         self._connection: sqlite3.Connection | None = None
 
     def acquire(self, message: str) -> None:
-        """Take the lock, or raise the kind's error with `message` where another holds it."""
+        """Take the lock, or raise the kind's error with `message` where another holds it.
+
+        A file of two names by a hard link is refused: each has a lock, and a log of SQLite's, of its own.
+        """
+        with translated(self._kind, self._about), contextlib.suppress(FileNotFoundError):
+            if Path(self._about).is_file() and Path(self._about).stat().st_nlink > 1:
+                msg = (
+                    f"{self._named} {self._about} has another name (a hard link), under which another run could write "
+                    "it; remove that, or go on with a copy"
+                )
+                raise self._kind.error(msg, path=self._about)
         if not self.try_acquire(patience=_LOOK_SECONDS):
             raise self._kind.error(message, path=self._about)
 

@@ -92,7 +92,7 @@ def test_bad_rows_are_told_with_their_lines_and_the_others_go_out(
         b"order_1,line\x07,new\n": "in.csv, line 4: order_line_external_id has the forbidden character U+0007",
         b"order_1,line_\xff,new\n": "in.csv, line 5: byte 0xFF at position 14 is not UTF-8; it looks like cp1252",
         b"order_1,line_1_1\n": "in.csv, line 6: the row has 2 columns where the header has 3",
-        HEADER.encode(): "in.csv, line 7: the header stands here again; delete this line",
+        HEADER.encode(): "in.csv, line 7: the header stands here again; it was passed over",
     }
     good = b'order_1,line_1_1,delivered\n%border_2,"line_2_1",delivered\n'
     command.write("in.csv", HEADER.encode() + good % b"".join(bad))
@@ -100,7 +100,7 @@ def test_bad_rows_are_told_with_their_lines_and_the_others_go_out(
     assert ended.returncode == 2
     assert [said for said in bad.values() if said not in ended.stderr] == []
     assert {sandbox.line_status("order_1", "line_1_1"), sandbox.line_status("order_2", "line_2_1")} == {"delivered"}
-    assert (command.directory / "failed.csv").read_bytes() == HEADER.encode() + b"".join(bad)
+    assert (command.directory / "failed.csv").read_bytes() == HEADER.encode() + b"".join(list(bad)[:-1])
 
 
 @pytest.mark.parametrize("separator", [";", "\t"], ids=["semicolon", "tab"])

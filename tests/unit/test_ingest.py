@@ -205,7 +205,6 @@ BAD_CSV_ROWS = {
     "bad utf-8": (b"o,l\xff,new\n", "byte 0xFF at position 4 is not UTF-8"),
     "too few columns": (b"o,l\n", "the row has 2 columns where the header has 3"),
     "too many columns": (b"o,l,new,x\n", "the row has 4 columns where the header has 3"),
-    "header again": (HEADER, "the header stands here again"),
     "carriage return": (b"o\rp,l,new\n", "carriage return"),
 }
 

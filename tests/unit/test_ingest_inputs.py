@@ -8,12 +8,13 @@ import io
 import json
 import os
 import time
+import zipfile
 from typing import TYPE_CHECKING
 
 import openpyxl
 import pytest
 
-from altcraft_async.errors import InvalidUpdateError
+from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 from altcraft_async.ingest import FIELDS, HeldBackError, InputError, InputFormat, UpdateReader, read_updates
 from altcraft_async.ingest.suspicion import Suspicions, meant_status
 from altcraft_async.ingest.text import LastLine, Watch
@@ -119,9 +120,14 @@ def test_what_becomes_of_a_last_line_can_be_chosen(choice: LastLine, rows: int) 
 
 
 def test_a_last_line_that_is_held_back_is_not_among_the_unread_rows() -> None:
-    source = reader(HALF, last_line="hold")
-    taken(source)
-    assert b"".join(source.unread()) == b""
+    for read_first in (True, False):
+        source = reader(HALF, last_line="hold")
+        if read_first:
+            taken(source)
+        given: list[bytes] = []
+        with pytest.raises(HeldBackError, match="may be half of one"):
+            given.extend(source.unread())
+        assert b"".join(given) == (b"" if read_first else b"o1,l1,delivered\n")
 
 
 def test_two_seconds_without_a_write_settle_a_file(tmp_path: Path) -> None:
@@ -129,24 +135,97 @@ def test_two_seconds_without_a_write_settle_a_file(tmp_path: Path) -> None:
     path.write_bytes(b"x")
     now = path.stat().st_mtime
     with path.open("rb") as file:
-        watch = Watch(file, clock=lambda: now + 1.9)
+        watch = Watch(file, opened_at=now + 1.9)
         with pytest.raises(HeldBackError):
             watch.let_pass("in.csv", 1)
-        Watch(file, clock=lambda: now + 2.1).let_pass("in.csv", 1)
+        Watch(file, opened_at=now + 2.1).let_pass("in.csv", 1)
+
+
+def test_the_rest_of_a_file_is_told_at_its_opening_however_long_the_reading_takes(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes(HALF)
+    then = path.stat().st_mtime
+    for opened_at, rows in ((then + 1, 1), (then + 3, 2)):
+        with read_updates(path, opened_at=opened_at) as source:
+            assert len(taken(source)[0]) == rows
+
+
+@pytest.mark.parametrize("piped", [True, False])
+def test_packed_data_obey_the_law_of_the_last_line(tmp_path: Path, piped: bool) -> None:
+    path = tmp_path / "in.csv.gz"
+    path.write_bytes(gzip.compress(HALF))
+    if not piped:
+        with read_updates(aged(path)) as source:
+            assert len(taken(source)[0]) == 2
+        with read_updates(path, last_line="hold") as source:
+            assert taken(source)[0] == [O1]
+        return
+    read_end, write_end = os.pipe()
+    os.write(write_end, path.read_bytes())
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as stream:
+        assert taken(read_updates(stream, name="in.csv"))[0] == [O1]
+
+
+def test_packed_data_that_are_cut_off_never_give_half_a_line() -> None:
+    source = reader(gzip.compress(HALF)[:-4])
+    found, held = taken(source)
+    assert found == [O1]
+    assert "end in the middle" in str(held)
+    with pytest.raises(HeldBackError, match="end in the middle"):
+        list(source.unread())
+
+
+def test_a_pipe_that_ends_inside_the_header_is_held_back() -> None:
+    for data in (HEADER[:-1], HEADER[:30]):
+        read_end, write_end = os.pipe()
+        os.write(write_end, data)
+        os.close(write_end)
+        with os.fdopen(read_end, "rb") as stream, pytest.raises(HeldBackError, match="a pipe that is cut off"):
+            read_updates(stream, name="in.csv")
 
 
 # Marks, headers, blank lines, surplus
 
 
-def test_joined_files_are_read_and_their_headers_refused() -> None:
+def test_joined_files_are_read_and_their_headers_passed_over() -> None:
     part = b"\xef\xbb\xbf" + HEADER.upper() + b"o1,l1,delivered\n"
-    first, header, second = taken(reader(part + part))[0]
-    assert first == second == O1
-    assert isinstance(header, InvalidUpdateError)
-    assert "the header stands here again" in header.message
+    source = reader(part * 3)
+    assert taken(source) == ([O1] * 3, None)
+    assert source.notes == ("in.csv, line 3: the header stands here again; it was passed over, and 1 more",)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"status_external_id,order_external_id,order_line_external_id\n",
+        b"ORDER_LINE_external_id, status_external_id ,order_external_id\n",
+        b"x,order_external_id,order_line_external_id,status_external_id\n",
+        b'"status_external_id","order_external_id","order_line_external_id"\n',
+    ],
+)
+def test_behind_a_header_of_another_order_everything_is_held_back(header: bytes) -> None:
+    rest = header + b"delivered,o2,l2\n"
+    source = reader(HEADER + b"o1,l1,delivered\n" + rest)
+    found, held = taken(source)
+    assert found == [O1]
+    assert str(held).startswith("in.csv, line 3: the header stands here again, with other columns or in another order")
+    assert b"".join(source.unread()) == rest
+
+
+def test_what_a_database_writes_for_people_beside_its_rows_is_passed_over_with_a_note() -> None:
+    source = reader(HEADER + b"------,---,---- \no1,l1,delivered\n\n(1 row)\n(2 rows affected)\n")
+    assert taken(source) == ([O1], None)
+    assert [note.split(": ")[1] for note in source.notes] == [
+        "a line of dashes, as databases write it for people; it was passed over",
+        "a count of rows; it was passed over, and 1 more",
+    ]
 
 
 SIMPLY_READ = {
+    "a separator line with a tab": b"sep=\t\n" + HEADER.replace(b",", b"\t") + b"o1\tl1\tdelivered\n",
+    "doubled marks": b"\xef\xbb\xbf" * 2 + HEADER + b" \xef\xbb\xbf\xef\xbb\xbf o1,l1,delivered\n",
+    "a mark inside quotes": HEADER + b'\xef\xbb\xbf"\xef\xbb\xbfo1","l1","delivered"\n',
     "a separator line": b"sep=|\norder_external_id|order_line_external_id|status_external_id\no1|l1|delivered\n",
     "a blank first line": b"\n,,\n" + HEADER + b"o1,l1,delivered\n",
     "rows of separators": HEADER + b",,\n ,\t,\no1,l1,delivered\n,,,,\n",
@@ -261,6 +340,26 @@ def test_what_was_not_read_of_an_array_is_given_as_json_lines() -> None:
     assert b"".join(source.unread()).decode() == f"{good}\n{good}\n"
 
 
+def test_an_array_may_follow_another_and_nothing_else() -> None:
+    good = json.dumps(dict(zip(FIELDS, ("o1", "l1", "delivered"), strict=True)))
+    assert taken(reader(f"[{good}]\n \n[{good},{good}]\n".encode())) == ([O1] * 3, None)
+    for junk in (good, "x", "]"):
+        source = reader(f"[{good}]\n{junk}\n".encode())
+        found, held = taken(source)
+        assert found == [O1]
+        assert "line 2: the JSON array breaks off or is wrong here (something else follows the array)" in str(held)
+        with pytest.raises(HeldBackError):
+            list(source.unread())
+
+
+def test_keys_are_compared_without_case() -> None:
+    data = json.dumps(dict(zip(map(str.upper, FIELDS), ("o1", "l1", "delivered"), strict=True))).encode() + b"\n"
+    twice = data.replace(b"{", b'{"Order_external_id": "x", ')
+    found = taken(reader(data + twice))[0]
+    assert found[0] == O1
+    assert "'order_external_id' is there 2 times" in str(found[1])
+
+
 # Excel
 
 
@@ -302,6 +401,53 @@ def test_a_cell_that_is_no_id_is_refused(value: object, said: str) -> None:
     assert error.line == 2
 
 
+def test_a_refused_cell_is_refused_again_where_its_row_was_written() -> None:
+    source = excel(workbook(FIELDS, (dt.datetime(2026, 1, 2), "l", "new"), ("o", True, "new")))  # noqa: DTZ001
+    assert len(taken(source)[0]) == 2
+    rows = [row.raw for index in range(2) if (row := source.take_row(index)) is not None]
+    again = taken(reader(source.header + b"".join(rows)))[0]
+    assert [type(row) for row in again] == [InvalidUpdateError] * 2
+    assert b"order_external_id is a date or a time" in rows[0]
+
+
+def test_what_a_workbook_hides_is_suspicious() -> None:
+    book = openpyxl.Workbook()
+    for row in (FIELDS, (123, "l", "new"), ("o", "l", "new")):
+        book.active.append(row)
+    book.active["A2"].number_format = "00000"
+    book.active.row_dimensions[3].hidden = True
+    book.create_sheet("Archive")
+    file = io.BytesIO()
+    book.save(file)
+    source = excel(file.getvalue())
+    assert len(taken(source)[0]) == 2
+    assert [(found.what, found.count, found.example) for found in source.suspicions] == [
+        ("other sheets, which are not read", 1, "Archive"),
+        ("hidden rows, which are sent as all others", 1, "Sheet"),
+        ("numbers with the format '00000', which are sent as bare digits", 1, "123"),
+    ]
+
+
+def test_a_sheet_that_breaks_off_gives_its_rows_and_holds_back_the_rest() -> None:
+    whole = zipfile.ZipFile(io.BytesIO(workbook(FIELDS, *[("o1", "l1", "delivered")] * 50)))
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as cut:
+        for name in whole.namelist():
+            data = whole.read(name)
+            cut.writestr(name, data[: data.index(b'<row r="40"') + 30] if "sheet1" in name else data)
+    source = excel(file.getvalue())
+    found, held = taken(source)
+    assert set(found) == {O1}
+    assert "the sheet breaks off; open it in Excel and save it anew" in str(held)
+    with pytest.raises(HeldBackError):
+        list(source.unread())
+
+
+def test_a_row_of_a_workbook_that_is_too_wide_is_told_in_its_own_words() -> None:
+    (error,) = taken(excel(workbook(FIELDS, ("o", "l", "new", "x"))))[0]
+    assert "where the header has 3; give every value a column with a name" in str(error)
+
+
 def test_a_number_beyond_fifteen_digits_is_suspicious() -> None:
     source = excel(workbook(FIELDS, (12345678901234567890, "l", "new")))
     taken(source)
@@ -313,6 +459,15 @@ def test_a_number_beyond_fifteen_digits_is_suspicious() -> None:
 def test_a_file_that_only_looks_like_a_workbook_is_refused() -> None:
     with pytest.raises(InputError, match="cannot be read as an Excel workbook"):
         excel(b"PK\x03\x04" + b"x" * 100)
+    for name, said in (
+        ("content.xml", "is an OpenDocument file"),
+        ("in.csv", "is a zip archive and no Excel workbook"),
+    ):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(name, HEADER)
+        with pytest.raises(InputError, match=said):
+            excel(file.getvalue())
     with pytest.raises(InputError, match="is no Excel workbook"):
         excel(HEADER)
 
@@ -323,7 +478,7 @@ FOREIGN = {
     "workbook": (workbook(FIELDS), "is an Excel workbook, or another zip archive; read it as a workbook"),
     "xls": (
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600,
-        "an Excel file of the old kind (.xls); save it as .xlsx",
+        "an Excel file of the old kind (.xls), or one with a password; save it as .xlsx without one",
     ),
     "page": (b"\n<!DOCTYPE html><html>", "is a web page (HTML)"),
     "xml": (b'<?xml version="1.0"?>', "is XML; export it as CSV"),
@@ -333,6 +488,14 @@ FOREIGN = {
     "mysql": (b"+-----+\n| order_external_id |\n", "is the output of a database for people"),
     "parquet": (b"PAR1\x15\x04", "is a Parquet file"),
     "pdf": (b"%PDF-1.7", "is a PDF"),
+    "utf-16 big end first": (HEADER.decode().encode("utf-16-be"), "is UTF-16"),
+    "utf-32": (HEADER.decode().encode("utf-32"), "is UTF-32"),
+    "tar": (b"in.csv".ljust(257, b"\0") + b"ustar\x00", "is a tar archive"),
+    "elf": (b"\x7fELF\x02\x01", "is a program"),
+    "7z": (b"7z\xbc\xaf\x27\x1c", "is a 7z archive"),
+    "rar": (b"Rar!\x1a\x07\x01", "is a RAR archive"),
+    "png": (b"\x89PNG\r\n\x1a\n", "is a picture"),
+    "double gzip": (gzip.compress(gzip.compress(HEADER)), "is packed twice by gzip"),
 }
 
 
@@ -344,6 +507,29 @@ def test_what_is_no_csv_is_named_in_one_sentence(case: str) -> None:
     assert said in str(caught.value)
     assert len(str(caught.value)) < 200
     assert str(caught.value).isprintable()
+
+
+def test_the_encoding_that_a_message_names_is_one_that_reads_the_input() -> None:
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        data = (HEADER + b"o1,l1,delivered\n").decode().encode(encoding)
+        with pytest.raises(InputError) as caught:
+            reader(data)
+        assert taken(reader(data, encoding=caught.value.encoding)) == ([O1], None)
+    _, held = taken(reader(data[:-1], encoding="utf-16-be"))
+    assert "ends in the middle of a character" in str(held)
+    with pytest.raises(InputError, match="begins with the mark of UTF-8, so it is not cp1251") as caught:
+        reader(b"\xef\xbb\xbf" + HEADER, encoding="cp1251")
+    assert caught.value.encoding == "utf-8"
+
+
+def test_csv_that_is_called_json_is_named() -> None:
+    with pytest.raises(InputError, match="is called JSON and is none"):
+        read_updates(io.BytesIO(HEADER), name="in.json")
+
+
+def test_something_must_be_left_to_read() -> None:
+    with pytest.raises(ConfigurationError, match="nothing is left to read"):
+        reader(HEADER, constants=dict.fromkeys(FIELDS, "x"))
 
 
 def test_no_message_is_longer_than_a_screen() -> None:
@@ -358,9 +544,7 @@ def test_no_message_is_longer_than_a_screen() -> None:
 
 def test_a_field_can_be_the_same_in_all_rows() -> None:
     data = b"order_external_id,order_line_external_id\no1,l1\nORDER_external_id,order_line_external_id\n,\n"
-    first, header = taken(reader(data, constants={"status_external_id": "delivered"}))[0]
-    assert first == O1
-    assert isinstance(header, InvalidUpdateError)
+    assert taken(reader(data, constants={"status_external_id": "delivered"})) == ([O1], None)
     with pytest.raises(InputError, match="leave one of them out"):
         reader(HEADER, constants={"status_external_id": "delivered"})
 

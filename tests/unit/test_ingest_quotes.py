@@ -73,6 +73,8 @@ BROKEN = {
     "a stray quote closed by a cell": (f'o1,l,new,"5\no2,l,new,", a\n{INSIDE}\n"\n', "may be a stray one"),
     "a stray quote in an id": (f'o1,"l,new,x\no2,l,new,"\n{INSIDE}\n"\n', "may be a stray one"),
     "a carriage return before the quote": (f'o1,l,new,x\r"note\n{INSIDE}\n"\n', "a bare carriage return"),
+    "a formula's quote": (f'="o1,l,new,x\n{INSIDE}\nend"\n', 'a quote behind "=" is opened and not closed'),
+    "a wide blank before the quote": (f'o1,l,new,\u2003"note\n{INSIDE}\n', "a quote is opened and not closed"),
     "a quote of a megabyte": (f'o1,l,new,"{"x" * 1_000_000}\n{INSIDE}\n', "not closed"),
 }
 
@@ -110,6 +112,11 @@ def test_a_row_that_does_not_fit_is_a_row_of_its_own_where_its_end_is_certain() 
     assert held is None
     assert isinstance(found[0], InvalidUpdateError)
     assert orders(found) == ["o2"]
+
+
+def test_a_formula_that_closes_on_its_line_is_text() -> None:
+    _, found, held = read(f'{HEADER}="o1",l,new,"a\nb"\n="o2",l,="new",="x"\n')
+    assert (orders(found), held) == (['="o1"', '="o2"'], None)
 
 
 def test_a_quote_in_the_middle_of_a_cell_is_text() -> None:
