@@ -153,5 +153,10 @@ class Cubic(_Law):
         return self.limit
 
 
-OTHERS = {"ARC (Vector)": Arc, "Gradient2 (Netflix)": Gradient2, "AIMD (Netflix)": Aimd, "gradient (Envoy)": EnvoyGradient,
-          "CUBIC on permits": Cubic}  # fmt: skip
+OTHERS = {
+    "ARC (Vector)": Arc,
+    "Gradient2 (Netflix)": Gradient2,
+    "AIMD (Netflix)": Aimd,
+    "gradient (Envoy)": EnvoyGradient,
+    "CUBIC on permits": Cubic,
+}
