@@ -15,6 +15,8 @@ any            a throttled answer that is not forgiven                       tak
 ``FOLLOWING``  a full round                                                  up or down to what works, and a quarter
 ``FOLLOWING``  bound by latency for `_PATIENCE` rounds                       below what works: ``DIPPING``
 ``DIPPING``    a round without a queue                                       measures it: ``FOLLOWING``
+``HOLDING``    `_OFTEN` to `_SELDOM` seconds at what the server accepted     a third less: ``YIELDING``
+``YIELDING``   `_YIELD` seconds                                              back, step by step: ``HOLDING``
 not ``PACED``  throttled answers that fewer calls do not end                 the limit of before: ``PACED``
 ``PACED``      a rate that does not bind any more                            ``FOLLOWING``
 ``PACED``      throttled answers that a lower rate does not end              forgives as many: ``FOLLOWING``
@@ -34,6 +36,10 @@ they do not depend on the concurrency: the server counts calls by time, and `alt
 paces the starts. Where a lower pace does not end them either, no load explains them, and
 `altcraft_async.flow.pace.Background` forgives as many from then on.
 
+**Strangers.** A client that is held down by throttled answers can only grow where another leaves room. So who is at a
+ceiling of such answers leaves a third of it for a moment now and then, which costs some two points of the throughput,
+and comes back step by step, no further than what nobody has taken.
+
 The limit never leaves ``minimum … maximum``. Pure: no clock, no randomness, no I/O; time is an argument in seconds,
 of which only differences matter.
 """
@@ -51,7 +57,7 @@ __all__ = ["AdaptiveLimit", "make_limit", "make_limit_of_batches"]
 
 _SUCCESS, _OVERLOAD = Signal.SUCCESS, Signal.OVERLOAD
 _DOUBLING, _FOLLOWING, _HOLDING = LimitState.DOUBLING, LimitState.FOLLOWING, LimitState.HOLDING
-_DIPPING, _PACED = LimitState.DIPPING, LimitState.PACED
+_DIPPING, _PACED, _YIELDING = LimitState.DIPPING, LimitState.PACED, LimitState.YIELDING
 
 _FULL = 0.85
 """The share of the limit that must be in use for a round to count as full."""
@@ -85,6 +91,14 @@ _SECONDS = 2.0
 """A server that serves nobody for less may be one that counts calls by the second."""
 _BATCHES = 2
 """What the limit of batches begins with: each is the work of seconds."""
+_YIELD, _LEFT = 1.5, 0.67
+"""Seconds for which room is left for others, at least, and the share of the limit that is kept meanwhile."""
+_MANY = 12
+"""Permits, of which a part is worth leaving."""
+_STEPS = 8
+"""The first step back after it, as a part of the limit."""
+_OFTEN, _SELDOM = 10.0, 20.0
+"""Seconds between two such moments: where somebody took the room, and where nobody did."""
 _MARK_EVERY = 1.0
 """Seconds between two notes of what holds: what an outage is resumed with is older than its first failures."""
 
@@ -182,9 +196,9 @@ class AdaptiveLimit:
 
     __slots__ = (
         "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_hold_calls",
-        "_hold_pause", "_hold_until", "_load_before", "_marks", "_pace", "_paused_until", "_round", "_rounds",
-        "_spell", "_steep", "_step", "_throttled", "_throttled_at", "_throttled_calls", "limit", "rate",
-        "reach", "settings", "state",
+        "_hold_pause", "_hold_until", "_load_before", "_marks", "_pace", "_paused_until", "_returned_at", "_round",
+        "_rounds", "_spell", "_steep", "_step", "_throttled", "_throttled_at", "_throttled_calls", "_yield_every",
+        "_yields_at", "limit", "rate", "reach", "settings", "state",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
@@ -208,6 +222,7 @@ class AdaptiveLimit:
         self._good = self.limit
         self._hold, self._hold_calls, self._throttled_calls = _HOLD, 0, 0
         self._hold_until = self._hold_pause = self._paused_until = self._grown_at = self._throttled_at = -math.inf
+        self._yields_at, self._yield_every, self._returned_at = _OFTEN, _OFTEN, -math.inf
         self._spell: _Spell | None = None
         self._background = Background()
         self._pace: LearnedRate | None = None
@@ -244,7 +259,7 @@ class AdaptiveLimit:
             round_ = self._rounds.get(kind) or self._rounds.setdefault(kind, _Round())
             if now >= round_.opens:
                 doubling = self.state is _DOUBLING
-                complete = round_.add(latency, in_flight, self.limit, 1 if doubling else _ROUND)
+                complete = round_.add(latency, in_flight, self.limit, 1 if doubling else min(_ROUND, 5 * self.limit))
                 if doubling and in_flight >= round_.full and latency <= round_.brake:
                     self.limit = min(self.limit + 1, self.settings.maximum)
                 if complete:
@@ -303,6 +318,11 @@ class AdaptiveLimit:
     # What latency says
 
     def _close(self, now: float, round_: _Round) -> None:
+        if self.state is _YIELDING:
+            if now >= self._yields_at:
+                self._stop_yielding(now)
+            round_.restart(-math.inf)
+            return
         dipped = self.state is _DIPPING
         round_.close(self.settings.headroom)
         self._round = round_
@@ -311,6 +331,10 @@ class AdaptiveLimit:
         held = self._load_before if doubling and self._load_before else round_.load
         self._load_before = round_.load
         if round_.load < _FULL * self.limit:
+            return
+        settled = self.state is _HOLDING and self.limit >= _MANY and not self._background.share
+        if settled and now >= max(self._yields_at, self._hold_pause):
+            self._yield(now)
             return
         self._judge_fall(held, round_)
         working = held * round_.baseline / max(round_.typical - round_.error, 1e-9)
@@ -361,6 +385,8 @@ class AdaptiveLimit:
         if self._step == 1:
             self._good = self.limit
         self.limit = min(self.limit + self._step, target)
+        if self.limit > self._ceiling + 1:  # there is more than there was
+            self._yields_at = max(self._yields_at, now + _OFTEN)
         self._ceiling = max(self._ceiling, self.limit)
         self._step = min(2 * self._step, self.limit // 4 + 1)
         if self._fell_from is not None and self.limit >= self._fell_from[0]:
@@ -386,6 +412,24 @@ class AdaptiveLimit:
     def _within(self, limit: int) -> int:
         return max(self.settings.minimum, min(self.settings.maximum, limit))
 
+    # Others
+
+    def _yield(self, now: float) -> None:
+        """Leave room for a moment: where somebody else is held down by throttled answers, it will take it."""
+        self.state = _YIELDING
+        self._good = self.limit
+        self.limit = self._within(int(self.limit * _LEFT))
+        self._yields_at = now + max(_YIELD, 10 * self._trip(0.0)) + self.reach
+
+    def _stop_yielding(self, now: float) -> None:
+        """Go back to what there was, and no further: what somebody has taken is throttled now."""
+        self.state = _HOLDING
+        self._ceiling, self._good = self._good, self.limit
+        self._step = self.limit // _STEPS + 1
+        self._grown_at = self._returned_at = now
+        self._yield_every = min(_SELDOM, 2 * self._yield_every)
+        self._yields_at = now + self._yield_every
+
     # What throttled answers say
 
     def _on_throttled(self, now: float, latency: float) -> None:
@@ -409,6 +453,9 @@ class AdaptiveLimit:
         if quiet or self._grown_at > self._throttled_at:
             trying = now < self._grown_at + _TRIPS * trip + self.reach
             self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
+            if now < self._returned_at + _TRIPS * trip + self.reach:
+                self._yield_every = _OFTEN
+                self._yields_at = now + _OFTEN
             self._begin_spell(now, trying=trying)
         self.limit = max(self.settings.minimum, self.limit - 1)
         self.state = _HOLDING
@@ -417,7 +464,7 @@ class AdaptiveLimit:
         self._throttled_at = now
         self._throttled_calls = self._accepted
         self._hold_calls = self._accepted + self._hold
-        self._hold_until = now + self._hold / 10 * trip
+        self._hold_until = now + min(self._hold / 10, max(20.0, self.limit)) * trip
         self._restart_rounds(-math.inf, 0.0)
         if self._spell is not None:
             self._suspect(now, trip, self._spell)

@@ -34,6 +34,7 @@ class LimitState(enum.Enum):
     FOLLOWING = "growing while the throughput follows"
     HOLDING = "holding at what the server accepted"
     DIPPING = "measuring the server without a queue"
+    YIELDING = "leaving room for others for a moment"
     PACED = "pacing: the server counts calls by time"
 
 

@@ -307,9 +307,9 @@ def test_a_journal_that_cannot_grow_stops_the_run_in_one_sentence(
     command: CommandLine, here: Here, sandbox: ThreadedSandbox, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))
 
-    process = started("--failed", "failed.csv", fresh=10, preexec_fn=limited)
+    process = started("--failed", "failed.csv", fresh=1, preexec_fn=limited)
     _, stderr = process.communicate(timeout=60)
     command.said += stderr.decode()
     assert process.returncode == 2

@@ -8,7 +8,6 @@ import random
 from contextlib import aclosing
 
 import pytest
-from conftest import Watcher
 from test_imports import order, orders_of
 
 from altcraft_async import InputChangedError, JournalError, OutcomeState, SourceError
@@ -190,18 +189,19 @@ async def test_failures_are_told_again_by_a_stream_and_successes_are_not(start_s
     assert told[0].error.code == 400
 
 
-async def test_a_split_that_was_cut_short_goes_on_with_its_halves(start_sandbox, connect, path, until):
+async def test_a_split_that_was_cut_short_goes_on_with_its_halves(start_sandbox, connect, path, until, watcher):
     sandbox = await start_sandbox(orders=0, readings=Readings(currencies=["RUB"]), faults=Faults(latency=0.02))
     rows = orders_of(32)
     for wrong in (3, 21):
         rows[wrong] = order(wrong + 1, currency="XXX")
     chance = random.Random(4)
     options = {"batch_size": 16, "on_refused": "split", "journal": path}
-    for _ in range(6):
-        watcher = Watcher()
+    for number in range(6):
         client = connect(sandbox, concurrency=4, observers=[watcher])
         task = asyncio.ensure_future(client.market.orders.import_orders(rows, **options))
-        await until(lambda watcher=watcher: watcher.of(JournalOpened))  # what is cancelled earlier may hold the file on
+        await until(
+            lambda number=number: len(watcher.of(JournalOpened)) > number
+        )  # what is cancelled earlier may hold the file on
         await asyncio.sleep(chance.uniform(0.02, 0.15))
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

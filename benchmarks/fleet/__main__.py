@@ -1,0 +1,129 @@
+"""Many clients on one server: as a group, as strangers, and with other laws, in a simulation.
+
+python benchmarks/fleet [alone|group|strangers|others|all] [--seeds N] [--seconds S] [--server NAME ...] [--check]
+
+Times are virtual: all of it takes some minutes of one core. Tables are Markdown. Each cell is the median over the
+seeds, and after the stroke the worst.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING, TypeAlias
+
+from laws import OTHERS
+from scenarios import SERVERS, Alone, Fleet, play_alone, play_fleet
+
+from altcraft_async.flow.adaptive import AdaptiveLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+OURS = "ours"
+LAWS = {OURS: AdaptiveLimit, **OTHERS}
+MANY = ("queue", "queue-jitter", "reject", "reject-jitter", "rate", "rate-quick", "rate-burst", "queue-timeout")
+FOUR = ("queue-jitter", "reject-jitter", "rate", "flaky")
+_Task: TypeAlias = "tuple[str, str, str, int, int, float]"
+
+
+def _play(task: _Task) -> Alone | Fleet:
+    what, law, server, clients, seed, seconds = task
+    behaviour = SERVERS[server]
+    if what == "alone":
+        fast = server in {"flaky-fast", "flaky-open"}
+        lines = 6000 if server == "rate-sliding" else 3000 if behaviour.rate else 40_000 if fast else 10_000
+        return play_alone(behaviour, LAWS[law](), lines=lines, seed=seed)
+    return play_fleet(behaviour, None if what == "group" else LAWS[law], clients, seed=seed, seconds=seconds)
+
+
+def _cell(results: Sequence[Alone | Fleet], field: str, form: str, *, most: bool = False) -> str:
+    values = [getattr(result, field) for result in results]
+    median, worst = statistics.median(values), max(values) if most else min(values)
+    return f"{median:{form}} / {worst:{form}}" if len(values) > 1 else f"{median:{form}}"
+
+
+class _Tables:
+    """Plays and prints."""
+
+    def __init__(self, pool: ProcessPoolExecutor, seeds: int, seconds: float, servers: Sequence[str] | None) -> None:
+        self._pool, self._seeds, self._seconds, self._servers = pool, seeds, seconds, servers
+        self.missed: list[str] = []
+
+    def _results(self, what: str, law: str, server: str, clients: int, seeds: int) -> list[Alone | Fleet]:
+        tasks = [(what, law, server, clients, seed, self._seconds) for seed in range(seeds)]
+        return list(self._pool.map(_play, tasks))
+
+    def alone(self) -> None:
+        """One client on every server."""
+        print("\n| server | of ideal | throttled | peak | latency | back after an outage |\n|---|---|---|---|---|---|")
+        for server in self._servers or SERVERS:
+            found = self._results("alone", OURS, server, 1, self._seeds)
+            back = _cell(found, "back", ".1f", most=True) if SERVERS[server].outage else ""
+            cells = [_cell(found, "goodput", ".1%"), _cell(found, "throttled", ".1%", most=True)]
+            cells += [_cell(found, "peak", "d", most=True), _cell(found, "late", ".2f", most=True), back]
+            print(f"| {server} | {' | '.join(cells)} |", flush=True)
+
+    def fleet(self, what: str) -> None:
+        """Several clients on the servers."""
+        head = (
+            "clients | together | Jain | smallest share | throttled | latency | share after | taken after | after 30 s"
+        )
+        print(f"\n| {what}: server | {head} |\n|{'---|' * 10}")
+        for server in self._servers or MANY:
+            for clients in (2, 4, 10) if what == "group" else (2, 4):
+                found = self._results(what, OURS, server, clients, self._seeds)
+                if what == "group" and statistics.median(one.jain for one in found) < 0.97:  # type: ignore[union-attr]
+                    self.missed.append(f"{server}, {clients}: Jain")
+                cells = [_cell(found, "goodput", ".1%"), _cell(found, "jain", ".3f"), _cell(found, "smallest", ".2f")]
+                cells += [_cell(found, field, form, most=True) for field, form in (
+                    ("throttled", ".1%"), ("late", ".2f"), ("fair_after", ".1f"), ("taken_after", ".1f"))]  # fmt: skip
+                cells.append(_cell(found, "after_30", ".2f"))
+                print(f"| {server} | {clients} | {' | '.join(cells)} |", flush=True)
+
+    def others(self) -> None:
+        """Other laws beside ours, with three seeds."""
+        print("\n| server | law | one: of ideal | throttled | latency | four: together | Jain | throttled | latency |")
+        print("|---|---|---|---|---|---|---|---|---|")
+        for server in self._servers or FOUR:
+            for law in LAWS:
+                one = self._results("alone", law, server, 1, 3)
+                cells = [_cell(one, "goodput", ".0%"), _cell(one, "throttled", ".1%", most=True)]
+                cells.append(_cell(one, "late", ".1f", most=True))
+                four = self._results("strangers", law, server, 4, 3)
+                cells += [_cell(four, "goodput", ".0%"), _cell(four, "jain", ".2f")]
+                cells += [_cell(four, "throttled", ".1%", most=True), _cell(four, "late", ".1f", most=True)]
+                print(f"| {server} | {law} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> int:
+    """Play, print, and give the exit code."""
+    parser = argparse.ArgumentParser(description="Many clients on one server, in a simulation.")
+    parser.add_argument("what", nargs="?", default="all", choices=["alone", "group", "strangers", "others", "all"])
+    parser.add_argument("--seeds", type=int, default=10, help="plays of each (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long all are there (%(default)s)")
+    parser.add_argument("--server", action="append", choices=list(SERVERS), help="only this one; can be repeated")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a group is not fair")
+    options = parser.parse_args()
+    with ProcessPoolExecutor(options.jobs) as pool:
+        tables = _Tables(pool, options.seeds, options.seconds, options.server)
+        if options.what in {"alone", "all"}:
+            tables.alone()
+        for what in ("group", "strangers"):
+            if options.what in {what, "all"}:
+                tables.fleet(what)
+        if options.what in {"others", "all"}:
+            tables.others()
+    for missed in tables.missed:
+        print("MISSED", missed)
+    return 1 if options.check and tables.missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
