@@ -199,9 +199,7 @@ async def test_a_split_that_was_cut_short_goes_on_with_its_halves(start_sandbox,
     for number in range(6):
         client = connect(sandbox, concurrency=4, observers=[watcher])
         task = asyncio.ensure_future(client.market.orders.import_orders(rows, **options))
-        await until(
-            lambda number=number: len(watcher.of(JournalOpened)) > number
-        )  # what is cancelled earlier may hold the file on
+        await until(lambda number=number: len(watcher.of(JournalOpened)) > number)
         await asyncio.sleep(chance.uniform(0.02, 0.15))
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
