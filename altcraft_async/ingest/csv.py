@@ -25,7 +25,7 @@ sent where it cannot, with a note; see `Watch`. What follows a header of another
 is held back too; see `Table`.
 
 A record without a quote is split at the separators, and one of quoted cells
-alone at the quotes; only the others are gone through piece by piece.
+alone at what stands between two; only the others are gone through piece by piece.
 """
 
 from __future__ import annotations
@@ -73,24 +73,36 @@ class _BrokenError(Exception):
     """The end of a record cannot be told; the message says why."""
 
 
+def all_quoted(block: str, joint: str) -> bool:
+    """Say whether the lines of a block are quoted cells alone, none with a quote in it; `joint` stands between two.
+
+    It is told of all lines together, which costs next to nothing a line.
+    """
+    bare = block.removesuffix("\n").replace(joint, ";")
+    between = bare.count("\n")
+    if bare.startswith('"\n') or bare.endswith('\n"') or not bare[:1] == bare[-1:] == '"':
+        return False
+    return bare.count('"\n"') == between and bare.count('"') == 2 * between + 2
+
+
 def split_simple(text: str, separator: str) -> list[str] | None:
     """Return, quickly, the cells of a line with one quoted cell or of quoted cells alone, none with a quote in it.
 
     None for any other: `split_record` tells.
     """
-    if text[0] == text[-1] == '"':
-        cells = text[1:-1].split(f'"{separator}"')
-        if text.count('"') == 2 * len(cells):
-            return cells
     pieces = text.split('"')
-    if len(pieces) != 3:  # noqa: PLR2004 - before, inside and behind
+    if len(pieces) == 3:  # noqa: PLR2004 - before, inside and behind
+        before, cell, behind = pieces
+        if (before and before[-1] != separator) or (behind and behind[0] != separator):
+            return None
+        cells = before[:-1].split(separator) if before else []
+        cells.append(cell)
+        return cells + behind[1:].split(separator) if behind else cells
+    if pieces[0] or pieces[-1] or not len(pieces) % 2:
         return None
-    before, cell, behind = pieces
-    if (before and before[-1] != separator) or (behind and behind[0] != separator):
-        return None
-    cells = before[:-1].split(separator) if before else []
-    cells.append(cell)
-    return cells + behind[1:].split(separator) if behind else cells
+    cells = pieces[1::2]
+    between = pieces[2:-1:2]
+    return cells if between.count(separator) == len(between) else None
 
 
 def split_record(text: str, separator: str, more: Callable[[], str]) -> list[str]:
@@ -239,18 +251,20 @@ class CsvRows:
         """Give the rows; raises `HeldBackError` behind the last one whose end is known."""
         lines, table, separator = self._lines, self.table, self._separator
         item, look = table.item, table.suspicions.look
-        block, plain, suspect, last = "", True, False, False
+        block, plain, quoted, suspect, last = "", True, False, False, False
         line, raw = 0, b""
+        joint = f'"{separator}"'
         try:
             for text in lines:
                 if lines.block is not block:
                     block, last = lines.block, lines.last_block
                     plain, suspect = not ('"' in block or "\r" in block), concerns(block)
+                    quoted = not plain and "\r" not in block and all_quoted(block, joint)
                 line, raw = lines.number, lines.raw
-                if plain or not ('"' in text or "\r" in text):
+                if quoted:
+                    made = item(text[1:-1].split(joint), line, raw)
+                elif plain or not ('"' in text or "\r" in text):
                     made = item(text.split(separator), line, raw)
-                elif (cells := split_simple(text, separator)) is not None:
-                    made = item(cells, line, raw)
                 else:
                     made = self._quoted(text, line)
                     raw = b"\n".join(self._record)
@@ -274,6 +288,8 @@ class CsvRows:
         """Return what a record becomes that has a quote, or a bare carriage return."""
         table = self.table
         self._record = [self._lines.raw]
+        if (cells := split_simple(text, self._separator)) is not None and "\r" not in text:
+            return table.item(cells, line, self._record[0])
         if "\r" in text and '"' not in text:
             return table.invalid(_BARE_RETURN, line)
         self._size = len(text)

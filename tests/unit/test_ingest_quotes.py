@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from altcraft_async.errors import InvalidUpdateError
 from altcraft_async.ingest import HeldBackError, read_updates
-from altcraft_async.ingest.csv import split_record, split_simple
+from altcraft_async.ingest.csv import all_quoted, split_record, split_simple
 from altcraft_async.protocol.values import LineStatusUpdate
 
 if TYPE_CHECKING:
@@ -142,6 +142,24 @@ def test_records_are_split_as_the_standard_says(table: list[list[str]], quoting:
         simple = split_simple(line, ",") if '"' in line else None
         assert simple is None or simple == row
         assert split_record(line, ",", lines.__next__) == row
+
+
+LINES_WITH_QUOTES = st.lists(st.text(st.sampled_from('a,"'), max_size=9), min_size=1, max_size=4)
+
+
+@given(LINES_WITH_QUOTES, st.booleans())
+def test_lines_of_quoted_cells_alone_are_told_together(lines: list[str], ends: bool) -> None:
+    if all_quoted("\n".join(lines) + "\n" * ends, '","'):
+        assert all(line[1:-1].split('","') == split_record(line, ",", iter(()).__next__) for line in lines)
+
+
+@given(
+    st.lists(st.lists(st.text(st.sampled_from("ab ,;"), max_size=6), min_size=1, max_size=3), min_size=1, max_size=4)
+)
+def test_lines_as_programs_quote_them_are_found(table: list[list[str]]) -> None:
+    assert all_quoted("".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in table), '","') or any(
+        cell[:1] == "," or cell[-1:] == "," for row in table for cell in row
+    )
 
 
 LINES_OF_A_NOTE = st.lists(st.sampled_from([INSIDE, "text", "", '"', "a,b", "\ufeff" + INSIDE]), min_size=1, max_size=4)
