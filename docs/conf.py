@@ -43,7 +43,7 @@ nitpick_ignore_regex = [
     # aliases and arguments that are told in words where they are used
     (
         r"py:class",
-        r"(Coalesce|Lifespan|OutboxSource|Delivery|Event|Format|JSON|Lane|ReadItem|Reading|RowT|(.*\.)?Row_co|(.*\.)?WaitStrategy|(.*\.)?StopStrategy|Dispatcher|Source|TokenPlace|TokenSource|(.*\.)?ClientOptions)",
+        r"(Coalesce|Lifespan|OutboxSource|ParamStyle|(.*\.)?Pool|TracebackType|Delivery|Event|Format|JSON|Lane|ReadItem|Reading|RowT|(.*\.)?Row_co|(.*\.)?WaitStrategy|(.*\.)?StopStrategy|Dispatcher|Source|TokenPlace|TokenSource|(.*\.)?ClientOptions)",
     ),
 ]
 
