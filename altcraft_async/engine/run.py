@@ -503,8 +503,8 @@ class Run(Generic[RowT]):
         if ends_run and error is not None and self._stopped is None:
             self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {error.message}"))
         out_of_time = reason is StopReason.DEADLINE and self._deadline is not None
-        out_of_time = out_of_time or reason is StopReason.LEASE
-        self._conclude(item, error, cut=ends_run or out_of_time or (due and self._stopped is not None))
+        handed_on = reason is StopReason.LEASE  # who has it now sends it
+        self._conclude(item, error, cut=ends_run or out_of_time or handed_on or (due and self._stopped is not None))
 
     def _cut_short(self, item: WorkItem) -> DeliveryError:
         kind = DeadlineError if isinstance(self._stopped, DeadlineError) else RunStoppedError

@@ -76,6 +76,7 @@ PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 PROBLEM_TYPES: Final = "urn:problem-type:altcraft:"
 """What the ``type`` of a problem begins with, unless another prefix is given."""
 
+_MAYBE_ACCEPTED = "Nobody knows whether it was accepted: ask again under the same request_id, and it is accepted once."
 _MAYBE_APPLIED = "The change may have been made: ask again under the same request_id, and it is not made twice."
 
 
@@ -147,7 +148,7 @@ class Problem:
     """A problem document (RFC 9457) for one error; safe to give to anybody.
 
     `members` are our extensions of it, where they are known: ``request_id``,
-    ``maybe_applied``, ``retry_after`` (whole seconds), ``field`` (of the update
+    ``maybe_applied``, ``maybe_accepted``, ``retry_after`` (whole seconds), ``field`` (of the update
     that is wrong), ``counts`` (of a bulk run, by state).
     """
 
@@ -187,6 +188,8 @@ def problem_of(error: AltcraftError, *, instance: str | None = None, types: str 
     detail = error.message if isinstance(error, InvalidUpdateError) else kind.detail
     if members.get("maybe_applied"):
         detail = _MAYBE_APPLIED
+    if members.get("maybe_accepted"):
+        detail = _MAYBE_ACCEPTED
     return Problem(types + _slug(known), kind.title, kind.status, detail, instance, members)
 
 
@@ -202,6 +205,8 @@ def _members(error: AltcraftError, kind: ProblemKind) -> dict[str, JSON]:
         if error.request_id is not None:
             members["request_id"] = error.request_id
         members["maybe_applied"] = error.maybe_applied
+    if isinstance(error, OutboxError) and error.maybe_accepted:
+        members |= {"request_id": error.request_id, "maybe_accepted": True}
     if isinstance(error, InvalidUpdateError) and error.field is not None:
         members["field"] = error.field
     if isinstance(error, BatchError) and error.report is not None:

@@ -1,4 +1,4 @@
-"""What can stand between an outbox and its database: a lost session, a bouncer, a pool, a full server, a long transaction."""
+"""What can stand between an outbox and its database: lost sessions, a bouncer, a pool, a full disk."""
 
 from __future__ import annotations
 
@@ -86,12 +86,10 @@ async def test_a_put_whose_end_is_lost_says_so_and_is_made_sure_under_its_id(pos
         task = asyncio.create_task(outbox.put((*LINE, "delivered")))
         pid = store._writing._connection.info.backend_pid
         async with await psycopg.AsyncConnection.connect(postgres.url(), autocommit=True) as judge:
-            while (
-                await (
-                    await judge.execute("SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s", (pid,))
-                ).fetchone()
-            ) != ("Lock",):
-                await asyncio.sleep(0.01)
+            waits_for = "SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s"
+            waits = ("nothing",)
+            while waits != ("Lock",):
+                waits = await (await judge.execute(waits_for, (pid,))).fetchone()
             await judge.execute("SELECT pg_terminate_backend(%s)", (pid,))
         with pytest.raises(OutboxError, match="ended the session") as caught:
             await task

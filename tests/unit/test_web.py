@@ -232,3 +232,12 @@ async def test_a_pause_and_an_empty_budget_are_warnings(client):
     client._gate.pause(60.0)
     client._budget.tokens = 0.0
     assert readiness_of(client).notes == ("Altcraft asked for a pause", "no retries are left")
+
+
+def test_a_put_whose_end_is_lost_is_told_with_the_id_to_repeat_it_under():
+    error = errors.OutboxError("lost", maybe_accepted=True)
+    error.request_id = "message-17"
+    problem = problem_of(error)
+    assert (problem.status, problem.members["request_id"]) == (503, "message-17")
+    assert "under the same request_id" in problem.detail
+    assert "maybe_accepted" not in problem_of(errors.OutboxError("away")).members
