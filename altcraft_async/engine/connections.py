@@ -28,7 +28,7 @@ _MAX_HEAD = 65536
 """Of an answer's head no more is looked at: aiohttp's parser gives up before."""
 
 _READ_AT_ONCE = 65536
-"""Bytes that are read from a connection in one go."""
+"""Bytes that are read from a connection in one go: less than aiohttp holds before it pauses a connection."""
 
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
@@ -113,7 +113,10 @@ class Tap(asyncio.BufferedProtocol):
         self._inner.resume_writing()
 
     def behind_head(self, size: int) -> bytes | None:
-        """Return what came behind the head, where that is `size` bytes and all came in one piece, else None."""
+        """Return what came behind the head, where that is `size` bytes and all came in one piece, else None.
+
+        aiohttp pauses no connection for as much as one piece holds, so it need not know that this is taken.
+        """
         start = self.head_length
         return self._last[start:] if start and start + size == self.received == len(self._last) else None
 

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DirectWay", "misfit"]
 
-_SMALL = 32768
-"""Bytes of a body that aiohttp holds without pausing the connection, so that it need not know when they are taken."""
 _FORBIDDEN_IN_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _KNOWN_CALLS: tuple[tuple[type, str, tuple[str, ...]], ...] = (
@@ -220,12 +218,9 @@ class DirectWay:
             message, payload = await protocol.read()
             while message.code < 200:  # noqa: PLR2004 - informational answers come before the real one
                 message, payload = await protocol.read()
-            body: bytes | None = None
-            if not payload.is_eof():
-                body = await _rest(message, payload, max_bytes)
-            elif payload.total_bytes <= _SMALL:
-                body = tap.behind_head(payload.total_bytes)
-            if body is None:
+            eof = payload.is_eof()
+            body = tap.behind_head(payload.total_bytes) if eof else await _rest(message, payload, max_bytes)
+            if body is None:  # it is chunked, or came in pieces
                 body = payload.read_nowait()
             if not carrier.expired:
                 whole = tap.received == tap.head_length + len(body) or tap.ended()

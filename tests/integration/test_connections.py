@@ -386,6 +386,22 @@ def test_a_chunked_answer_keeps_its_connection_and_bytes_after_it_do_not(run, op
     run(scenario())
 
 
+def test_a_connection_is_kept_after_answers_of_every_size(run, options):
+    sizes = [0, 1, 32_768, 32_769, 65_536, 99_999, 5]
+
+    async def script(visit):
+        while True:
+            visit.say(answer(b"x" * int(await visit.request())))
+
+    async def scenario():
+        async with Server(script) as server, Caller(server, **options) as caller:
+            for size in sizes:
+                assert await caller.heard(str(size)) == "x" * size
+            assert server.asked == [list(map(str, sizes))]
+
+    run(scenario())
+
+
 def test_idle_connections_of_tls_are_kept(run, options):
     authority = trustme.CA()
     theirs, ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
