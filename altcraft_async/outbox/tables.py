@@ -35,7 +35,7 @@ CREATE TABLE {s}.entry (
 ) WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,
-    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 5000
 );
 CREATE INDEX entry_of_transaction ON {s}.entry (xid);
 CREATE TABLE {s}.dead (
