@@ -140,7 +140,7 @@ class JsonLines:
 
     def __iter__(self) -> Iterator[ReadRow]:
         """Give the rows; raises `HeldBackError` for a last line that may be half of one."""
-        lines, table = self._lines, self.table
+        lines = self._lines
         block, suspect = "", False
         for text in lines:
             if lines.block is not block:
