@@ -93,7 +93,8 @@ class Advice:
             talk.say("Interrupted; every update that was under way has its outcome.", "yellow")
         if tally.refused is not None:
             talk.say(f"Nothing more was sent: {_reason(tally.refused)}.", "red")
-        if tally.stopped is not None and self.stopped_by is None and tally.refused is None and not self.interrupted:
+        known = self.interrupted or self.stopped_by is not None or tally.refused is not None
+        if tally.stopped is not None and not known:
             talk.say(f"Stopped: {_reason(tally.stopped)}", "red")
         if tally.unreachable is not None:
             said = "The server could not be reached; check the address, and that it is up (altcraft-async doctor)."

@@ -140,7 +140,7 @@ class JsonLines:
 
     def __iter__(self) -> Iterator[ReadRow]:
         """Give the rows; raises `HeldBackError` for a last line that may be half of one."""
-        lines, table = self._lines, self.table
+        lines = self._lines
         block, suspect = "", False
         for text in lines:
             if lines.block is not block:
@@ -151,8 +151,15 @@ class JsonLines:
             line, raw = lines.number, lines.raw
             made = self._item(text, line, raw, suspect=suspect)
             if lines.last_block and not lines.ended and isinstance(made, InvalidUpdateError):
-                self._watch.let_pass(table.source, line)
+                self._let_pass(line, raw)
             yield made, line, raw
+
+    def _let_pass(self, line: int, raw: bytes) -> None:
+        try:
+            self._watch.let_pass(self.table.source, line)
+        except HeldBackError:
+            self._lines.give_back([raw])
+            raise
 
     def _item(self, text: str, line: int, raw: bytes, *, suspect: bool) -> ReadItem:
         try:

@@ -21,16 +21,16 @@ from __future__ import annotations
 from altcraft_async.outbox.postgres import DrainerSeen, PostgresStore, schema_sql
 from altcraft_async.outbox.service import Outbox, OutboxStatistics
 from altcraft_async.outbox.sqlite import SqliteStore
-from altcraft_async.outbox.store import Batch, Burial, Counts, DeadLetter, Entry, Leases, OutboxStore
+from altcraft_async.outbox.store import Burial, Counts, DeadLetter, Entry, EntryPage, Leases, OutboxStore
 from altcraft_async.outbox.transaction import Statement
 
 __all__ = [
-    "Batch",
     "Burial",
     "Counts",
     "DeadLetter",
     "DrainerSeen",
     "Entry",
+    "EntryPage",
     "Leases",
     "Outbox",
     "OutboxStatistics",

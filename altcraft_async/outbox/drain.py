@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.timeline import Sample
     from altcraft_async.engine.work import Lease
     from altcraft_async.errors import InvalidUpdateError
-    from altcraft_async.outbox.store import Batch, Counts, Entry, OutboxStore
+    from altcraft_async.outbox.store import Counts, Entry, EntryPage, OutboxStore
     from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
@@ -80,7 +80,7 @@ class Drainer:
         self._closing = asyncio.Event()
         self._since = clock()
         self._entries: dict[int, tuple[Entry, Held]] = {}
-        self._last: Batch | None = None
+        self._last: EntryPage | None = None
         self._fed = 0
         self._cut = False
         self._run: Run[LineStatusUpdate] | None = None

@@ -22,7 +22,7 @@ from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullErr
 from altcraft_async.flow.partition import bucket_of
 from altcraft_async.outbox.grouped import Grouped
 from altcraft_async.outbox.leasing import Leasing
-from altcraft_async.outbox.store import Batch, Counts, DeadLetter, Entry, Leases
+from altcraft_async.outbox.store import Counts, DeadLetter, Entry, EntryPage, Leases
 from altcraft_async.outbox.tables import VERSION, Tables
 from altcraft_async.outbox.transaction import Statement, bind, execute_on
 from altcraft_async.protocol.states import OutcomeState
@@ -249,7 +249,7 @@ class PostgresStore:
 
     # -- delivering
 
-    async def pending(self, after: Mapping[int, int], *, last: Batch | None, limit: int) -> Batch:
+    async def pending(self, after: Mapping[int, int], *, last: EntryPage | None, limit: int) -> EntryPage:
         """Read waiting entries, all of them as of one snapshot.
 
         What could not be seen in the snapshot of the `last` read is found by its transaction, so that nothing is
@@ -274,7 +274,7 @@ class PostgresStore:
         found = dict.fromkeys(after, 0)
         for row in rows:
             found[row[0]] += row[1] > after[row[0]]
-        return Batch(
+        return EntryPage(
             [Entry(row[1], LineStatusUpdate(*row[2:5]), row[5], now - row[6], row[0]) for row in rows],
             frozenset(bucket for bucket, count in found.items() if count >= most[bucket]),
             first[7],

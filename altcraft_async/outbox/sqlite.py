@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import uuid4
 
 from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullError, StorageError
-from altcraft_async.outbox.store import Batch, Counts, DeadLetter, Entry, Leases
+from altcraft_async.outbox.store import Counts, DeadLetter, Entry, EntryPage, Leases
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.storage.lock import Lock
@@ -200,7 +200,7 @@ class SqliteStore:
         self._writer.hurry()
         return await job.done
 
-    async def pending(self, after: Mapping[int, int], *, last: Batch | None, limit: int) -> Batch:
+    async def pending(self, after: Mapping[int, int], *, last: EntryPage | None, limit: int) -> EntryPage:
         """Read waiting entries; none is ever seen late, since ids are given inside the one writing transaction."""
         del last
         with translated(_KIND, self.path):
@@ -208,7 +208,7 @@ class SqliteStore:
                 "SELECT * FROM entry WHERE id > ? ORDER BY id LIMIT ?", (after[0], limit)
             ).fetchall()
         entries = [Entry(row[0], LineStatusUpdate(*row[1:4]), *row[4:]) for row in rows]
-        return Batch(entries, frozenset({0}) if len(rows) == limit else frozenset())
+        return EntryPage(entries, frozenset({0}) if len(rows) == limit else frozenset())
 
     async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Counts:
         """Delete what was delivered, and move the dead."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
 
-__all__ = ["Batch", "Burial", "Counts", "DeadLetter", "Entry", "Leases", "OutboxStore", "lease_clock"]
+__all__ = ["Burial", "Counts", "DeadLetter", "Entry", "EntryPage", "Leases", "OutboxStore", "lease_clock"]
 
 
 def lease_clock() -> float:
@@ -46,7 +46,7 @@ class Entry:
 
 
 @attrs.frozen
-class Batch:
+class EntryPage:
     """Entries that were read together, by id. Of the buckets in `more` there are more; `mark` is the store's own."""
 
     entries: Sequence[Entry]
@@ -162,7 +162,7 @@ class OutboxStore(Protocol):
     def bucket_of(self, update: LineStatusUpdate) -> int:
         """Say in which bucket an update lies."""
 
-    async def pending(self, after: Mapping[int, int], *, last: Batch | None, limit: int) -> Batch:
+    async def pending(self, after: Mapping[int, int], *, last: EntryPage | None, limit: int) -> EntryPage:
         """Return entries that wait, by id, about `limit` of them: of each bucket in `after` those above the id there.
 
         Also those at or below it that could not be seen at the `last` read of the buckets, which all of them were part

@@ -22,7 +22,7 @@ from altcraft_async import (
     RetryPolicy,
 )
 from altcraft_async.observe import OutboxChanged
-from altcraft_async.outbox import Batch, Burial, Counts, DeadLetter, Entry, Leases, Outbox, SqliteStore
+from altcraft_async.outbox import Burial, Counts, DeadLetter, Entry, EntryPage, Leases, Outbox, SqliteStore
 from altcraft_async.sandbox import Fault, Faults
 
 LINE = ("order_1", "line_1_1")
@@ -489,7 +489,7 @@ class MemoryStore:
         return await self.counts()
 
     async def pending(self, after, *, last, limit):
-        return Batch([entry for id_, entry in sorted(self.entries.items()) if id_ > after[0]])
+        return EntryPage([entry for id_, entry in sorted(self.entries.items()) if id_ > after[0]])
 
     async def settle(self, delivered, dead):
         for ended in (*delivered, *(burial.entry for burial in dead)):

@@ -130,6 +130,13 @@ def test_a_last_line_that_is_held_back_is_not_among_the_unread_rows() -> None:
         assert b"".join(given) == (b"" if read_first else b"o1,l1,delivered\n")
 
 
+def test_half_a_last_object_is_not_among_the_unread_rows_either() -> None:
+    source = read_updates(io.BytesIO(b'{"order_external_id": "o1", "or'), name="in.jsonl", last_line="hold")
+    assert taken(source)[1] is not None
+    with pytest.raises(HeldBackError, match="may be half of one"):
+        list(source.unread())
+
+
 def test_two_seconds_without_a_write_settle_a_file(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_bytes(b"x")
@@ -257,7 +264,9 @@ def test_lines_before_the_header_can_be_left_out_and_belong_to_it() -> None:
 
 def test_two_columns_that_differ_by_case_are_told_apart_by_the_exact_name() -> None:
     data = HEADER.replace(b"\n", b",ORDER_EXTERNAL_ID\n") + b"o1,l1,delivered,x\n"
-    assert taken(reader(data))[0] == [O1]
+    source = reader(data)
+    assert taken(source)[0] == [O1]
+    assert "'order_external_id' more than once; the one that is written exactly so is read" in source.notes[0]
     with pytest.raises(InputError, match="2 times"):
         reader(data.replace(b"order_external_id", b"Order_external_id"))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from altcraft_async import InvalidUpdateError, JournalError, LineStatusUpdate, OutcomeState
 from altcraft_async.engine.timeline import Bucket, Level
-from altcraft_async.journal.format import KIND, OPEN, RunRecord, bucket_columns, bucket_of
+from altcraft_async.journal.format import KIND, OPEN, Replay, RunRecord, bucket_columns, bucket_of
 from altcraft_async.journal.seals import content_of, id_prefix, key_of, request_id_of, sealed
 from altcraft_async.storage.sqlite import open_database
 
@@ -128,3 +128,26 @@ def test_a_bucket_is_read_back_as_it_was_and_may_know_more_than_we_do():
     assert bucket_of((start, width, facts.replace('"sent"', '"later":[1],"sent"')), "x") == bucket
     with pytest.raises(JournalError, match="is damaged"):
         bucket_of((start, width, facts[:-5]), "x")
+
+
+@pytest.mark.parametrize(
+    ("state", "failed", "overtakes"),
+    [
+        (OutcomeState.APPLIED.number, None, True),
+        (OutcomeState.UNKNOWN.number, OutcomeState.UNKNOWN, True),
+        (OPEN, OutcomeState.UNKNOWN, True),
+        (OPEN, OutcomeState.REJECTED, False),
+        (OutcomeState.REJECTED.number, OutcomeState.REJECTED, False),
+    ],
+)
+def test_a_row_is_overtaken_by_a_newer_one_that_was_or_may_have_been_applied(tmp_path, state, failed, overtakes):
+    update = LineStatusUpdate("o", "l", "new")
+    path = str(tmp_path / "run.journal")
+    with contextlib.closing(open_database(KIND, path)) as connection:
+        connection.execute("INSERT INTO outcome VALUES (5, ?, 0, ?, 0, 1, 0, 0)", (key_of(update), state))
+        if failed is not None:
+            connection.execute("INSERT INTO failure VALUES (5, ?, NULL, 'x', '{}')", (failed.number,))
+        replay = Replay(connection, path, 6)
+        assert replay.is_overtaken(2, update) is overtakes
+        assert not replay.is_overtaken(5, update)
+        assert not replay.is_overtaken(2, LineStatusUpdate("o", "other", "new"))
