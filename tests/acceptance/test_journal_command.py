@@ -56,7 +56,7 @@ def started(command: CommandLine, sandbox: ThreadedSandbox, slow: Callable[[floa
     def start(*arguments: str, fresh: int = 100, **options: object) -> subprocess.Popen[bytes]:
         slow(0.01)
         before = sandbox.ledger.requests
-        process = command.start(*SYNC, "--rate", "500", *arguments, **options)  # so that what ends it is in time
+        process = command.start(*SYNC, "--rate", "200", *arguments, **options)  # so that what ends it is in time
         wait_until(lambda: sandbox.ledger.requests >= before + fresh, process)
         return process
 

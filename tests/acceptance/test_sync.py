@@ -241,7 +241,7 @@ def test_a_signal_in_the_middle_leaves_whole_results_and_a_failed_file_to_go_on_
     table = [(f"order_{n}", f"line_{n}_{k}", status) for status in life * 8 for n in range(1, 21) for k in (1, 2)]
     command.write("in.csv", HEADER + "".join(",".join(row) + "\n" for row in table))
     files = ("--results", "out.jsonl", "--failed", "failed.csv")
-    process = command.start("sync", "in.csv", *files, "--json", "--rate", "500")  # so that the signal is in time
+    process = command.start("sync", "in.csv", *files, "--json", "--rate", "200")  # so that the signal is in time
     wait_until(lambda: lines_in(command, "out.jsonl") > 100, process)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
