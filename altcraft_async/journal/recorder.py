@@ -42,7 +42,6 @@ from altcraft_async.journal.format import (
 from altcraft_async.journal.seals import batch_request_id_of, content_of, id_prefix, request_id_of
 from altcraft_async.outcome import Fingerprint, Outcome
 from altcraft_async.protocol.states import OutcomeState
-from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.storage.lock import Lock
 from altcraft_async.storage.sqlite import GroupWriter, damaged, open_database, translated
 
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.journal.commits import Item
     from altcraft_async.journal.seals import Fact, Row
+    from altcraft_async.protocol.values import LineStatusUpdate
 
 __all__ = ["DedupWindowWarning", "Journal", "LongerRowWarning"]
 
@@ -491,10 +491,8 @@ class Journal:
 
 
 def _outcome(index: int, row: Row, state: OutcomeState, error: RunStoppedError | None = None) -> Outcome[object]:
-    """Return the outcome of a row that was not sent."""
-    known = row if isinstance(row, Fingerprint) else None
-    update = row if isinstance(row, LineStatusUpdate) else None
-    return Outcome(index, update, state, error=error, fingerprint=known)
+    known, update = (row, None) if isinstance(row, Fingerprint) else (None, row)
+    return Outcome(index, update, state, error=error, fingerprint=known)  # type: ignore[arg-type]  # no error comes here
 
 
 def _recorded_rows(connection: sqlite3.Connection) -> int:
