@@ -49,12 +49,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from altcraft_async import Adaptive, AltcraftClient, FailureLimit, OutagePolicy, OutcomeState, RetryPolicy, Timeout
 from altcraft_async.errors import AltcraftError, DeliveryError, OutboxError, OutboxFullError, SourceError
 from altcraft_async.observe import CallEnded, UpdateSettled
-from altcraft_async.outbox import Counts, DeadLetter, Entry, Outbox
+from altcraft_async.outbox import Burial, Counts, Entry, EntryPage, Leases, Outbox
 from simulated_network import Fault, Ledger, Network, Outage, Weather
 from virtual import VirtualLoop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 
     from altcraft_async import LineStatusUpdate
 
@@ -151,24 +151,31 @@ class MemoryStore:
         self.capacity = capacity
         self._book = book
         self.entries: dict[int, Entry] = {}
-        self.dead: dict[int, DeadLetter] = {}
+        self.dead: dict[int, Burial] = {}
         self._commit = commit
         self.luck: Random | None = None
         self._lock = asyncio.Lock()
         self._ids = itertools.count(1)
-        self._claimed = False
 
-    async def open(self) -> None:
+    async def open(self, *, target: str | None) -> None:
         """Be ready."""
 
     async def aclose(self) -> None:
-        """Give up the claim."""
-        self._claimed = False
+        """Have nothing to close."""
 
-    async def claim(self) -> bool:
+    async def lease(self) -> Leases:
         """Become the one that delivers."""
-        free, self._claimed = not self._claimed, True
-        return free
+        return Leases({0: 0})
+
+    async def release(self, buckets: Collection[int]) -> None:
+        """Stop delivering."""
+
+    def bucket_of(self, update: LineStatusUpdate) -> int:
+        """Name the only one."""
+        return 0
+
+    async def try_writing(self) -> None:
+        """Be ready."""
 
     async def put(self, update: LineStatusUpdate, request_id: str, put_at: float) -> Counts:
         """Accept an update."""
@@ -181,9 +188,9 @@ class MemoryStore:
             self.entries[entry.id] = entry
             return self._counted()
 
-    async def pending(self, *, after: int, limit: int) -> Sequence[Entry]:
+    async def pending(self, after: Mapping[int, int], *, last: EntryPage | None, limit: int) -> EntryPage:
         """Read what waits."""
-        found = [entry for entry in self.entries.values() if entry.id > after][:limit]
+        found = [entry for entry in self.entries.values() if entry.id > after[0]][:limit]
         anew = False
         for entry in found:
             told = self._book.open.get(entry.update.status_external_id)
@@ -192,18 +199,18 @@ class MemoryStore:
                 told = self._book.begin(attrs.astuple(entry.update))
             if anew:  # in the store's order from here on
                 told.begun, told.placed = self._book.ledger.now(), sys.maxsize
-        return found
+        return EntryPage(found, frozenset({0}) if len(found) == limit else frozenset())
 
-    async def settle(self, delivered: Sequence[Entry], dead: Sequence[DeadLetter]) -> Counts:
+    async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Counts:
         """Forget the delivered, and bury the dead."""
         await asyncio.sleep(self._commit)
         if self.luck is not None and self.luck.random() < 0.05:
             self._book.lose({entry.update.status_external_id for entry in self.entries.values()})
             msg = "the disk is full"
             raise OutboxError(msg, path=self.path)
-        for entry in (*delivered, *dead):
+        for entry in (*delivered, *(burial.entry for burial in dead)):
             del self.entries[entry.id]
-        self.dead |= {letter.id: letter for letter in dead}
+        self.dead |= {burial.entry.id: burial for burial in dead}
         return self._counted()
 
     async def counts(self) -> Counts:

@@ -15,6 +15,7 @@ from altcraft_async.observe import (
     CallEvent,
     CallStarted,
     JournalOpened,
+    LeasesChanged,
     LimitChanged,
     LimitShared,
     LoggingObserver,
@@ -58,6 +59,7 @@ CASES = [  # an event, its level, what its record carries
     (UpdatesSkipped(0, 1000), logging.DEBUG, NOTHING),
     (JournalOpened("run.journal", "id", 1000, 3), logging.INFO, NOTHING),
     (OutboxChanged(3, 1), logging.DEBUG, NOTHING),
+    (LeasesChanged(held=8, won=8, lost=0), logging.DEBUG, NOTHING),
     (
         UpdateSettled(APPLIED),
         logging.DEBUG,
