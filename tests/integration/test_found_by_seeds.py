@@ -10,7 +10,7 @@ import logging
 import pytest
 
 from altcraft_async import AltcraftClient, APIError, LineStatusUpdate, OutcomeState, RetryPolicy
-from altcraft_async.outbox import Entry, Outbox
+from altcraft_async.outbox import Entry, EntryPage, Outbox
 from altcraft_async.protocol.wire import WireResponse
 from simulated_network import Network, Outage, Weather
 from simulation import HORIZON, MemoryStore, new_loop
@@ -154,8 +154,9 @@ class Store(MemoryStore):
         """Let an entry wait that was put in an earlier life."""
         self.entries[next(self._ids)] = entry
 
-    async def pending(self, *, after, limit):
-        return [entry for entry in self.entries.values() if entry.id > after][:limit]
+    async def pending(self, after, *, last, limit):
+        found = [entry for entry in self.entries.values() if entry.id > after[0]][:limit]
+        return EntryPage(found, frozenset({0}) if len(found) == limit else frozenset())
 
 
 def test_a_single_call_right_after_a_put_comes_after_it():
