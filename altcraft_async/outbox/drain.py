@@ -191,7 +191,6 @@ class Drainer:
         self.holding.rewind()
         self._last = None
         self._closing.clear()
-        self._since = self._clock()
         self._fed = 0
         self._cut = False
         self._run = run = self._altcraft.market.orders.drain(self._feed(), recorder=self)
@@ -209,6 +208,7 @@ class Drainer:
                         self._news.set()
         finally:
             self._run = None
+            self._since = self._clock()  # whatever waits now may have been sent
             self._let_go()
 
     async def _feed(self) -> AsyncGenerator[LineStatusUpdate, None]:
