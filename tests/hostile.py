@@ -229,8 +229,10 @@ _OK = {OutcomeState.APPLIED, OutcomeState.DUPLICATE}
 
 def _as_it_must(line: str, state: OutcomeState) -> bool:
     """Say whether `state` is what became of `line`, by what the server does with it."""
-    if line.startswith((REFUSED_LINES, FIREWALL_LINES)):
+    if line.startswith(REFUSED_LINES):
         return state is OutcomeState.REJECTED
+    if line.startswith(FIREWALL_LINES):  # in doubt where a connection broke under one of its attempts
+        return state in {OutcomeState.REJECTED, OutcomeState.UNKNOWN}
     if line.startswith(FAILING_LINES):
         return state is OutcomeState.UNKNOWN
     return state in _OK
