@@ -66,7 +66,7 @@ KINDS = {
     "closed": Kind(Weather.CLOSED),
     "silent": Kind(Weather.SILENT, told=False),
     "accepts": Kind(Weather.ACCEPTS_ONLY, tls=True, told=False),
-    "black-hole": Kind(Weather.BLACK_HOLE, soon=False, told=False),  # holds what was in flight until its timeout
+    "black-hole": Kind(Weather.BLACK_HOLE, told=False),  # what was in flight ends by its timeout
     "tls-dropped": Kind(Weather.TLS_DROPPED, tls=True),
     "tls-fails": Kind(Weather.TLS_FAILS, tls=True),
     "502": Kind(Weather.BAD_GATEWAY),
