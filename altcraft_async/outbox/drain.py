@@ -122,7 +122,7 @@ class Drainer:
         if not self.holding.holds(self._store.bucket_of(update)):
             return
         self._news.set()
-        if self._run is not None and not self._run.full and not self._troubles:
+        if self._run is not None and not self._run.full and "reading" not in self._troubles:
             placed = self._loop.create_future()
             self._unplaced.append(placed)
             await placed
