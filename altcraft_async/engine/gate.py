@@ -506,9 +506,11 @@ class Gate:
         """Grant what can be granted now, and set the one timer for what must wait for time."""
         batches = self._batches
         while self._singles or self._bulk or batches.waiting:
-            now = asyncio.get_running_loop().time()
             room = self.outage.state is not _CLEAR or len(self._held) - self._apart < self.limit
             others = room and (self._singles or self._bulk)
+            if not (others or batches.waiting):
+                return
+            now = asyncio.get_running_loop().time()
             batch = batches.waiting and self._may_start_batch(now)
             if not (others or batch):
                 if batches.waiting and (pace := batches.pacer.peek(now)) > 0.0:

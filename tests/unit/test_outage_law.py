@@ -74,24 +74,15 @@ def test_clear_stays_clear_where_a_call_was_served_since_the_third_overdue_one_b
     assert outage.state is CLEAR
 
 
-def test_lines_count_that_failed_before_answers_which_were_on_their_way_when_they_failed():
+@pytest.mark.parametrize(("begun", "state"), [(9.5, SUSPECTED), (10.1, CLEAR)])
+def test_a_line_counts_unless_a_call_begun_after_its_first_failure_was_served(begun, state):
     outage = Outage()
     for line in range(THRESHOLD):
         fails(outage, 10.0, line)
-    outage.on_served(10.5, 9.5, "m")
+    outage.on_served(10.5, begun, "m")
     for line in range(THRESHOLD):
         fails(outage, 11.0, line, first=10.0)
-    assert outage.state is SUSPECTED
-
-
-def test_lines_do_not_count_that_failed_before_a_call_began_which_was_served():
-    outage = Outage()
-    for line in range(THRESHOLD):
-        fails(outage, 10.0, line)
-    outage.on_served(10.5, 10.1, "m")
-    for line in range(THRESHOLD):
-        fails(outage, 11.0, line, first=10.0)
-    assert outage.state is CLEAR
+    assert outage.state is state
 
 
 def test_suspected_becomes_clear_by_a_served_answer():
