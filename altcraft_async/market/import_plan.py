@@ -18,6 +18,7 @@ from altcraft_async.engine.run import RunOptions
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 from altcraft_async.flow.batch import Cutter
 from altcraft_async.market.options import ImportOptions
+from altcraft_async.market.resource import journal_of
 from altcraft_async.outcome import Batch, Fingerprint, Outcome
 from altcraft_async.protocol.methods import IMPORT_ORDERS, IMPORT_PRODUCTS, IMPORT_SKUS
 from altcraft_async.protocol.states import OutcomeState
@@ -244,26 +245,13 @@ class Imports:
             yield _planned(cutter.take())
 
     def _journal(self) -> BatchRecorder | None:
-        path = self._options.get("journal")
-        retry_failed, extend = self._options.get("retry_failed", False), self._options.get("extend", False)
-        if path is None:
-            if retry_failed or extend:
-                field = "retry_failed" if retry_failed else "extend"
-                msg = f"{field} goes with a journal: give journal=PATH, the file that an earlier run wrote"
-                raise ConfigurationError(msg, field=field)
-            return None
-        from altcraft_async.journal.recorder import Journal  # noqa: PLC0415 - most runs keep none
-
-        delivery = self._dispatcher.delivery
-        return Journal(
-            path,
-            target=delivery.base_url,
+        return journal_of(
+            self._dispatcher.delivery,
+            self._options.get("journal"),
+            retry_failed=self._options.get("retry_failed", False),
+            extend=self._options.get("extend", False),
             method=self._import.method,
             facts=self._facts,
-            retry_failed=retry_failed,
-            extend=extend,
-            dedup_window=delivery.dedup_window,
-            notifier=delivery.notifier,
         )
 
 

@@ -10,11 +10,11 @@ import attrs
 from altcraft_async.engine.rows import CLAIMS
 from altcraft_async.engine.run import Run, RunOptions
 from altcraft_async.engine.work import WorkItem
-from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import RetryBudget
 from altcraft_async.market.imports import OrderImports
 from altcraft_async.market.order_calls import OrderCalls
+from altcraft_async.market.resource import journal_of
 from altcraft_async.protocol.answer import echo_of
 from altcraft_async.protocol.methods import UPDATE_LINE_STATUS
 from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine, check_request_id
@@ -160,7 +160,7 @@ class Orders(OrderCalls, OrderImports):
             stop_after=stop_after,
             outage=outage,
         )
-        recorder = self._journal(journal, retry_failed=retry_failed, extend=extend)
+        recorder = journal_of(self._dispatcher.delivery, journal, retry_failed=retry_failed, extend=extend)
         run = Run(self._dispatcher, updates, options, call_of=_call_of, recorder=recorder, gathered=True)
         return await run.gather()
 
@@ -203,7 +203,7 @@ class Orders(OrderCalls, OrderImports):
             stop_after=stop_after,
             outage=outage,
         )
-        recorder = self._journal(journal, retry_failed=retry_failed, extend=extend)
+        recorder = journal_of(self._dispatcher.delivery, journal, retry_failed=retry_failed, extend=extend)
         run = Run(self._dispatcher, updates, options, call_of=_call_of, recorder=recorder)
         return run.stream()
 
@@ -221,22 +221,3 @@ class Orders(OrderCalls, OrderImports):
         delivery = attrs.evolve(self._dispatcher.delivery, budget=RetryBudget(None))
         patient = type(self._dispatcher)(delivery, self._dispatcher.lanes)
         return Run(patient, updates, RunOptions(outage=_WITHOUT_END), call_of=_call_of, recorder=recorder)
-
-    def _journal(self, path: str | os.PathLike[str] | None, *, retry_failed: bool, extend: bool) -> Recorder | None:
-        if path is None:
-            if retry_failed or extend:
-                field = "retry_failed" if retry_failed else "extend"
-                msg = f"{field} goes with a journal: give journal=PATH, the file that an earlier run wrote"
-                raise ConfigurationError(msg, field=field)
-            return None
-        from altcraft_async.journal.recorder import Journal  # noqa: PLC0415 - most runs keep none
-
-        delivery = self._dispatcher.delivery
-        return Journal(
-            path,
-            target=delivery.base_url,
-            retry_failed=retry_failed,
-            extend=extend,
-            dedup_window=delivery.dedup_window,
-            notifier=delivery.notifier,
-        )

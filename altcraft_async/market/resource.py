@@ -7,20 +7,54 @@ from uuid import uuid4
 
 from altcraft_async.engine.work import SingleItem
 from altcraft_async.errors import ConfigurationError, DeliveryError
-from altcraft_async.protocol.methods import Repeat
+from altcraft_async.protocol.methods import UPDATE_LINE_STATUS, Repeat
 from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
+    from altcraft_async.engine.delivery import Delivery
     from altcraft_async.engine.dispatch import Dispatcher
     from altcraft_async.flow.lanes import Claim
     from altcraft_async.flow.policy import OutagePolicy
+    from altcraft_async.journal.recorder import Journal
+    from altcraft_async.journal.seals import Fact
     from altcraft_async.protocol.methods import Method
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["Resource", "one_of"]
+__all__ = ["Resource", "journal_of", "one_of"]
+
+
+def journal_of(
+    delivery: Delivery,
+    path: str | os.PathLike[str] | None,
+    *,
+    retry_failed: bool,
+    extend: bool,
+    method: str = UPDATE_LINE_STATUS.path,
+    facts: Mapping[str, Fact] | None = None,
+) -> Journal | None:
+    """Return the journal that a bulk call asks for by its keywords; `method` and `facts` are of its run."""
+    if path is None:
+        if retry_failed or extend:
+            field = "retry_failed" if retry_failed else "extend"
+            msg = f"{field} goes with a journal: give journal=PATH, the file that an earlier run wrote"
+            raise ConfigurationError(msg, field=field)
+        return None
+    from altcraft_async.journal.recorder import Journal  # noqa: PLC0415 - most runs keep none
+
+    return Journal(
+        path,
+        target=delivery.base_url,
+        method=method,
+        facts=facts,
+        retry_failed=retry_failed,
+        extend=extend,
+        dedup_window=delivery.dedup_window,
+        notifier=delivery.notifier,
+    )
 
 
 class Resource:
