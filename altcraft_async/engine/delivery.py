@@ -62,6 +62,8 @@ _REASKED_AT_MOST: Final = 3
 
 _STRANGE: Final = (TABLE[Evidence.FOREIGN], TABLE[Evidence.UNREADABLE])
 """Answers that are not the API's: where nothing else has ever come, the address is wrong."""
+# named once: a look at a member through its class is slow before Python 3.12
+_BETWEEN, _IN_FLIGHT, _NEITHER = Phase.BETWEEN, Phase.IN_FLIGHT, Scope.NEITHER
 _SUCCESS, _DUPLICATE_SUCCESS = TABLE[Evidence.SUCCESS], TABLE[Evidence.DUPLICATE_SUCCESS]
 
 
@@ -147,7 +149,7 @@ class Delivery:
             finally:
                 if lease is not None:
                     lease.in_flight -= 1
-            item.phase = Phase.BETWEEN  # not where it was cut short: then it tells so
+            item.phase = _BETWEEN  # not where it was cut short: then it tells so
             item.last = last
             now = clock()
             self._account(item, last, started, now, totals)
@@ -188,7 +190,7 @@ class Delivery:
             self.questions.ask(item.update)
         if self.notifier is not None:
             self.notifier.attempt_started(item, now)
-        item.phase = Phase.IN_FLIGHT
+        item.phase = _IN_FLIGHT
 
     def _cut_off(self, item: WorkItem, elapsed: float, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
@@ -333,7 +335,7 @@ class Delivery:
                 item.doubt()
             item.first_failure = item.first_failure or now
         self.totals.problem = None if verdict.served or error is None else error.message
-        if verdict.scope is not Scope.NEITHER:
+        if verdict.scope is not _NEITHER:
             line = item.claims[-1][0] if item.claims else item
             self.gate.record(
                 now,

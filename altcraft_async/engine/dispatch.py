@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "Dispatcher"]
 
+_BETWEEN, _ENDED = Phase.BETWEEN, Phase.ENDED
+"""Named once: a look at a member through its class is slow before Python 3.12."""
+
 
 class _Caller:
     """The owner of a single call: whoever awaits it."""
@@ -387,7 +390,7 @@ class Crew:
     async def _attempt(self, item: WorkItem) -> Stop | None:
         del self._waiting[item]
         self._begins(item)
-        item.phase = Phase.BETWEEN
+        item.phase = _BETWEEN
         try:
             return await self._dispatcher.delivery.attempt(item, self._totals)
         except BaseException:  # cancelled after the grace, or a defect: the line still gets its one outcome
@@ -409,7 +412,7 @@ class Crew:
         self._end(item)
 
     def _end(self, item: WorkItem) -> None:
-        item.phase = Phase.ENDED
+        item.phase = _ENDED
         self._ended(item)
 
     async def _keep_pace(self, pacer: Pacer) -> None:

@@ -45,7 +45,7 @@ NO_PERMIT: Final = 0
 _LOOK_EVERY = 0.5
 """Seconds between two looks for calls that are overdue."""
 
-_CLEAR, _OPEN = OutageState.CLEAR, OutageState.OPEN
+_CLEAR, _OPEN, _SUCCESS = OutageState.CLEAR, OutageState.OPEN, Signal.SUCCESS
 _log = logging.getLogger("altcraft_async")
 
 
@@ -373,7 +373,7 @@ class Gate:
             ended = outage.on_served(now, now - latency, kind, line)
             if outage.state is not self._seen:
                 self._on_state(now, ended=ended)
-            signal = Signal.SUCCESS
+            signal = _SUCCESS
         else:
             signal = Signal.OVERLOAD if verdict.throttled else Signal.NEUTRAL
             if verdict.scope is Scope.LOAD:

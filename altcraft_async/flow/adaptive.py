@@ -25,7 +25,8 @@ not ``PACED``  throttled answers that fewer calls do not end                 the
 **What works** (Little's law). A round of answers has a typical latency (the mean without its highest and
 lowest eighth) and a standard error; the *baseline* is the lowest typical latency seen, of each kind of call apart.
 The server works on ``in flight * baseline / latency`` calls, the rest wait in a queue; the limit may be
-`Adaptive.headroom` times that, plus one. So it grows only while the throughput follows. The error is
+`Adaptive.headroom` times that, plus one. So it grows only while the throughput follows. A millisecond of waiting may
+be this process's own, and is allowed on top of the baseline. The error is
 added to the baseline and taken from the latency: jitter inside it neither raises the one nor triggers the other.
 Where the limit has fallen for latency's sake and the latency did not fall with it, the queue was not ours: the
 server became slower, and the latency of today is the new baseline.
@@ -73,6 +74,8 @@ _STEEP = 0.75
 """A fall below this share is measured twice: one round may straddle the change."""
 _FALLEN = 0.67
 """The share of the load at which a fall is judged: far enough to see through noise."""
+_OWN = 0.001
+"""Seconds of a latency that may be this process's own turn: they say nothing of the server."""
 _DIP = 0.8
 """The depth of a dip, as a share of the calls the server is working on."""
 _PATIENCE = 50
@@ -149,7 +152,7 @@ class _Round:
         self.typical = sum(samples[trim : count - trim]) / (count - 2 * trim)
         self.error = 0.93 * (samples[count * 3 // 4] - samples[count // 4]) / math.sqrt(count)
         self.slow = samples[count * 9 // 10]
-        self.brake = min(self.brake, self.slow * headroom)
+        self.brake = min(self.brake, (self.slow + _OWN) * headroom)
         self.load = self._load / count
         self.baseline = min(self.baseline, self.typical + 2 * self.error)
         self.restart(-math.inf)
@@ -337,7 +340,7 @@ class AdaptiveLimit:
             self._yield(now)
             return
         self._judge_fall(held, round_)
-        working = held * round_.baseline / max(round_.typical - round_.error, 1e-9)
+        working = held * (round_.baseline + _OWN) / max(round_.typical - round_.error, 1e-9)
         target = self._within(int(working * self.settings.headroom + 1))
         if dipped:
             self.state = _FOLLOWING
