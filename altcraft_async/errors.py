@@ -39,7 +39,8 @@
 Every message is one sentence that says what happened and to which order line.
 The facts stand beside it as attributes; what the server may have applied and
 what to do next are told for each class by ``effect`` and ``remedy``. Neither
-the token nor a raw body is ever part of an error. Errors can be pickled.
+the token nor a raw body is ever part of an error. Errors can be pickled; two of one class
+with the same facts are equal.
 """
 
 from __future__ import annotations
@@ -103,6 +104,14 @@ class AltcraftError(Exception):
         super().__init__(message)
         self.message = message
         self.report: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        """Compare class and facts, as a copy in another process has them."""
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        """Go with `__eq__`: equal errors have one message."""
+        return hash((type(self), self.message))
 
 
 class ConfigurationError(AltcraftError, ValueError):

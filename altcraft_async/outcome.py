@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import attrs
 
-from altcraft_async.errors import BatchError
+from altcraft_async.errors import BatchError, MissingExtraError
 from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pyarrow as pa
 
     from altcraft_async.errors import AltcraftError
-    from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine
+    from altcraft_async.protocol.values import JSON, LineStatusUpdate, UpdatedOrderLine
 
 __all__ = ["Batch", "Fingerprint", "Outcome", "OutcomeState", "Report"]
 
@@ -84,6 +86,31 @@ class Outcome(Generic[Row_co]):
         """Whether nothing is left to do for this update."""
         return self.state.ok
 
+    def to_dict(self) -> dict[str, JSON]:
+        """Give it flat and ready for JSON: index, ids, state, effort, and the error's class and text.
+
+        ``batch`` is the index of the first row that went in the same call. `row`, `echo` and the
+        update's tag are left out: the index leads back to the row.
+        """
+        update, error = self.update, self.error
+        return {
+            "index": self.index,
+            "order_external_id": None if update is None else update.order_external_id,
+            "order_line_external_id": None if update is None else update.order_line_external_id,
+            "status_external_id": None if update is None else update.status_external_id,
+            "external_id": self.external_id,
+            "batch": None if self.batch is None else self.batch.first,
+            "state": str(self.state),
+            "attempts": self.attempts,
+            "elapsed": round(self.elapsed, 6),
+            "request_id": self.request_id,
+            "error_type": None if error is None else type(error).__name__,
+            "error": None if error is None else str(error),
+        }
+
+
+_COLUMNS = tuple(Outcome(0, None, OutcomeState.INVALID).to_dict())
+
 
 def _counts(report: Report[object]) -> Mapping[OutcomeState, int]:
     counted = Counter(outcome.state for outcome in report.outcomes)
@@ -94,7 +121,8 @@ def _counts(report: Report[object]) -> Mapping[OutcomeState, int]:
 class Report(Generic[Row_co]):
     """The result of one gathered bulk run.
 
-    `outcomes` are in input order, one for every update that was read. `elapsed`
+    Iterating gives its `outcomes`, which are in input order, one for every update that was read; its
+    length is their number. `elapsed`
     is in seconds. `sent` counts the requests started, `retries` those among
     them that were not a line's first, and `throttled` the answers that
     were back-pressure (429, 503). `complete` is false where the run ended, by
@@ -112,6 +140,46 @@ class Report(Generic[Row_co]):
         default=attrs.Factory(_counts, takes_self=True),
         repr=lambda counts: "{" + ", ".join(f"{s}: {n}" for s, n in counts.items() if n) + "}",
     )
+
+    def __iter__(self) -> Iterator[Outcome[Row_co]]:
+        """Iterate over the outcomes."""
+        return iter(self.outcomes)
+
+    def __len__(self) -> int:
+        """Count the outcomes."""
+        return len(self.outcomes)
+
+    def __bool__(self) -> bool:
+        """Be true, whatever the length: ask `ok` for success."""
+        return True
+
+    def to_dict(self) -> dict[str, JSON]:
+        """Give the report ready for JSON: the totals, and ``outcomes`` as by `Outcome.to_dict`."""
+        return {
+            "ok": self.ok,
+            "complete": self.complete,
+            "elapsed": round(self.elapsed, 6),
+            "sent": self.sent,
+            "retries": self.retries,
+            "throttled": self.throttled,
+            "counts": {str(state): count for state, count in self.counts.items()},
+            "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+        }
+
+    def to_arrow(self) -> pa.Table:
+        """Give the outcomes as a table of Arrow, a column for each key of `Outcome.to_dict`: pandas and polars take it.
+
+        Needs the extra ``arrow``; raises `MissingExtraError` without.
+        """
+        try:
+            import pyarrow as pa  # noqa: PLC0415 - an extra
+        except ImportError as error:
+            msg = "to_arrow() needs pyarrow; install it with: pip install 'altcraft-async[arrow]'"
+            raise MissingExtraError(msg) from error
+        types = {"index": pa.int64(), "batch": pa.int64(), "attempts": pa.int32(), "elapsed": pa.float64()}
+        schema = pa.schema([(name, types.get(name, pa.string())) for name in _COLUMNS])
+        rows = [outcome.to_dict() for outcome in self.outcomes]
+        return pa.table({name: [row[name] for row in rows] for name in _COLUMNS}, schema=schema)
 
     @property
     def ok(self) -> bool:

@@ -180,21 +180,7 @@ class ResultsFile(RecordFile):
 
     def add(self, outcome: Outcome[object], line: int | None) -> None:
         """Write one outcome; `line` is its row's line in the input."""
-        update, batch = outcome.update, outcome.batch
-        known: dict[str, object] = {
-            "index": outcome.index,
-            "line": line,
-            "order_external_id": None if update is None else update.order_external_id,
-            "order_line_external_id": None if update is None else update.order_line_external_id,
-            "status_external_id": None if update is None else update.status_external_id,
-            "external_id": outcome.external_id,
-            "batch": None if batch is None else batch.first,
-            "state": str(outcome.state),
-            "attempts": outcome.attempts,
-            "elapsed": round(outcome.elapsed, 6),
-            "request_id": outcome.request_id,
-            "error": None if outcome.error is None else str(outcome.error),
-        }
+        known = {**outcome.to_dict(), "line": line}
         values = [known[column] for column in self._columns]
         if self._csv:
             self.write(csv_record(values))

@@ -2,22 +2,59 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import AsyncIterable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError
-from altcraft_async.protocol.values import LineStatusUpdate
+from altcraft_async.protocol.values import ID, LineStatusUpdate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable
+    from collections.abc import Callable
 
     from altcraft_async.flow.lanes import Claim
 
-__all__ = ["CLAIMS", "Coalesce", "Lane", "Row", "Source", "check_choice", "read_row", "update_of"]
+__all__ = [
+    "CLAIMS",
+    "Coalesce",
+    "HasLineStatus",
+    "Lane",
+    "Row",
+    "Source",
+    "check_choice",
+    "check_source",
+    "read_row",
+    "update_of",
+]
 
 Coalesce: TypeAlias = Literal["all", "latest"]
 Lane: TypeAlias = Literal["line", "order"]
-Row: TypeAlias = "LineStatusUpdate | tuple[str, str, str] | InvalidUpdateError"
+
+
+class HasLineStatus(Protocol):
+    """An object with the three ids of an update: attrs, a dataclass, a named tuple, a pydantic model.
+
+    Where it has them, its `request_id` and `tag` are the update's too.
+    """
+
+    @property
+    def order_external_id(self) -> ID:
+        """The order's id."""
+
+    @property
+    def order_line_external_id(self) -> ID:
+        """The order line's id."""
+
+    @property
+    def status_external_id(self) -> ID:
+        """The new status's id."""
+
+
+Row: TypeAlias = "LineStatusUpdate | tuple[ID, ID, ID] | Mapping[str, object] | HasLineStatus | InvalidUpdateError"
 Source: TypeAlias = "Iterable[Row] | AsyncIterable[Row]"
+
+_IDS: Final = ("order_external_id", "order_line_external_id", "status_external_id")
+_OWN: Final = ("request_id", "tag")
+_ABSENT: Final = object()
 
 
 def check_choice(value: str, allowed: tuple[str, ...], field: str) -> None:
@@ -40,22 +77,52 @@ CLAIMS: dict[Lane, Callable[[LineStatusUpdate], tuple[Claim, ...]]] = {"line": _
 """What an update claims in the lanes: its order shared and its line alone, or its order alone."""
 
 
+def check_source(source: object) -> None:
+    """Raise `TypeError` unless `source` gives rows: for one row, for a text, for what cannot be iterated over."""
+    one_row = isinstance(source, Mapping | LineStatusUpdate) or (
+        isinstance(source, tuple) and len(source) == len(_IDS) and isinstance(source[0], str | int)
+    )
+    if one_row:
+        msg = f"updates must be an iterable of rows, and one row was given ({_described(source)}); put it in a list"
+        raise TypeError(msg)
+    if isinstance(source, str | bytes) or not isinstance(source, Iterable | AsyncIterable):
+        msg = f"updates must be an iterable of rows, or an asynchronous one, not a {type(source).__name__}"
+        raise TypeError(msg)
+
+
 def update_of(row: object) -> LineStatusUpdate:
-    """Make an update of a 3-tuple; raise the `InvalidUpdateError` that says what is wrong with any other row."""
-    if type(row) is tuple and len(row) == 3:  # noqa: PLR2004 - the three ids, and the usual case
+    """Make an update of a row of any shape; raise the `InvalidUpdateError` that says what is wrong with it."""
+    if type(row) is tuple and len(row) == len(_IDS):  # the usual case
         return LineStatusUpdate(*row)
     if isinstance(row, LineStatusUpdate):
         return row
     if isinstance(row, InvalidUpdateError):
         raise row
-    if isinstance(row, tuple | list) and len(row) == 3:  # noqa: PLR2004 - the three ids
+    if isinstance(row, Mapping):
+        return _of_names(row, {name: row.get(name, _ABSENT) for name in (*_IDS, *_OWN)})
+    named = {name: getattr(row, name, _ABSENT) for name in (*_IDS, *_OWN)}
+    if any(named[name] is not _ABSENT for name in _IDS):
+        return _of_names(row, named)
+    if isinstance(row, tuple | list) and len(row) == len(_IDS):
         return LineStatusUpdate(*row)
-    what = f"{type(row).__name__} of {len(row)}" if isinstance(row, tuple | list) else type(row).__name__
     msg = (
-        "a row must be a LineStatusUpdate or a tuple (order_external_id, order_line_external_id, "
-        f"status_external_id), not a {what}"
+        "a row must be a LineStatusUpdate, a tuple (order_external_id, order_line_external_id, status_external_id), "
+        f"or a mapping or an object with these names, not a {_described(row)}"
     )
     raise InvalidUpdateError(msg)
+
+
+def _of_names(row: object, named: Mapping[str, object]) -> LineStatusUpdate:
+    missing = [name for name in _IDS if named[name] is _ABSENT]
+    if missing:
+        msg = f"the row, a {type(row).__name__}, has no {' and no '.join(missing)}; every update needs all three ids"
+        raise InvalidUpdateError(msg, field=missing[0])
+    given = {name: value for name, value in named.items() if value is not _ABSENT}
+    return LineStatusUpdate(**given)  # type: ignore[arg-type]  # it checks them
+
+
+def _described(row: object) -> str:
+    return f"{type(row).__name__} of {len(row)}" if isinstance(row, tuple | list) else type(row).__name__
 
 
 def read_row(row: object) -> LineStatusUpdate | InvalidUpdateError:

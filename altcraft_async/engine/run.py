@@ -30,7 +30,7 @@ import attrs
 
 from altcraft_async.engine.delivery import Totals
 from altcraft_async.engine.dispatch import Crew
-from altcraft_async.engine.rows import CLAIMS, check_choice, read_row
+from altcraft_async.engine.rows import CLAIMS, check_choice, check_source, read_row
 from altcraft_async.engine.sink import Sink
 from altcraft_async.engine.timeline import Sample
 from altcraft_async.engine.work import Patience, Phase, WorkItem
@@ -84,10 +84,10 @@ class RunPhase(enum.IntEnum):
 def request_ids() -> Callable[[int, LineStatusUpdate], str]:
     """Return a function that gives an update at an index its ``Request-ID``, fresh for each run.
 
-    The ids have the form of random UUIDs; the index is their last part.
+    The ids have the form of random UUIDs, whose last part is the index. An update that has an id of its own keeps it.
     """
     prefix = str(uuid4())[:24]
-    return lambda index, _: f"{prefix}{index:012x}"
+    return lambda index, update: update.request_id or f"{prefix}{index:012x}"
 
 
 @attrs.frozen(kw_only=True)
@@ -172,6 +172,7 @@ class Run(Generic[RowT]):
         recorder: Recorder | None = None,
         gathered: bool = False,
     ) -> None:
+        check_source(source)
         self._dispatcher = dispatcher
         self._source = source
         self._options = options
@@ -427,7 +428,7 @@ class Run(Generic[RowT]):
             bulk=True,
             expires_at=None if self._deadline is None else self._deadline[0],
             doubt_ends_at=None if recorder is None else self._doubt_ends_at(index),
-            asked_before=recorder is not None and recorder.asked_before(index),
+            asked_before=update.request_id is not None or (recorder is not None and recorder.asked_before(index)),
             lease=None if recorder is None or recorder.lease_of is None else recorder.lease_of(index),
         )
         if self._stopped is None:

@@ -19,7 +19,7 @@ import attrs
 from altcraft_async import errors
 from altcraft_async.engine.timeline import Bucket, Level
 from altcraft_async.errors import AltcraftError, InputChangedError, InvalidUpdateError, JournalError
-from altcraft_async.journal.seals import content_of, key_of, request_id_of, seal_of_facts, sealed
+from altcraft_async.journal.seals import content_of, key_of, request_id_of_update, seal_of_facts, sealed
 from altcraft_async.journal.version1 import bring_to_version_2, read_as_version_2
 from altcraft_async.outcome import Fingerprint, Outcome
 from altcraft_async.protocol.states import OutcomeState
@@ -194,7 +194,10 @@ def columns_of(outcome: Outcome[object], number: int, round_: int, at: int) -> t
 def failure_of(outcome: Outcome[object]) -> tuple[object, ...]:
     """Return what is recorded of a failure beside its outcome: what the row said, and the error."""
     update, known, error = outcome.update, outcome.fingerprint, outcome.error
-    content = None if update is None else json.dumps({name: getattr(update, name) for name in _IDS})
+    content = None
+    if update is not None:
+        names = _IDS if update.request_id is None else (*_IDS, "request_id")
+        content = json.dumps({name: getattr(update, name) for name in names})
     if known is not None:
         content = json.dumps(known._asdict())
     facts = {name: value for name, value in vars(error).items() if isinstance(value, str | int | float | None)}
@@ -229,7 +232,7 @@ def outcome_of(
     update, known = (None, said) if isinstance(said, Fingerprint) else (said, None)
     request_id = None
     if prefix and update is not None and attempts:
-        request_id = request_id_of(prefix, ended.row, content_of(update), ended.round)
+        request_id = request_id_of_update(prefix, ended.row, update, ended.round)
     elapsed = milliseconds / 1000
     return Outcome(ended.row, update, state, attempts, elapsed, request_id, error, fingerprint=known)
 
@@ -246,7 +249,7 @@ def _failure_from(found: tuple[Any, ...], path: str) -> tuple[LineStatusUpdate |
 def _said(content: Mapping[str, Any]) -> LineStatusUpdate | Fingerprint:
     if "external_id" in content:
         return Fingerprint(content["external_id"], int(content["content"]), int(content["size"]))
-    return LineStatusUpdate(*(content[name] for name in _IDS))
+    return LineStatusUpdate(*(content[name] for name in _IDS), request_id=content.get("request_id"))
 
 
 def _restored(kind: str, facts: Mapping[str, Any]) -> AltcraftError:

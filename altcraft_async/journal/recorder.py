@@ -39,7 +39,7 @@ from altcraft_async.journal.format import (
     RunRecord,
     outcome_of,
 )
-from altcraft_async.journal.seals import batch_request_id_of, content_of, id_prefix, request_id_of
+from altcraft_async.journal.seals import batch_request_id_of, id_prefix, request_id_of_update
 from altcraft_async.outcome import Fingerprint, Outcome
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.storage.lock import Lock
@@ -445,7 +445,7 @@ class Journal:
         """Return the ``Request-ID`` of an update."""
         if index in self._rounds:
             self._sent_again.add(index)
-        return request_id_of(self._prefix, index, content_of(update), self._rounds.get(index, 0))
+        return request_id_of_update(self._prefix, index, update, self._rounds.get(index, 0))
 
     def batch_request_id(self, rows: Sequence[BatchRow]) -> str:
         """Return the ``Request-ID`` of a batch."""

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     Row: TypeAlias = LineStatusUpdate | Fingerprint | InvalidUpdateError
     Fact: TypeAlias = str | int | float | None
 
-__all__ = ["batch_request_id_of", "content_of", "id_prefix", "key_of", "request_id_of", "seal_of_facts", "sealed"]
+__all__ = [
+    "batch_request_id_of",
+    "content_of",
+    "id_prefix",
+    "key_of",
+    "request_id_of_update",
+    "seal_of_facts",
+    "sealed",
+]
 
 
 def key_of(row: LineStatusUpdate | Fingerprint | None) -> bytes:
@@ -36,7 +44,7 @@ def content_of(row: Row) -> int:
     """Return a checksum of all that a row says, by which a changed one is recognised."""
     if isinstance(row, LineStatusUpdate):
         said = f"{row.order_external_id}\x1f{row.order_line_external_id}\x1f{row.status_external_id}"
-        return crc32(said.encode())
+        return crc32((said if row.request_id is None else f"{said}\x1f{row.request_id}").encode())
     if isinstance(row, Fingerprint):
         return row.content
     return crc32(row.message.encode(errors="surrogatepass"))
@@ -67,6 +75,14 @@ def request_id_of(prefix: str, index: int, content: int, round_: int) -> str:
     """
     said = (content + round_ * 0x9E3779) & 0xFFFFFF
     return f"{prefix}{said >> 12:03x}-{said & 0xFFF:03x}{index:09x}"
+
+
+def request_id_of_update(prefix: str, index: int, update: LineStatusUpdate, round_: int) -> str:
+    """Return the ``Request-ID`` of an update: its own, with how often it was rejected before, or `request_id_of` it."""
+    own = update.request_id
+    if own is None:
+        return request_id_of(prefix, index, content_of(update), round_)
+    return f"{own}-r{round_}" if round_ else own
 
 
 def batch_request_id_of(prefix: str, rows: Sequence[tuple[int, int, int]]) -> str:

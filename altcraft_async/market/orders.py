@@ -111,8 +111,10 @@ class Orders(OrderCalls, OrderImports):
     ) -> Report[RowT]:
         """Give many order lines their new statuses, and gather what became of each.
 
-        `updates` is an iterable or asynchronous iterable of `LineStatusUpdate` or
-        of tuples of the three ids; it is read only as fast as updates are sent.
+        `updates` is an iterable or asynchronous iterable of rows, read only as fast as they are
+        sent. A row is a `LineStatusUpdate`, a tuple of the three ids, or a mapping or an object (a
+        dataclass, a named tuple, a pydantic model) with their names. Where it has a `request_id`
+        of its own, that is the update's; its `tag` comes back on the outcome's update.
         Two updates of one order line (with `lane` ``"order"``: of one order) are
         never in flight together and reach the server in input order, also beside other
         runs and single calls of the client; all others go side by side, as many as the
@@ -142,7 +144,8 @@ class Orders(OrderCalls, OrderImports):
 
         Returns a `Report` with one outcome for each update, in input order. It
         never raises for a line; a token that is refused (401, 403) stops the run
-        and leaves the rest ``not_sent``. Raises `SourceError` when `updates` itself
+        and leaves the rest ``not_sent``. Raises `TypeError` at once for one row instead of many,
+        and `SourceError` when `updates` itself
         raises, and `RunFailedError` or the error itself where the run cannot go on for
         another reason, like a client that was closed; each has the ``report`` of what was done.
 

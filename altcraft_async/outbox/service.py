@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from altcraft_async.client import AltcraftClient
     from altcraft_async.engine.notifier import Notifier
+    from altcraft_async.engine.rows import Row
     from altcraft_async.outbox.store import DeadLetter, OutboxStore
-    from altcraft_async.protocol.values import LineStatusUpdate
 
 __all__ = ["Outbox", "OutboxStatistics"]
 
@@ -223,7 +223,7 @@ class Outbox:
 
     async def put(
         self,
-        update: LineStatusUpdate | tuple[str, str, str],
+        update: Row,
         *,
         request_id: str | None = None,
         connection: object = None,
@@ -236,11 +236,13 @@ class Outbox:
         done with the client after a put comes after it too, while delivery is not stopped as a
         whole and fewer than 1,000 updates are under way. Puts that overlap share a commit.
         `request_id` is the id of the change, where the caller has one of its own, like that
-        of the message it came with; by default it is a fresh UUID.
+        of the message it came with; by default it is the update's own, or else a fresh UUID.
 
         With a `connection`, of psycopg or asyncpg or a session of SQLAlchemy, all async, the update is part of that
         one's transaction: it is accepted when that is committed, and never where it is rolled back. The outbox has to
         lie in the same PostgreSQL database. Then `put` raises what the connection raises.
+
+        The update is a row of any shape that the bulk calls take; its `tag` is not kept.
 
         Raises `InvalidUpdateError` for ids that cannot be sent, `OutboxFullError`
         where no room has come within `timeout` seconds, and `OutboxError` where the
@@ -248,6 +250,7 @@ class Outbox:
         was not accepted. Cancelled, it may or may not have been.
         """
         made = update_of(update)
+        request_id = made.request_id if request_id is None else request_id
         request_id = str(uuid4()) if request_id is None else check_request_id(request_id)
         if connection is not None:
             self._check_open()

@@ -104,7 +104,7 @@ async def test_wrong_rows_become_invalid_outcomes_and_stop_nobody(sandbox, conne
         ("order_2", "line_2_1"),
         "order_2",
         None,
-        ("order_2", "line_2_1", 5),
+        ("order_2", "line_2_1", 0.5),
         ("order_3", "line_3_1", "delivered"),
     ]
     report = await connect(sandbox).market.orders.update_order_line_statuses(rows)
@@ -373,10 +373,25 @@ async def test_an_async_source_that_raises_gives_a_source_error_too(sandbox, con
     assert [outcome.state for outcome in caught.value.report.outcomes] == ["applied"]
 
 
-async def test_what_is_no_iterable_is_a_source_error(sandbox, connect):
-    with pytest.raises(SourceError) as caught:
-        await connect(sandbox).market.orders.update_order_line_statuses(5)
-    assert isinstance(caught.value.__cause__, TypeError)
+@pytest.mark.parametrize(
+    "whole",
+    [
+        5,
+        None,
+        "order_1",
+        b"order_1",
+        ("order_1", "line_1_1", "delivered"),
+        {"order_external_id": "order_1", "order_line_external_id": "line_1_1", "status_external_id": "delivered"},
+        LineStatusUpdate("order_1", "line_1_1", "delivered"),
+    ],
+)
+async def test_one_row_or_no_iterable_instead_of_rows_is_a_type_error_at_once(sandbox, connect, whole):
+    orders = connect(sandbox).market.orders
+    with pytest.raises(TypeError, match="updates must be an iterable of rows"):
+        await orders.update_order_line_statuses(whole)
+    with pytest.raises(TypeError, match="updates must be an iterable of rows"):
+        orders.stream_order_line_statuses(whole)
+    assert sandbox.ledger.requests == 0
 
 
 async def test_observers_hear_of_every_outcome_once(sandbox, connect, watcher):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, assert_type
 
@@ -318,3 +319,25 @@ def keep_a_ledger_of_imports() -> None:
     assert_type(sandbox.ledger.imports("orders", "o"), Sequence[Import])
     assert_type(sandbox.ledger.check_imports("orders", [row]), LedgerCheck)
     assert_type(mark_of(row), str)
+
+
+@dataclass
+class Shipment:
+    """A row of the user's own: an object with the three names."""
+
+    order_external_id: int
+    order_line_external_id: str
+    status_external_id: str
+
+
+async def rows_of_any_shape(client: AltcraftClient, shipments: list[Shipment], records: list[dict[str, str]]) -> None:
+    """Each shape is a row, and comes back with its own type."""
+    orders = client.market.orders
+    assert_type(await orders.update_order_line_statuses(shipments), Report[Shipment])
+    assert_type(await orders.update_order_line_statuses(records), Report[dict[str, str]])
+    for outcome in await orders.update_order_line_statuses(shipments):
+        assert_type(outcome, Outcome[Shipment])
+        assert_type(outcome.to_dict(), dict[str, JSON])
+    own = LineStatusUpdate(1001, 7, OrderLineStatus.NEW, request_id="mine", tag=object())
+    assert_type(own.request_id, str | None)
+    assert_type(own.tag, object)

@@ -37,10 +37,30 @@ def test_an_empty_or_blank_id_is_refused_by_name(field, bad):
 
 
 @pytest.mark.parametrize("field", FIELDS)
-@pytest.mark.parametrize("bad", [None, 5, 1.0, b"x", True, ["x"]])
-def test_what_is_no_string_is_refused_by_name(field, bad):
-    with pytest.raises(InvalidUpdateError, match=f"{field} must be a string, not {type(bad).__name__}"):
+@pytest.mark.parametrize("bad", [None, 1.0, b"x", True, ["x"]])
+def test_what_is_neither_text_nor_a_whole_number_is_refused_by_name(field, bad):
+    said = f"{field} must be a string or a whole number, not {type(bad).__name__}"
+    with pytest.raises(InvalidUpdateError, match=said) as caught:
         LineStatusUpdate(**{**dict.fromkeys(FIELDS, "x"), field: bad})
+    assert caught.value.field == field
+
+
+def test_whole_numbers_become_text():
+    assert LineStatusUpdate(1001, 7, -3) == LineStatusUpdate("1001", "7", "-3")
+
+
+def test_a_tag_takes_no_part_in_comparisons_and_an_own_id_does():
+    plain = LineStatusUpdate("o", "l", "new")
+    assert LineStatusUpdate("o", "l", "new", tag=["anything"]) == plain
+    assert hash(LineStatusUpdate("o", "l", "new", tag=["anything"])) == hash(plain)
+    assert LineStatusUpdate("o", "l", "new", request_id="mine") != plain
+
+
+@pytest.mark.parametrize("bad", ["", " ", "\n", "é", 5])
+def test_an_own_id_that_can_be_no_header_is_refused_as_a_row(bad):
+    with pytest.raises(InvalidUpdateError, match="request_id must be") as caught:
+        LineStatusUpdate("o", "l", "new", request_id=bad)
+    assert caught.value.field == "request_id"
 
 
 @pytest.mark.parametrize("code", [*range(0x20), *range(0x7F, 0xA0), 0xD800, 0xDFFF, 0xFFFE, 0xFFFF])

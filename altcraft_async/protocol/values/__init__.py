@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from altcraft_async.protocol.values.lines import (
+    ID,
     JSON,
     LineKey,
     LineStatusUpdate,
@@ -11,4 +12,4 @@ from altcraft_async.protocol.values.lines import (
     check_request_id,
 )
 
-__all__ = ["JSON", "LineKey", "LineStatusUpdate", "OrderLineStatus", "UpdatedOrderLine", "check_request_id"]
+__all__ = ["ID", "JSON", "LineKey", "LineStatusUpdate", "OrderLineStatus", "UpdatedOrderLine", "check_request_id"]

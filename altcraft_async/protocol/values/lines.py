@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from numbers import Integral
 from typing import NamedTuple, TypeAlias
 
 import attrs
@@ -11,6 +12,7 @@ import attrs
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 
 __all__ = [
+    "ID",
     "JSON",
     "LineKey",
     "LineStatusUpdate",
@@ -20,6 +22,10 @@ __all__ = [
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 """Any value that JSON can carry."""
+
+
+ID: TypeAlias = "str | int"
+"""An id: a text, or a whole number, which becomes one."""
 
 
 class OrderLineStatus(enum.StrEnum):
@@ -49,9 +55,11 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def check_id(field: str, value: object) -> str:
-    """Return `value` where it can be an id; raise `InvalidUpdateError` naming `field`."""
+    """Return `value` as text where it can be an id; raise `InvalidUpdateError` naming `field`."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return str(int(value))
     if not isinstance(value, str):
-        msg = f"{field} must be a string, not {type(value).__name__}; convert it before building the update"
+        msg = f"{field} must be a string or a whole number, not {type(value).__name__}; convert it before"
         raise InvalidUpdateError(msg, field=field)
     if not value or value.isspace():
         msg = f"{field} is empty; every update needs all three ids"
@@ -64,15 +72,12 @@ def check_id(field: str, value: object) -> str:
                 "remove control characters from the id"
             )
             raise InvalidUpdateError(msg, field=field)
-    return value
+    return str.__str__(value)
 
 
 def _all_good(order: str, line: str, status: str) -> bool:
     """Say of most good ids, quickly, that they are good: three checks in one."""
-    try:
-        return (order + line + status).isprintable() and bool(order.strip() and line.strip() and status.strip())
-    except (TypeError, AttributeError):
-        return False
+    return (order + line + status).isprintable() and bool(order.strip() and line.strip() and status.strip())
 
 
 def check_request_id(value: object) -> str:
@@ -86,14 +91,25 @@ def check_request_id(value: object) -> str:
     return value
 
 
+def _checked_request_id(value: object) -> str:
+    try:
+        return check_request_id(value)
+    except ConfigurationError as error:
+        raise InvalidUpdateError(error.message, field=error.field) from None
+
+
 @attrs.frozen(slots=True, init=False)
 class LineStatusUpdate:
     """One change to make: this line of this order gets this status.
 
-    The three ids are non-empty strings without control characters; anything
-    else raises `InvalidUpdateError`, which names the field. `status_external_id`
-    is an `OrderLineStatus` or the id of a custom status. A `str` with an enum class
-    counts as its value, in all three.
+    The three ids are non-empty texts without control characters, or whole numbers, which
+    become texts; anything else raises `InvalidUpdateError`, which names the field.
+    `status_external_id` is an `OrderLineStatus` or the id of a custom status. A `str` with an
+    enum class counts as its value, in all three.
+
+    `request_id` is the ``Request-ID`` of the change, where it has one of the caller's own: give the
+    one from an earlier run to ask again for a change that may have been applied. `tag` is
+    anything of the caller's; it is never sent, comes back on the outcome, and takes no part in comparisons.
 
     Guide: "Update order line status".
     """
@@ -101,19 +117,28 @@ class LineStatusUpdate:
     order_external_id: str
     order_line_external_id: str
     status_external_id: str
+    request_id: str | None = attrs.field(default=None, repr=False)
+    tag: object = attrs.field(default=None, repr=False, eq=False)
 
-    def __init__(self, order_external_id: str, order_line_external_id: str, status_external_id: str) -> None:
-        if not _all_good(order_external_id, order_line_external_id, status_external_id):
-            check_id("order_external_id", order_external_id)
-            check_id("order_line_external_id", order_line_external_id)
-            check_id("status_external_id", status_external_id)
-        if not (type(order_external_id) is type(order_line_external_id) is type(status_external_id) is str):
-            order_external_id = str.__str__(order_external_id)
-            order_line_external_id = str.__str__(order_line_external_id)
-            status_external_id = str.__str__(status_external_id)
+    def __init__(
+        self,
+        order_external_id: ID,
+        order_line_external_id: ID,
+        status_external_id: ID,
+        *,
+        request_id: str | None = None,
+        tag: object = None,
+    ) -> None:
+        same = type(order_external_id) is type(order_line_external_id) is type(status_external_id) is str
+        if not same or not _all_good(order_external_id, order_line_external_id, status_external_id):  # type: ignore[arg-type]
+            order_external_id = check_id("order_external_id", order_external_id)
+            order_line_external_id = check_id("order_line_external_id", order_line_external_id)
+            status_external_id = check_id("status_external_id", status_external_id)
         _set_order(self, order_external_id)
         _set_line(self, order_line_external_id)
         _set_status(self, status_external_id)
+        _set_request_id(self, request_id if request_id is None else _checked_request_id(request_id))
+        _set_tag(self, tag)
 
     @property
     def key(self) -> LineKey:
@@ -122,7 +147,7 @@ class LineStatusUpdate:
 
 
 # The slots themselves: twice as quick as attrs' own way past a frozen class, and there is an update for every row.
-_set_order, _set_line, _set_status = (
+_set_order, _set_line, _set_status, _set_request_id, _set_tag = (
     getattr(LineStatusUpdate, field.name).__set__ for field in attrs.fields(LineStatusUpdate)
 )
 
