@@ -169,7 +169,7 @@ class AltcraftClient:
         given: dict[str, Any] = dict(options)
         settings = _told(Settings(), given)
         self._base_url = check_base_url(base_url, allow_insecure=settings.allow_insecure)
-        observers = _observers(given)
+        observers = _with_log(_observers(given))
         rivals = [name for name in ("session", "transport") if given.get(name) is not None]
         tls = tls_of(settings, given.get("tls", True), others=rivals)
         self._closed = False
@@ -243,8 +243,9 @@ class AltcraftClient:
     ) -> Self:
         """Make a client from ``ALTCRAFT_…`` variables of `environ` (default: of the process).
 
-        ``ALTCRAFT_BASE_URL`` and ``ALTCRAFT_TOKEN`` (or ``ALTCRAFT_TOKEN_FILE``, a
-        file that holds it and that is read again after a refusal) are required; the
+        ``ALTCRAFT_CONFIG`` names a TOML file of settings, ``ALTCRAFT_PROFILE`` a table in it; what a
+        variable sets goes before it. ``ALTCRAFT_BASE_URL`` and ``ALTCRAFT_TOKEN`` (or ``ALTCRAFT_TOKEN_FILE``, a
+        file that holds it and that is read again after a refusal) are required, here or in the file; the
         others are those of `altcraft_async.settings.TABLE`. Keywords go before
         variables. Foreign variables are left alone; one that looks like a slip of the
         pen gives an `UnknownVariableWarning`. Raises one `ConfigurationError` for all
@@ -264,6 +265,30 @@ class AltcraftClient:
         apart = {name: value for name, value in given.items() if name in _NOT_SETTINGS}
         told: Any = {field.name: getattr(settings, field.name) for field in attrs.fields(Settings)}
         return cls(found.base_url, source, **told, **apart)
+
+    @classmethod
+    def from_settings(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        profile: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        token: str | TokenSource | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> Self:
+        """Make a client from the TOML file at `path`, as the command line does with ``--config``.
+
+        The file has a table ``[altcraft]`` with the names of `altcraft_async.settings.TABLE` and with
+        ``base_url`` and ``token_file`` (or ``token``); paths in it begin at its directory. A `profile` is
+        a table ``[altcraft.profiles.NAME]``, which goes before it. Variables of `environ` (default: of the
+        process) go before the file, and keywords before all. Raises one `ConfigurationError` for all
+        that is wrong, naming the keys and the file.
+        """
+        around = dict(os.environ if environ is None else environ)
+        around["ALTCRAFT_CONFIG"] = os.fspath(path)
+        if profile is not None:
+            around["ALTCRAFT_PROFILE"] = profile
+        return cls.from_env(around, token=token, **options)
 
     def with_options(self, *, token: str | TokenSource | None = None, **changes: Unpack[ClientOptions]) -> Self:
         """Return a cheap copy with other settings, sharing pool, gate, budget and observers.
@@ -443,13 +468,23 @@ def _observers(given: Mapping[str, Any]) -> tuple[Observer, ...]:
     return tuple(observers)
 
 
+def _with_log(observers: tuple[Observer, ...]) -> tuple[Observer, ...]:
+    """Return the observers, with one that logs where ``ALTCRAFT_LOG`` asks for it."""
+    if not os.environ.get("ALTCRAFT_LOG"):
+        return observers
+    from altcraft_async.observe import switch_on_log  # noqa: PLC0415 - most programs do not watch
+
+    log = switch_on_log(os.environ)
+    return observers if log is None else (*observers, log)
+
+
 def _source(found: Environment) -> str | TokenSource:
     """Return the token of an environment, or the file that holds it."""
     if found.token:
         Wire(found.token)  # raises for what can be no token
         return found.token
     if found.token_file:
-        return TokenFile(found.token_file, name="ALTCRAFT_TOKEN_FILE")
+        return TokenFile(found.token_file, name=found.called("token_file"))
     remedy = "set it, or ALTCRAFT_TOKEN_FILE to a file that holds the token"
     raise found.missing(variable="ALTCRAFT_TOKEN", remedy=remedy)
 

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
 
+from altcraft_async.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from asyncio import CancelledError
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from altcraft_async.errors import AltcraftError, DeliveryError
     from altcraft_async.outcome import Outcome
@@ -281,6 +283,26 @@ class LoggingObserver:
                 self._log.log(level, said, path, recorded, retried, extra=extra)
             case _:
                 self._log.log(level, "%s", event, extra=extra)
+
+
+def switch_on_log(environ: Mapping[str, str]) -> LoggingObserver | None:
+    """Return the observer that ``ALTCRAFT_LOG`` asks for, None without; it sets the level of the library's logger.
+
+    Where nobody takes the records they go to standard error. Raises `ConfigurationError` for what is no level.
+    """
+    name = environ.get("ALTCRAFT_LOG", "").strip()
+    if not name:
+        return None
+    levels = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+    if name.lower() not in levels:
+        msg = f"ALTCRAFT_LOG must be {', '.join(levels)}, not {name!r}"
+        raise ConfigurationError(msg, field="log")
+    _log.setLevel(levels[name.lower()])
+    if not _log.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        _log.addHandler(handler)
+    return LoggingObserver()
 
 
 def _level(event: Event) -> int:

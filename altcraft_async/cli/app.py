@@ -38,6 +38,7 @@ from altcraft_async.cli.presets import PRESETS
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.talk import complain, emit
 from altcraft_async.ingest import FIELDS, HeldBackError, InputError, LastLine
+from altcraft_async.settings import Environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,7 +107,6 @@ for group in (orders, products, skus):
     cli.add_command(group)
 
 
-_ADAPTIVE = {None, "", "adaptive"}
 _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 """Doubling makes up for it in a few round trips, and a wrong token costs one refused call instead of ten."""
 
@@ -153,7 +153,7 @@ def sync(source: str, **fields: Any) -> int:
 
     environ = environ_of(fields)
     own: dict[str, Any] = {"wire_log": fields.pop("wire_log")}
-    if environ.get("ALTCRAFT_CONCURRENCY") in _ADAPTIVE:
+    if Environment.read(environ).settings.concurrency == Adaptive():
         own["concurrency"] = _ONE_BY_ONE_FIRST
 
     def client_for(observers: Sequence[Observer]) -> AltcraftClient:

@@ -16,6 +16,7 @@ from altcraft_async.cli.options import (
     wire_log_option,
 )
 from altcraft_async.ingest import LastLine
+from altcraft_async.settings import Environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ def import_command(what: What) -> click.Command:
 
         environ = environ_of(fields)
         own: dict[str, Any] = {"wire_log": fields.pop("wire_log")}
-        fields["request_format"] = environ.get("ALTCRAFT_REQUEST_FORMAT") or "json"
+        fields["request_format"] = Environment.read(environ).settings.request_format
         return start(what, lambda observers: make_client(environ, observers, **own), fields)
 
     return command

@@ -14,7 +14,7 @@ import click
 
 from altcraft_async import AltcraftClient, ConfigurationError, FailureLimit, UnknownVariableWarning
 from altcraft_async.kinds import FLAG, SECONDS, shown
-from altcraft_async.settings import CREDENTIALS, TABLE
+from altcraft_async.settings import CREDENTIALS, FILE, TABLE
 from altcraft_async.settings.table import near_misses
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ else:  # older releases of click are not generic
 
 __all__ = ["ClientCommand", "Failures", "Seconds", "client_options", "environ_of", "make_client", "wire_log_option"]
 
-_ROWS = {row.name: row for row in (*CREDENTIALS, *TABLE) if row.flag and row.kind is not None}
+_ROWS = {row.name: row for row in (*FILE, *CREDENTIALS, *TABLE) if row.flag and row.kind is not None}
 _HEADING = "Client settings (each is a variable too: --rate is ALTCRAFT_RATE)"
 
 _Decorated = TypeVar("_Decorated", bound="Callable[..., Any]")
@@ -140,7 +140,7 @@ def environ_of(fields: dict[str, Any]) -> dict[str, str]:
         if other != name:
             msg = f"{_ROWS[other].option} and {row.option} set the same; give one of the two"
             raise click.UsageError(msg)
-    for row in (*CREDENTIALS, *TABLE):
+    for row in (*FILE, *CREDENTIALS, *TABLE):
         if row.path in paths:
             environ.pop(row.variable, None)
     return environ | {_ROWS[name].variable: "true" if value is True else value for name, value in given.items()}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from altcraft_async.settings.address import check_base_url
 from altcraft_async.settings.environment import Environment
 from altcraft_async.settings.load import all_of
-from altcraft_async.settings.table import CREDENTIALS, TABLE, Setting
+from altcraft_async.settings.table import CREDENTIALS, FILE, TABLE, Setting
 from altcraft_async.settings.values import Settings, Timeout, with_keywords
 
 __all__ = [
     "CREDENTIALS",
+    "FILE",
     "TABLE",
     "Environment",
     "Setting",

@@ -24,7 +24,9 @@ __all__ = [
     "BY_NAME",
     "CONCURRENCY",
     "CREDENTIALS",
+    "FILE",
     "KEYWORDS",
+    "OF_PATHS",
     "OF_THE_POOL",
     "PREFIX",
     "TABLE",
@@ -104,6 +106,12 @@ CREDENTIALS: Final = (
     Setting("token_file", PATH, "a file that holds the token, read again when the token is refused", path="token"),
 )
 """Where and who: what no `Settings` hold."""
+
+FILE: Final = (
+    Setting("config", PATH, "a TOML file of settings; variables and options go before it"),
+    Setting("profile", text("a name", "NAME"), "the table `[altcraft.profiles.NAME]` of it, over its `[altcraft]`"),
+)
+"""Which file of settings is read, and what of it."""
 
 TABLE: Final = (
     Setting("request_format", choice("json", "xml"), "what requests are written in, `json` or `xml`", flag=False),
@@ -191,9 +199,13 @@ OF_THE_POOL: Final = frozenset(row.keyword for row in TABLE if row.pool)
 """The keywords in which a copy of a client cannot differ from it."""
 
 
+OF_PATHS: Final = frozenset(row.name for row in (*CREDENTIALS, *TABLE) if row.kind and row.kind.metavar == PATH.metavar)
+"""The settings that are paths of files."""
+
+
 def variables() -> dict[str, Setting]:
     """Give every environment variable that is read, with its setting."""
-    return {row.variable: row for row in (*CREDENTIALS, *BY_NAME.values())}
+    return {row.variable: row for row in (*FILE, *CREDENTIALS, *BY_NAME.values())}
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

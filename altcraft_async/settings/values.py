@@ -11,6 +11,7 @@ from altcraft_async.flow.limit import Adaptive
 from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import RetryPolicy
 from altcraft_async.kinds import FLAG, NUMBER, PATH, RETRIES, SECONDS, WHOLE, Kind, choice, only, refusal
+from altcraft_async.settings.file import table_of
 from altcraft_async.settings.load import all_of, read
 from altcraft_async.settings.table import CONCURRENCY
 
@@ -88,17 +89,7 @@ class Settings:
     @classmethod
     def from_toml(cls, text: str) -> Settings:
         """Read the table ``[altcraft]`` of a TOML document; raises `ConfigurationError`."""
-        import tomllib  # noqa: PLC0415 - few programs read settings from TOML
-
-        try:
-            table = tomllib.loads(text).get("altcraft", {})
-        except tomllib.TOMLDecodeError as error:
-            msg = f"the settings are not TOML: {error}"
-            raise ConfigurationError(msg) from None
-        if not isinstance(table, dict):
-            msg = "[altcraft] must be a table of settings"
-            raise ConfigurationError(msg, field="altcraft")
-        return cls.parse(table)
+        return cls.parse(table_of(text))
 
 
 def with_keywords(settings: Settings, keywords: Mapping[str, object]) -> Settings:

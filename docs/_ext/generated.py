@@ -38,7 +38,7 @@ from altcraft_async.kinds import SECONDS, ranges
 from altcraft_async.protocol.methods import METHODS
 from altcraft_async.protocol.verdict import TABLE
 from altcraft_async.sandbox import FaultKind, Sandbox
-from altcraft_async.settings import CREDENTIALS
+from altcraft_async.settings import CREDENTIALS, FILE
 from altcraft_async.settings.table import BY_NAME, KEYWORDS, OF_THE_POOL
 
 if TYPE_CHECKING:
@@ -213,10 +213,10 @@ def _settings() -> nodes.table:
 
 def _environment() -> nodes.table:
     rows: list[Row] = []
-    for row in (*CREDENTIALS, *BY_NAME.values()):
+    for row in (*FILE, *CREDENTIALS, *BY_NAME.values()):
         kind = "a time" if row.kind is SECONDS else row.kind.text_words if row.kind else ""
         sets = ".".join(row.path)
-        default = "" if row in CREDENTIALS or row.name == "max_retries" else _default(row.of(Settings()))
+        default = "" if row in (*FILE, *CREDENTIALS) or row.name == "max_retries" else _default(row.of(Settings()))
         option = f"`{row.option}`" if row.flag else ""
         rows.append((f"`{row.variable}`", option, f"`{sets}`", row.help, kind, default))
     return _table(("variable", "option", "sets", "meaning", "value", "default"), rows)

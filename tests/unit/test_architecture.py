@@ -62,7 +62,7 @@ FLOORS = (
     ("",),
     ("doctor", "ingest", "outbox"),
     ("integrations",),
-    ("cli",),
+    ("cli", "__main__"),
 )
 """From the ground up; the longest name that fits counts, and the package itself (``""``) only hands names on."""
 
