@@ -8,14 +8,14 @@ import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack
 from uuid import uuid4
 
 import attrs
 
 from altcraft_async.engine.credentials import Credentials, Token, TokenFile
 from altcraft_async.engine.delivery import Delivery, Totals
-from altcraft_async.engine.dispatch import Dispatcher
+from altcraft_async.engine.dispatch import Dispatcher, delivered_calls
 from altcraft_async.engine.gate import Gate
 from altcraft_async.engine.group import Group, group_name
 from altcraft_async.engine.questions import Questions
@@ -29,7 +29,9 @@ from altcraft_async.flow.retry import RetryBudget
 from altcraft_async.flow.share import GroupLimit
 from altcraft_async.kinds import refusal
 from altcraft_async.market import Market
+from altcraft_async.outcome import RawResponse
 from altcraft_async.protocol.methods import BY_PATH
+from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call, Wire
 from altcraft_async.settings import Environment, Settings, all_of, check_base_url, with_keywords
@@ -37,7 +39,7 @@ from altcraft_async.settings.table import KEYWORDS, OF_THE_POOL, nearest
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -93,6 +95,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _NOT_SETTINGS = ClientOptions.__annotations__.keys() - attrs.fields_dict(Settings).keys() - {"max_retries"}
 
@@ -373,6 +376,34 @@ class AltcraftClient:
         if path in BY_PATH:
             BY_PATH[path].arrange(payload)
         return payload
+
+    async def with_raw_response(
+        self, method: Callable[P, Awaitable[T]], *arguments: P.args, **keywords: P.kwargs
+    ) -> RawResponse[T]:
+        """Call a `method` of this client with its arguments, and return its value with status, headers and effort.
+
+        ``await altcraft.with_raw_response(altcraft.market.orders.get_status, external_id="order_1")``. Errors and
+        cancellation are the method's. Raises `ConfigurationError` for a bulk call, whose outcomes tell as much.
+        """
+        calls: list[WorkItem] = []
+        reset = delivered_calls.set(calls)
+        try:
+            value = await method(*arguments, **keywords)
+        finally:
+            delivered_calls.reset(reset)
+        last = calls[-1].last if calls else None
+        if last is None or last.response is None:
+            msg = "with_raw_response is for a method that makes single calls; a bulk call's outcomes have what it has"
+            raise ConfigurationError(msg, field="method")
+        return RawResponse(
+            value,
+            last.response.status,
+            last.response.headers,
+            calls[-1].request_id,
+            calls[-1].attempts,
+            last.verdict.state is OutcomeState.DUPLICATE,
+            asyncio.get_running_loop().time() - calls[-1].started,
+        )
 
     def statistics(self) -> ClientStatistics:
         """Take a snapshot of the limit, the traffic and the retry budget."""

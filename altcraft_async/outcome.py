@@ -18,11 +18,33 @@ if TYPE_CHECKING:
     from altcraft_async.errors import AltcraftError
     from altcraft_async.protocol.values import JSON, LineStatusUpdate, UpdatedOrderLine
 
-__all__ = ["Batch", "Fingerprint", "Outcome", "OutcomeState", "Report"]
+__all__ = ["Batch", "Fingerprint", "Outcome", "OutcomeState", "RawResponse", "Report"]
 
 
 Row_co = TypeVar("Row_co", covariant=True)
 """What a bulk call was given for one update."""
+
+
+Value_co = TypeVar("Value_co", covariant=True)
+"""What a method returns."""
+
+
+@attrs.frozen
+class RawResponse(Generic[Value_co]):
+    """What a method returned, `value`, and the answer that it was made of.
+
+    `status` and `headers` are HTTP's; `headers` finds names without regard to case. `request_id` is the ``Request-ID``
+    of all `attempts`, `duplicate` says that the platform recognised the id and replayed its answer, and `elapsed` is
+    the seconds from the first attempt to the end. Of a method that made several calls it is the last one's.
+    """
+
+    value: Value_co
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    request_id: str
+    attempts: int
+    duplicate: bool
+    elapsed: float
 
 
 class Fingerprint(NamedTuple):

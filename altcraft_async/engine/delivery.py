@@ -250,7 +250,7 @@ class Delivery:
         elif isinstance(item, BatchItem) and (named := self._take_rows(item, wire, reply)) is not None:
             response.discard()
             return self._anothers(named)
-        return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload)
+        return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload, response=response)
 
     async def _judge(self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse) -> Attempt:
         """Say what a failure means, and whether it is to be believed; where not, `item.fresh` asks for another."""

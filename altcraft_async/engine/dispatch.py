@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["Crew", "Dispatcher"]
+__all__ = ["Crew", "Dispatcher", "delivered_calls"]
+
+delivered_calls: contextvars.ContextVar[list[WorkItem] | None] = contextvars.ContextVar("delivered_calls", default=None)
+"""Where single calls that were delivered are noted, for whoever wants to see more than their value."""
 
 _BETWEEN, _ENDED = Phase.BETWEEN, Phase.ENDED
 """Named once: a look at a member through its class is slow before Python 3.12."""
@@ -115,6 +118,9 @@ class Dispatcher:
         error = delivery.failure(item)
         if error is not None:
             raise error
+        noted = delivered_calls.get()
+        if noted is not None:
+            noted.append(item)
         return item.last.payload if item.last is not None else {}
 
     async def _attempts(self, item: WorkItem, patience: Patience) -> Stop | None:

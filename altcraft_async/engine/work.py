@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from altcraft_async.outcome import Fingerprint
     from altcraft_async.protocol.values import JSON, LineKey, LineStatusUpdate, UpdatedOrderLine
     from altcraft_async.protocol.verdict import Verdict
-    from altcraft_async.protocol.wire import BatchCall, Call
+    from altcraft_async.protocol.wire import BatchCall, Call, WireResponse
 
 __all__ = [
     "Attempt",
@@ -62,7 +62,7 @@ class Phase(enum.Enum):
 
 @attrs.define
 class Attempt:
-    """How one attempt ended. Without `error`, `payload` is the envelope of a success.
+    """How one attempt ended. Without `error`, `payload` is the envelope of a success, and `response` has it.
 
     Not frozen, like the values of `protocol.wire`: one is made for each call.
     """
@@ -71,6 +71,7 @@ class Attempt:
     payload: Mapping[str, JSON]
     error: DeliveryError | None = None
     retry_after: float | None = None
+    response: WireResponse | None = attrs.field(default=None, repr=False)
 
 
 class Facts(TypedDict):

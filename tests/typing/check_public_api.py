@@ -26,6 +26,7 @@ from altcraft_async import (
     OutagePolicy,
     Outcome,
     OutcomeState,
+    RawResponse,
     Report,
     RetryPolicy,
     Settings,
@@ -341,3 +342,11 @@ async def rows_of_any_shape(client: AltcraftClient, shipments: list[Shipment], r
     own = LineStatusUpdate(1001, 7, OrderLineStatus.NEW, request_id="mine", tag=object())
     assert_type(own.request_id, str | None)
     assert_type(own.tag, object)
+
+
+async def raw_responses(client: AltcraftClient) -> None:
+    """A raw response has the method's own value, and takes the method's own arguments."""
+    raw = await client.with_raw_response(client.market.orders.update_order_line_status, "o", "l", "new", deadline=3)
+    assert_type(raw, RawResponse[UpdatedOrderLine])
+    assert_type(raw.headers, Mapping[str, str])
+    assert_type(AltcraftClient.from_settings("altcraft.toml", profile="staging", rate=5), AltcraftClient)
