@@ -170,8 +170,13 @@ class AltcraftClient:
 
     def __init__(self, base_url: str, token: str | TokenSource, **options: Unpack[ClientOptions]) -> None:
         given: dict[str, Any] = dict(options)
-        settings = _told(Settings(), given)
-        self._base_url = check_base_url(base_url, allow_insecure=settings.allow_insecure)
+        problems: list[ConfigurationError] = []
+        settings = _tried(problems, lambda: _told(Settings(), given)) or Settings()
+        address = _tried(problems, lambda: check_base_url(base_url, allow_insecure=settings.allow_insecure))
+        secret = _tried(problems, lambda: _secret(token))
+        if address is None or secret is None or problems:
+            raise all_of(problems)
+        self._base_url = address
         observers = _with_log(_observers(given))
         rivals = [name for name in ("session", "transport") if given.get(name) is not None]
         tls = tls_of(settings, given.get("tls", True), others=rivals)
@@ -186,7 +191,6 @@ class AltcraftClient:
         )
         if given.get("wire_log") is not None:
             self._transport = _logged(self._transport, given["wire_log"])
-        secret = Token(token)
         law: ConcurrencyLimit = make_limit(settings.concurrency)
         group = None
         if isinstance(law, AdaptiveLimit) and settings.group == "host" and given.get("transport") is None:
@@ -488,7 +492,21 @@ def _told(settings: Settings, keywords: Mapping[str, Any]) -> Settings:
         hint = f"did you mean {meant}?" if meant else f"known are {', '.join(sorted(KEYWORDS))}"
         msg = f"{name} is no setting of AltcraftClient; {hint}"
         raise ConfigurationError(msg, field=name)
-    return with_keywords(settings, {name: value for name, value in keywords.items() if name not in _NOT_SETTINGS})
+    told = {name: value for name, value in keywords.items() if name not in _NOT_SETTINGS}
+    try:
+        return with_keywords(settings, told)
+    except ConfigurationError as first:
+        problems: list[ConfigurationError] = []
+        for name, value in told.items():
+            _tried(problems, partial(with_keywords, settings, {name: value}))
+        raise all_of(problems or [first]) from None
+
+
+def _secret(token: str | TokenSource) -> Token:
+    secret = Token(token)
+    if secret.value is not None:
+        Wire(secret.value)  # raises for what can be no token
+    return secret
 
 
 def _observers(given: Mapping[str, Any]) -> tuple[Observer, ...]:
@@ -512,7 +530,7 @@ def _with_log(observers: tuple[Observer, ...]) -> tuple[Observer, ...]:
 def _source(found: Environment) -> str | TokenSource:
     """Return the token of an environment, or the file that holds it."""
     if found.token:
-        Wire(found.token)  # raises for what can be no token
+        _secret(found.token)
         return found.token
     if found.token_file:
         return TokenFile(found.token_file, name=found.called("token_file"))

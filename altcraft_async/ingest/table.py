@@ -106,6 +106,10 @@ class Table:
     def _places(self, header: Sequence[str], place: str) -> list[int]:
         names = [fold(name) for name in header]
         constants = list(self._reading.constants)
+        asked = {field: column for field, column in self._reading.columns.items() if field not in constants}
+        missing = {field: column for field, column in asked.items() if fold(column) not in names}
+        if missing:
+            raise self._lacks(missing, header, place)
         places = []
         for field, column in self._reading.columns.items():
             if field in constants:
@@ -141,15 +145,19 @@ class Table:
         found = exact if len(exact) == 1 else found
         if len(found) == 1:
             return found[0]
-        if found:
-            msg = f"{place}: the header has the column {clip(column)} {len(found)} times; rename all but one of them"
-        else:
-            shown = ", ".join(map(clip, header[:_NAMES_SHOWN])) + (", …" if len(header) > _NAMES_SHOWN else "")
-            msg = (
-                f"{place}: the header lacks the column {clip(column)}; add it, or say which of "
-                f"the columns holds {field}: {shown}"
-            )
+        msg = f"{place}: the header has the column {clip(column)} {len(found)} times; rename all but one of them"
         raise InputError(msg, field=field, source=self.source)
+
+    def _lacks(self, missing: Mapping[str, str], header: Sequence[str], place: str) -> InputError:
+        """Return the error that names all columns which are missing, and those that there are."""
+        shown = ", ".join(map(clip, header[:_NAMES_SHOWN])) + (", …" if len(header) > _NAMES_SHOWN else "")
+        columns, fields = ", ".join(map(clip, missing.values())), ", ".join(missing)
+        one = len(missing) == 1
+        msg = (
+            f"{place}: the header lacks the column{'' if one else 's'} {columns}; add {'it' if one else 'them'}, "
+            f"or say which of the columns hold{'s' if one else ''} {fields}: {shown}"
+        )
+        return InputError(msg, field=next(iter(missing)), source=self.source)
 
     def item(self, fields: list[str], line: int, raw: bytes) -> ReadItem | None:
         """Return what a record becomes; None for one that is no row."""

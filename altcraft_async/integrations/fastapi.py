@@ -28,19 +28,21 @@ import attrs
 
 from altcraft_async.client import AltcraftClient, ClientOptions
 from altcraft_async.errors import AltcraftError, ConfigurationError, MissingExtraError
+from altcraft_async.integrations.openapi import show_problems
 from altcraft_async.integrations.web import (
     PROBLEM_MEDIA_TYPE,
     PROBLEM_TYPES,
     Deadline,
     DeadlineHeader,
     failing_fast,
+    idempotency_key_of,
     problem_of,
     readiness_of,
 )
 from altcraft_async.outbox import Outbox
 
 try:
-    from fastapi import APIRouter, Depends, FastAPI, Request
+    from fastapi import APIRouter, Depends, FastAPI, Header, Request
     from fastapi.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations
     from fastapi.responses import JSONResponse, Response
 except ImportError:
@@ -61,6 +63,7 @@ __all__ = [
     "Deadline",
     "DeadlineDep",
     "DeadlineHeader",
+    "IdempotencyKeyDep",
     "OutboxDep",
     "SandboxedApp",
     "altcraft_client",
@@ -68,6 +71,7 @@ __all__ = [
     "altcraft_outbox",
     "deadline_from",
     "health_router",
+    "idempotency_key",
     "install_problem_handlers",
     "use_sandbox",
 ]
@@ -147,8 +151,7 @@ async def altcraft_client(connection: HTTPConnection) -> AltcraftClient:
     """Give the application's client; raises `ConfigurationError` where no lifespan has opened one."""
     found = getattr(connection.state, _CLIENT, None)
     if not isinstance(found, AltcraftClient):
-        msg = "the application has no Altcraft client; make it with FastAPI(lifespan=altcraft_lifespan())"
-        raise ConfigurationError(msg, field="lifespan")
+        raise _absent(connection, "Altcraft client", "altcraft_lifespan()", field="lifespan")
     return found
 
 
@@ -156,9 +159,26 @@ async def altcraft_outbox(connection: HTTPConnection) -> Outbox:
     """Give the application's outbox; raises `ConfigurationError` where no lifespan has opened one."""
     found = getattr(connection.state, _OUTBOX, None)
     if not isinstance(found, Outbox):
-        msg = "the application has no outbox; make it with FastAPI(lifespan=altcraft_lifespan(outbox=PATH))"
-        raise ConfigurationError(msg, field="outbox")
+        raise _absent(connection, "outbox", "altcraft_lifespan(outbox=PATH)", field="outbox")
     return found
+
+
+def _absent(connection: HTTPConnection, what: str, lifespan: str, *, field: str) -> ConfigurationError:
+    """Return the error of a client or outbox that is not there, which says why it is not."""
+    scope = connection.scope
+    if scope.get("state"):
+        msg = f"the application has no {what}; make it with FastAPI(lifespan={lifespan})"
+    elif scope.get("root_path", "") != scope.get("app_root_path", scope.get("root_path", "")):
+        msg = (
+            f"there is no {what}: this application is mounted in another one, and only the outer one's lifespan runs; "
+            f"give lifespan={lifespan} to the outer one"
+        )
+    else:
+        msg = (
+            f"there is no {what}, because no lifespan has run; in a test write 'with TestClient(app) as client:', "
+            f"under uvicorn do not set --lifespan off, and make the application with FastAPI(lifespan={lifespan})"
+        )
+    return ConfigurationError(msg, field=field)
 
 
 def deadline_from(header: DeadlineHeader) -> Callable[[HTTPConnection], Awaitable[Deadline]]:
@@ -170,17 +190,33 @@ def deadline_from(header: DeadlineHeader) -> Callable[[HTTPConnection], Awaitabl
 
     The time runs from when FastAPI has read the request.
     """
+    shown = Header(None, alias=header.name, description="How long the caller waits for the answer.")
 
-    async def read(connection: HTTPConnection) -> Deadline:
+    async def read(connection: HTTPConnection, value: str | None = shown) -> Deadline:
+        del value  # only OpenAPI asks for it
         return header.read(connection.headers)
 
     return read
+
+
+async def idempotency_key(
+    value: str | None = Header(
+        None, alias="Idempotency-Key", description="The id of the change: given again, it is not made twice."
+    ),
+) -> str | None:
+    """Give the ``Idempotency-Key`` of a request, for the ``request_id`` of a call or a put; None without one.
+
+    Raises `InvalidUpdateError` for one that can be no id.
+    """
+    return None if value is None else idempotency_key_of(value)
 
 
 AltcraftDep = Annotated[AltcraftClient, Depends(altcraft_client)]
 """A handler's argument of this type is the application's client."""
 OutboxDep = Annotated[Outbox, Depends(altcraft_outbox)]
 """A handler's argument of this type is the application's outbox."""
+IdempotencyKeyDep = Annotated[str | None, Depends(idempotency_key)]
+"""A handler's argument of this type is the caller's ``Idempotency-Key``: give it on as ``request_id``."""
 DeadlineDep = Annotated[Deadline, Depends(deadline_from(DeadlineHeader()))]
 """A handler's argument of this type is the request's `Deadline`, from ``Request-Timeout``; see `deadline_from`."""
 
@@ -194,7 +230,8 @@ def install_problem_handlers(app: FastAPI, *, types: str = PROBLEM_TYPES) -> Non
     problem's ``type``.
 
     A handler of your own for one of our classes goes before. WebSocket handlers get
-    their errors as they are.
+    their errors as they are. The documents stand in the application's OpenAPI, at the operations that
+    use the client or the outbox.
     """
 
     async def answer(request: Request, error: Exception) -> Response:
@@ -207,6 +244,7 @@ def install_problem_handlers(app: FastAPI, *, types: str = PROBLEM_TYPES) -> Non
         return JSONResponse(problem.body, problem.status, problem.headers, PROBLEM_MEDIA_TYPE)
 
     app.add_exception_handler(AltcraftError, answer)
+    show_problems(app, {altcraft_client: (422, 502, 503, 504), altcraft_outbox: (422, 503)})
 
 
 def health_router(

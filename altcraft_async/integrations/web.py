@@ -50,6 +50,7 @@ from altcraft_async.errors import (
     TransportError,
     UnreadableResponseError,
 )
+from altcraft_async.protocol.values import check_request_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,6 +69,7 @@ __all__ = [
     "Problem",
     "ProblemKind",
     "failing_fast",
+    "idempotency_key_of",
     "problem_of",
     "readiness_of",
 ]
@@ -141,6 +143,21 @@ No row blames the caller for what is between this service and Altcraft: a token
 that Altcraft refuses is a 502, not a 401, and a rate limit of Altcraft's a 503, not
 a 429.
 """
+
+
+def idempotency_key_of(text: str) -> str:
+    """Return the key that an ``Idempotency-Key`` header says, with or without quotes, as a ``Request-ID`` can be.
+
+    Raises `InvalidUpdateError`, naming the header, for what can be none.
+    """
+    key = text.strip()
+    if len(key) > 1 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    try:
+        return check_request_id(key)
+    except ConfigurationError:
+        msg = "Idempotency-Key must be printable ASCII text and not blank"
+        raise InvalidUpdateError(msg, field="Idempotency-Key") from None
 
 
 @attrs.frozen

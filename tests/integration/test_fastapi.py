@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import httpx2 as httpx
 import pytest
 import uvicorn
-from fastapi import Depends, FastAPI, Header, HTTPException, WebSocket
+from fastapi import Depends, FastAPI, HTTPException, WebSocket
 from fastapi.testclient import TestClient
 
 from altcraft_async import AltcraftClient, ConfigurationError, InvalidUpdateError, errors
@@ -21,6 +21,8 @@ from altcraft_async.integrations.fastapi import (
     AltcraftDep,
     DeadlineDep,
     DeadlineHeader,
+    IdempotencyKeyDep,
+    OutboxDep,
     altcraft_lifespan,
     deadline_from,
     health_router,
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 CANARY = "canary-5d1f0c77e3"
 LINE = "/lines/order_1/line_1_1"
 ENVOY = "X-Envoy-Expected-Rq-Timeout-Ms"
-IdempotencyKey = Annotated[str | None, Header()]
 EnvoyDeadline = Annotated[Deadline, Depends(deadline_from(DeadlineHeader(ENVOY, default=2.0, maximum=4.0)))]
 
 
@@ -53,7 +54,7 @@ def make_app(**lifespan: Any) -> FastAPI:
 
     @app.put("/lines/{order}/{line}")
     async def put(
-        order: str, line: str, altcraft: AltcraftDep, deadline: DeadlineDep, idempotency_key: IdempotencyKey = None
+        order: str, line: str, altcraft: AltcraftDep, deadline: DeadlineDep, idempotency_key: IdempotencyKeyDep
     ) -> dict[str, str]:
         done = await altcraft.market.orders.update_order_line_status(
             order, line, "delivered", request_id=idempotency_key, deadline=deadline.left()
@@ -107,6 +108,63 @@ def test_the_test_client_of_fastapi_works_with_a_threaded_sandbox(app, altcraft_
     with use_sandbox(app, altcraft_sandbox), TestClient(app) as http:
         assert http.put(LINE).status_code == 200
     assert altcraft_sandbox.line_status("order_1", "line_1_1") == "delivered"
+
+
+def test_a_lifespan_that_did_not_run_is_told_as_what_it_is(app):
+    with pytest.raises(ConfigurationError, match="no lifespan has run; in a test write 'with TestClient"):
+        TestClient(make_plain(app)).put(LINE)
+
+
+def test_a_mounted_application_is_told_that_only_the_outer_lifespan_runs(app):
+    outer = FastAPI()
+    outer.mount("/inner", make_plain(app))
+    with TestClient(outer) as http, pytest.raises(ConfigurationError, match="is mounted in another one"):
+        http.put(f"/inner{LINE}")
+
+
+def test_an_application_whose_lifespan_is_another_is_told_which_it_needs(app):
+    @asynccontextmanager
+    async def other(_: FastAPI) -> AsyncIterator[Mapping[str, object]]:
+        yield {"stock": 1}
+
+    app.router.lifespan_context = other
+    with TestClient(make_plain(app)) as http, pytest.raises(ConfigurationError, match="has no Altcraft client; make"):
+        http.put(LINE)
+
+
+def make_plain(app: FastAPI) -> FastAPI:
+    """Let errors come up as they are."""
+    app.exception_handlers.clear()
+    return app
+
+
+def test_problems_and_headers_stand_in_openapi(app):
+    @app.post("/later")
+    async def later(outbox: OutboxDep) -> None: ...
+
+    document = app.openapi()
+    assert app.openapi() is document
+    put = document["paths"]["/lines/{order}/{line}"]["put"]
+    assert {"Request-Timeout", "Idempotency-Key"} <= {one["name"] for one in put["parameters"]}
+    for status in ("422", "502", "503", "504"):
+        shown = put["responses"][status]["content"]["application/problem+json"]["schema"]
+        assert shown == {"$ref": "#/components/schemas/Problem"}
+    assert "application/json" in put["responses"]["422"]["content"]  # FastAPI's own
+    assert {"422", "503"} <= document["paths"]["/later"]["post"]["responses"].keys()
+    assert "503" not in document["paths"]["/fail"]["get"]["responses"]
+    assert {"request_id", "retry_after"} <= document["components"]["schemas"]["Problem"]["properties"].keys()
+
+
+@pytest.mark.parametrize("key", ["key-1", '"key-1"'])
+async def test_an_idempotency_key_becomes_the_request_id_of_the_change(http, sandbox, key):
+    for _ in range(2):
+        assert (await http.put(LINE, headers={"Idempotency-Key": key})).status_code == 200
+    assert [change.request_id for change in sandbox.ledger.changes("order_1", "line_1_1")] == ["key-1"]
+
+
+async def test_an_idempotency_key_that_can_be_no_id_is_the_callers_mistake(http):
+    answer = await http.put(LINE, headers={"Idempotency-Key": '" "'})
+    assert (answer.status_code, answer.json()["field"]) == (422, "Idempotency-Key")
 
 
 @pytest.mark.slow

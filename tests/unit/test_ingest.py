@@ -137,7 +137,10 @@ def test_a_stream_stays_the_callers() -> None:
         (b"\n\n", "is empty"),
         (b"\xef\xbb\xbf", "is empty"),
         (b"order_external_id,status_external_id\no,new\n", "line 1: the header lacks the column 'order_line_ext"),
-        (b"o1,l1,new\n", "line 1: the header lacks the column 'order_external_id'"),
+        (
+            b"o1,l1,new\n",
+            "line 1: the header lacks the columns 'order_external_id', 'order_line_external_id', 'status_",
+        ),
         (b"order_external_id," + HEADER, "line 1: the header has the column 'order_external_id' 2 times; rename"),
         (
             b"caf\xe9,x\n",
