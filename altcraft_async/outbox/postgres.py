@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import attrs
@@ -27,7 +27,7 @@ from altcraft_async.outbox.tables import VERSION, Tables
 from altcraft_async.outbox.transaction import Statement, bind, execute_on
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate, check_request_id
-from altcraft_async.storage.postgres import Database, Failure, Fate
+from altcraft_async.storage.postgres import Database, Failure, Fate, array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -193,8 +193,7 @@ class PostgresStore:
         self._check_room()
         with self._told():
             await self._puts.do(self._row(update, request_id))
-        self._count(waiting=1)
-        return self._told_counts()
+        return self._counts
 
     async def put_within(self, connection: object, update: LineStatusUpdate, request_id: str) -> None:
         """Accept an update when the transaction of a connection is committed; see `execute_on`."""
@@ -231,6 +230,7 @@ class PostgresStore:
 
     async def _put_all(self, rows: Sequence[tuple[object, ...]]) -> None:
         await self._writing.transact((_LOCK_WAIT, ()), (self._tables.put, _columns(rows)))
+        self._count(waiting=len(rows))
 
     def _check_room(self) -> None:
         pending = self._counts.pending
@@ -263,13 +263,7 @@ class PostgresStore:
         with self._told():
             (first, *rows) = await self._reading.rows(
                 self._tables.pending,
-                (
-                    list(after),
-                    list(after.values()),
-                    list(most.values()),
-                    end,
-                    open_then.split(",") if open_then else [],
-                ),
+                (array(after), array(after.values()), array(most.values()), end, f"{{{open_then}}}"),
             )
         found = dict.fromkeys(after, 0)
         for row in rows:
@@ -282,7 +276,7 @@ class PostgresStore:
 
     async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Counts:
         """Delete what was delivered, and move the dead."""
-        statements: list[tuple[str, list[object]]] = []
+        statements: list[tuple[str, Sequence[object]]] = []
         if delivered:
             keys: list[tuple[object, ...]] = [(entry.bucket, entry.id, *entry.update.key) for entry in delivered]
             statements.append((self._tables.delivered, _columns(keys)))
@@ -296,7 +290,7 @@ class PostgresStore:
             found = await self._settling.transact(*statements)
         gone = sum(rows[0][0] for rows in found)
         self._count(waiting=-gone, dead=found[-1][0][0] if dead else 0)
-        return self._told_counts()
+        return self._counts
 
     # -- looking
 
@@ -317,13 +311,11 @@ class PostgresStore:
         return self._counts
 
     def _count(self, *, waiting: int = 0, dead: int = 0) -> None:
+        """Reckon with what a statement did: one value for all whose puts shared it."""
         now = self._counts
         self._counts = Counts(
             max(0, now.pending + waiting), now.dead + dead, now.oldest, now.dead_rows, now.oldest_transaction
         )
-
-    def _told_counts(self) -> Counts:
-        return Counts(self._counts.pending, self._counts.dead, None)
 
     # -- dead letters
 
@@ -360,8 +352,8 @@ class PostgresStore:
         return count
 
 
-def _columns(rows: Iterable[tuple[object, ...]]) -> list[object]:
-    return [list(column) for column in zip(*rows, strict=True)]
+def _columns(rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    return [array(column) for column in zip(*rows, strict=True)]
 
 
 def _letters(rows: Rows) -> list[DeadLetter]:

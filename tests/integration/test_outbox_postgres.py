@@ -20,6 +20,7 @@ from altcraft_async import (
 from altcraft_async.observe import LeasesChanged
 from altcraft_async.outbox import Burial, Outbox, PostgresStore
 from altcraft_async.sandbox import Fault, Faults
+from altcraft_async.storage.postgres import Database, Failure, Fate
 
 psycopg = pytest.importorskip("psycopg", reason="needs psycopg: nox -s postgres")
 
@@ -127,6 +128,44 @@ async def test_puts_of_many_callers_share_statements_and_keep_their_order(store_
         entries = await read_all(store)
     assert [entry.update.status_external_id for entry in entries] == [f"s{n}" for n in range(500)]
     assert len(groups) < 10
+
+
+@pytest.mark.parametrize(
+    "odd", ['"', "\\", "{a,b}", "NULL", " a ", "'; DROP TABLE entry; --", "%s %(a)s", "E'\\\\x'", "заказ 🙂", "$$", "?"]
+)
+async def test_an_id_comes_back_as_it_was_whatever_it_is_written_with(store_of, odd):
+    async with opened(store_of()) as store:
+        await store.put(LineStatusUpdate(odd, odd, odd), "id-1", 0.0)
+        entries = await read_all(store)
+        assert [entry.update for entry in entries] == [LineStatusUpdate(odd, odd, odd)]
+        await store.settle(entries, [])
+        assert await read_all(store) == []
+
+
+async def test_statements_of_one_transaction_are_done_together_or_not_at_all(postgres):
+    session = Database(postgres.url()).session()
+    try:
+        await session.transact(("CREATE TABLE together (a integer PRIMARY KEY)", ()))
+        insert = "INSERT INTO together VALUES (%s) RETURNING a"
+        assert await session.transact((insert, [1]), ("SELECT 'no %%s parameter'", ()), (insert, [2])) == [
+            [(1,)], [("no %%s parameter",)], [(2,)]
+        ]  # fmt: skip
+        with pytest.raises(Failure) as caught:
+            await session.transact((insert, [3]), (insert, [1]))
+        assert caught.value.fate is Fate.REFUSED
+        assert await session.rows("SELECT a FROM together ORDER BY a") == [(1,), (2,)]
+    finally:
+        await session.rows("DROP TABLE together")
+        await session.aclose()
+
+
+async def test_a_put_waits_for_a_lock_no_longer_than_it_says(store_of, schema, connection):
+    async with opened(store_of()) as store:
+        await connection.execute(f"LOCK TABLE {schema}.entry")
+        async with asyncio.timeout(8):
+            with pytest.raises(OutboxError, match="did not become free in time") as caught:
+                await store.put(LineStatusUpdate(*LINE, "new"), "id-1", 0.0)
+        assert not caught.value.maybe_accepted
 
 
 async def test_one_that_cannot_be_accepted_harms_no_other_of_its_statement(store_of):
