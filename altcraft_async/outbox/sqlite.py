@@ -142,6 +142,7 @@ class SqliteStore:
     async def open(self, *, target: str | None) -> None:
         """Open the file, checking it whole; it does not know where it is delivered to."""
         del target
+        self._lock.check_names()
         self._connection = await asyncio.to_thread(open_database, _KIND, self.path)
         try:
             writing = open_database(_KIND, self.path, check=False)
