@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.outbox import OutboxStore
 
-__all__ = ["main"]
+__all__ = ["database", "main"]
 
 CALLERS = 200
 LEAST_PUTS_A_SECOND = 2000
@@ -98,7 +98,7 @@ def _bare_commits(path: Path, count: int) -> float:
 
 
 @contextlib.contextmanager
-def _database(url: str | None) -> Iterator[str | None]:
+def database(url: str | None) -> Iterator[str | None]:
     """Give the address of a database: the one that was given, or that of a fresh cluster, or None."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from postgres_server import PostgresServer, programs  # noqa: PLC0415 - beside the tests
@@ -177,7 +177,7 @@ def main() -> int:
     options = parser.parse_args()
     count = 4_000 if options.quick else 40_000
     found: dict[str, dict[str, object]] = {}
-    with tempfile.TemporaryDirectory(dir=options.directory) as directory, _database(options.url) as url:
+    with tempfile.TemporaryDirectory(dir=options.directory) as directory, database(options.url) as url:
         folder = Path(directory)
         in_files = _measure(lambda name: lambda most: SqliteStore(folder / f"{name}.db", capacity=most), count)
         found["sqlite"] = {

@@ -207,9 +207,9 @@ class Tables:
 
     @property
     def seen(self) -> str:
-        """Note that a drainer lives. Parameters: its id, host, process."""
+        """Note that a drainer lives, at the time of its leases. Parameters: its id, host, process."""
         return self._of("""
-            INSERT INTO {s}.drainer (id, seen_at, host, pid) VALUES (%s, clock_timestamp(), %s, %s)
+            INSERT INTO {s}.drainer (id, seen_at, host, pid) VALUES (%s, now(), %s, %s)
             ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
         """)
 
@@ -223,10 +223,15 @@ class Tables:
 
     @property
     def look(self) -> str:
-        """Count the other drainers, and the free buckets. Parameters: seconds, owner."""
+        """Count the other drainers and the free buckets; say in how many seconds the next lease of others ends.
+
+        Parameters: seconds, owner, owner.
+        """
         return self._of("""
             SELECT (SELECT count(*) FROM {s}.drainer WHERE seen_at > now() - make_interval(secs => %s) AND id <> %s),
-                (SELECT count(*) FROM {s}.bucket WHERE owner IS NULL OR expires_at < now())
+                count(*) FILTER (WHERE owner IS NULL OR expires_at <= now()),
+                extract(epoch FROM min(expires_at) FILTER (WHERE owner <> %s AND expires_at > now()) - now())::float8
+            FROM {s}.bucket
         """)
 
     @property
@@ -235,7 +240,7 @@ class Tables:
         return self._of("""
             UPDATE {s}.bucket AS b SET owner = %s, epoch = b.epoch + 1, expires_at = now() + make_interval(secs => %s)
             FROM (
-                SELECT bucket FROM {s}.bucket WHERE owner IS NULL OR expires_at < now()
+                SELECT bucket FROM {s}.bucket WHERE owner IS NULL OR expires_at <= now()
                 ORDER BY bucket LIMIT %s FOR UPDATE SKIP LOCKED
             ) AS free WHERE b.bucket = free.bucket RETURNING b.bucket, b.epoch
         """)

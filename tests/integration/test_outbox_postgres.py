@@ -19,6 +19,7 @@ from altcraft_async import (
 )
 from altcraft_async.observe import LeasesChanged
 from altcraft_async.outbox import Burial, Outbox, PostgresStore
+from altcraft_async.outbox.store import lease_clock
 from altcraft_async.sandbox import Fault, Faults
 from altcraft_async.storage.postgres import Database, Failure, Fate
 
@@ -399,6 +400,14 @@ async def test_a_lease_that_ran_out_is_taken_over_under_a_higher_epoch(store_of)
         second = (await two.lease()).epochs
     assert set(second) == set(first)
     assert all(second[bucket] > first[bucket] for bucket in first)
+
+
+async def test_a_lease_that_nobody_renews_is_looked_at_again_when_it_ends(store_of):
+    async with opened(store_of(lease=3.0)) as dead, opened(store_of(lease=3.0)) as other:
+        ends_at = (await dead.lease()).ends_at
+        assert (await other.lease()).again == 0.5
+        await asyncio.sleep(ends_at - lease_clock() - 0.2)
+        assert (await other.lease()).again < 0.25
 
 
 async def test_what_is_given_back_can_be_taken_at_once(store_of):
