@@ -22,18 +22,19 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
 from altcraft_async.flow.limit import LimitStatistics, Signal
+from altcraft_async.kinds import NUMBER, choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from altcraft_async.flow.adaptive import AdaptiveLimit
 
-__all__ = ["TICK", "CallEnded", "GroupLimit", "Report", "Role", "Share", "divide", "hand_out"]
+__all__ = ["TICK", "CallEnded", "GroupLimit", "Report", "Role", "Share", "Shared", "divide", "hand_out"]
 
 TICK: Final = 0.1
 """Seconds between two reports of a member that is at work."""
@@ -45,8 +46,32 @@ _TURN = 2.0
 """Seconds for which a member has a permit that cannot be divided."""
 _REACH = 2
 """Ticks until all have got what was handed out, and what came of it is known."""
+_LEAST = 1 / 64
+"""The part of a shared rate that nobody goes below: who has nothing yet may still ask."""
 _SPARE = 1.25
 """What a member that is not full may have above what it uses: enough to show that it wants more."""
+
+
+@attrs.frozen
+class Shared:
+    """A total that several clients share: ``concurrency=Shared(64)`` calls in flight, ``rate=Shared(100)`` a second.
+
+    `among` says who: ``"host"``, the processes of one user on this host that call one address with one token and give
+    the same total, each by its need; or ``"drainers"``, those that deliver one outbox on PostgreSQL, each by the part
+    of the buckets that it has leased. A member always has one permit, so where there are more members than permits
+    they have more calls in flight than `total`. Raises `ConfigurationError`, naming the field, for what cannot work.
+    """
+
+    total: float = attrs.field(validator=NUMBER)
+    among: Literal["host", "drainers"] = attrs.field(default="host", validator=choice("host", "drainers"), kw_only=True)
+
+    def permits(self, part: float) -> int:
+        """Give the permits of a member that has this `part` of all: of parts that make one, no more than the total."""
+        return max(1, int(self.total * part + 1e-9))
+
+    def pace(self, part: float) -> float:
+        """Give the starts a second of a member that has this `part` of all."""
+        return self.total * max(part, _LEAST)
 
 
 def divide(total: float, wants: Sequence[float]) -> list[float]:
