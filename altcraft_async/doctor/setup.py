@@ -12,6 +12,7 @@ from altcraft_async.client import AltcraftClient, UnknownVariableWarning
 from altcraft_async.doctor.finding import Check, Finding, Level, count, parted
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.limit import Adaptive
+from altcraft_async.flow.share import Shared
 from altcraft_async.kinds import ranges
 from altcraft_async.settings import CREDENTIALS, Environment, Settings
 from altcraft_async.settings.table import BY_NAME, PREFIX, variables
@@ -133,6 +134,8 @@ def _plain(settings: Settings) -> dict[str, JSON]:
 def _json(value: object) -> JSON:
     if isinstance(value, Adaptive):
         return f"adaptive up to {value.maximum}"
+    if isinstance(value, Shared):
+        return f"{value.among}:{value.total:g}"
     if isinstance(value, frozenset):
         return ranges(value)
     return value if isinstance(value, bool | int | float | None) else str(value)

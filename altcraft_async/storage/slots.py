@@ -47,9 +47,9 @@ __all__ = ["SLOTS", "SlotFile", "Word", "runtime_directory"]
 SLOTS: Final = 64
 """Members of a group, at most; those that come later are strangers to it."""
 SUFFIX: Final = ".limit"
-_MAGIC: Final = b"altlim01"
+_MAGIC: Final = b"altlim02"
 _WORD = struct.Struct("<8sIIddIdI")
-_HEAD = struct.Struct("<IIdIIBdddIQI")
+_HEAD = struct.Struct("<IIdIIBddddIQI")
 _SHARE = struct.Struct("<IIddII")
 _CALL = struct.Struct("<dfHH")
 _HEADS, _SHARES, _RINGS = 4096, 12288, 16384
@@ -175,7 +175,7 @@ class SlotFile:
         self._told = (self._told + 1) % 255 + 1  # its first byte is never 0, which says that nobody is there
         head = _HEAD.pack(
             self._told, os.getpid(), now, report.held, report.peak, report.hungry, report.per_second,
-            report.paused_until, report.resumed, report.throttled, self._written, self._told,
+            report.paused_until, report.resumed, report.pace, report.throttled, self._written, self._told,
         )  # fmt: skip
         return self._write(_HEADS + self.slot * _HEAD_SIZE, head)
 
@@ -193,9 +193,9 @@ class SlotFile:
             if slot == self.slot or not data[slot * _HEAD_SIZE]:
                 continue
             fields = _HEAD.unpack_from(data, slot * _HEAD_SIZE)
-            count, pid, at, held, peak, hungry, per_second, paused, resumed, throttled, written, again = fields
+            count, pid, at, held, peak, hungry, per_second, paused, resumed, pace, throttled, written, again = fields
             if count and count == again:
-                report = Report(held, peak, bool(hungry), per_second, (), paused, resumed, throttled)
+                report = Report(held, peak, bool(hungry), per_second, (), paused, resumed, throttled, pace)
                 found[slot] = (at, pid, report, written)
         return found
 
