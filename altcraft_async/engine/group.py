@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.flow.share import Report, Share
 
-__all__ = ["SILENT", "TICK", "Group", "Member", "group_name"]
+__all__ = ["SILENT", "TICK", "Group", "Member", "group_name", "others_there"]
 
 SILENT: Final = 1.5
 """Seconds without a word after which a member is not reckoned with."""
@@ -87,6 +87,15 @@ def group_name(base_url: str, token: str, total: str = "") -> str:
     key = hashlib.blake2b(token.encode(), person=b"altcraft-limit").digest()
     text = f"{base_url} {total}".strip()
     return hashlib.blake2b(text.encode(), key=key, digest_size=16, person=b"altcraft-limit").hexdigest()
+
+
+def others_there(now: float, name: str) -> int | None:
+    """Give how many other processes have calls under way in a group; None where there can be no group."""
+    directory = None if os.environ.get(VARIABLE, "").lower() == "off" else runtime_directory(os.environ)
+    if directory is None:
+        return None
+    heads = SlotFile.look(directory, name).values()
+    return len({pid for at, pid, _, _ in heads if -SILENT < now - at < SILENT} - {os.getpid()})
 
 
 class Group:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from altcraft_async.flow.limit import ConcurrencyLimit
     from altcraft_async.settings import Settings
 
-__all__ = ["make_gate"]
+__all__ = ["make_gate", "totals_of"]
 
 
 def make_gate(
@@ -30,7 +30,7 @@ def make_gate(
     `name` gives the name of a group for the total that its members know, a text that is empty where they find the
     limit; and None while it cannot be known. An adaptive limit is only shared `in_group`.
     """
-    totals = _totals(settings)
+    totals = totals_of(settings)
     groups = [Group(total, partial(name, repr(total.whole()))) for total in totals if total.among == "host"]
     law: ConcurrencyLimit
     concurrency = settings.concurrency
@@ -50,7 +50,7 @@ def _number(concurrency: int | Shared) -> int:
     return int(concurrency.total) if isinstance(concurrency, Shared) else concurrency
 
 
-def _totals(settings: Settings) -> list[SharedTotal]:
+def totals_of(settings: Settings) -> list[SharedTotal]:
     """Make what the client has of known totals: one for both, where the same members share both."""
     permits = settings.concurrency if isinstance(settings.concurrency, Shared) else None
     rate = settings.rate if isinstance(settings.rate, Shared) else None

@@ -144,6 +144,23 @@ class SlotFile:
             _drop(file)
         return None
 
+    @classmethod
+    def look(cls, directory: Path, name: str) -> dict[int, tuple[float, int, Report, int]]:
+        """Give the heads of a file without taking a slot: nothing where there is none."""
+        if sys.platform == "win32":
+            return {}
+        with _guard, contextlib.suppress(OSError):
+            path = directory / (name + SUFFIX)
+            file = _files.get(path)
+            if file is not None:
+                return cls(file, -1).heads()
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                return cls(_Open(path, descriptor), -1).heads()
+            finally:
+                os.close(descriptor)
+        return {}
+
     def close(self) -> None:
         """Give the slot back."""
         with _guard, contextlib.suppress(OSError):
