@@ -366,9 +366,12 @@ class AltcraftClient:
             doing=gate.doing,
         )
 
-    def take_part(self, part: float) -> None:
-        """Use this part, 0.0 to 1.0, of the totals that are `Shared` among ``"drainers"``; an outbox calls it."""
-        self._gate.take_part(part)
+    def take_part(self, part: float) -> bool:
+        """Use this part, 0.0 to 1.0, of the totals that are `Shared` among ``"drainers"``; an outbox calls it.
+
+        Says whether no more is under way than that: only then may others use the rest.
+        """
+        return self._gate.take_part(part)
 
     async def aclose(self) -> None:
         """Close the client and its own session; harmless when called again, without effect on a copy.

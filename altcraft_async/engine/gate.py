@@ -370,12 +370,16 @@ class Gate:
         self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick)
         self._follow()
 
-    def take_part(self, part: float) -> None:
-        """Have this part of the totals that are shared among the drainers of an outbox."""
+    def take_part(self, part: float) -> bool:
+        """Have this part of the totals that are shared among the drainers of an outbox.
+
+        Says whether no more calls are under way than a known limit allows, so that others may have the rest of it.
+        """
         for total in self._totals:
             if total.among == "drainers":
                 total.take_part(part)
         self._follow()
+        return self._adaptive or len(self._held) <= self.limit
 
     def _follow(self) -> None:
         self._follow_rate()

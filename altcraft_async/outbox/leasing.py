@@ -69,10 +69,9 @@ class Leasing:
             taken = await session.rows(tables.claim, (self.owner, seconds, due - len(self._epochs)))
             self._epochs |= dict(taken)
         surplus = frozenset(sorted(self._epochs)[due:])
-        share = len(self._epochs) / tables.buckets
         # those that live renew theirs long before: one that is about to end is a dead one's
         again = max(_SOONEST, min(_LOOK_EVERY, seconds / 6, seconds if soon is None else soon))
-        return Leases(dict(self._epochs), self._ends_at, again, surplus, others + 1, share)
+        return Leases(dict(self._epochs), self._ends_at, again, surplus, others + 1, tables.buckets)
 
     async def release(self, buckets: Collection[int]) -> None:
         """Give buckets back; raises `Failure`."""

@@ -165,7 +165,7 @@ class SqliteStore:
         """Take the file's lock, unless another process has it: who has it holds the one bucket, without end."""
         if self._lock.try_acquire():
             return Leases({0: 0})
-        return Leases({}, again=_LOOK_EVERY, drainers=2, share=0.0)
+        return Leases({}, again=_LOOK_EVERY, drainers=2)
 
     async def release(self, buckets: Collection[int]) -> None:
         """Give the lock back."""

@@ -16,6 +16,7 @@ from altcraft_async import (
     OutboxFullError,
     OutcomeState,
     RetryPolicy,
+    Shared,
 )
 from altcraft_async.observe import LeasesChanged
 from altcraft_async.outbox import Burial, Outbox, PostgresStore
@@ -474,6 +475,54 @@ async def test_closing_hands_over_at_once_where_others_deliver(start_sandbox, co
     assert asyncio.get_running_loop().time() - began < 2.0
     await until(lambda: sandbox.ledger.check(updates).ok)
     await second.aclose()
+
+
+# -- a limit for all drainers
+
+
+async def test_all_drainers_together_keep_to_a_known_total_also_when_they_join_and_leave(
+    start_sandbox, connect, store_of, until
+):
+    sandbox = await start_sandbox(faults=Faults(latency=0.05))
+    everybody = Shared(24, among="drainers")
+    updates = [(f"order_{n}", f"line_{n}_1", status) for status in ("processing", "delivered") for n in range(1, 401)]
+    sandbox.seed_orders(400)
+    async with Outbox(store_of(buckets=24)) as accepting:
+        for update in updates:
+            await accepting.put(update)
+
+    def drainer():
+        return Outbox(store_of(buckets=24), connect(sandbox, concurrency=everybody), drain_timeout=30.0)
+
+    async with drainer() as first:
+        await until(lambda: sandbox.ledger.peak_in_flight == 24)  # alone it has all
+        async with drainer() as second, drainer() as third:
+            await until(lambda: {o.statistics().leases for o in (first, second, third)} == {8})
+            await until(lambda: sandbox.ledger.in_flight >= 22)  # and three use all of it, too
+        await until(lambda: first.statistics().leases == 24)
+    assert sandbox.ledger.peak_in_flight == 24
+    assert sandbox.ledger.check(updates).ok
+
+
+async def test_a_bucket_is_given_back_only_when_no_more_is_under_way_than_goes_with_the_others(
+    start_sandbox, connect, store_of, until
+):
+    """All that is under way is of one bucket, which stays, so the others are idle from the beginning."""
+    sandbox = await start_sandbox(faults=Faults(latency=2.0))
+    everybody = Shared(8, among="drainers")
+    client = connect(sandbox, concurrency=everybody)
+    async with Outbox(store_of(lease=6.0), client, drain_timeout=0.0) as first:
+        await until(lambda: first.statistics().leases == 8)
+        kept = [
+            f"order_{n}" for n in range(1000) if first._store.bucket_of(LineStatusUpdate(f"order_{n}", "l", "s")) == 0
+        ]
+        await asyncio.gather(*(first.put((order, "line", "new")) for order in kept[:40]))
+        await until(lambda: client.statistics().in_flight == 8)
+        async with Outbox(store_of(lease=6.0), connect(sandbox, concurrency=everybody), drain_timeout=0.0) as second:
+            while second.statistics().leases == 0:
+                before = client.statistics().in_flight
+                await asyncio.sleep(0.01)
+            assert before <= 4
 
 
 # -- trouble
