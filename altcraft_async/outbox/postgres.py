@@ -53,6 +53,14 @@ table, which is to be stopped."""
 
 
 @attrs.frozen
+class _Mark:
+    """As of which snapshot something was read, and up to which id of each bucket."""
+
+    snapshot: str
+    cursors: Mapping[int, int]
+
+
+@attrs.frozen
 class DrainerSeen:
     """A process that delivers: on which host, when it was last seen, in seconds, and how many buckets it holds now."""
 
@@ -255,24 +263,35 @@ class PostgresStore:
         What could not be seen in the snapshot of the `last` read is found by its transaction, so that nothing is
         read twice, and rows that are deleted and not cleaned away cost nothing.
         """
+        mark = last.mark if last is not None and isinstance(last.mark, _Mark) else _Mark(_NOTHING_SEEN, {})
+        if last is not None and not last.more and mark.cursors == after:  # all that is there has been read
+            rows, snapshot = await self._rows(self._tables.news, mark, buckets=array(after), most=limit + 1)
+            if len(rows) <= limit:
+                return self._page(rows, snapshot, after, frozenset())
         hungry = (after.keys() & last.more if last is not None else set()) or after.keys()
         most = {bucket: -(-limit // len(hungry)) if bucket in hungry else _FEW for bucket in after}
-        mark = last.mark if last is not None and isinstance(last.mark, str) else _NOTHING_SEEN
-        _, end, open_then = mark.split(":")
-        now = self._clock()  # of this host, which may be wrong: only ages are believed
-        with self._told():
-            (first, *rows) = await self._reading.rows(
-                self._tables.pending,
-                (array(after), array(after.values()), array(most.values()), end, f"{{{open_then}}}"),
-            )
+        wanted = {"buckets": array(after), "cursors": array(after.values()), "most": array(most.values())}
+        rows, snapshot = await self._rows(self._tables.pending, mark, **wanted)
         found = dict.fromkeys(after, 0)
         for row in rows:
             found[row[0]] += row[1] > after[row[0]]
-        return EntryPage(
-            [Entry(row[1], LineStatusUpdate(*row[2:5]), row[5], now - row[6], row[0]) for row in rows],
-            frozenset(bucket for bucket, count in found.items() if count >= most[bucket]),
-            first[7],
-        )
+        more = frozenset(bucket for bucket, count in found.items() if count >= most[bucket])
+        return self._page(rows, snapshot, after, more)
+
+    async def _rows(self, sql: str, mark: _Mark, **wanted: object) -> tuple[Rows, str]:
+        """Read rows, and the snapshot as of which they were read."""
+        _, end, open_then = mark.snapshot.split(":")
+        with self._told():
+            (first, *rows) = await self._reading.rows(sql, {**wanted, "end": end, "open": f"{{{open_then}}}"})
+        return rows, first[7]
+
+    def _page(self, rows: Rows, snapshot: str, after: Mapping[int, int], more: frozenset[int]) -> EntryPage:
+        now = self._clock()  # of this host, which may be wrong: only ages are believed
+        cursors = dict(after)
+        for row in rows:
+            cursors[row[0]] = max(cursors[row[0]], row[1])
+        entries = [Entry(row[1], LineStatusUpdate(*row[2:5]), row[5], now - row[6], row[0]) for row in rows]
+        return EntryPage(entries, more, _Mark(snapshot, cursors))
 
     async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Counts:
         """Delete what was delivered, and move the dead."""

@@ -130,11 +130,14 @@ class Tables:
     def pending(self) -> str:
         """Read on in buckets; the first row has the snapshot of this read.
 
-        Parameters: buckets, cursors, the most of each; the end of the last snapshot, and what was open in it.
+        Parameters: `buckets`, their `cursors`, and the `most` of each; the `end` of the last snapshot, and what was
+        `open` in it.
         """
         return self._of("""
             WITH asked AS (
-                SELECT * FROM unnest(%s::smallint[], %s::bigint[], %s::bigint[]) AS u(bucket, cursor, most)
+                SELECT * FROM unnest(
+                    %(buckets)s::smallint[], %(cursors)s::bigint[], %(most)s::bigint[]
+                ) AS u(bucket, cursor, most)
             ), found AS (
                 SELECT e.* FROM asked CROSS JOIN LATERAL (
                     SELECT * FROM {s}.entry WHERE entry.bucket = asked.bucket AND entry.id > asked.cursor
@@ -142,8 +145,8 @@ class Tables:
                 ) AS e
                 UNION ALL
                 SELECT e.* FROM (
-                    SELECT * FROM {s}.entry WHERE xid >= %s::xid8 UNION ALL
-                    SELECT * FROM {s}.entry WHERE xid = ANY (%s::xid8[])
+                    SELECT * FROM {s}.entry WHERE xid >= %(end)s::xid8 UNION ALL
+                    SELECT * FROM {s}.entry WHERE xid = ANY (%(open)s::xid8[])
                 ) AS e JOIN asked ON e.bucket = asked.bucket AND e.id <= asked.cursor
             )
             SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
@@ -151,6 +154,24 @@ class Tables:
             SELECT * FROM (
                 SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
                 FROM found ORDER BY id
+            ) AS sorted
+        """)
+
+    @property
+    def news(self) -> str:
+        """Read on where all that could be seen has been read; the first row has the snapshot of this read.
+
+        Parameters: `buckets`; `most`; the `end` of the last snapshot, and what was `open` in it.
+        """
+        return self._of("""
+            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
+            UNION ALL
+            SELECT * FROM (
+                SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
+                FROM (
+                    SELECT * FROM {s}.entry WHERE xid >= %(end)s::xid8 UNION ALL
+                    SELECT * FROM {s}.entry WHERE xid = ANY (%(open)s::xid8[])
+                ) AS found WHERE bucket = ANY (%(buckets)s::smallint[]) ORDER BY id LIMIT %(most)s
             ) AS sorted
         """)
 

@@ -281,6 +281,34 @@ async def test_what_was_put_after_a_late_one_could_be_seen_is_never_read_before_
         assert [entry.request_id for entry in second.entries] == ["id-1", "id-3"]
 
 
+async def test_more_than_is_asked_for_is_read_in_parts_and_what_is_late_with_it(store_of, connection):
+    async with opened(store_of(buckets=1)) as store:
+        await store.put_within(connection, LineStatusUpdate(*LINE, "late"), "late")
+        await store.put(LineStatusUpdate(*LINE, "new"), "id-first", 0.0)
+        last = await store.pending({0: -1}, last=None, limit=100)
+        seen, cursor = [entry.request_id for entry in last.entries], last.entries[-1].id
+        await asyncio.gather(*(store.put(LineStatusUpdate(*LINE, "new"), f"id-{n}", 0.0) for n in range(250)))
+        await connection.commit()
+        while len(seen) < 252:
+            last = await store.pending({0: cursor}, last=last, limit=100)
+            assert last.entries
+            seen += [entry.request_id for entry in last.entries]
+            cursor = max(cursor, *(entry.id for entry in last.entries))
+        assert seen == ["id-first", "late", *(f"id-{n}" for n in range(250))]
+        assert (await store.pending({0: cursor}, last=last, limit=100)).entries == []
+
+
+async def test_a_bucket_that_was_won_again_is_read_from_its_beginning(store_of):
+    async with opened(store_of(buckets=2)) as store:
+        for number in range(20):
+            await store.put(LineStatusUpdate(f"order_{number}", "line", "new"), f"id-{number}", 0.0)
+        first = await store.pending({0: -1, 1: -1}, last=None, limit=100)
+        highest = {bucket: max(e.id for e in first.entries if e.bucket == bucket) for bucket in (0, 1)}
+        assert (await store.pending(highest, last=first, limit=100)).entries == []
+        again = await store.pending({0: -1, 1: highest[1]}, last=first, limit=100)
+        assert [e.id for e in again.entries] == [e.id for e in first.entries if e.bucket == 0]
+
+
 async def test_of_one_full_bucket_more_is_read_at_once(store_of):
     async with opened(store_of()) as store:
         await asyncio.gather(*(store.put(LineStatusUpdate(*LINE, "new"), f"id-{n}", 0.0) for n in range(200)))
