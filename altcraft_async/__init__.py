@@ -40,6 +40,7 @@ from altcraft_async.flow.failures import FailureLimit
 from altcraft_async.flow.limit import Adaptive
 from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import RetryPolicy
+from altcraft_async.flow.share import Shared
 from altcraft_async.outcome import Batch, Outcome, RawResponse, Report
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineKey, LineStatusUpdate, OrderLineStatus, UpdatedOrderLine
@@ -90,6 +91,7 @@ __all__ = [
     "RunStoppedError",
     "ServerError",
     "Settings",
+    "Shared",
     "SourceError",
     "StorageError",
     "TariffLimitError",

@@ -16,17 +16,15 @@ import attrs
 from altcraft_async.engine.credentials import Credentials, Token, TokenFile
 from altcraft_async.engine.delivery import Delivery, Totals
 from altcraft_async.engine.dispatch import Dispatcher, delivered_calls
-from altcraft_async.engine.gate import Gate
-from altcraft_async.engine.group import Group, group_name
+from altcraft_async.engine.group import group_name
 from altcraft_async.engine.questions import Questions
+from altcraft_async.engine.sharing import make_gate
 from altcraft_async.engine.tls import tls_of
 from altcraft_async.engine.transport import AiohttpTransport
 from altcraft_async.engine.work import WorkItem
 from altcraft_async.errors import ClientClosedError, ConfigurationError
-from altcraft_async.flow.adaptive import AdaptiveLimit, make_limit, make_limit_of_batches
 from altcraft_async.flow.lanes import Lanes
 from altcraft_async.flow.retry import RetryBudget
-from altcraft_async.flow.share import GroupLimit
 from altcraft_async.kinds import refusal
 from altcraft_async.market import Market
 from altcraft_async.outcome import RawResponse
@@ -48,9 +46,10 @@ if TYPE_CHECKING:
     from altcraft_async.engine.credentials import TokenSource
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.transport import Transport
-    from altcraft_async.flow.limit import Adaptive, ConcurrencyLimit
+    from altcraft_async.flow.limit import Adaptive
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryPolicy
+    from altcraft_async.flow.share import Shared
     from altcraft_async.observe import Observer
     from altcraft_async.protocol.values import JSON
     from altcraft_async.protocol.wire import Format, TokenPlace
@@ -76,8 +75,8 @@ class ClientOptions(TypedDict, total=False):
     retry_budget: float | None
     retry_refund: float
     outage: OutagePolicy
-    concurrency: int | Adaptive
-    rate: float | None
+    concurrency: int | Adaptive | Shared
+    rate: float | Shared | None
     group: Literal["host", "off"] | None
     max_response_bytes: int
     dedup_window: float
@@ -151,6 +150,7 @@ class AltcraftClient:
     - `outage`: `OutagePolicy`, how long an outage is waited out
     - `concurrency`: `Adaptive`, or an int for a fixed limit of calls in flight
     - `rate`: the most calls a second, or None
+    - either may be `Shared`: a total that the processes of this host, or the drainers of an outbox, share
     - `group`: ``"host"``: processes of one user on one host share an `Adaptive` limit; None: they do not
     - `max_response_bytes`: longer answers are refused
     - `dedup_window`: seconds for which the platform remembers a ``Request-ID``
@@ -191,14 +191,9 @@ class AltcraftClient:
         )
         if given.get("wire_log") is not None:
             self._transport = _logged(self._transport, given["wire_log"])
-        law: ConcurrencyLimit = make_limit(settings.concurrency)
-        group = None
-        if isinstance(law, AdaptiveLimit) and settings.group == "host" and given.get("transport") is None:
-            law = GroupLimit(law)
-            group = Group(law, partial(_group_name, str(self._base_url), secret), law.law.settings)
         notifier = _notifier(observers, self._base_url)
-        batch_law = make_limit_of_batches(settings.concurrency)
-        self._gate = Gate(law, batch_law, rate=settings.rate, notifier=notifier, group=group)
+        name = partial(_group_name, str(self._base_url), secret)
+        self._gate = make_gate(settings, name, in_group=given.get("transport") is None, notifier=notifier)
         if notifier is not None:
             notifier.limit_changed(self._gate.limit, 0)
         self._budget = RetryBudget(settings.retry_budget, settings.retry_refund)
@@ -431,6 +426,13 @@ class AltcraftClient:
             doing=gate.doing,
         )
 
+    def take_part(self, part: float) -> bool:
+        """Use this part, 0.0 to 1.0, of the totals that are `Shared` among ``"drainers"``; an outbox calls it.
+
+        Says whether no more is under way than that: only then may others use the rest.
+        """
+        return self._gate.take_part(part)
+
     async def aclose(self) -> None:
         """Close the client and its own session; harmless when called again, without effect on a copy.
 
@@ -470,9 +472,9 @@ class AltcraftClient:
             raise ClientClosedError(msg)
 
 
-def _group_name(base_url: str, token: Token) -> str | None:
-    """Give the name of the group whose limit a client shares; None while the token is not known yet."""
-    return None if token.value is None else group_name(base_url, token.value)
+def _group_name(base_url: str, token: Token, total: str) -> str | None:
+    """Give the name of the group with which a client shares a limit; None while the token is not known yet."""
+    return None if token.value is None else group_name(base_url, token.value, total)
 
 
 def _notifier(observers: Sequence[Observer], base_url: str) -> Notifier | None:

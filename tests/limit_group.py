@@ -1,6 +1,6 @@
 """One worker of a group, in a process of its own: it sends lines and prints how many were served when.
 
-python tests/limit_group.py BASE_URL TOKEN SECONDS
+python tests/limit_group.py BASE_URL TOKEN SECONDS [SETTING=VALUE …]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from altcraft_async import AltcraftClient, RetryPolicy
+from altcraft_async import AltcraftClient, RetryPolicy, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 NUMBERS = 20_000
 
 
-async def work(base_url: str, token: str, seconds: float) -> dict[str, object]:
+async def work(base_url: str, token: str, seconds: float, settings: Settings) -> dict[str, object]:
     """Send for so many seconds."""
     served: dict[int, int] = {}
     begin, processes = time.monotonic(), 1
     retry = RetryPolicy(attempts=50)
-    async with AltcraftClient(base_url, token, retry=retry, retry_budget=None, allow_insecure=True) as client:
+    limits = {"concurrency": settings.concurrency, "rate": settings.rate}
+    async with AltcraftClient(base_url, token, retry=retry, retry_budget=None, allow_insecure=True, **limits) as client:
 
         def lines() -> Iterator[tuple[str, str, str]]:
             for number in range(10**9):
@@ -49,4 +50,5 @@ async def work(base_url: str, token: str, seconds: float) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asyncio.run(work(sys.argv[1], sys.argv[2], float(sys.argv[3])))))
+    settings = Settings.parse(dict(given.split("=") for given in sys.argv[4:]))
+    sys.stdout.write(json.dumps(asyncio.run(work(sys.argv[1], sys.argv[2], float(sys.argv[3]), settings))))

@@ -22,6 +22,7 @@ from altcraft_async.doctor.verdicts import answered, judge, refused
 from altcraft_async.errors import AltcraftError, APIError, DeadlineError
 from altcraft_async.flow.limit import Adaptive
 from altcraft_async.flow.retry import RetryPolicy
+from altcraft_async.flow.share import Shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -220,16 +221,23 @@ def _measured(times: list[float], settings: Settings, link: Link | None) -> Find
     notes = [f"{told}; one by one makes {1 / middle:,.0f} a second"]
     facts["in_flight_for_rate"] = {str(rate): number for rate, number in needs.items()}
     level, remedy = Level.OK, None
-    most = settings.concurrency.maximum if isinstance(settings.concurrency, Adaptive) else settings.concurrency
-    if settings.rate is not None and _in_flight(settings.rate, middle) > most:
+    concurrency, rate = settings.concurrency, settings.rate
+    most = concurrency.maximum if isinstance(concurrency, Adaptive) else int(_total(concurrency))
+    rate = None if rate is None else _total(rate)
+    if rate is not None and _in_flight(rate, middle) > most:
         level = Level.WARNING
         remedy = (
-            f"The rate of {settings.rate:g} a second needs {_in_flight(settings.rate, middle):,} calls in flight, and "
+            f"The rate of {rate:g} a second needs {_in_flight(rate, middle):,} calls in flight, and "
             f"concurrency allows {most:,}: raise ALTCRAFT_CONCURRENCY, or leave it adaptive."
         )
     elif middle > _SLOW_CALL:
         level, remedy = Level.WARNING, "Calls are slow: the platform has much to do, or is far away."
     return Finding(check=Check.ROUND_TRIPS, level=level, said=said, remedy=remedy, notes=notes, facts=facts)
+
+
+def _total(number: float | Shared) -> float:
+    """Give what all may make together."""
+    return number.total if isinstance(number, Shared) else number
 
 
 def _in_flight(rate: float, seconds: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,11 @@ import attrs
 
 from altcraft_async.client import AltcraftClient, UnknownVariableWarning
 from altcraft_async.doctor.finding import Check, Finding, Level, count, parted
+from altcraft_async.engine.group import group_name, others_there
+from altcraft_async.engine.sharing import totals_of
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.limit import Adaptive
+from altcraft_async.flow.share import Shared
 from altcraft_async.kinds import ranges
 from altcraft_async.settings import CREDENTIALS, Environment, Settings
 from altcraft_async.settings.table import BY_NAME, PREFIX, variables
@@ -114,14 +118,34 @@ def _effective(client: AltcraftClient, given: Mapping[str, str]) -> Finding:
     values = _plain(client.settings)
     usual = _plain(Settings())
     shown = [name for name in values if name in _ALWAYS or values[name] != usual[name]]
+    others = _others(client, token)
     return Finding(
         check=Check.SETTINGS,
         level=level,
         said=f"{client.base_url}, token: set, {count(len(token), 'character')}, from {source}",
         remedy=remedy,
-        notes=(", ".join(f"{name} {_written(values[name])}" for name in shown),),
-        facts={"base_url": client.base_url, "token_length": len(token), "token_from": source, "settings": values},
+        notes=(
+            ", ".join(f"{name} {_written(values[name])}" for name in shown),
+            *([f"shares a limit with {count(others, 'other process', 'es')} of this host"] if others else []),
+        ),
+        facts={
+            "base_url": client.base_url,
+            "token_length": len(token),
+            "token_from": source,
+            "settings": values,
+            "others_sharing": others,
+        },
     )
+
+
+def _others(client: AltcraftClient, token: str) -> int | None:
+    """Give how many other processes share the limit at this moment; None where it is not shared."""
+    totals = [total for total in totals_of(client.settings) if total.among == "host"]
+    shared = [repr(total.whole()) for total in totals]
+    if isinstance(client.settings.concurrency, Adaptive) and client.settings.group == "host":
+        shared.append("")
+    found = [others_there(time.monotonic(), group_name(client.base_url, token, total)) for total in shared]
+    return max((others for others in found if others is not None), default=None)
 
 
 def _plain(settings: Settings) -> dict[str, JSON]:
@@ -133,6 +157,8 @@ def _plain(settings: Settings) -> dict[str, JSON]:
 def _json(value: object) -> JSON:
     if isinstance(value, Adaptive):
         return f"adaptive up to {value.maximum}"
+    if isinstance(value, Shared):
+        return f"{value.among}:{value.total:g}"
     if isinstance(value, frozenset):
         return ranges(value)
     return value if isinstance(value, bool | int | float | None) else str(value)

@@ -9,6 +9,8 @@ one goes to a waiting bulk call, so neither class starves.
 Calls that carry batches are *apart*: they have a limit of their own, since an answer
 of seconds and one of milliseconds say nothing of each other. Where the concurrency is a
 number that was set, it bounds both together. Pace, pause and outage are those of all.
+
+What the client shares with others, `groups` carry: the limit itself, or a known total of calls or of starts a second.
 """
 
 from __future__ import annotations
@@ -25,15 +27,17 @@ from altcraft_async.errors import EventLoopError
 from altcraft_async.flow.limit import FixedLimit, Signal
 from altcraft_async.flow.outage import THRESHOLD, Outage, OutageState
 from altcraft_async.flow.pace import TIMER_SLACK, Pacer
+from altcraft_async.flow.share import Load
 from altcraft_async.protocol.verdict import Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
     from altcraft_async.engine.group import Group
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.work import Patience
     from altcraft_async.flow.limit import ConcurrencyLimit
+    from altcraft_async.flow.total import SharedTotal
     from altcraft_async.protocol.verdict import Verdict
 
 __all__ = ["NO_PERMIT", "SINGLES_IN_A_ROW", "Gate", "GateStatistics"]
@@ -124,26 +128,28 @@ class Gate:
     __slots__ = (
         "_adaptive", "_apart", "_batches", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_notifier",
         "_opens_at", "_pacer", "_probe", "_rate", "_seen", "_singles", "_singles_in_a_row", "_ticker", "_timer",
-        "_timer_at", "_turns", "_watch", "crews", "group", "limit", "loop", "lost", "outage",
+        "_timer_at", "_totals", "_turns", "_watch", "crews", "groups", "limit", "loop", "lost", "outage",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each part is optional
         self,
         law: ConcurrencyLimit,
         batch_law: ConcurrencyLimit | None = None,
         *,
         rate: float | None = None,
         notifier: Notifier | None = None,
-        group: Group | None = None,
+        groups: Sequence[Group] = (),
+        totals: Sequence[SharedTotal] = (),
     ) -> None:
         self._law = law
         self._batches = _Batches(batch_law or FixedLimit(1))
         self._apart = 0
-        self._adaptive = not isinstance(law, FixedLimit)
+        self._adaptive = law.learns
         self.limit = law.limit
         self.lost = 0
         self.crews: set[Callable[[], None]] = set()
-        self.group = group
+        self.groups = groups
+        self._totals = totals
         self._ticker: asyncio.TimerHandle | None = None
         self._cap: int | None = None
         self._rate = rate
@@ -164,6 +170,7 @@ class Gate:
         self._timer_at = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._follow_rate()
 
     def __repr__(self) -> str:
         """Show the gate's state."""
@@ -194,9 +201,14 @@ class Gate:
             rate=self._pacer.rate,
             paused=max(0.0, self._opens_at - now, 0.0 if clear else self._wait_for_outage(now)),
             outage=None if clear else max(0.0, now - self.outage.since),
-            processes=1 if self.group is None else self.group.processes,
+            processes=self.processes,
             doing=self._law.statistics().doing,
         )
+
+    @property
+    def processes(self) -> int:
+        """How many processes share the limit, or a total, this one among them."""
+        return max((group.processes for group in self.groups), default=1)
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Belong to `loop` from now on; raises `EventLoopError` where that is another one already.
@@ -216,8 +228,8 @@ class Gate:
             if timer is not None:
                 timer.cancel()
         self._timer = self._watch = self._ticker = None
-        if self.group is not None:
-            self.group.close()
+        for group in self.groups:
+            group.close()
 
     def resize(self, limit: int) -> None:
         """Move the limit: a higher one wakes waiters at once, under a lower one the holders finish."""
@@ -322,34 +334,55 @@ class Gate:
             self._probe = permit
         if self._watch is None:
             self._watch = asyncio.get_running_loop().call_later(_LOOK_EVERY, self._look)
-        if self._ticker is None and self.group is not None:
-            self.group.enter(now)
-            self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick, self.group)
-            self._follow()
+        if self._ticker is None and self.groups:
+            self._enter(now)
         return permit
 
-    # -- the group
+    # -- what is shared
 
-    def _tick(self, group: Group) -> None:
-        """Tell the group what was seen, and follow what it says; without calls there is nothing to tell."""
+    def _enter(self, now: float) -> None:
+        """Look who is there, and begin to tick."""
+        before = self.processes
+        for group in self.groups:
+            group.enter(now)
+        self._after_tick(before)
+
+    def _tick(self) -> None:
+        """Tell the groups what was seen, and follow what they say; without calls there is nothing to tell."""
         self._ticker = None
-        waiting = bool(self._singles or self._bulk)
+        waiting = bool(self._singles or self._bulk or (self._batches.waiting and not self._adaptive))
         if not self._held and not waiting:
-            group.rest()
+            for group in self.groups:
+                group.rest()
             return
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        before = group.processes
-        group.tick(now, len(self._held) - self._apart, waiting=waiting)
-        if self._notifier is not None and group.processes != before:
-            self._notifier.limit_shared(group.processes)
-        self._ticker = loop.call_later(TICK, self._tick, group)
-        self._opens_at = max(self._opens_at, group.limit.paused_until if group.limit.paused_until > now else 0.0)
+        now, before = asyncio.get_running_loop().time(), self.processes
+        in_flight = len(self._held) - self._apart
+        load = Load(in_flight, self._given, waiting, in_flight >= self.limit)
+        for group in self.groups:
+            group.tick(now, load)
+            if group.paused_until > now:
+                self._opens_at = max(self._opens_at, group.paused_until)
+        self._after_tick(before)
+
+    def _after_tick(self, before: int) -> None:
+        if self._notifier is not None and self.processes != before:
+            self._notifier.limit_shared(self.processes)
+        self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick)
         self._follow()
 
+    def take_part(self, part: float) -> bool:
+        """Have this part of the totals that are shared among the drainers of an outbox.
+
+        Says whether no more calls are under way than a known limit allows, so that others may have the rest of it.
+        """
+        for total in self._totals:
+            if total.among == "drainers":
+                total.take_part(part)
+        self._follow()
+        return self._adaptive or len(self._held) <= self.limit
+
     def _follow(self) -> None:
-        if self._law.rate is not self._pacer.rate:
-            self._follow_rate()
+        self._follow_rate()
         if self._law.limit != self.limit:
             self.resize(self._law.limit)
 
@@ -426,8 +459,11 @@ class Gate:
         self.resize(min(self.limit, self._cap))
 
     def _follow_rate(self) -> None:
-        rates = [rate for rate in (self._rate, self._law.rate) if rate is not None]
-        self._pacer.rate = min(rates, default=None)
+        rates = [self._rate, self._law.rate, *(total.rate for total in self._totals)]
+        rate = min((rate for rate in rates if rate is not None), default=None)
+        if rate != self._pacer.rate:
+            self._pacer.rate = rate
+            self._wake()
 
     # -- outages
 

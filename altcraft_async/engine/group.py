@@ -8,27 +8,28 @@ A member is gone when its process has died, which the next tick notices, or when
 `SILENT`: it is stopped, or its loop is blocked. A leader that is gone is replaced by the first who sees it; the
 new one's law begins at the limit and pace that the old one had given out. What the last member of all ended with is
 remembered: who comes within `MEMORY` begins at half of it.
+
+A total that is known, `altcraft_async.flow.total.SharedTotal`, goes the same way, in a file of its own for each total.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 
-from altcraft_async.flow.adaptive import AdaptiveLimit
-from altcraft_async.flow.share import TICK, Role, Share
+from altcraft_async.flow.share import TICK, Load, Role
 from altcraft_async.storage.slots import SlotFile, Word, runtime_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from altcraft_async.flow.limit import Adaptive
-    from altcraft_async.flow.share import GroupLimit, Report
+    from altcraft_async.flow.share import Report, Share
 
-__all__ = ["SILENT", "TICK", "Group", "group_name"]
+__all__ = ["SILENT", "TICK", "Group", "Member", "group_name", "others_there"]
 
 SILENT: Final = 1.5
 """Seconds without a word after which a member is not reckoned with."""
@@ -37,12 +38,64 @@ MEMORY: Final = 3600.0
 _LATE: Final = 0.3
 """Seconds without a word after which it is looked whether its process lives."""
 VARIABLE: Final = "ALTCRAFT_LIMIT_GROUP"
+_log = logging.getLogger("altcraft_async")
 
 
-def group_name(base_url: str, token: str) -> str:
-    """Give the name of a group: the same for one address and token, and telling nothing of either."""
+class Member(Protocol):
+    """What a group carries reports and shares for: a limit that can be shared.
+
+    A `strict` one has nothing to lose by waiting until it is known who else is there, and says so where it cannot
+    be known.
+    """
+
+    strict: bool
+    role: Role
+    limit: int
+    rate: float | None
+    paused_until: float
+
+    def report(self, now: float, load: Load) -> Report:
+        """Give what is to be told of the time since the last report."""
+
+    def whole(self) -> tuple[int, float | None]:
+        """Give the permits and the pace that all share."""
+
+    def lead(self, now: float, own: Report, others: Mapping[int, Report]) -> dict[int, Share]:
+        """Give each its share, and take the own one."""
+
+    def follow(self, share: Share, total: int, members: int) -> None:
+        """Take the share that the leader gave."""
+
+    def join(self, total: int, members: int) -> None:
+        """Be there without a share."""
+
+    def stay_alone(self) -> None:
+        """Take note that there is nobody else."""
+
+    def take_over(self, limit: int, rate: float | None) -> None:
+        """Become the leader, where that is what all share."""
+
+    def remember(self, limit: int, rate: float | None) -> None:
+        """Begin by what the last member of all ended with."""
+
+    def leave(self) -> None:
+        """Go on without the group."""
+
+
+def group_name(base_url: str, token: str, total: str = "") -> str:
+    """Give the name of a group: the same for one address, token and known `total`, and telling nothing of them."""
     key = hashlib.blake2b(token.encode(), person=b"altcraft-limit").digest()
-    return hashlib.blake2b(base_url.encode(), key=key, digest_size=16, person=b"altcraft-limit").hexdigest()
+    text = f"{base_url} {total}".strip()
+    return hashlib.blake2b(text.encode(), key=key, digest_size=16, person=b"altcraft-limit").hexdigest()
+
+
+def others_there(now: float, name: str) -> int | None:
+    """Give how many other processes have calls under way in a group; None where there can be no group."""
+    directory = None if os.environ.get(VARIABLE, "").lower() == "off" else runtime_directory(os.environ)
+    if directory is None:
+        return None
+    heads = SlotFile.look(directory, name).values()
+    return len({pid for at, pid, _, _ in heads if -SILENT < now - at < SILENT} - {os.getpid()})
 
 
 class Group:
@@ -52,13 +105,12 @@ class Group:
     where the file cannot be used, the client is alone.
     """
 
-    __slots__ = ("_file", "_kinds", "_name", "_remembers", "_settings", "_tried", "limit", "processes")
+    __slots__ = ("_file", "_kinds", "_name", "_remembers", "_tried", "limit", "processes")
 
-    def __init__(self, limit: GroupLimit, name: Callable[[], str | None], settings: Adaptive) -> None:
+    def __init__(self, limit: Member, name: Callable[[], str | None]) -> None:
         self.limit = limit
         self.processes = 1
         self._name = name
-        self._settings = settings
         self._file: SlotFile | None = None
         self._tried = False
         self._remembers = True
@@ -68,10 +120,18 @@ class Group:
         """Show the limit and how many processes share it."""
         return f"<Group {self.limit!r}, {self.processes} processes>"
 
+    @property
+    def paused_until(self) -> float:
+        """The end of the last pause that any member was asked for."""
+        return self.limit.paused_until
+
     def enter(self, now: float) -> None:
         """Look who is there, before there is more than one call under way."""
         file = self._file or self._claim()
         if file is None:
+            return
+        if self.limit.strict:
+            self.tick(now, Load(in_flight=1, started=1))
             return
         word = file.word()
         if word is None:
@@ -79,19 +139,17 @@ class Group:
         if self._is_new(now, word.at):
             if word.leader == file.slot and not self._remembers:
                 return
-            self.limit.follow(Share(1), word.limit, word.members + 1)
+            self.limit.join(word.limit, word.members + 1)
         elif self._remembers and file.age() < MEMORY:
-            limit, rate = max(1, word.limit // 2), None if word.rate is None else word.rate / 2
-            self.limit.law = AdaptiveLimit.started_at(limit, rate, self._settings)
-            self.limit.stay_alone()
+            self.limit.remember(word.limit, word.rate)
         self._remembers = False
 
-    def tick(self, now: float, in_flight: int, *, waiting: bool) -> None:
+    def tick(self, now: float, load: Load) -> None:
         """Tell what was seen, and take or hand out shares."""
         file = self._file or self._claim()
         if file is None:
             return
-        report = self.limit.report(now, in_flight, waiting=waiting)
+        report = self.limit.report(now, load)
         told = report if self.limit.role is Role.FOLLOWING else attrs.evolve(report, calls=())
         if not file.tell(now, told, self._kinds):
             self._leave(file)
@@ -110,34 +168,32 @@ class Group:
             if share is not None:
                 self.limit.follow(share, word.limit, word.members)
             elif self.limit.role is not Role.FOLLOWING:
-                self.limit.follow(Share(1), word.limit, word.members)
+                self.limit.join(word.limit, word.members)
 
     def _take_over(self, file: SlotFile, now: float, word: Word | None) -> bool:
-        limit = self.limit
-        if word is None or limit.role is not Role.FOLLOWING:
-            word_now = Word(file.slot, now, limit.law.limit, limit.law.rate, 1)
+        if word is None or self.limit.role is not Role.FOLLOWING:
+            limit, rate = self.limit.whole()
+            word_now = Word(file.slot, now, limit, rate, 1)
         else:
-            word_now = Word(file.slot, now, word.limit, word.rate, word.members)
+            word_now = attrs.evolve(word, leader=file.slot, at=now)
         if not file.elect(word, word_now):
             return False
-        if limit.role is Role.FOLLOWING:
-            limit.take_over(AdaptiveLimit.started_at(word_now.limit, word_now.rate, self._settings))
+        self.limit.take_over(word_now.limit, word_now.rate)
         return True
 
     def _lead(
         self, file: SlotFile, now: float, report: Report, there: dict[int, tuple[float, int, Report, int]]
     ) -> None:
-        limit, shares = self.limit, {}
+        shares = {}
         if there:
             others = {
                 slot: attrs.evolve(told, calls=file.calls(slot, written, self._kinds))
                 for slot, (_, _, told, written) in there.items()
             }
-            shares = limit.lead(now, report, others)
+            shares = self.limit.lead(now, report, others)
         else:
-            limit.stay_alone()
-        law = limit.law
-        file.lead(Word(file.slot, now, law.limit, law.rate, 1 + len(there)), shares)
+            self.limit.stay_alone()
+        file.lead(Word(file.slot, now, *self.limit.whole(), 1 + len(there)), shares)
 
     def rest(self) -> None:
         """Take note that no call is under way; another leads then."""
@@ -152,9 +208,7 @@ class Group:
     def _leave(self, file: SlotFile) -> None:
         self._file = None
         self.processes = 1
-        if self.limit.role is Role.FOLLOWING:
-            self.limit.law = AdaptiveLimit.started_at(self.limit.limit, self.limit.rate, self._settings)
-        self.limit.stay_alone()
+        self.limit.leave()
         file.close()
 
     def _claim(self) -> SlotFile | None:
@@ -167,6 +221,9 @@ class Group:
         directory = None if os.environ.get(VARIABLE, "").lower() == "off" else runtime_directory(os.environ)
         if directory is not None:
             self._file = SlotFile.claim(directory, name)
+        if self._file is None and self.limit.strict:
+            self.limit.stay_alone()
+            _log.warning("this process sees no others to share with, so it uses the whole total: %r", self.limit)
         return self._file
 
     def _is_there(self, file: SlotFile, now: float, slot: int, at: float) -> bool:

@@ -230,6 +230,8 @@ class AdaptiveLimit:
         self._background = Background()
         self._pace: LearnedRate | None = None
 
+    learns = True
+
     @classmethod
     def started_at(
         cls, limit: int, rate: float | None = None, settings: Adaptive | None = None, *, trip: float = _UNMEASURED

@@ -93,8 +93,12 @@ class LimitStatistics:
 
 
 class ConcurrencyLimit(Protocol):
-    """What the gate asks of a limit: read `limit` and `rate` after every report."""
+    """What the gate asks of a limit: read `limit` and `rate` after every report.
 
+    One that `learns` is to be told of every call; the others were set.
+    """
+
+    learns: bool
     limit: int
     rate: float | None
 
@@ -118,6 +122,7 @@ class FixedLimit:
     """The limit of an ``int`` setting: it counts, and never moves."""
 
     __slots__ = ("_accepted", "_throttled", "limit", "rate")
+    learns = False
 
     def __init__(self, limit: int) -> None:
         _check(type(limit) is int and limit >= 1, "concurrency", f"must be a whole number of at least 1, not {limit!r}")

@@ -2,7 +2,7 @@
 
 `Pacer` is GCRA, the leaky bucket without a bucket: one number, the moment at which the next start is due when
 starts come at exactly `Pacer.rate`. A start may come early by at most the allowance of the burst. No state grows, no
-timer is needed, and a change of the rate counts from the very next reservation.
+timer is needed, and a change of the rate counts at once, for the next start too.
 
 `LearnedRate` finds the rate of a server that nobody published, from its throttled answers; `Background` forgives the
 share of them that no load explains.
@@ -66,14 +66,14 @@ class Pacer:
     zero and a burst below one.
     """
 
-    __slots__ = ("_burst", "_due", "_interval", "_rate")
+    __slots__ = ("_burst", "_interval", "_last", "_rate")
 
     def __init__(self, rate: float | None = None, burst: int = 1) -> None:
         if burst < 1:
             msg = f"burst must be at least 1, not {burst}"
             raise ConfigurationError(msg, field="burst")
         self._burst = burst
-        self._due = -math.inf
+        self._last = -math.inf
         self._rate: float | None = None
         self._interval = 0.0
         self.rate = rate
@@ -104,7 +104,7 @@ class Pacer:
         """Give the seconds until a start is allowed (0.0: now), without taking it."""
         if self._rate is None:
             return 0.0
-        return max(0.0, self._due - (self._burst - 1) * self._interval - now)
+        return max(0.0, self._last - (self._burst - 2) * self._interval - now)
 
     def reserve(self, now: float, *, late: float = 0.0) -> float:
         """Take the next start and give the seconds to wait for it (0.0: go now).
@@ -116,8 +116,7 @@ class Pacer:
         """
         if self._rate is None:
             return 0.0
-        due = max(now - late, self._due)
-        self._due = due + self._interval
+        self._last = due = max(now - late, self._last + self._interval)
         return max(0.0, due - (self._burst - 1) * self._interval - now)
 
 

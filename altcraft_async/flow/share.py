@@ -22,18 +22,21 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
+from altcraft_async.flow.adaptive import AdaptiveLimit
 from altcraft_async.flow.limit import LimitStatistics, Signal
+from altcraft_async.kinds import NUMBER, choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from altcraft_async.flow.adaptive import AdaptiveLimit
-
-__all__ = ["TICK", "CallEnded", "GroupLimit", "Report", "Role", "Share", "divide", "hand_out"]
+__all__ = [
+    "SPARE", "TICK", "TURN", "CallEnded", "GroupLimit", "Load", "Report", "Role", "Share", "Shared", "divide",
+    "hand_out",
+]  # fmt: skip
 
 TICK: Final = 0.1
 """Seconds between two reports of a member that is at work."""
@@ -41,12 +44,36 @@ _FULL = 0.85
 """The share of its limit that a member must have in use to want more."""
 _MOVES = 4
 """Ticks until the shares are those of all, after somebody has joined."""
-_TURN = 2.0
+TURN: Final = 2.0
 """Seconds for which a member has a permit that cannot be divided."""
 _REACH = 2
 """Ticks until all have got what was handed out, and what came of it is known."""
-_SPARE = 1.25
+_LEAST = 1 / 64
+"""The part of a shared rate that nobody goes below: who has nothing yet may still ask."""
+SPARE: Final = 1.25
 """What a member that is not full may have above what it uses: enough to show that it wants more."""
+
+
+@attrs.frozen
+class Shared:
+    """A total that several clients share: ``concurrency=Shared(64)`` calls in flight, ``rate=Shared(100)`` a second.
+
+    `among` says who: ``"host"``, the processes of one user on this host that call one address with one token and give
+    the same total, each by its need; or ``"drainers"``, those that deliver one outbox on PostgreSQL, each by the part
+    of the buckets that it has leased. A member always has one permit, so where there are more members than permits
+    they have more calls in flight than `total`. Raises `ConfigurationError`, naming the field, for what cannot work.
+    """
+
+    total: float = attrs.field(validator=NUMBER)
+    among: Literal["host", "drainers"] = attrs.field(default="host", validator=choice("host", "drainers"), kw_only=True)
+
+    def permits(self, part: float) -> int:
+        """Give the permits of a member that has this `part` of all: of parts that make one, no more than the total."""
+        return max(1, int(self.total * part + 1e-9))
+
+    def pace(self, part: float) -> float:
+        """Give the starts a second of a member that has this `part` of all."""
+        return self.total * max(part, _LEAST)
 
 
 def divide(total: float, wants: Sequence[float]) -> list[float]:
@@ -100,12 +127,25 @@ class CallEnded:
 
 
 @attrs.frozen
+class Load:
+    """What a gate has to do: calls `in_flight`, how many it has `started` in all, whether any is `waiting` to start.
+
+    `full` says that it is the limit that lets no more start.
+    """
+
+    in_flight: int
+    started: int = 0
+    waiting: bool = False
+    full: bool = True
+
+
+@attrs.frozen
 class Report:
     """What a member tells: `held` permits are in its hands, `peak` of them were in use, `hungry` if it wants more.
 
     `calls` are those that ended since its last report, `per_second` as many as ended in the last second. `paused_until`
     is the end of the last pause that it was asked for, `resumed` the beginning of the last outage that it came through.
-    `throttled` counts its throttled answers since the beginning.
+    `throttled` counts its throttled answers since the beginning. `pace` is the starts a second that it has.
     """
 
     held: int
@@ -116,11 +156,12 @@ class Report:
     paused_until: float = -math.inf
     resumed: float = -math.inf
     throttled: int = 0
+    pace: float = 0.0
 
     @property
     def wants(self) -> float:
         """How many permits it would use."""
-        return math.inf if self.hungry or self.peak >= _FULL * self.held else _SPARE * self.peak + 1
+        return math.inf if self.hungry or self.peak >= _FULL * self.held else SPARE * self.peak + 1
 
 
 @attrs.frozen
@@ -155,6 +196,8 @@ class GroupLimit:
         "_calls", "_ended", "_others", "_peak", "_resumed", "_resumes", "_settled_at", "_throttled", "law",
         "limit", "members", "paused_until", "rate", "role", "total",
     )  # fmt: skip
+    learns = True
+    strict = False
 
     def __init__(self, law: AdaptiveLimit) -> None:
         self.law = law
@@ -221,8 +264,9 @@ class GroupLimit:
 
     # -- what the carrier does
 
-    def report(self, now: float, in_flight: int, *, waiting: bool) -> Report:
+    def report(self, now: float, load: Load) -> Report:
         """Give what is to be told of the time since the last report."""
+        in_flight, waiting = load.in_flight, load.waiting
         calls, self._calls = self._calls, []
         peak, self._peak = max(self._peak, in_flight), in_flight
         self._ended = [(at, count) for at, count in self._ended if at > now - 1.0]
@@ -239,10 +283,29 @@ class GroupLimit:
             self.law.reach = 0.0
         self.limit, self.rate, self.total = self.law.limit, self.law.rate, self.law.limit
 
-    def take_over(self, law: AdaptiveLimit) -> None:
+    def whole(self) -> tuple[int, float | None]:
+        """Give what all share, where the law runs here."""
+        return self.law.limit, self.law.rate
+
+    def take_over(self, limit: int, rate: float | None) -> None:
         """Become the leader in another's place, with a law that begins where that one's was."""
-        self.law = law
+        if self.role is Role.FOLLOWING:
+            self._begin_at(limit, rate)
         self.role = Role.LEADING
+
+    def remember(self, limit: int, rate: float | None) -> None:
+        """Begin at half of what the last member of all ended with."""
+        self._begin_at(max(1, limit // 2), None if rate is None else rate / 2)
+        self.stay_alone()
+
+    def leave(self) -> None:
+        """Go on alone, from the share of before."""
+        if self.role is Role.FOLLOWING:
+            self._begin_at(self.limit, self.rate)
+        self.stay_alone()
+
+    def _begin_at(self, limit: int, rate: float | None) -> None:
+        self.law = AdaptiveLimit.started_at(limit, rate, self.law.settings)
 
     def lead(self, now: float, own: Report, others: Mapping[int, Report]) -> dict[int, Share]:
         """Tell the law what the others saw, and give each its share; the own one is taken at once."""
@@ -257,11 +320,11 @@ class GroupLimit:
         law = self.law
         law.reach = _REACH * TICK
         self.total = law.limit
-        permits = hand_out(law.limit, [report.held for report in everybody], wants, int(now / _TURN))
+        permits = hand_out(law.limit, [report.held for report in everybody], wants, int(now / TURN))
         rate = law.rate
         if law.limit < len(everybody) and (latency := law.statistics().latency):
             rate = min(rate or math.inf, law.limit / latency)
-        needs = [math.inf if report.hungry else _SPARE * report.per_second + 1.0 for report in everybody]
+        needs = [math.inf if report.hungry else SPARE * report.per_second + 1.0 for report in everybody]
         rates = [None] * len(needs) if rate is None else divide(rate, needs)
         paused = max(report.paused_until for report in everybody)
         shares = [
@@ -295,6 +358,10 @@ class GroupLimit:
         """Take the share that the leader gave."""
         self.role, self.total, self.members = Role.FOLLOWING, total, members
         self._take(share)
+
+    def join(self, total: int, members: int) -> None:
+        """Be there without a share: with one permit."""
+        self.follow(Share(1), total, members)
 
     def _take(self, share: Share) -> None:
         self.limit, self.rate = max(1, share.limit - (self._throttled - share.heard)), share.rate

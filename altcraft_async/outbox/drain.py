@@ -89,7 +89,7 @@ class Drainer:
         self._flusher: asyncio.Task[None] | None = None
         self.delivered = 0
         self.last_success: float | None = None
-        self.holding = Holding(store, clock=clock, changed=self._on_leased(leased))
+        self.holding = Holding(store, clock=clock, changed=self._on_leased(leased), shared=altcraft.take_part)
         self._stopped_by: str | None = None
         self._troubles: dict[str, str] = {}
 

@@ -17,6 +17,9 @@ _T = TypeVar("_T")
 _AT_ONCE = 1000
 """The most that one group has."""
 
+_LINGER = 0.008
+"""Seconds between the beginnings of two groups at least, where the first had several pieces: more come meanwhile."""
+
 
 class Grouped(Generic[_T]):
     """Does pieces of work in groups, in the order in which they came, one group after the other.
@@ -51,10 +54,14 @@ class Grouped(Generic[_T]):
             await asyncio.wait((self._task,))
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
+                began = loop.time()
                 group, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
                 await self._do(group)
+                if len(group) > 1:
+                    await asyncio.sleep(max(0.0, began + _LINGER - loop.time()))
         finally:
             self._task = None
             for _, done in self._waiting:  # only where this task was cancelled with its loop

@@ -59,12 +59,14 @@ class Held:
 class Holding:
     """Holds buckets of `store`; `changed` is called with how many there are now, were won and were lost.
 
-    `some` is set while any is held. `drainers` and `share` are as in `Leases`, as of the last look. `problem` says why
+    `shared` is called with the part of all buckets that this process may begin something of, each time before others
+    can have the rest, and says whether no more is under way than goes with that part: before, nothing is given back.
+    `some` is set while any is held. `drainers` is as in `Leases`, as of the last look. `problem` says why
     the store could not be asked, or is None.
     """
 
     __slots__ = (
-        "_changed", "_clock", "_held", "_stands_by", "_store", "drainers", "problem", "share", "some",
+        "_buckets", "_changed", "_clock", "_held", "_shared", "_stands_by", "_store", "drainers", "problem", "some",
     )  # fmt: skip
 
     def __init__(
@@ -73,15 +75,17 @@ class Holding:
         *,
         clock: Callable[[], float],
         changed: Callable[[int, int, int], None],
+        shared: Callable[[float], bool],
     ) -> None:
         self._store = store
         self._clock = clock
         self._changed = changed
+        self._shared = shared
+        self._buckets = 1
         self._held: dict[int, Held] = {}
         self._stands_by = False
         self.some = asyncio.Event()
         self.drainers = 1
-        self.share = 0.0
         self.problem: str | None = None
 
     def __repr__(self) -> str:
@@ -144,7 +148,7 @@ class Holding:
             if bucket in leases.surplus:
                 held.leaving = True
                 held.lease.ends_at = -math.inf
-        self.drainers, self.share = leases.drainers, leases.share
+        self.drainers, self._buckets = leases.drainers, leases.buckets
         self._tell(won, lost)
 
     def _drop_lapsed(self) -> None:
@@ -159,7 +163,11 @@ class Holding:
             held.lease.ends_at = -math.inf
         return len(gone)
 
+    def _share(self) -> bool:
+        return self._shared(sum(not held.leaving for held in self._held.values()) / self._buckets)
+
     def _tell(self, won: int, lost: int) -> None:
+        self._share()
         if self._held:
             self.some.set()
         else:
@@ -176,7 +184,7 @@ class Holding:
         until = loop.time() + seconds
         while any(held.leaving for held in self._held.values()) and loop.time() < until:
             idle = [held.bucket for held in self._held.values() if held.leaving and held.idle]
-            if idle:
+            if idle and self._share():
                 try:
                     await self._store.release(idle)
                 except StorageError as error:

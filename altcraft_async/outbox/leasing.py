@@ -18,6 +18,9 @@ __all__ = ["Leasing"]
 _LOOK_EVERY = 1.0
 """Seconds between two looks for free buckets, at most a sixth of a lease."""
 
+_SOONEST = 0.02
+"""Seconds between two looks at least."""
+
 _RENEW_EVERY = 10.0
 """Seconds between two renewals, at most a quarter of a lease. Each leaves a dead row a bucket behind, for as long as
 anybody's transaction is open."""
@@ -59,16 +62,16 @@ class Leasing:
             )
             self._epochs = dict(kept)
             self._renewed_at, self._ends_at = now, now + seconds
-        others, free = (await session.rows(tables.look, (seconds, self.owner)))[0]
+        others, free, soon = (await session.rows(tables.look, (seconds, self.owner, self.owner)))[0]
         due = -(-tables.buckets // (others + 1))
         if free and len(self._epochs) < due:
             # they end later than what was renewed before: to believe them less long does no harm
             taken = await session.rows(tables.claim, (self.owner, seconds, due - len(self._epochs)))
             self._epochs |= dict(taken)
         surplus = frozenset(sorted(self._epochs)[due:])
-        share = len(self._epochs) / tables.buckets
-        again = min(_LOOK_EVERY, seconds / 6)
-        return Leases(dict(self._epochs), self._ends_at, again, surplus, others + 1, share)
+        # those that live renew theirs long before: one that is about to end is a dead one's
+        again = max(_SOONEST, min(_LOOK_EVERY, seconds / 6, seconds if soon is None else soon))
+        return Leases(dict(self._epochs), self._ends_at, again, surplus, others + 1, tables.buckets)
 
     async def release(self, buckets: Collection[int]) -> None:
         """Give buckets back; raises `Failure`."""

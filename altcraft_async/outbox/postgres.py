@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import attrs
@@ -27,7 +27,7 @@ from altcraft_async.outbox.tables import VERSION, Tables
 from altcraft_async.outbox.transaction import Statement, bind, execute_on
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate, check_request_id
-from altcraft_async.storage.postgres import Database, Failure, Fate
+from altcraft_async.storage.postgres import Database, Failure, Fate, array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -50,6 +50,14 @@ _NOTHING_SEEN = "0:18446744073709551615:"
 _LOCK_WAIT = "SET LOCAL lock_timeout = '2s'"
 """All puts wait behind one that waits for a lock: for its request id, which an open transaction has put too, or for the
 table, which is to be stopped."""
+
+
+@attrs.frozen
+class _Mark:
+    """As of which snapshot something was read, and up to which id of each bucket."""
+
+    snapshot: str
+    cursors: Mapping[int, int]
 
 
 @attrs.frozen
@@ -193,8 +201,7 @@ class PostgresStore:
         self._check_room()
         with self._told():
             await self._puts.do(self._row(update, request_id))
-        self._count(waiting=1)
-        return self._told_counts()
+        return self._counts
 
     async def put_within(self, connection: object, update: LineStatusUpdate, request_id: str) -> None:
         """Accept an update when the transaction of a connection is committed; see `execute_on`."""
@@ -231,6 +238,7 @@ class PostgresStore:
 
     async def _put_all(self, rows: Sequence[tuple[object, ...]]) -> None:
         await self._writing.transact((_LOCK_WAIT, ()), (self._tables.put, _columns(rows)))
+        self._count(waiting=len(rows))
 
     def _check_room(self) -> None:
         pending = self._counts.pending
@@ -255,34 +263,39 @@ class PostgresStore:
         What could not be seen in the snapshot of the `last` read is found by its transaction, so that nothing is
         read twice, and rows that are deleted and not cleaned away cost nothing.
         """
+        mark = last.mark if last is not None and isinstance(last.mark, _Mark) else _Mark(_NOTHING_SEEN, {})
+        if last is not None and not last.more and mark.cursors == after:  # all that is there has been read
+            rows, snapshot = await self._rows(self._tables.news, mark, buckets=array(after), most=limit + 1)
+            if len(rows) <= limit:
+                return self._page(rows, snapshot, after, frozenset())
         hungry = (after.keys() & last.more if last is not None else set()) or after.keys()
         most = {bucket: -(-limit // len(hungry)) if bucket in hungry else _FEW for bucket in after}
-        mark = last.mark if last is not None and isinstance(last.mark, str) else _NOTHING_SEEN
-        _, end, open_then = mark.split(":")
-        now = self._clock()  # of this host, which may be wrong: only ages are believed
-        with self._told():
-            (first, *rows) = await self._reading.rows(
-                self._tables.pending,
-                (
-                    list(after),
-                    list(after.values()),
-                    list(most.values()),
-                    end,
-                    open_then.split(",") if open_then else [],
-                ),
-            )
+        wanted = {"buckets": array(after), "cursors": array(after.values()), "most": array(most.values())}
+        rows, snapshot = await self._rows(self._tables.pending, mark, **wanted)
         found = dict.fromkeys(after, 0)
         for row in rows:
             found[row[0]] += row[1] > after[row[0]]
-        return EntryPage(
-            [Entry(row[1], LineStatusUpdate(*row[2:5]), row[5], now - row[6], row[0]) for row in rows],
-            frozenset(bucket for bucket, count in found.items() if count >= most[bucket]),
-            first[7],
-        )
+        more = frozenset(bucket for bucket, count in found.items() if count >= most[bucket])
+        return self._page(rows, snapshot, after, more)
+
+    async def _rows(self, sql: str, mark: _Mark, **wanted: object) -> tuple[Rows, str]:
+        """Read rows, and the snapshot as of which they were read."""
+        _, end, open_then = mark.snapshot.split(":")
+        with self._told():
+            (first, *rows) = await self._reading.rows(sql, {**wanted, "end": end, "open": f"{{{open_then}}}"})
+        return rows, first[7]
+
+    def _page(self, rows: Rows, snapshot: str, after: Mapping[int, int], more: frozenset[int]) -> EntryPage:
+        now = self._clock()  # of this host, which may be wrong: only ages are believed
+        cursors = dict(after)
+        for row in rows:
+            cursors[row[0]] = max(cursors[row[0]], row[1])
+        entries = [Entry(row[1], LineStatusUpdate(*row[2:5]), row[5], now - row[6], row[0]) for row in rows]
+        return EntryPage(entries, more, _Mark(snapshot, cursors))
 
     async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Counts:
         """Delete what was delivered, and move the dead."""
-        statements: list[tuple[str, list[object]]] = []
+        statements: list[tuple[str, Sequence[object]]] = []
         if delivered:
             keys: list[tuple[object, ...]] = [(entry.bucket, entry.id, *entry.update.key) for entry in delivered]
             statements.append((self._tables.delivered, _columns(keys)))
@@ -296,7 +309,7 @@ class PostgresStore:
             found = await self._settling.transact(*statements)
         gone = sum(rows[0][0] for rows in found)
         self._count(waiting=-gone, dead=found[-1][0][0] if dead else 0)
-        return self._told_counts()
+        return self._counts
 
     # -- looking
 
@@ -317,13 +330,11 @@ class PostgresStore:
         return self._counts
 
     def _count(self, *, waiting: int = 0, dead: int = 0) -> None:
+        """Reckon with what a statement did: one value for all whose puts shared it."""
         now = self._counts
         self._counts = Counts(
             max(0, now.pending + waiting), now.dead + dead, now.oldest, now.dead_rows, now.oldest_transaction
         )
-
-    def _told_counts(self) -> Counts:
-        return Counts(self._counts.pending, self._counts.dead, None)
 
     # -- dead letters
 
@@ -360,8 +371,8 @@ class PostgresStore:
         return count
 
 
-def _columns(rows: Iterable[tuple[object, ...]]) -> list[object]:
-    return [list(column) for column in zip(*rows, strict=True)]
+def _columns(rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    return [array(column) for column in zip(*rows, strict=True)]
 
 
 def _letters(rows: Rows) -> list[DeadLetter]:

@@ -108,6 +108,7 @@ class Outbox:
         "_give_up_after",
         "_problems",
         "_room",
+        "_said",
         "_standby",
         "_store",
         "_tasks",
@@ -134,7 +135,7 @@ class Outbox:
         self._give_up_after = give_up_after
         self._standby = standby
         self._clock = clock
-        self._counts = Counts(0, 0, None)
+        self._counts = self._said = Counts(0, 0, None)
         self._room = asyncio.Event()
         self._drainer: Drainer | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -330,6 +331,9 @@ class Outbox:
             await asyncio.sleep(_LOOK_EVERY)
 
     def _on_changed(self, counts: Counts) -> None:
+        if counts is self._said:  # puts that shared a commit
+            return
+        self._said = counts
         before, self._counts = self._counts, counts
         if counts.oldest is None and counts.pending:  # a commit does not tell
             self._counts = Counts(

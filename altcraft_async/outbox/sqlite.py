@@ -142,6 +142,7 @@ class SqliteStore:
     async def open(self, *, target: str | None) -> None:
         """Open the file, checking it whole; it does not know where it is delivered to."""
         del target
+        self._lock.check_names()
         self._connection = await asyncio.to_thread(open_database, _KIND, self.path)
         try:
             writing = open_database(_KIND, self.path, check=False)
@@ -164,7 +165,7 @@ class SqliteStore:
         """Take the file's lock, unless another process has it: who has it holds the one bucket, without end."""
         if self._lock.try_acquire():
             return Leases({0: 0})
-        return Leases({}, again=_LOOK_EVERY, drainers=2, share=0.0)
+        return Leases({}, again=_LOOK_EVERY, drainers=2)
 
     async def release(self, buckets: Collection[int]) -> None:
         """Give the lock back."""

@@ -114,7 +114,7 @@ class Leases:
     gets another holder. They are held until `ends_at` on the `lease_clock`, or
     until they are released where that is infinite. The `surplus` among them is due to others: it is to be
     released once nothing of it is under way. `drainers` counts the processes that would deliver,
-    `share` is the part of all buckets that is held. `OutboxStore.lease` is to be called again after
+    `buckets` all buckets that there are. `OutboxStore.lease` is to be called again after
     `again` seconds, or never where that is None.
     """
 
@@ -123,7 +123,7 @@ class Leases:
     again: float | None = None
     surplus: frozenset[int] = frozenset()
     drainers: int = 1
-    share: float = 1.0
+    buckets: int = 1
 
 
 class OutboxStore(Protocol):

@@ -130,11 +130,14 @@ class Tables:
     def pending(self) -> str:
         """Read on in buckets; the first row has the snapshot of this read.
 
-        Parameters: buckets, cursors, the most of each; the end of the last snapshot, and what was open in it.
+        Parameters: `buckets`, their `cursors`, and the `most` of each; the `end` of the last snapshot, and what was
+        `open` in it.
         """
         return self._of("""
             WITH asked AS (
-                SELECT * FROM unnest(%s::smallint[], %s::bigint[], %s::bigint[]) AS u(bucket, cursor, most)
+                SELECT * FROM unnest(
+                    %(buckets)s::smallint[], %(cursors)s::bigint[], %(most)s::bigint[]
+                ) AS u(bucket, cursor, most)
             ), found AS (
                 SELECT e.* FROM asked CROSS JOIN LATERAL (
                     SELECT * FROM {s}.entry WHERE entry.bucket = asked.bucket AND entry.id > asked.cursor
@@ -142,8 +145,8 @@ class Tables:
                 ) AS e
                 UNION ALL
                 SELECT e.* FROM (
-                    SELECT * FROM {s}.entry WHERE xid >= %s::xid8 UNION ALL
-                    SELECT * FROM {s}.entry WHERE xid = ANY (%s::xid8[])
+                    SELECT * FROM {s}.entry WHERE xid >= %(end)s::xid8 UNION ALL
+                    SELECT * FROM {s}.entry WHERE xid = ANY (%(open)s::xid8[])
                 ) AS e JOIN asked ON e.bucket = asked.bucket AND e.id <= asked.cursor
             )
             SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
@@ -151,6 +154,24 @@ class Tables:
             SELECT * FROM (
                 SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
                 FROM found ORDER BY id
+            ) AS sorted
+        """)
+
+    @property
+    def news(self) -> str:
+        """Read on where all that could be seen has been read; the first row has the snapshot of this read.
+
+        Parameters: `buckets`; `most`; the `end` of the last snapshot, and what was `open` in it.
+        """
+        return self._of("""
+            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
+            UNION ALL
+            SELECT * FROM (
+                SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
+                FROM (
+                    SELECT * FROM {s}.entry WHERE xid >= %(end)s::xid8 UNION ALL
+                    SELECT * FROM {s}.entry WHERE xid = ANY (%(open)s::xid8[])
+                ) AS found WHERE bucket = ANY (%(buckets)s::smallint[]) ORDER BY id LIMIT %(most)s
             ) AS sorted
         """)
 
@@ -207,9 +228,9 @@ class Tables:
 
     @property
     def seen(self) -> str:
-        """Note that a drainer lives. Parameters: its id, host, process."""
+        """Note that a drainer lives, at the time of its leases. Parameters: its id, host, process."""
         return self._of("""
-            INSERT INTO {s}.drainer (id, seen_at, host, pid) VALUES (%s, clock_timestamp(), %s, %s)
+            INSERT INTO {s}.drainer (id, seen_at, host, pid) VALUES (%s, now(), %s, %s)
             ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
         """)
 
@@ -223,10 +244,15 @@ class Tables:
 
     @property
     def look(self) -> str:
-        """Count the other drainers, and the free buckets. Parameters: seconds, owner."""
+        """Count the other drainers and the free buckets; say in how many seconds the next lease of others ends.
+
+        Parameters: seconds, owner, owner.
+        """
         return self._of("""
             SELECT (SELECT count(*) FROM {s}.drainer WHERE seen_at > now() - make_interval(secs => %s) AND id <> %s),
-                (SELECT count(*) FROM {s}.bucket WHERE owner IS NULL OR expires_at < now())
+                count(*) FILTER (WHERE owner IS NULL OR expires_at <= now()),
+                extract(epoch FROM min(expires_at) FILTER (WHERE owner <> %s AND expires_at > now()) - now())::float8
+            FROM {s}.bucket
         """)
 
     @property
@@ -235,7 +261,7 @@ class Tables:
         return self._of("""
             UPDATE {s}.bucket AS b SET owner = %s, epoch = b.epoch + 1, expires_at = now() + make_interval(secs => %s)
             FROM (
-                SELECT bucket FROM {s}.bucket WHERE owner IS NULL OR expires_at < now()
+                SELECT bucket FROM {s}.bucket WHERE owner IS NULL OR expires_at <= now()
                 ORDER BY bucket LIMIT %s FOR UPDATE SKIP LOCKED
             ) AS free WHERE b.bucket = free.bucket RETURNING b.bucket, b.epoch
         """)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from altcraft_async.flow.limit import Adaptive
+from altcraft_async.flow.share import Shared
 from altcraft_async.kinds import CODES, FLAG, NUMBER, PATH, RETRIES, SECONDS, WHOLE, Kind, choice, text
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "OF_PATHS",
     "OF_THE_POOL",
     "PREFIX",
+    "RATE",
     "TABLE",
     "Setting",
     "near_misses",
@@ -92,13 +94,30 @@ class Setting:
         return value
 
 
+def _shared(text: str, number: Callable[[str], float]) -> object:
+    """Read ``host:64`` and ``drainers:64``: a total that those share; or just a number."""
+    among, colon, total = text.rpartition(":")
+    if not colon:
+        return number(total)
+    if among not in {"host", "drainers"}:
+        raise LookupError(among)
+    return Shared(number(total), among="host" if among == "host" else "drainers")
+
+
 CONCURRENCY: Final = Kind(
-    "a whole number above zero, or Adaptive(...)",
-    lambda value: isinstance(value, Adaptive) or WHOLE.fits(value),
-    lambda text: Adaptive() if text == "adaptive" else int(text),
+    "a whole number above zero, Adaptive(...) or Shared(...)",
+    lambda value: isinstance(value, Adaptive) or WHOLE.fits(value.total if isinstance(value, Shared) else value),
+    lambda text: Adaptive() if text == "adaptive" else _shared(text, int),
     metavar="N",
-    text_words="a whole number above zero, or 'adaptive'",
+    text_words="a whole number above zero, 'host:N', or 'adaptive'",
 )
+RATE: Final = Kind(
+    "a number above zero, Shared(...)",
+    lambda value: isinstance(value, Shared) or NUMBER.fits(value),
+    lambda text: _shared(text, float),
+    metavar="N",
+    text_words="a number above zero, 'host:N'",
+).or_none()
 
 CREDENTIALS: Final = (
     Setting("base_url", text("an address", "URL"), "the platform's address", pool=True),
@@ -161,8 +180,14 @@ TABLE: Final = (
         path="outage.first_patience",
     ),
     Setting("fail_fast", FLAG, "fail at once in an outage", path="outage.fail_fast"),
-    Setting("concurrency", CONCURRENCY, "calls in flight: a number, or adaptive (the default)", pool=True),
-    Setting("rate", NUMBER.or_none(), "most calls a second", pool=True),
+    Setting(
+        "concurrency",
+        CONCURRENCY,
+        "calls in flight: adaptive (the default), a number, or `host:N`: so many for all processes of this user and "
+        "host (`drainers:N`: for all that deliver one outbox on PostgreSQL)",
+        pool=True,
+    ),
+    Setting("rate", RATE, "most calls a second; `host:N` and `drainers:N` as with the concurrency", pool=True),
     Setting(
         "group", None, "`host`, or None: whether the limit is shared with the other processes of this host", pool=True
     ),

@@ -13,12 +13,13 @@ from altcraft_async.flow.retry import RetryPolicy
 from altcraft_async.kinds import FLAG, NUMBER, PATH, RETRIES, SECONDS, WHOLE, Kind, choice, only, refusal
 from altcraft_async.settings.file import table_of
 from altcraft_async.settings.load import all_of, read
-from altcraft_async.settings.table import CONCURRENCY
+from altcraft_async.settings.table import CONCURRENCY, RATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from altcraft_async.flow.share import Shared
     from altcraft_async.protocol.wire import Format, TokenPlace
 
 __all__ = ["Settings", "Timeout", "with_keywords"]
@@ -62,8 +63,8 @@ class Settings:
     retry_budget: float | None = attrs.field(default=500.0, validator=NUMBER.or_none())
     retry_refund: float = attrs.field(default=0.5, validator=NUMBER)
     outage: OutagePolicy = attrs.field(default=OutagePolicy(), validator=only(OutagePolicy))
-    concurrency: int | Adaptive = attrs.field(default=Adaptive(), validator=CONCURRENCY)
-    rate: float | None = attrs.field(default=None, validator=NUMBER.or_none())
+    concurrency: int | Adaptive | Shared = attrs.field(default=Adaptive(), validator=CONCURRENCY)
+    rate: float | Shared | None = attrs.field(default=None, validator=RATE)
     group: Literal["host", "off"] = attrs.field(default="host", validator=choice("host", "off"), converter=_group)
     max_response_bytes: int = attrs.field(default=10 * 1024 * 1024, validator=WHOLE)
     dedup_window: float = attrs.field(default=86_400.0, validator=SECONDS)

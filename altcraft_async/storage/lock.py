@@ -44,18 +44,19 @@ class Lock:
         self._kind = attrs.evolve(kind, name=f"the lock of {kind.name}")
         self._connection: sqlite3.Connection | None = None
 
-    def acquire(self, message: str) -> None:
-        """Take the lock, or raise the kind's error with `message` where another holds it.
-
-        A file of two names by a hard link is refused: each has a lock, and a log of SQLite's, of its own.
-        """
+    def check_names(self) -> None:
+        """Refuse a file of two names by a hard link: each has a lock, and a log of SQLite's, of its own."""
         with translated(self._kind, self._about), contextlib.suppress(FileNotFoundError):
             if Path(self._about).is_file() and Path(self._about).stat().st_nlink > 1:
                 msg = (
-                    f"{self._named} {self._about} has another name (a hard link), under which another run could write "
-                    "it; remove that, or go on with a copy"
+                    f"{self._named} {self._about} has another name (a hard link), under which another process could "
+                    "write it; remove that, or go on with a copy"
                 )
                 raise self._kind.error(msg, path=self._about)
+
+    def acquire(self, message: str) -> None:
+        """Take the lock, or raise the kind's error with `message` where another holds it; see `check_names` too."""
+        self.check_names()
         if not self.try_acquire(patience=_LOOK_SECONDS):
             raise self._kind.error(message, path=self._about)
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from altcraft_async.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     import psycopg
 
     Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
-__all__ = ["Database", "Failure", "Fate", "Pool", "Rows", "Session", "Statement"]
+__all__ = ["Database", "Failure", "Fate", "Pool", "Rows", "Session", "Statement", "array"]
 
 Rows: TypeAlias = "list[tuple[Any, ...]]"
 Parameters: TypeAlias = "Sequence[object] | Mapping[str, object]"
@@ -155,15 +155,12 @@ class Session:
         Cancelled, they may or may not have been done.
         """
         async with self._turn, self._working() as connection:
-            if len(statements) == 1:
-                return [await _executed(connection, *statements[0])]
-            async with connection.transaction():
-                return [await _executed(connection, *statement) for statement in statements]
+            return await _executed(connection, *statements)
 
     async def rehearse(self, sql: str, parameters: Parameters) -> None:
         """Execute one statement, and take it back. Raises `Failure` where it could not be done."""
         async with self._turn, self._working() as connection, connection.transaction(force_rollback=True):
-            await _executed(connection, sql, parameters)
+            await _executed(connection, (sql, parameters))
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[Connection]:
@@ -216,10 +213,34 @@ class Session:
                 await connection.close()
 
 
-async def _executed(connection: Connection, sql: str, parameters: Parameters) -> Rows:
-    # never prepared: a PgBouncer may give the next statement to another of the server's sessions
-    cursor = await connection.execute(sql.encode(), parameters or None, prepare=False)
-    return await cursor.fetchall() if cursor.description is not None else []
+async def _executed(connection: Connection, *statements: Statement) -> list[Rows]:
+    """Execute statements with one message, which the server takes as one transaction; return the rows of each.
+
+    The parameters are written into the text: so there is one round trip for all, and nothing is ever prepared, which a
+    PgBouncer could look for in another of the server's sessions.
+    """
+    import psycopg  # noqa: PLC0415 - an extra
+
+    cursor = psycopg.AsyncClientCursor(connection)
+    text = ";\n".join(cursor.mogrify(sql.encode(), parameters) if parameters else sql for sql, parameters in statements)
+    await cursor.execute(text.encode())
+    found: list[Rows] = []
+    more: bool | None = True
+    while more:
+        found.append(await cursor.fetchall() if cursor.description is not None else [])
+        more = cursor.nextset()
+    return found
+
+
+def array(values: Iterable[str] | Iterable[int]) -> str:
+    """Write an array of texts or numbers as PostgreSQL reads it: many times as quick as psycopg does."""
+    return "{" + ",".join([_quoted(value) if isinstance(value, str) else str(value) for value in values]) + "}"
+
+
+def _quoted(text: str) -> str:
+    if "\\" in text or '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
 
 
 def _is_dead(connection: Connection) -> bool:

@@ -47,9 +47,9 @@ __all__ = ["SLOTS", "SlotFile", "Word", "runtime_directory"]
 SLOTS: Final = 64
 """Members of a group, at most; those that come later are strangers to it."""
 SUFFIX: Final = ".limit"
-_MAGIC: Final = b"altlim01"
+_MAGIC: Final = b"altlim02"
 _WORD = struct.Struct("<8sIIddIdI")
-_HEAD = struct.Struct("<IIdIIBdddIQI")
+_HEAD = struct.Struct("<IIdIIBddddIQI")
 _SHARE = struct.Struct("<IIddII")
 _CALL = struct.Struct("<dfHH")
 _HEADS, _SHARES, _RINGS = 4096, 12288, 16384
@@ -144,6 +144,23 @@ class SlotFile:
             _drop(file)
         return None
 
+    @classmethod
+    def look(cls, directory: Path, name: str) -> dict[int, tuple[float, int, Report, int]]:
+        """Give the heads of a file without taking a slot: nothing where there is none."""
+        if sys.platform == "win32":
+            return {}
+        with _guard, contextlib.suppress(OSError):
+            path = directory / (name + SUFFIX)
+            file = _files.get(path)
+            if file is not None:
+                return cls(file, -1).heads()
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                return cls(_Open(path, descriptor), -1).heads()
+            finally:
+                os.close(descriptor)
+        return {}
+
     def close(self) -> None:
         """Give the slot back."""
         with _guard, contextlib.suppress(OSError):
@@ -175,7 +192,7 @@ class SlotFile:
         self._told = (self._told + 1) % 255 + 1  # its first byte is never 0, which says that nobody is there
         head = _HEAD.pack(
             self._told, os.getpid(), now, report.held, report.peak, report.hungry, report.per_second,
-            report.paused_until, report.resumed, report.throttled, self._written, self._told,
+            report.paused_until, report.resumed, report.pace, report.throttled, self._written, self._told,
         )  # fmt: skip
         return self._write(_HEADS + self.slot * _HEAD_SIZE, head)
 
@@ -193,9 +210,9 @@ class SlotFile:
             if slot == self.slot or not data[slot * _HEAD_SIZE]:
                 continue
             fields = _HEAD.unpack_from(data, slot * _HEAD_SIZE)
-            count, pid, at, held, peak, hungry, per_second, paused, resumed, throttled, written, again = fields
+            count, pid, at, held, peak, hungry, per_second, paused, resumed, pace, throttled, written, again = fields
             if count and count == again:
-                report = Report(held, peak, bool(hungry), per_second, (), paused, resumed, throttled)
+                report = Report(held, peak, bool(hungry), per_second, (), paused, resumed, throttled, pace)
                 found[slot] = (at, pid, report, written)
         return found
 

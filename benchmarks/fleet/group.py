@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from altcraft_async.flow.adaptive import AdaptiveLimit
-from altcraft_async.flow.share import TICK, GroupLimit, Report, Share
+from altcraft_async.flow.share import TICK, GroupLimit, Load, Report, Share
 
 if TYPE_CHECKING:
     from world import Client, World
@@ -43,12 +43,12 @@ class SimulatedGroup:
         now = world.now
         if now >= client.leaves:
             return
-        report = limit.report(now, client.in_flight, waiting=client.waits)
+        report = limit.report(now, Load(client.in_flight, waiting=client.waits))
         self._seen[number] = now
         there = [other for other, at in self._seen.items() if now - at < _DEAD_AFTER + TICK]
         if self._leader not in there:
             self._leader = number
-            limit.take_over(AdaptiveLimit.started_at(self._total))
+            limit.take_over(self._total, None)
         if len(there) == 1:
             limit.stay_alone()
         elif self._leader == number:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -17,8 +18,11 @@ import trustme
 
 from altcraft_async import AuthenticationError, ConfigurationError, PermissionDeniedError
 from altcraft_async.doctor import Check, Finding, Level, diagnose
+from altcraft_async.engine.group import group_name
+from altcraft_async.flow.share import Report
 from altcraft_async.protocol.wire import WireResponse
 from altcraft_async.sandbox import Fault, Faults
+from altcraft_async.storage.slots import SlotFile
 
 TOKEN = "canary-0b8a4f6d2c1e"
 NO_ORDER = b'{"error": 400, "error_text": "no such order"}'
@@ -101,6 +105,31 @@ async def findings_of_settings(**environ: str) -> list[Finding]:
     return [finding async for finding in diagnose(environ, within=0.5) if finding.check is Check.SETTINGS]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="groups need fcntl")
+@pytest.mark.parametrize(("variables", "total"), [({}, ""), ({"ALTCRAFT_RATE": "host:100"}, "(1, 100.0)")])
+async def test_it_tells_how_many_other_processes_share_the_limit(
+    start_sandbox, tmp_path, monkeypatch, variables, total
+):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.delenv("ALTCRAFT_LIMIT_GROUP")
+    sandbox = await start_sandbox(token=TOKEN)
+    name = group_name(sandbox.base_url, TOKEN, total)
+    held = SlotFile.claim(tmp_path / "altcraft_async", name)
+    held.tell(time.monotonic(), Report(1, 1, hungry=True), {})
+    findings = await examined(sandbox, **variables)
+    assert findings[Check.SETTINGS].facts["others_sharing"] == 0  # it is this process itself
+
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    findings = await examined(sandbox, **variables)
+    held.close()
+    assert findings[Check.SETTINGS].notes[1:] == ("shares a limit with 1 other process of this host",)
+
+
+async def test_a_fixed_limit_is_shared_with_nobody(sandbox):
+    findings = await examined(sandbox, ALTCRAFT_CONCURRENCY="4")
+    assert findings[Check.SETTINGS].facts["others_sharing"] is None
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "said", "remedy"),
     [
@@ -109,7 +138,7 @@ async def findings_of_settings(**environ: str) -> list[Finding]:
         (
             "ALTCRAFT_CONCURRENCY",
             "lots",
-            "ALTCRAFT_CONCURRENCY must be a whole number above zero, or 'adaptive'",
+            "ALTCRAFT_CONCURRENCY must be a whole number above zero, 'host:N', or 'adaptive'",
             "Correct it",
         ),
         ("ALTCRAFT_TOKEN_IN", "url", "ALTCRAFT_TOKEN_IN must be 'body' or 'header'", "Correct it"),

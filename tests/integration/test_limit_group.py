@@ -15,7 +15,7 @@ import pytest
 from altcraft_async.engine.group import Group, group_name
 from altcraft_async.flow.adaptive import AdaptiveLimit
 from altcraft_async.flow.limit import Adaptive, Signal
-from altcraft_async.flow.share import GroupLimit, Role
+from altcraft_async.flow.share import GroupLimit, Load, Role
 from altcraft_async.storage.slots import SlotFile, runtime_directory
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="groups need fcntl")
@@ -41,7 +41,7 @@ def directory(tmp_path, monkeypatch):
 
 
 def group(name="group"):
-    return Group(GroupLimit(AdaptiveLimit(Adaptive(initial=40))), lambda: name, Adaptive())
+    return Group(GroupLimit(AdaptiveLimit(Adaptive(initial=40))), lambda: name)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def until(found, condition, seconds=10.0):
     begin = time.monotonic()
     while not condition():
         assert time.monotonic() < begin + seconds, "it did not come"
-        found.tick(time.monotonic(), 1, waiting=False)
+        found.tick(time.monotonic(), Load(1, waiting=False))
         time.sleep(0.02)
     return time.monotonic() - begin
 
@@ -69,12 +69,12 @@ def test_two_groups_of_one_process_see_each_other_and_one_leads(directory):
     first, second = group(), group()
     now = 100.0
     first.enter(now)
-    first.tick(now, 5, waiting=True)
+    first.tick(now, Load(5, waiting=True))
     second.enter(now)
     assert second.limit.role is Role.FOLLOWING  # before its first call but one
     for step in range(1, 8):
-        second.tick(now + step * 0.1, 1, waiting=True)
-        first.tick(now + step * 0.1, 5, waiting=True)
+        second.tick(now + step * 0.1, Load(1, waiting=True))
+        first.tick(now + step * 0.1, Load(5, waiting=True))
     assert (first.limit.role, second.limit.role) == (Role.LEADING, Role.FOLLOWING)
     assert first.limit.limit + second.limit.limit == 40
     assert abs(first.limit.limit - second.limit.limit) <= 1
@@ -85,12 +85,12 @@ def test_two_groups_of_one_process_see_each_other_and_one_leads(directory):
 def test_what_a_member_saw_comes_to_the_leaders_law(directory):
     first, second = group(), group()
     for step in range(5):
-        first.tick(100.0 + step * 0.1, 5, waiting=True)
-        second.tick(100.05 + step * 0.1, 5, waiting=True)
+        first.tick(100.0 + step * 0.1, Load(5, waiting=True))
+        second.tick(100.05 + step * 0.1, Load(5, waiting=True))
     for call in range(1200):
         second.limit.on_result(100.5 + call * 1e-4, 0.1, Signal.SUCCESS, 5, "update")
-    second.tick(100.65, 5, waiting=True)
-    first.tick(100.7, 5, waiting=True)
+    second.tick(100.65, Load(5, waiting=True))
+    first.tick(100.7, Load(5, waiting=True))
     assert first.limit.law.statistics().accepted == 1000  # what the ring holds; older ones are lost
     first.close()
     second.close()
@@ -99,10 +99,10 @@ def test_what_a_member_saw_comes_to_the_leaders_law(directory):
 def test_a_leader_that_rests_is_followed_by_another_with_its_limit(directory):
     first, second = group(), group()
     for step in range(5):
-        first.tick(100.0 + step * 0.1, 5, waiting=True)
-        second.tick(100.05 + step * 0.1, 5, waiting=True)
+        first.tick(100.0 + step * 0.1, Load(5, waiting=True))
+        second.tick(100.05 + step * 0.1, Load(5, waiting=True))
     first.rest()
-    second.tick(100.6, 5, waiting=True)
+    second.tick(100.6, Load(5, waiting=True))
     assert second.limit.law.limit == 40
     assert second.limit.role is not Role.FOLLOWING
     first.close()
@@ -139,7 +139,7 @@ def test_the_slot_of_a_killed_process_is_used_again(directory, other):
 def test_what_the_last_member_ended_with_is_remembered_by_half(directory):
     first = group()
     first.limit.law.limit = 120
-    first.tick(100.0, 5, waiting=True)
+    first.tick(100.0, Load(5, waiting=True))
     first.close()
     later = group()
     later.enter(200.0)
@@ -149,11 +149,11 @@ def test_what_the_last_member_ended_with_is_remembered_by_half(directory):
 
 def test_a_file_from_before_a_restart_of_the_host_is_no_group(directory):
     first = group()
-    first.tick(1e9, 5, waiting=True)  # a clock that counts from the start of the host was further then
+    first.tick(1e9, Load(5, waiting=True))  # a clock that counts from the start of the host was further then
     first.close()
     later = group()
     later.enter(10.0)
-    later.tick(10.1, 5, waiting=True)
+    later.tick(10.1, Load(5, waiting=True))
     assert later.limit.role is Role.ALONE
     later.close()
 
@@ -161,14 +161,14 @@ def test_a_file_from_before_a_restart_of_the_host_is_no_group(directory):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_of_a_fork_has_no_part_in_the_group(directory):
     mine = group()
-    mine.tick(100.0, 5, waiting=True)
+    mine.tick(100.0, Load(5, waiting=True))
     child = os.fork()
     if not child:
-        mine.tick(100.1, 5, waiting=True)
+        mine.tick(100.1, Load(5, waiting=True))
         mine.close()
         os._exit(0 if mine.limit.role is Role.ALONE else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    mine.tick(100.2, 5, waiting=True)
+    mine.tick(100.2, Load(5, waiting=True))
     assert SlotFile.claim(directory, "group").slot == 1  # the parent has its own still
     mine.close()
 
@@ -205,7 +205,7 @@ def test_a_directory_or_file_that_is_not_the_users_own_means_no_group_and_no_err
     mine = group()
     mine.enter(100.0)
     for step in range(3):
-        mine.tick(100.0 + step * 0.1, 5, waiting=True)
+        mine.tick(100.0 + step * 0.1, Load(5, waiting=True))
     assert mine.limit.role is Role.ALONE
     assert mine.limit.limit == 40
     mine.rest()
@@ -214,19 +214,19 @@ def test_a_directory_or_file_that_is_not_the_users_own_means_no_group_and_no_err
 
 def test_a_file_that_can_no_longer_be_written_means_that_the_member_goes_on_alone(directory):
     mine = group()
-    mine.tick(100.0, 5, waiting=True)
+    mine.tick(100.0, Load(5, waiting=True))
     os.close(mine._file._file.descriptor)
     mine._file._file.descriptor = os.open("/dev/null", os.O_RDONLY)
-    mine.tick(100.1, 5, waiting=True)
+    mine.tick(100.1, Load(5, waiting=True))
     assert mine.limit.role is Role.ALONE
-    mine.tick(100.2, 5, waiting=True)
+    mine.tick(100.2, Load(5, waiting=True))
 
 
 def test_the_variable_turns_groups_off(directory, monkeypatch):
     monkeypatch.setenv("ALTCRAFT_LIMIT_GROUP", "off")
     mine = group()
     mine.enter(100.0)
-    mine.tick(100.0, 5, waiting=True)
+    mine.tick(100.0, Load(5, waiting=True))
     assert not directory.exists()
 
 

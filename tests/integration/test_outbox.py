@@ -335,6 +335,21 @@ async def test_one_that_stands_by_closes_at_once(sandbox, connect, path, until):
                 pass
 
 
+@pytest.mark.parametrize("delivers", [True, False])
+async def test_a_file_of_two_names_is_refused_under_either(sandbox, connect, path, tmp_path, delivers):
+    async with Outbox(path) as outbox:
+        await outbox.put((*LINE, "delivered"))
+    other = tmp_path / "other.db"
+    other.hardlink_to(path)
+    for name in (path, other):
+        with pytest.raises(OutboxError, match=f"the outbox {name} has another name"):
+            await Outbox(name, connect(sandbox) if delivers else None).open()
+    other.unlink()
+    async with Outbox(path, connect(sandbox)):
+        pass
+    assert sandbox.line_status(*LINE) == "delivered"
+
+
 async def test_without_standby_a_second_one_that_would_deliver_is_refused(sandbox, connect, path):
     async with Outbox(path, connect(sandbox), standby=False) as first:
         assert first.statistics().draining

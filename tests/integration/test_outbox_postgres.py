@@ -16,10 +16,13 @@ from altcraft_async import (
     OutboxFullError,
     OutcomeState,
     RetryPolicy,
+    Shared,
 )
 from altcraft_async.observe import LeasesChanged
 from altcraft_async.outbox import Burial, Outbox, PostgresStore
+from altcraft_async.outbox.store import lease_clock
 from altcraft_async.sandbox import Fault, Faults
+from altcraft_async.storage.postgres import Database, Failure, Fate
 
 psycopg = pytest.importorskip("psycopg", reason="needs psycopg: nox -s postgres")
 
@@ -127,6 +130,44 @@ async def test_puts_of_many_callers_share_statements_and_keep_their_order(store_
         entries = await read_all(store)
     assert [entry.update.status_external_id for entry in entries] == [f"s{n}" for n in range(500)]
     assert len(groups) < 10
+
+
+@pytest.mark.parametrize(
+    "odd", ['"', "\\", "{a,b}", "NULL", " a ", "'; DROP TABLE entry; --", "%s %(a)s", "E'\\\\x'", "заказ 🙂", "$$", "?"]
+)
+async def test_an_id_comes_back_as_it_was_whatever_it_is_written_with(store_of, odd):
+    async with opened(store_of()) as store:
+        await store.put(LineStatusUpdate(odd, odd, odd), "id-1", 0.0)
+        entries = await read_all(store)
+        assert [entry.update for entry in entries] == [LineStatusUpdate(odd, odd, odd)]
+        await store.settle(entries, [])
+        assert await read_all(store) == []
+
+
+async def test_statements_of_one_transaction_are_done_together_or_not_at_all(postgres):
+    session = Database(postgres.url()).session()
+    try:
+        await session.transact(("CREATE TABLE together (a integer PRIMARY KEY)", ()))
+        insert = "INSERT INTO together VALUES (%s) RETURNING a"
+        assert await session.transact((insert, [1]), ("SELECT 'no %%s parameter'", ()), (insert, [2])) == [
+            [(1,)], [("no %%s parameter",)], [(2,)]
+        ]  # fmt: skip
+        with pytest.raises(Failure) as caught:
+            await session.transact((insert, [3]), (insert, [1]))
+        assert caught.value.fate is Fate.REFUSED
+        assert await session.rows("SELECT a FROM together ORDER BY a") == [(1,), (2,)]
+    finally:
+        await session.rows("DROP TABLE together")
+        await session.aclose()
+
+
+async def test_a_put_waits_for_a_lock_no_longer_than_it_says(store_of, schema, connection):
+    async with opened(store_of()) as store:
+        await connection.execute(f"LOCK TABLE {schema}.entry")
+        async with asyncio.timeout(8):
+            with pytest.raises(OutboxError, match="did not become free in time") as caught:
+                await store.put(LineStatusUpdate(*LINE, "new"), "id-1", 0.0)
+        assert not caught.value.maybe_accepted
 
 
 async def test_one_that_cannot_be_accepted_harms_no_other_of_its_statement(store_of):
@@ -238,6 +279,34 @@ async def test_what_was_put_after_a_late_one_could_be_seen_is_never_read_before_
         await store.put(LineStatusUpdate(*LINE, "second"), "id-3", 0.0)
         second = await store.pending({0: first.entries[-1].id}, last=first, limit=10)
         assert [entry.request_id for entry in second.entries] == ["id-1", "id-3"]
+
+
+async def test_more_than_is_asked_for_is_read_in_parts_and_what_is_late_with_it(store_of, connection):
+    async with opened(store_of(buckets=1)) as store:
+        await store.put_within(connection, LineStatusUpdate(*LINE, "late"), "late")
+        await store.put(LineStatusUpdate(*LINE, "new"), "id-first", 0.0)
+        last = await store.pending({0: -1}, last=None, limit=100)
+        seen, cursor = [entry.request_id for entry in last.entries], last.entries[-1].id
+        await asyncio.gather(*(store.put(LineStatusUpdate(*LINE, "new"), f"id-{n}", 0.0) for n in range(250)))
+        await connection.commit()
+        while len(seen) < 252:
+            last = await store.pending({0: cursor}, last=last, limit=100)
+            assert last.entries
+            seen += [entry.request_id for entry in last.entries]
+            cursor = max(cursor, *(entry.id for entry in last.entries))
+        assert seen == ["id-first", "late", *(f"id-{n}" for n in range(250))]
+        assert (await store.pending({0: cursor}, last=last, limit=100)).entries == []
+
+
+async def test_a_bucket_that_was_won_again_is_read_from_its_beginning(store_of):
+    async with opened(store_of(buckets=2)) as store:
+        for number in range(20):
+            await store.put(LineStatusUpdate(f"order_{number}", "line", "new"), f"id-{number}", 0.0)
+        first = await store.pending({0: -1, 1: -1}, last=None, limit=100)
+        highest = {bucket: max(e.id for e in first.entries if e.bucket == bucket) for bucket in (0, 1)}
+        assert (await store.pending(highest, last=first, limit=100)).entries == []
+        again = await store.pending({0: -1, 1: highest[1]}, last=first, limit=100)
+        assert [e.id for e in again.entries] == [e.id for e in first.entries if e.bucket == 0]
 
 
 async def test_of_one_full_bucket_more_is_read_at_once(store_of):
@@ -362,6 +431,14 @@ async def test_a_lease_that_ran_out_is_taken_over_under_a_higher_epoch(store_of)
     assert all(second[bucket] > first[bucket] for bucket in first)
 
 
+async def test_a_lease_that_nobody_renews_is_looked_at_again_when_it_ends(store_of):
+    async with opened(store_of(lease=3.0)) as dead, opened(store_of(lease=3.0)) as other:
+        ends_at = (await dead.lease()).ends_at
+        assert (await other.lease()).again == 0.5
+        await asyncio.sleep(ends_at - lease_clock() - 0.2)
+        assert (await other.lease()).again < 0.25
+
+
 async def test_what_is_given_back_can_be_taken_at_once(store_of):
     async with opened(store_of()) as two:
         async with opened(store_of()) as one:
@@ -426,6 +503,54 @@ async def test_closing_hands_over_at_once_where_others_deliver(start_sandbox, co
     assert asyncio.get_running_loop().time() - began < 2.0
     await until(lambda: sandbox.ledger.check(updates).ok)
     await second.aclose()
+
+
+# -- a limit for all drainers
+
+
+async def test_all_drainers_together_keep_to_a_known_total_also_when_they_join_and_leave(
+    start_sandbox, connect, store_of, until
+):
+    sandbox = await start_sandbox(faults=Faults(latency=0.05))
+    everybody = Shared(24, among="drainers")
+    updates = [(f"order_{n}", f"line_{n}_1", status) for status in ("processing", "delivered") for n in range(1, 401)]
+    sandbox.seed_orders(400)
+    async with Outbox(store_of(buckets=24)) as accepting:
+        for update in updates:
+            await accepting.put(update)
+
+    def drainer():
+        return Outbox(store_of(buckets=24), connect(sandbox, concurrency=everybody), drain_timeout=30.0)
+
+    async with drainer() as first:
+        await until(lambda: sandbox.ledger.peak_in_flight == 24)  # alone it has all
+        async with drainer() as second, drainer() as third:
+            await until(lambda: {o.statistics().leases for o in (first, second, third)} == {8})
+            await until(lambda: sandbox.ledger.in_flight >= 22)  # and three use all of it, too
+        await until(lambda: first.statistics().leases == 24)
+    assert sandbox.ledger.peak_in_flight == 24
+    assert sandbox.ledger.check(updates).ok
+
+
+async def test_a_bucket_is_given_back_only_when_no_more_is_under_way_than_goes_with_the_others(
+    start_sandbox, connect, store_of, until
+):
+    """All that is under way is of one bucket, which stays, so the others are idle from the beginning."""
+    sandbox = await start_sandbox(faults=Faults(latency=2.0))
+    everybody = Shared(8, among="drainers")
+    client = connect(sandbox, concurrency=everybody)
+    async with Outbox(store_of(lease=6.0), client, drain_timeout=0.0) as first:
+        await until(lambda: first.statistics().leases == 8)
+        kept = [
+            f"order_{n}" for n in range(1000) if first._store.bucket_of(LineStatusUpdate(f"order_{n}", "l", "s")) == 0
+        ]
+        await asyncio.gather(*(first.put((order, "line", "new")) for order in kept[:40]))
+        await until(lambda: client.statistics().in_flight == 8)
+        async with Outbox(store_of(lease=6.0), connect(sandbox, concurrency=everybody), drain_timeout=0.0) as second:
+            while second.statistics().leases == 0:
+                before = client.statistics().in_flight
+                await asyncio.sleep(0.01)
+            assert before <= 4
 
 
 # -- trouble

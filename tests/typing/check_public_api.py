@@ -30,6 +30,7 @@ from altcraft_async import (
     Report,
     RetryPolicy,
     Settings,
+    Shared,
     SourceError,
     Timeout,
     UpdatedOrderLine,
@@ -195,8 +196,8 @@ async def handle_errors(client: AltcraftClient) -> None:
 def read_settings() -> None:
     settings = Settings.from_toml("")
     assert_type(settings, Settings)
-    assert_type(settings.concurrency, int | Adaptive)
-    assert_type(Settings.parse({"rate": "5"}).rate, float | None)
+    assert_type(settings.concurrency, int | Adaptive | Shared)
+    assert_type(Settings.parse({"rate": "5"}).rate, float | Shared | None)
 
 
 async def ask_the_doctor() -> None:

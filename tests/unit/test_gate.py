@@ -286,6 +286,8 @@ def record(gate, now, verdict, *, line="line", latency=0.1, first_failure=None):
 class Downhill:
     """A law that takes one permit for each overload, and knows a rate."""
 
+    learns = True
+
     def __init__(self):
         self.limit = 4
         self.rate = None

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from altcraft_async import Adaptive, AltcraftClient, ConfigurationError, OutagePolicy, RetryPolicy, Settings, Timeout
+from altcraft_async import (
+    Adaptive,
+    AltcraftClient,
+    ConfigurationError,
+    OutagePolicy,
+    RetryPolicy,
+    Settings,
+    Shared,
+    Timeout,
+)
 from altcraft_async.client import ClientOptions
 from altcraft_async.kinds import CODES, ranges
 from altcraft_async.settings import TABLE, Environment, check_base_url, with_keywords
@@ -38,14 +47,14 @@ def test_the_defaults_are_those_of_the_contract():
         ("timeout", None, "a number above zero, or a Timeout, not None"),
         ("retry", 5, "a RetryPolicy, not 5"),
         ("outage", 5, "an OutagePolicy, not 5"),
-        ("concurrency", 0, "a whole number above zero, or Adaptive(...), not 0"),
-        ("concurrency", 1.5, "a whole number above zero, or Adaptive(...), not 1.5"),
-        ("concurrency", True, "a whole number above zero, or Adaptive(...), not True"),
-        ("concurrency", "many", "a whole number above zero, or Adaptive(...), not 'many'"),
-        ("rate", 0, "a number above zero, or None, not 0"),
-        ("rate", True, "a number above zero, or None, not True"),
-        ("rate", float("nan"), "a number above zero, or None, not nan"),
-        ("rate", float("inf"), "a number above zero, or None, not inf"),
+        ("concurrency", 0, "a whole number above zero, Adaptive(...) or Shared(...), not 0"),
+        ("concurrency", 1.5, "a whole number above zero, Adaptive(...) or Shared(...), not 1.5"),
+        ("concurrency", True, "a whole number above zero, Adaptive(...) or Shared(...), not True"),
+        ("concurrency", "many", "a whole number above zero, Adaptive(...) or Shared(...), not 'many'"),
+        ("rate", 0, "a number above zero, Shared(...), or None, not 0"),
+        ("rate", True, "a number above zero, Shared(...), or None, not True"),
+        ("rate", float("nan"), "a number above zero, Shared(...), or None, not nan"),
+        ("rate", float("inf"), "a number above zero, Shared(...), or None, not inf"),
         ("retry_budget", 0, "a number above zero, or None, not 0"),
         ("retry_refund", None, "a number above zero, not None"),
         ("max_response_bytes", 0.5, "a whole number above zero, not 0.5"),
@@ -163,7 +172,7 @@ def test_concurrency_can_be_adaptive_by_name():
         ("fatal_codes", "599-500", "codes and ranges, like 408,500-599"),
         ("fatal_codes", "1-99999999999", "codes and ranges, like 408,500-599"),
         ("fatal_codes", ["x"], "codes and ranges, like 408,500-599"),
-        ("concurrency", "lots", "a whole number above zero, or 'adaptive'"),
+        ("concurrency", "lots", "a whole number above zero, 'host:N', or 'adaptive'"),
         ("trust_env", "maybe", "true or false"),
         ("request_format", 5, "'json' or 'xml'"),
     ],
@@ -181,9 +190,9 @@ def test_what_cannot_be_read_says_what_was_expected(field, value, expected):
         ("connect_timeout", 0, "a number above zero, not 0"),
         ("attempts", "0", "a whole number above zero, or 'none', not '0'"),
         ("max_retries", "-1", "a whole number, zero or more, not '-1'"),
-        ("rate", "-2", "a number above zero, or 'none', not '-2'"),
+        ("rate", "-2", "a number above zero, 'host:N', or 'none', not '-2'"),
         ("patience", "nan", "a number above zero, or 'none', not 'nan'"),
-        ("concurrency", "0", "a whole number above zero, or 'adaptive', not '0'"),
+        ("concurrency", "0", "a whole number above zero, 'host:N', or 'adaptive', not '0'"),
         ("token_in", "url", "'body' or 'header', not 'url'"),
     ],
 )
@@ -207,10 +216,28 @@ def test_an_unknown_setting_is_named_beside_the_known_ones():
         Settings.parse({"zzz": 1})
 
 
+@pytest.mark.parametrize(
+    ("text", "shared"),
+    [("host:64", Shared(64)), ("drainers:8", Shared(8, among="drainers"))],
+)
+def test_a_shared_total_is_read_from_a_text(text, shared):
+    settings = Settings.parse({"concurrency": text, "rate": text})
+    assert (settings.concurrency, settings.rate) == (shared, shared)
+
+
+@pytest.mark.parametrize("text", ["cluster:8", "host:", "host:0", "host:-1", "host:2.5", ":8"])
+def test_a_shared_total_that_cannot_work_is_refused(text):
+    with pytest.raises(ConfigurationError, match="concurrency must be"):
+        Settings.parse({"concurrency": text})
+
+
 def test_all_that_is_wrong_is_told_in_one_line():
     with pytest.raises(ConfigurationError) as caught:
         Settings.parse({"rate": "fast", "patience": "long"})
-    told = "rate must be a number above zero, or 'none', not 'fast'; patience must be a number above zero, or 'none'"
+    told = (
+        "rate must be a number above zero, 'host:N', or 'none', not 'fast'; "
+        "patience must be a number above zero, or 'none'"
+    )
     assert str(caught.value) == f"2 settings cannot work: {told}, not 'long'"
     assert caught.value.field == "rate"
 

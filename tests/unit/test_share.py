@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from altcraft_async.flow.adaptive import AdaptiveLimit
 from altcraft_async.flow.limit import Adaptive, Signal
-from altcraft_async.flow.share import GroupLimit, Report, Role, Share, divide, hand_out
+from altcraft_async.flow.share import GroupLimit, Load, Report, Role, Share, divide, hand_out
 
 KIND = "update"
 FULL = math.inf
@@ -94,7 +94,7 @@ def test_a_throttled_answer_takes_its_permit_back_before_the_leader_knows_and_no
     follower.follow(Share(10), 40, 4)  # the leader has heard of none of them
     assert follower.limit == 7
 
-    told = follower.report(1.1, 7, waiting=True)
+    told = follower.report(1.1, Load(7, waiting=True))
     follower.follow(Share(9, heard=told.throttled), 37, 4)
     assert follower.limit == 9
 
@@ -112,7 +112,8 @@ def test_the_leader_tells_its_law_what_the_others_saw() -> None:
     leader.lead(0.0, Report(30, 30, hungry=True), {1: Report(10, 10, hungry=True)})
     for step in range(12):
         follower.on_result(1.0 + step * 0.001, 0.1, Signal.SUCCESS, 10, KIND)
-    shares = leader.lead(1.1, leader.report(1.1, 30, waiting=True), {1: follower.report(1.1, 10, waiting=True)})
+    own = leader.report(1.1, Load(30, waiting=True))
+    shares = leader.lead(1.1, own, {1: follower.report(1.1, Load(10, waiting=True))})
 
     assert leader.law.statistics().accepted == 12
     assert leader.role is Role.LEADING
@@ -151,7 +152,7 @@ def test_a_pace_is_divided_by_what_each_makes_of_it() -> None:
 
 def test_a_new_leader_goes_on_where_the_old_one_was() -> None:
     follower = member(Role.FOLLOWING, 10)
-    follower.take_over(AdaptiveLimit.started_at(follower.total))
+    follower.take_over(follower.total, None)
 
     assert follower.law.limit == 40
     assert follower.role is Role.LEADING

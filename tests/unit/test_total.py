@@ -1,0 +1,161 @@
+"""A known total: nobody has more than is there, and what is there is used by whoever can."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from altcraft_async import Shared
+from altcraft_async.flow.limit import Signal
+from altcraft_async.flow.share import Load, Report, Role
+from altcraft_async.flow.total import SharedTotal, hand_out_pace
+
+FULL = math.inf
+
+
+def members(count: int, permits: Shared | None, rate: Shared | None = None) -> list[SharedTotal]:
+    return [SharedTotal(permits, rate) for _ in range(count)]
+
+
+def settle(group: list[SharedTotal], loads: list[Load], rounds: int = 5) -> None:
+    """Let the first lead, and the others follow; each begins no more than it may."""
+    for step in range(rounds):
+        now = 100.0 + step * 0.1
+        leader, *others = group
+        reports = {number: member.report(now, loads[number]) for number, member in enumerate(others, start=1)}
+        shares = leader.lead(now, leader.report(now, loads[0]), reports)
+        for number, member in enumerate(others, start=1):
+            member.follow(shares[number], *leader.whole()[:1], len(group))
+
+
+def busy(in_flight: int) -> Load:
+    return Load(in_flight, waiting=True, full=True)
+
+
+def test_who_does_not_know_the_others_yet_has_one_permit_and_hardly_a_pace() -> None:
+    total = SharedTotal(Shared(64), Shared(128))
+
+    assert (total.limit, total.rate) == (1, 2.0)
+
+
+def test_who_is_alone_has_all_of_it() -> None:
+    total = SharedTotal(Shared(64), Shared(128))
+    total.stay_alone()
+
+    assert (total.limit, total.rate) == (64, 128)
+    assert repr(total) == "<SharedTotal alone: 64 of 64, 128 of 128 a second>"
+
+
+def test_full_members_have_equal_shares_of_all_of_it() -> None:
+    group = members(4, Shared(64))
+    settle(group, [busy(1)] * 4)
+
+    assert [member.limit for member in group] == [16] * 4
+
+
+def test_what_one_does_not_need_others_have() -> None:
+    group = members(3, Shared(60))
+    settle(group, [Load(2), busy(1), busy(1)])
+
+    assert sorted(member.limit for member in group) == [3, 28, 29]
+
+
+def test_a_newcomer_gets_no_permit_that_is_still_in_use() -> None:
+    first, second = members(2, Shared(10))
+    first.stay_alone()
+    first.lead(1.0, first.report(1.0, busy(10)), {1: second.report(1.0, busy(1))})
+    shares = first.lead(1.1, first.report(1.1, busy(9)), {1: second.report(1.1, busy(1))})
+
+    assert first.limit == 5
+    assert shares[1].limit == 1
+
+
+def test_a_pace_is_for_those_who_wait_for_it_and_not_for_those_who_wait_for_permits() -> None:
+    group = members(2, None, Shared(100))
+    settle(group, [Load(5, waiting=True, full=True), Load(5, waiting=True, full=False)])
+
+    assert [member.rate for member in group] == pytest.approx([100 / 64, 100 - 100 / 64])
+
+
+def test_who_makes_little_of_its_pace_keeps_a_quarter_more_than_it_makes() -> None:
+    idle = SharedTotal(rate=Shared(100))
+    for step in range(21):
+        report = idle.report(step * 0.1, Load(0, started=step))
+    shares = idle.lead(2.0, report, {1: Report(5, 5, hungry=True, per_second=FULL, pace=50.0)})
+
+    assert report.per_second == pytest.approx(10.0)
+    assert idle.rate == pytest.approx(13.5)
+    assert shares[1].rate == pytest.approx(86.5)
+
+
+@given(
+    held=st.lists(st.floats(0, 50), min_size=2, max_size=8),
+    total=st.floats(1, 300),
+    data=st.data(),
+)
+def test_paces_never_grow_by_more_than_is_free(held: list[float], total: float, data: st.DataObject) -> None:
+    wants = [data.draw(st.one_of(st.floats(0, 99), st.just(FULL))) for _ in held]
+    paces = hand_out_pace(total, held, wants, least=0.0)
+    gained = sum(max(0.0, pace - have) for pace, have in zip(paces, held, strict=True))
+
+    assert gained <= max(0.0, total - sum(held)) + 1e-6
+    assert all(pace <= want + 1e-9 for pace, want in zip(paces, wants, strict=True))
+
+
+@given(rounds=st.lists(st.lists(st.integers(0, 40), min_size=3, max_size=3), min_size=1, max_size=20))
+def test_all_together_never_have_more_than_the_total(rounds: list[list[int]]) -> None:
+    group = members(3, Shared(20))
+    for waits in rounds:
+        settle(
+            group,
+            [
+                Load(min(want, member.limit), waiting=want > member.limit)
+                for want, member in zip(waits, group, strict=True)
+            ],
+            1,
+        )
+
+        assert sum(member.limit for member in group) <= 20
+
+
+def test_a_part_gives_its_permits_and_its_pace() -> None:
+    total = SharedTotal(Shared(10, among="drainers"), Shared(100, among="drainers"))
+    total.take_part(0.25)
+
+    assert (total.limit, total.rate) == (2, 25.0)
+
+
+def test_without_a_part_one_may_still_ask() -> None:
+    total = SharedTotal(Shared(10, among="drainers"), Shared(128, among="drainers"))
+    total.take_part(0.0)
+
+    assert (total.limit, total.rate) == (1, 2.0)
+
+
+def test_throttled_answers_change_nothing() -> None:
+    total = SharedTotal(Shared(10))
+    total.stay_alone()
+    total.on_result(1.0, 0.1, Signal.OVERLOAD, 10)
+    total.on_pause(1.0, 5.0)
+    total.resume(9.0, 1.0)
+
+    assert total.limit == 10
+
+
+def test_who_leaves_keeps_to_its_share_since_the_others_reckon_with_it() -> None:
+    group = members(2, Shared(10))
+    settle(group, [busy(1)] * 2)
+    group[1].leave()
+
+    assert group[1].limit == 5
+
+
+def test_the_leader_in_anothers_place_begins_from_its_share() -> None:
+    group = members(2, Shared(10))
+    settle(group, [busy(1)] * 2)
+    group[1].take_over(10, None)
+
+    assert (group[1].limit, group[1].role) == (5, Role.LEADING)
