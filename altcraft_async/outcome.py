@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from collections import Counter, deque
+from itertools import repeat
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 import attrs
 
@@ -11,12 +12,12 @@ from altcraft_async.errors import BatchError
 from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from altcraft_async.errors import AltcraftError
+    from altcraft_async.errors import AltcraftError, DeliveryError
     from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine
 
-__all__ = ["Batch", "Fingerprint", "Outcome", "OutcomeState", "Report"]
+__all__ = ["Batch", "Fingerprint", "Outcome", "OutcomeState", "Report", "batch_outcomes"]
 
 
 Row_co = TypeVar("Row_co", covariant=True)
@@ -83,6 +84,32 @@ class Outcome(Generic[Row_co]):
     def ok(self) -> bool:
         """Whether nothing is left to do for this update."""
         return self.state.ok
+
+
+_PUT: Final = tuple(getattr(Outcome, field.name).__set__ for field in attrs.fields(Outcome))
+
+
+def batch_outcomes(  # noqa: PLR0913 - what an outcome has
+    indices: Sequence[int],
+    rows: Iterable[object],
+    known: Iterable[Fingerprint],
+    *,
+    state: OutcomeState,
+    attempts: int,
+    elapsed: float,
+    request_id: str | None,
+    error: DeliveryError | None,
+    batch: Batch | None,
+) -> list[Outcome[object]]:
+    """Make the outcomes of rows that ended alike.
+
+    They are filled field by field past attrs' own way, which takes twice the time.
+    """
+    alike = map(repeat, (None, state, attempts, elapsed, request_id, error, None))
+    made: list[Outcome[object]] = list(map(object.__new__, repeat(Outcome, len(indices))))
+    for put, values in zip(_PUT, (indices, *alike, rows, repeat(batch), known), strict=True):
+        deque(map(put, made, values), maxlen=0)
+    return made
 
 
 def _counts(report: Report[object]) -> Mapping[OutcomeState, int]:

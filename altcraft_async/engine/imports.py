@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable
-from itertools import count, islice, repeat
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, TypeVar
 from uuid import uuid4
 
@@ -21,10 +21,10 @@ import attrs
 
 from altcraft_async.engine.rows import check_choice
 from altcraft_async.engine.run import Run, RunPhase
-from altcraft_async.engine.work import BatchItem
+from altcraft_async.engine.work import BatchItem, BatchRows
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError, RunStoppedError, TariffLimitError
 from altcraft_async.flow.batch import Cutter, fitting, halves, open_parts
-from altcraft_async.outcome import Fingerprint, Outcome
+from altcraft_async.outcome import Fingerprint, Outcome, batch_outcomes
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.verdict import TABLE, Evidence
 from altcraft_async.protocol.wire import BatchCall
@@ -35,18 +35,19 @@ if TYPE_CHECKING:
     from altcraft_async.engine.dispatch import Dispatcher
     from altcraft_async.engine.recorder import BatchRecorder
     from altcraft_async.engine.run import RunOptions
-    from altcraft_async.engine.work import BatchRow, WorkItem
+    from altcraft_async.engine.work import WorkItem
     from altcraft_async.errors import DeliveryError
     from altcraft_async.flow.lanes import Claim
     from altcraft_async.protocol.values import JSON
+    from altcraft_async.protocol.wire import RowCodec
 
 __all__ = ["BatchLimits", "Import", "ImportRun", "OnRefused", "ReadRow", "ReadRows"]
 
 RowT = TypeVar("RowT")
 OnRefused: TypeAlias = Literal["report", "split"]
 ReadRow: TypeAlias = "tuple[Fingerprint, bytes] | InvalidUpdateError"
-ReadRows: TypeAlias = "tuple[Sequence[str], Sequence[bytes]]"
-"""The ids and bytes of many rows, no id of which comes twice."""
+ReadRows: TypeAlias = "tuple[list[str], bytes]"
+"""The ids of many rows, none of which comes twice, and the rows as they stand in a call."""
 
 _WEIGHT: Final = 256
 """Bytes that a row is held with beside its own: a small one too has an outcome and its place in a batch."""
@@ -93,7 +94,7 @@ class BatchLimits:
 
 @attrs.frozen(kw_only=True)
 class Import:
-    """What is imported, and how: rows go to `method`, with `fields` beside them in each call.
+    """What is imported, and how: rows go to `method`, with `fields` beside them in each call, written by `codec`.
 
     `read` makes of what was given a row's fingerprint and its bytes, or says what is wrong
     with it; `read_many` does so with many at once, or gives None where one of them is unusual.
@@ -103,8 +104,9 @@ class Import:
     method: str
     fields: Mapping[str, JSON]
     fixed: int
+    codec: RowCodec
     read: Callable[[object], ReadRow]
-    read_many: Callable[[Sequence[object]], ReadRows | None]
+    read_many: Callable[[list[object]], ReadRows | None]
     claims_of: Callable[[Iterable[str]], tuple[Claim, ...]]
     limits: BatchLimits
 
@@ -130,9 +132,11 @@ class Import:
 
 
 class Entry(NamedTuple):
-    """A row in its batch; `body` is None for one that ended in an earlier run."""
+    """A row by itself, on its way into a batch or out of one; `body` is None where it ended in an earlier run."""
 
-    row: BatchRow
+    place: int
+    given: object
+    known: Fingerprint
     body: bytes | None
 
 
@@ -140,18 +144,19 @@ def _is_open(entry: Entry) -> bool:
     return entry.body is not None
 
 
-def _entries_of(item: BatchItem) -> list[Entry]:
-    assert isinstance(item.call, BatchCall)  # noqa: S101 - of a batch
-    return [Entry(row, body) for row, body in zip(item.batch_rows, item.call.rows, strict=True)]
-
-
-def _columns(entries: Sequence[Entry]) -> tuple[tuple[BatchRow, ...], tuple[bytes, ...]]:
-    """Return the rows and the bodies of open entries."""
-    return tuple(entry.row for entry in entries), tuple(entry.body for entry in entries if entry.body is not None)
-
-
 def _bytes_of(entries: Sequence[Entry]) -> int:
     return sum(len(entry.body) for entry in entries if entry.body is not None)
+
+
+def _columns(entries: Sequence[Entry]) -> BatchRows:
+    known = [entry.known for entry in entries]
+    return BatchRows(
+        [entry.place for entry in entries],
+        [entry.given for entry in entries],
+        [one.external_id for one in known],
+        [one.content for one in known],
+        [one.size for one in known],
+    )
 
 
 class ImportRun(Run[RowT]):
@@ -218,7 +223,7 @@ class ImportRun(Run[RowT]):
         limits = self._import.limits
         return max(1, min(limits.rows - len(self._cutter), limits.size // self._length))
 
-    def _admit_many(self, rows: Sequence[RowT]) -> None:
+    def _admit_many(self, rows: list[RowT]) -> None:
         if self._batches_of is not None or len(rows) != self._import.limits.rows or not self._admit_batch(rows):
             held, taken = self._held, self.taken
             for row in rows:
@@ -226,26 +231,26 @@ class ImportRun(Run[RowT]):
             if self.taken > taken:
                 self._length = max(1, (self._held - held) // (self.taken - taken), self._length // 2)
 
-    def _admit_batch(self, given: Sequence[RowT]) -> bool:
+    def _admit_batch(self, given: list[RowT]) -> bool:
         """Take in a whole batch at once; false where one of its rows is unusual, or they make no batch."""
         what = self._import
-        read = what.read_many(given)
+        read = what.read_many([*given])
         if read is None or len(self._cutter):
             return False
-        ids, bodies = read
-        sizes = list(map(len, bodies))
-        size = sum(sizes)
-        if what.overhead + size + len(given) * _BETWEEN > what.limits.size:
+        ids, written = read
+        many = len(given)
+        size = len(written) - what.codec.BETWEEN * (many - 1)
+        if what.overhead + size + many * _BETWEEN > what.limits.size:
             return False
-        first, self.taken = self.taken, self.taken + len(given)
-        self._held += size + _WEIGHT * len(given)
-        self._sink.expect(len(given))
-        known = map(tuple.__new__, repeat(Fingerprint), zip(ids, repeat(0), sizes, strict=False))
-        rows = tuple(zip(count(first), given, known, strict=False))
+        first, self.taken = self.taken, self.taken + many
+        each = -(-size // many)  # of one by itself nobody asks
+        self._held += (each + _WEIGHT) * many
+        self._sink.expect(many)
+        rows = BatchRows(range(first, first + many), given, ids, [0] * many, [each] * many)
         if size <= self._largest:
-            self._submit(rows, tuple(bodies))
+            self._submit(self._item(rows, written, size))
         else:
-            self._send(list(map(Entry, rows, bodies)))
+            self._send(self._entries(rows, written))
         return True
 
     def _admit(self, row: RowT) -> bool:
@@ -268,10 +273,10 @@ class ImportRun(Run[RowT]):
         if state is None:
             self._held += known.size + _WEIGHT
             self._sink.expect()
-            self._cut_in(Entry((index, row, known), body))
+            self._cut_in(Entry(index, row, known, body))
             return False
         self._put_back(index, row, known, state)
-        self._cut_in(Entry((index, None, known), None))
+        self._cut_in(Entry(index, None, known, None))
         return True
 
     def _admit_invalid(self, index: int, row: RowT, problem: InvalidUpdateError) -> bool:
@@ -299,8 +304,7 @@ class ImportRun(Run[RowT]):
             self._wake("output")
 
     def _cut_in(self, entry: Entry) -> None:
-        known = entry.row[2]
-        for batch in self._cutter.add(entry, known.external_id, known.size):
+        for batch in self._cutter.add(entry, entry.known.external_id, entry.known.size):
             self._send(batch)
         if self._batches_of is None and isinstance(self._source, AsyncIterable):
             self._row_at = self._loop.time()
@@ -327,7 +331,7 @@ class ImportRun(Run[RowT]):
             # the next run would cut another batch here, under another id
             error = RunStoppedError("the source failed before the batch of this row was whole")
             for part in open_parts(rows, _is_open):
-                self._give_up(self._item(*_columns(part)), error)
+                self._give_up(self._item_of(part), error)
         else:
             self._send(rows)
 
@@ -338,25 +342,34 @@ class ImportRun(Run[RowT]):
         for part in open_parts(batch, _is_open) if self._batches_of is not None else [batch]:
             for piece in fitting(part, _bytes_of, self._largest):
                 if piece:
-                    self._submit(*_columns(piece))
+                    self._submit(self._item_of(piece))
 
-    def _submit(self, rows: tuple[BatchRow, ...], bodies: tuple[bytes, ...]) -> None:
-        item = self._item(rows, bodies)
+    def _submit(self, item: BatchItem) -> None:
         if self._stopped is None:
             self._crew.submit(item)
         else:
             self._settle_unsent(item)
 
-    def _item(self, rows: tuple[BatchRow, ...], bodies: tuple[bytes, ...]) -> BatchItem:
+    def _entries(self, rows: BatchRows, written: bytes) -> list[Entry]:
+        bodies = self._import.codec.split_rows(written)
+        return list(map(Entry, rows.indices, rows.given, rows.fingerprints(), bodies))
+
+    def _item_of(self, entries: Sequence[Entry]) -> BatchItem:
+        """Make the call for open entries."""
+        written = self._import.codec.join_rows(entry.body for entry in entries if entry.body is not None)
+        return self._item(_columns(entries), written, _bytes_of(entries))
+
+    def _item(self, rows: BatchRows, written: bytes, size: int) -> BatchItem:
         what, recorder = self._import, self._batches_of
         return BatchItem(
-            BatchCall(what.method, what.fields, bodies),
+            BatchCall(what.method, what.fields, written),
             owner=self._crew,
-            claims=what.claims_of(known[0] for _, _, known in rows),
+            claims=what.claims_of(rows.external_ids),
             rows=rows,
+            size=size,
             timeout=what.limits.timeout,
             expires_at=None if self._deadline is None else self._deadline[0],
-            asked_before=recorder is not None and recorder.asked_before(rows[0][0]),
+            asked_before=recorder is not None and recorder.asked_before(rows.indices[0]),
         )
 
     def _on_begins(self, item: WorkItem) -> None:
@@ -377,16 +390,20 @@ class ImportRun(Run[RowT]):
     def _divides_first(self, item: WorkItem) -> bool:
         if not isinstance(item, BatchItem) or item.batch.size <= self._largest or len(item.batch_rows) == 1:
             return False
-        parts = fitting(_entries_of(item), _bytes_of, self._largest)
-        self._crew.take_over([self._item(*_columns(part)) for part in parts], item)
+        parts = fitting(self._entries_of(item), _bytes_of, self._largest)
+        self._crew.take_over(list(map(self._item_of, parts)), item)
         return True
+
+    def _entries_of(self, item: BatchItem) -> list[Entry]:
+        assert isinstance(item.call, BatchCall)  # noqa: S101 - of a batch
+        return self._entries(item.batch_rows, item.call.rows)
 
     def _divide(self, item: BatchItem) -> None:
         """Send the halves of a batch in its place."""
-        parts = halves(_entries_of(item))
+        parts = halves(self._entries_of(item))
         if item.last is not None and item.last.verdict is TABLE[Evidence.TOO_LARGE]:
             self._largest = min(self._largest, _TAKEN * item.batch.size)
-        heirs = [self._item(*_columns(part)) for part in parts]
+        heirs = list(map(self._item_of, parts))
         if self._stopped is None:
             self._crew.take_over(heirs, item)
             return
@@ -410,14 +427,18 @@ class ImportRun(Run[RowT]):
 
     def _outcomes(self, item: BatchItem, state: OutcomeState, error: DeliveryError | None) -> list[Outcome[object]]:
         """Make the outcomes of a batch's rows, each of which ended as the batch did."""
-        attempts = item.attempts
-        elapsed = self._loop.time() - item.started if attempts else 0.0
-        request_id = item.request_id if attempts else None
-        batch = item.batch if attempts else None
-        return [
-            Outcome(index, None, state, attempts, elapsed, request_id, error, None, row, batch, known)
-            for index, row, known in item.batch_rows
-        ]
+        rows, begun = item.batch_rows, item.attempts > 0
+        return batch_outcomes(
+            rows.indices,
+            rows.given,
+            rows.fingerprints(),
+            state=state,
+            attempts=item.attempts,
+            elapsed=self._loop.time() - item.started if begun else 0.0,
+            request_id=item.request_id if begun else None,
+            error=error,
+            batch=item.batch if begun else None,
+        )
 
     def _outcomes_by_row(
         self, item: BatchItem, results: Sequence[tuple[OutcomeState, DeliveryError] | None]

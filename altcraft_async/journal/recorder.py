@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.timeline import Sample
-    from altcraft_async.engine.work import BatchRow
+    from altcraft_async.engine.work import BatchRows
     from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.journal.commits import Item
     from altcraft_async.journal.seals import Fact, Row
@@ -447,12 +447,14 @@ class Journal:
             self._sent_again.add(index)
         return request_id_of(self._prefix, index, content_of(update), self._rounds.get(index, 0))
 
-    def batch_request_id(self, rows: Sequence[BatchRow]) -> str:
+    def batch_request_id(self, rows: BatchRows) -> str:
         """Return the ``Request-ID`` of a batch."""
         rounds = self._rounds
         if rounds:
-            self._sent_again.update(index for index, _, _ in rows if index in rounds)
-        said = [(index, known.content, rounds.get(index, 0)) for index, _, known in rows]
+            self._sent_again.update(rounds.keys() & set(rows.indices))
+        said = [
+            (index, content, rounds.get(index, 0)) for index, content in zip(rows.indices, rows.contents, strict=True)
+        ]
         return batch_request_id_of(self._prefix, said)
 
     def asked_before(self, index: int) -> bool:
