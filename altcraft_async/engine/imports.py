@@ -24,7 +24,7 @@ from altcraft_async.engine.run import Run, RunPhase
 from altcraft_async.engine.work import BatchItem, BatchRows
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError, RunStoppedError, TariffLimitError
 from altcraft_async.flow.batch import Cutter, fitting, halves, open_parts
-from altcraft_async.outcome import Fingerprint, Outcome, batch_outcomes
+from altcraft_async.outcome import Fingerprint, Outcome, outcomes_like
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.verdict import TABLE, Evidence
 from altcraft_async.protocol.wire import BatchCall
@@ -239,7 +239,7 @@ class ImportRun(Run[RowT]):
             return False
         ids, written = read
         many = len(given)
-        size = len(written) - what.codec.BETWEEN * (many - 1)
+        size = what.codec.length_of_rows(written, many)
         if what.overhead + size + many * _BETWEEN > what.limits.size:
             return False
         first, self.taken = self.taken, self.taken + many
@@ -427,18 +427,12 @@ class ImportRun(Run[RowT]):
 
     def _outcomes(self, item: BatchItem, state: OutcomeState, error: DeliveryError | None) -> list[Outcome[object]]:
         """Make the outcomes of a batch's rows, each of which ended as the batch did."""
-        rows, begun = item.batch_rows, item.attempts > 0
-        return batch_outcomes(
-            rows.indices,
-            rows.given,
-            rows.fingerprints(),
-            state=state,
-            attempts=item.attempts,
-            elapsed=self._loop.time() - item.started if begun else 0.0,
-            request_id=item.request_id if begun else None,
-            error=error,
-            batch=item.batch if begun else None,
-        )
+        rows, attempts = item.batch_rows, item.attempts
+        elapsed = self._loop.time() - item.started if attempts else 0.0
+        request_id = item.request_id if attempts else None
+        batch = item.batch if attempts else None
+        first: Outcome[object] = Outcome(0, None, state, attempts, elapsed, request_id, error, batch=batch)
+        return outcomes_like(first, len(rows), rows.columns())
 
     def _outcomes_by_row(
         self, item: BatchItem, results: Sequence[tuple[OutcomeState, DeliveryError] | None]
@@ -479,5 +473,4 @@ class ImportRun(Run[RowT]):
 
 
 def _weight(outcome: Outcome[object]) -> int:
-    known = outcome.fingerprint
-    return _WEIGHT if known is None else known[2] + _WEIGHT
+    return _WEIGHT + outcome._size  # noqa: SLF001 - with what a row is held nobody else asks

@@ -65,6 +65,16 @@ class BatchRows:
         """Count the rows."""
         return len(self.indices)
 
+    def columns(self) -> Mapping[str, Sequence[object]]:
+        """Give the fields that each row's outcome has of its own."""
+        return {
+            "index": self.indices,
+            "row": self.given,
+            "external_id": self.external_ids,
+            "_content": self.contents,
+            "_size": self.sizes,
+        }
+
     def fingerprints(self) -> Iterator[Fingerprint]:
         """Give what each row is known by."""
         return map(Fingerprint, self.external_ids, self.contents, self.sizes)

@@ -226,12 +226,12 @@ def outcome_of(
             if row is None and sealed(ended.row, content, ended.state, ended.round) != ended.seal:
                 raise damaged(KIND, path)
             said = said or recorded
-    update, known = (None, said) if isinstance(said, Fingerprint) else (said, None)
+    if isinstance(said, Fingerprint):
+        return Outcome(ended.row, None, state, attempts, milliseconds / 1000, None, error, **said._asdict())
     request_id = None
-    if prefix and update is not None and attempts:
-        request_id = request_id_of(prefix, ended.row, content_of(update), ended.round)
-    elapsed = milliseconds / 1000
-    return Outcome(ended.row, update, state, attempts, elapsed, request_id, error, fingerprint=known)
+    if prefix and said is not None and attempts:
+        request_id = request_id_of(prefix, ended.row, content_of(said), ended.round)
+    return Outcome(ended.row, said, state, attempts, milliseconds / 1000, request_id, error)
 
 
 def _failure_from(found: tuple[Any, ...], path: str) -> tuple[LineStatusUpdate | Fingerprint | None, AltcraftError]:

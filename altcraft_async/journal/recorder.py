@@ -493,8 +493,9 @@ class Journal:
 
 
 def _outcome(index: int, row: Row, state: OutcomeState, error: RunStoppedError | None = None) -> Outcome[object]:
-    known, update = (row, None) if isinstance(row, Fingerprint) else (None, row)
-    return Outcome(index, update, state, error=error, fingerprint=known)  # type: ignore[arg-type]  # no error comes here
+    if isinstance(row, Fingerprint):
+        return Outcome(index, None, state, error=error, **row._asdict())
+    return Outcome(index, row, state, error=error)  # type: ignore[arg-type]  # no error comes here
 
 
 def _recorded_rows(connection: sqlite3.Connection) -> int:

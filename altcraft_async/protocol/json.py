@@ -29,20 +29,19 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.values import JSON
 
 __all__ = [
-    "BETWEEN",
     "CONTENT_TYPE",
     "decode",
     "encode",
     "encode_row",
     "encode_rows",
     "join_rows",
+    "length_of_rows",
     "split_rows",
     "with_rows",
     "writer",
 ]
 
 CONTENT_TYPE = "application/json"
-BETWEEN = 1
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -187,19 +186,24 @@ def encode_row(row: Mapping[str, JSON]) -> bytes:
 
 def encode_rows(rows: list[dict[str, JSON]]) -> bytes:
     """Write the rows of a batch at once, as `join_rows` of each one does; raises what `encode_row` raises."""
-    return _write_rows(rows)[1:-1]
+    return _write_rows(rows)
 
 
 def join_rows(rows: Iterable[bytes]) -> bytes:
     """Put the rows of a batch together, as they stand in its call."""
-    return b",".join(rows)
+    return b"[%b]" % b",".join(rows)
+
+
+def length_of_rows(rows: bytes, count: int) -> int:
+    """Say how many bytes the `count` rows of a batch are, one by one."""
+    return len(rows) - count - 1
 
 
 def split_rows(rows: bytes) -> list[bytes]:
     """Return each of the rows of a batch as it was written."""
     text = rows.decode()
     found: list[bytes] = []
-    start = 0
+    start = 1
     while start < len(text):
         _, end = _decode(text, start)
         found.append(text[start:end].encode())
@@ -209,7 +213,7 @@ def split_rows(rows: bytes) -> list[bytes]:
 
 def with_rows(body: bytes, rows: bytes) -> bytes:
     """Return a written body, an object that is not empty, with the rows of a batch behind its fields, as ``data``."""
-    return b"".join((body[:-1], b',"data":[', rows, b"]}"))
+    return b"".join((body[:-1], b',"data":', rows, b"}"))
 
 
 def decode(body: bytes) -> dict[str, JSON]:

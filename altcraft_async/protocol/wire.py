@@ -230,9 +230,6 @@ class RowCodec(Protocol):
     It raises `ValueError`, `TypeError`, `RecursionError` or `ConfigurationError` for what the format cannot carry.
     """
 
-    BETWEEN: int
-    """The bytes between two rows of a call."""
-
     def encode_row(self, row: Mapping[str, JSON], /) -> bytes:
         """Write one row."""
 
@@ -241,6 +238,9 @@ class RowCodec(Protocol):
 
     def join_rows(self, rows: Iterable[bytes], /) -> bytes:
         """Put the rows of a batch together."""
+
+    def length_of_rows(self, rows: bytes, count: int, /) -> int:
+        """Say how many bytes the `count` rows of a batch are, one by one."""
 
     def split_rows(self, rows: bytes, /) -> list[bytes]:
         """Return each of the rows of a batch."""
