@@ -107,7 +107,7 @@ class Import:
     codec: RowCodec
     read: Callable[[object], ReadRow]
     read_many: Callable[[list[object]], ReadRows | None]
-    claims_of: Callable[[Iterable[str]], tuple[Claim, ...]]
+    claims_of: Callable[[Sequence[str]], Sequence[Claim]]
     limits: BatchLimits
 
     @property
@@ -299,7 +299,7 @@ class ImportRun(Run[RowT]):
         if self._sink.gathered is not None or not state.ok:
             outcome = attrs.evolve(recorder.recalled(known), row=row)
             if self._sink.gathered is None:
-                self._held += _weight(outcome)
+                self._held += _WEIGHT + outcome._size  # noqa: SLF001 - as it is let go
             self._sink.put_back(outcome)
             self._wake("output")
 
@@ -467,10 +467,6 @@ class ImportRun(Run[RowT]):
         return batch.answered_by_row or outcome.index == batch.first
 
     def _let_go(self, outcome: Outcome[object]) -> None:
-        self._held -= _weight(outcome)
+        self._held -= _WEIGHT + outcome._size  # noqa: SLF001 - with what a row is held nobody else asks
         if self._held <= self._low:
             self._wake("room")
-
-
-def _weight(outcome: Outcome[object]) -> int:
-    return _WEIGHT + outcome._size  # noqa: SLF001 - with what a row is held nobody else asks

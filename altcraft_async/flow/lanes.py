@@ -18,16 +18,48 @@ leaves no trace, and one that a single claimant has, as nearly all are, has no m
 from __future__ import annotations
 
 from collections import deque
-from itertools import takewhile
-from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
+from collections.abc import Hashable, Sequence
+from itertools import repeat, takewhile
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Claim", "Claimant", "Lanes"]
+__all__ = ["Alone", "Claim", "Claimant", "Lanes"]
 
 Claim: TypeAlias = "tuple[Hashable, bool]"
 """A key, and whether it is claimed exclusively."""
+
+
+class Alone(Sequence[Claim]):
+    """Claims on many keys, each of them exclusive, that are made as they are asked for: of hundreds none is kept."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: Sequence[Hashable]) -> None:
+        self._keys = keys
+
+    def __repr__(self) -> str:
+        """Show how many there are."""
+        return f"<Alone {len(self._keys)} keys>"
+
+    def __len__(self) -> int:
+        """Count the keys."""
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[Claim]:
+        """Give each claim."""
+        return zip(self._keys, repeat(object=True), strict=False)
+
+    @overload
+    def __getitem__(self, place: int) -> Claim: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Claim]: ...
+
+    def __getitem__(self, place: int | slice) -> Claim | Sequence[Claim]:
+        """Give the claim in a place."""
+        return Alone(self._keys[place]) if isinstance(place, slice) else (self._keys[place], True)
 
 
 class Claimant(Protocol):
@@ -37,7 +69,7 @@ class Claimant(Protocol):
     that are not granted yet, `withdrawn` says that it shall not become ready any more.
     """
 
-    claims: tuple[Claim, ...]
+    claims: Sequence[Claim]
     arrival: int
     blocked: int
     withdrawn: bool
@@ -146,7 +178,7 @@ class Lanes(Generic[C]):
                 if lane.last_exclusive is claimant:
                     lane.last_exclusive = heir
 
-    def last(self, claims: tuple[Claim, ...]) -> C | None:
+    def last(self, claims: Sequence[Claim]) -> C | None:
         """Return the claimant that came last of those that one with `claims` would wait for, were none to leave.
 
         It may have left already. None where nobody is there.

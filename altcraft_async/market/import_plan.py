@@ -6,7 +6,6 @@ Guide: "Import orders", "Import products", "Import SKU".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeVar
 from zlib import crc32
@@ -17,6 +16,7 @@ from altcraft_async.engine.imports import BatchLimits, Import, ImportRun
 from altcraft_async.engine.run import RunOptions
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 from altcraft_async.flow.batch import Cutter
+from altcraft_async.flow.lanes import Alone
 from altcraft_async.market.options import ImportOptions
 from altcraft_async.market.resource import journal_of
 from altcraft_async.outcome import Batch, Fingerprint, Outcome
@@ -54,9 +54,6 @@ _KEYWORDS: Final = tuple(ImportOptions.__annotations__)
 _OF_RUNS: Final = ("deadline", "rate", "stop_after", "outage")
 
 
-_ALONE: Final = repeat(object=True)
-
-
 @attrs.frozen
 class _Kind:
     """One kind of thing that is imported: rows of class `row` go to `method`; `lane` names its keys in the lanes."""
@@ -65,11 +62,11 @@ class _Kind:
     row: type[Order | Product | Sku]
     lane: str | None
 
-    def claims_of(self, external_ids: Iterable[str]) -> tuple[Claim, ...]:
+    def claims_of(self, external_ids: Sequence[str]) -> Sequence[Claim]:
         """Claim each thing alone; of an order that is what its line updates share."""
         if self.lane is None:
-            return tuple(zip(external_ids, _ALONE, strict=False))
-        return tuple(((self.lane, external_id, None), True) for external_id in external_ids)
+            return Alone(external_ids)
+        return Alone([(self.lane, external_id, None) for external_id in external_ids])
 
     def reader(self, encode: Callable[[Mapping[str, JSON]], bytes]) -> Callable[[object], ReadRow]:
         """Return what reads one row and writes it as it is sent."""
@@ -97,17 +94,17 @@ def _reader_of_many(
 ) -> Callable[[list[object]], ReadRows | None]:
     """Return what reads many mappings at once, in a third of the time, where there is nothing unusual about any."""
     required = [field.name for field in attrs.fields(kind) if field.default is attrs.NOTHING]
-    needed, place = itemgetter(*required), required.index("external_id")
+    columns = [itemgetter(name) for name in required if name != "external_id"]
+    id_of = itemgetter("external_id")
 
     def read(rows: list[object]) -> ReadRows | None:
         if set(map(type, rows)) != {dict}:
             return None
         try:
-            found: list[tuple[object, ...]] = list(map(needed, rows))  # type: ignore[arg-type]  # they are dictionaries
-            if not all(map(all, found)):
-                return None
-            ids: list[str] = [values[place] for values in found]  # type: ignore[misc]  # looked at below
+            ids: list[str] = list(map(id_of, rows))  # type: ignore[arg-type]  # they are dictionaries, and ids are looked at below
             if set(map(type, ids)) != {str} or len(set(ids)) < len(ids):
+                return None
+            if not all(ids) or not all(all(map(column, rows)) for column in columns):  # type: ignore[arg-type]
                 return None
             return ids, encode(rows)  # type: ignore[arg-type]  # they are dictionaries
         except (LookupError, TypeError, ValueError, RecursionError):
