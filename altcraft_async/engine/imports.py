@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from altcraft_async.engine.dispatch import Dispatcher
+    from altcraft_async.engine.import_rows import ReadRow, ReadRows
     from altcraft_async.engine.recorder import BatchRecorder
     from altcraft_async.engine.run import RunOptions
     from altcraft_async.engine.work import WorkItem
@@ -41,19 +42,16 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.values import JSON
     from altcraft_async.protocol.wire import RowCodec
 
-__all__ = ["BatchLimits", "Import", "ImportRun", "OnRefused", "ReadRow", "ReadRows"]
+__all__ = ["OVERHEAD", "BatchLimits", "Entry", "Import", "ImportRun", "OnRefused", "is_open"]
 
 RowT = TypeVar("RowT")
 OnRefused: TypeAlias = Literal["report", "split"]
-ReadRow: TypeAlias = "tuple[Fingerprint, bytes] | InvalidUpdateError"
-ReadRows: TypeAlias = "tuple[list[str], bytes]"
-"""The ids of many rows, none of which comes twice, and the rows as they stand in a call."""
 
 _WEIGHT: Final = 256
 """Bytes that a row is held with beside its own: a small one too has an outcome and its place in a batch."""
 _IDLE: Final = 1.0
 """Seconds without a row after which a live source's rows do not wait for the rest of their batch."""
-_OVERHEAD: Final = 512
+OVERHEAD: Final = 512
 """Bytes that a body is taken to have beside rows and definitions: the token and names; fixed, since tokens change."""
 _BETWEEN: Final = 1
 _TAKEN: Final = 0.6
@@ -91,6 +89,10 @@ class BatchLimits:
             raise ConfigurationError(msg, field="timeout")
         check_choice(self.on_refused, ("report", "split"), "on_refused")
 
+    def room(self, overhead: int) -> int:
+        """Say how many bytes one row can have, beside so many of every body."""
+        return self.size - overhead - _BETWEEN
+
 
 @attrs.frozen(kw_only=True)
 class Import:
@@ -98,37 +100,22 @@ class Import:
 
     `read` makes of what was given a row's fingerprint and its bytes, or says what is wrong
     with it; `read_many` does so with many at once, or gives None where one of them is unusual.
-    `claims_of` gives the places in the lanes of what rows describe. `fixed` is how many bytes `fields` take.
+    `claims_of` gives the places in the lanes of what rows describe. `overhead` is how many bytes a body is
+    taken to have beside its rows.
     """
 
     method: str
     fields: Mapping[str, JSON]
-    fixed: int
+    overhead: int
     codec: RowCodec
     read: Callable[[object], ReadRow]
     read_many: Callable[[list[object]], ReadRows | None]
     claims_of: Callable[[Sequence[str]], Sequence[Claim]]
     limits: BatchLimits
 
-    @property
-    def overhead(self) -> int:
-        """How many bytes a body is taken to have beside its rows."""
-        return _OVERHEAD + self.fixed
-
     def cutter(self) -> Cutter[Entry]:
         """Return what cuts rows into batches."""
         return Cutter(count=self.limits.rows, size=self.limits.size, overhead=self.overhead, between=_BETWEEN)
-
-    def too_large(self, known: Fingerprint) -> InvalidUpdateError | None:
-        """Return what is wrong with a row that fits into no body, else None."""
-        most = self.limits.size - self.overhead - _BETWEEN
-        if known.size <= most:
-            return None
-        msg = (
-            f"{known.external_id} takes {known.size} bytes, and a batch has room for {most}; "
-            "make it smaller, or raise batch_bytes as far as the platform allows (10 MB by default)"
-        )
-        return InvalidUpdateError(msg)
 
 
 class Entry(NamedTuple):
@@ -140,7 +127,8 @@ class Entry(NamedTuple):
     body: bytes | None
 
 
-def _is_open(entry: Entry) -> bool:
+def is_open(entry: Entry) -> bool:
+    """Whether a row is to be sent."""
     return entry.body is not None
 
 
@@ -266,9 +254,6 @@ class ImportRun(Run[RowT]):
         if isinstance(read, InvalidUpdateError):
             return self._admit_invalid(index, row, read)
         known, body = read
-        problem = self._import.too_large(known)
-        if problem is not None:
-            return self._admit_invalid(index, row, problem)
         state = None if recorder is None else recorder.recall(index, known)
         if state is None:
             self._held += known.size + _WEIGHT
@@ -329,8 +314,8 @@ class ImportRun(Run[RowT]):
         rows = self._cutter.take()
         if self._error is not None and self._batches_of is not None and self._stopped is None:
             # the next run would cut another batch here, under another id
-            error = RunStoppedError("the source failed before the batch of this row was whole")
-            for part in open_parts(rows, _is_open):
+            error = RunStoppedError("the source ended early, before the batch of this row was whole; run it again")
+            for part in open_parts(rows, is_open):
                 self._give_up(self._item_of(part), error)
         else:
             self._send(rows)
@@ -339,7 +324,7 @@ class ImportRun(Run[RowT]):
 
     def _send(self, batch: Sequence[Entry]) -> None:
         """Send what is open of a batch, in parts of the size that the server is known to take."""
-        for part in open_parts(batch, _is_open) if self._batches_of is not None else [batch]:
+        for part in open_parts(batch, is_open) if self._batches_of is not None else [batch]:
             for piece in fitting(part, _bytes_of, self._largest):
                 if piece:
                     self._submit(self._item_of(piece))

@@ -151,6 +151,24 @@ class RunRecord:
         changed = [("written", self.written), ("length", self.length), *self.others.items(), ("seal", self._seal())]
         self._write(connection, changed)
 
+    @property
+    def ends(self) -> Sequence[int]:
+        """The counts of rows after which the input of a run of batches had ended."""
+        return [int(end) for end in str(self.others.get(ENDS) or "").split(",") if end]
+
+    def check(self, path: str, method: str, facts: Mapping[str, Fact] | None) -> None:
+        """Raise `JournalError` where the run did something else, or what ids hang on is not as it was."""
+        if self.method != method:
+            msg = f"the journal {path} records a run of {self.method}, not of {method}; give another journal"
+            raise JournalError(msg, path=path)
+        for name, value in (facts or {}).items():
+            if self.others.get(name) != value:
+                msg = (
+                    f"the journal {path} records a run with {name} {self.others.get(name)}, not {value}; "
+                    "give the same, or another journal"
+                )
+                raise JournalError(msg, path=path)
+
     def ended_at(self, length: int | None) -> RunRecord:
         """Return the record of a run whose input has that many rows."""
         if length is None or length == self.length:

@@ -304,18 +304,7 @@ class Journal:
                 "give another journal, or the address of that run"
             )
             raise JournalError(msg, path=self._path)
-        if known.method != self._method:
-            msg = (
-                f"the journal {self._path} records a run of {known.method}, not of {self._method}; give another journal"
-            )
-            raise JournalError(msg, path=self._path)
-        for name, value in (self._facts or {}).items():
-            if known.others.get(name) != value:
-                msg = (
-                    f"the journal {self._path} records a run with {name} {known.others.get(name)}, not {value}; "
-                    "give the same, or another journal"
-                )
-                raise JournalError(msg, path=self._path)
+        known.check(self._path, self._method, self._facts)
 
     def _staleness(self, age: float) -> str | None:
         """Say what can happen where lines may be in doubt for longer than the platform remembers their ids."""
@@ -359,7 +348,7 @@ class Journal:
     @property
     def ends(self) -> Sequence[int]:
         """The counts of rows after which the input had ended in an earlier run."""
-        return [int(end) for end in str(self._run.others.get(ENDS) or "").split(",") if end]
+        return self._run.ends
 
     def recall(self, index: int, row: Row) -> OutcomeState | None:
         """Return the state in which the row ended, or None where it is to be sent.
