@@ -150,7 +150,7 @@ def _columns(entries: Sequence[Entry]) -> BatchRows:
 class ImportRun(Run[RowT]):
     """A bulk run of imports over `source`; see the module and `Run`."""
 
-    __slots__ = ("_batches_of", "_cuts", "_cutter", "_idle", "_import", "_largest", "_length", "_row_at")
+    __slots__ = ("_apart_next", "_batches_of", "_cuts", "_cutter", "_idle", "_import", "_largest", "_length", "_row_at")
 
     _apart = True
     _counted = "answers"
@@ -169,6 +169,7 @@ class ImportRun(Run[RowT]):
         self._import = what
         self._batches_of = recorder
         self._cutter = what.cutter()
+        self._apart_next: list[Entry] = []
         self._cuts: set[int] = set()
         self._largest = float("inf")
         self._idle: asyncio.TimerHandle | None = None
@@ -248,7 +249,7 @@ class ImportRun(Run[RowT]):
             if not index:
                 self._cuts = set(recorder.ends)
             if index in self._cuts:  # where the input ended once, a batch ended
-                self._send(self._cutter.take())
+                self._close_batch(self._cutter.take())
         self.taken = index + 1
         read = self._import.read(row)
         if isinstance(read, InvalidUpdateError):
@@ -258,11 +259,17 @@ class ImportRun(Run[RowT]):
         if state is None:
             self._held += known.size + _WEIGHT
             self._sink.expect()
-            self._cut_in(Entry(index, row, known, body))
-            return False
-        self._put_back(index, row, known, state)
-        self._cut_in(Entry(index, None, known, None))
-        return True
+            entry = Entry(index, row, known, body)
+        else:
+            self._put_back(index, row, known, state)
+            entry = Entry(index, None, known, None)
+        if recorder is None or not recorder.apart(index):
+            self._cut_in(entry)
+        elif self._cutter.holds(known.external_id):
+            self._apart_next.append(entry)
+        else:
+            self._send([entry])
+        return state is not None
 
     def _admit_invalid(self, index: int, row: RowT, problem: InvalidUpdateError) -> bool:
         state = None if self._batches_of is None else self._batches_of.recall(index, problem)
@@ -290,7 +297,7 @@ class ImportRun(Run[RowT]):
 
     def _cut_in(self, entry: Entry) -> None:
         for batch in self._cutter.add(entry, entry.known.external_id, entry.known.size):
-            self._send(batch)
+            self._close_batch(batch)
         if self._batches_of is None and isinstance(self._source, AsyncIterable):
             self._row_at = self._loop.time()
             if self._idle is None:
@@ -317,10 +324,19 @@ class ImportRun(Run[RowT]):
             error = RunStoppedError("the source ended early, before the batch of this row was whole; run it again")
             for part in open_parts(rows, is_open):
                 self._give_up(self._item_of(part), error)
+            for entry in filter(is_open, self._apart_next):
+                self._give_up(self._item_of([entry]), error)
         else:
-            self._send(rows)
+            self._close_batch(rows)
 
     # -- batches
+
+    def _close_batch(self, batch: Sequence[Entry]) -> None:
+        """Send a batch, and after it the rows that go by themselves and are about what one of it is about."""
+        self._send(batch)
+        entries, self._apart_next = self._apart_next, []
+        for entry in entries:
+            self._send([entry])
 
     def _send(self, batch: Sequence[Entry]) -> None:
         """Send what is open of a batch, in parts of the size that the server is known to take."""

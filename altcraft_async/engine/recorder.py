@@ -93,5 +93,8 @@ class BatchRecorder(Recorder, Protocol):
     def ends(self) -> Sequence[int]:
         """The counts of rows after which the input had ended in an earlier run: there a batch ends."""
 
+    def apart(self, index: int) -> bool:
+        """Say of the row recalled last whether it goes by itself, since it was none when batches were cut before."""
+
     def batch_request_id(self, rows: BatchRows) -> str:
         """Return the ``Request-ID`` of a batch, the same in every run."""

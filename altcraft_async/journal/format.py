@@ -29,6 +29,7 @@ from altcraft_async.storage.sqlite import FileKind, Upgrade, damaged, insert_man
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from altcraft_async.journal.seals import Fact, Row
 
@@ -87,6 +88,10 @@ LINE_STATUS: Final = "market/orders/update_order_line_status"
 
 ENDS: Final = "ends"
 """The fact of a run of batches that says after which counts of rows its input had ended: there its batches end too."""
+
+APART: Final = "apart"
+"""The fact of a run of batches that names the rows that were invalid once: they go out by themselves, so that all
+other batches are what they were."""
 
 OPEN: Final = 15
 """The number of a row that failed and is to be sent again: the highest that the seal has room for, and no state's."""
@@ -154,7 +159,15 @@ class RunRecord:
     @property
     def ends(self) -> Sequence[int]:
         """The counts of rows after which the input of a run of batches had ended."""
-        return [int(end) for end in str(self.others.get(ENDS) or "").split(",") if end]
+        return self._numbers(ENDS)
+
+    @property
+    def apart(self) -> Sequence[int]:
+        """The indices of the rows that stand in no batch with others."""
+        return self._numbers(APART)
+
+    def _numbers(self, fact: str) -> Sequence[int]:
+        return [int(number) for number in str(self.others.get(fact) or "").split(",") if number]
 
     def check(self, path: str, method: str, facts: Mapping[str, Fact] | None) -> None:
         """Raise `JournalError` where the run did something else, or what ids hang on is not as it was."""
@@ -177,6 +190,13 @@ class RunRecord:
         if ENDS in others:
             others = {**others, ENDS: f"{others[ENDS]},{length}".lstrip(",")}
         return attrs.evolve(self, length=length, others=others)
+
+    def with_apart(self, indices: AbstractSet[int]) -> RunRecord:
+        """Return the record of a run of batches in which these rows stand apart too."""
+        if APART not in self.others or indices <= {*self.apart}:
+            return self
+        named = ",".join(map(str, sorted({*self.apart, *indices})))
+        return attrs.evolve(self, others={**self.others, APART: named})
 
     def _write(self, connection: sqlite3.Connection, facts: Sequence[tuple[str, Fact]]) -> None:
         insert_many(connection, "INSERT OR REPLACE INTO meta", facts)

@@ -28,6 +28,7 @@ import attrs
 from altcraft_async.errors import InputChangedError, JournalError, RunStoppedError
 from altcraft_async.journal.commits import Closing, Commits, Length, Overtaken, PutBack, Sampled, reopen
 from altcraft_async.journal.format import (
+    APART,
     CORRECTED,
     ENDS,
     KIND,
@@ -127,6 +128,7 @@ class Journal:
     """
 
     __slots__ = (
+        "_apart",
         "_clock",
         "_connection",
         "_corrected",
@@ -196,6 +198,7 @@ class Journal:
         self._overtaken: list[int] = []
         self._corrected: list[Outcome[object]] = []
         self._finished = False
+        self._apart: set[int] = set()
         self._rounds: dict[int, int] = {}
         self._sent_again: set[int] = set()
         self._prefix = ""
@@ -264,7 +267,9 @@ class Journal:
             connection = self._connection = resources.enter_context(contextlib.closing(open_database(KIND, self._path)))
             with translated(KIND, self._path):
                 recorded, retried, stale = self._begin(connection)
-            commits = Commits(connection, self._path, self._run, rounds=self._rounds, clock=self._clock)
+            commits = Commits(
+                connection, self._path, self._run, rounds=self._rounds, corrected=self._apart, clock=self._clock
+            )
             writing = open_database(KIND, self._path, check=False)
             self._resources = resources.pop_all()
             return _Opened(writing, commits, recorded, retried, stale)
@@ -274,7 +279,7 @@ class Journal:
         retried, recorded, stale = 0, 0, None
         if known is None:
             now = float(self._clock())
-            others = {} if self._facts is None else {**self._facts, ENDS: ""}
+            others = {} if self._facts is None else {**self._facts, ENDS: "", APART: ""}
             self._run = RunRecord(str(uuid4()), self._method, self._target, now, now, others=others)
             connection.execute("BEGIN IMMEDIATE")  # the whole record or none of it, whenever the process dies
             self._run.write(connection)
@@ -283,6 +288,7 @@ class Journal:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         else:
             self._run, self._resumes = known, True
+            self._apart.update(known.apart)
             self._check_run(known)
             recorded = _recorded_rows(connection)
             self._finished = recorded == known.length
@@ -398,6 +404,7 @@ class Journal:
         """Return what a row is that was invalid and was corrected: open, unless that would put its line back."""
         if isinstance(row, Exception):
             return None  # it is wrong in another way now
+        self._apart.add(index)
         if not self._finished:
             error = RunStoppedError("the row was corrected, and is sent once the run is finished: run it again")
             self._recalled = _outcome(index, row, OutcomeState.NOT_SENT, error)
@@ -408,6 +415,10 @@ class Journal:
             return OutcomeState.SUPERSEDED
         self._rounds[index] = 0
         return None
+
+    def apart(self, index: int) -> bool:
+        """Say whether the row recalled last was invalid once, and so stands in no batch with others."""
+        return index in self._apart
 
     def ahead(self, index: int) -> int:
         """Return how many rows from `index` on can be passed over together."""
