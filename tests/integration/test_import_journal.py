@@ -266,3 +266,15 @@ async def test_what_is_unknown_keeps_its_batch_while_a_row_before_it_is_correcte
     assert last.ok
     assert with_ids(sandbox) == [["order_1", "order_2", "order_4"], ["order_3"]]
     assert sandbox.ledger.check_imports("orders", [*rows[:2], rows[3], rows[2]]).ok
+
+
+async def test_a_corrected_row_keeps_its_place_among_those_of_its_order(sandbox, orders, path):
+    rows = [order(1, tags=["0"]), order(2), order(1, tags=["2"]), order(3), order(1, tags=["4"])]
+    sandbox.faults = Faults(script=lambda *_: Fault("error", status=400))
+    wrong = [*rows[:2], {"external_id": "order_1"}, *rows[3:]]
+    first = await orders.import_orders(wrong, batch_size=5, journal=path)
+    assert first.counts[OutcomeState.REJECTED] == 4
+    sandbox.faults = Faults()
+    assert (await orders.import_orders(rows, batch_size=5, journal=path, retry_failed=True)).ok
+    assert sandbox.ledger.check_imports("orders", rows).ok
+    assert [count for _, count in sent(sandbox)][-3:] == [3, 1, 1]
