@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from collections import Counter, deque
+from itertools import repeat
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 import attrs
 
@@ -11,14 +12,14 @@ from altcraft_async.errors import BatchError, MissingExtraError
 from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
     from altcraft_async.errors import AltcraftError
     from altcraft_async.protocol.values import JSON, LineStatusUpdate, UpdatedOrderLine
 
-__all__ = ["Batch", "Fingerprint", "Outcome", "OutcomeState", "RawResponse", "Report"]
+__all__ = ["Batch", "Fingerprint", "Outcome", "OutcomeState", "RawResponse", "Report", "outcomes_like"]
 
 
 Row_co = TypeVar("Row_co", covariant=True)
@@ -82,8 +83,9 @@ class Outcome(Generic[Row_co]):
     what the server said of the line, where that differs from what was asked. `row` is
     what was given: the update, the tuple, or whatever made it.
 
-    Of an import `update` is None; `external_id` is that of what the row describes, and `batch` says with
-    which others it went, None where it was never sent in this run. `elapsed` and `attempts` are the batch's.
+    Of an import `update` is None; `external_id` is that of what the row describes, None where the row is
+    ``invalid``, and `batch` says with which others it went, None where it was never sent in this run.
+    `elapsed` and `attempts` are the batch's.
     """
 
     index: int
@@ -96,12 +98,14 @@ class Outcome(Generic[Row_co]):
     echo: UpdatedOrderLine | None = None
     row: Row_co | None = None
     batch: Batch | None = None
-    fingerprint: Fingerprint | None = attrs.field(default=None, repr=False, eq=False)
+    external_id: str | None = None
+    _content: int = attrs.field(default=0, repr=False, eq=False)
+    _size: int = attrs.field(default=0, repr=False, eq=False)
 
     @property
-    def external_id(self) -> str | None:
-        """The id of what the row of an import describes, None where it has none, and for an update."""
-        return None if self.fingerprint is None else self.fingerprint.external_id
+    def fingerprint(self) -> Fingerprint | None:
+        """What the row of an import is known by, None where it describes nothing, and for an update."""
+        return None if self.external_id is None else Fingerprint(self.external_id, self._content, self._size)
 
     @property
     def ok(self) -> bool:
@@ -132,6 +136,20 @@ class Outcome(Generic[Row_co]):
 
 
 _COLUMNS = tuple(Outcome(0, None, OutcomeState.INVALID).to_dict())
+
+
+_PUT: Final = [(field.name, getattr(Outcome, field.name).__set__) for field in attrs.fields(Outcome)]
+
+
+def outcomes_like(first: Outcome[object], count: int, own: Mapping[str, Iterable[object]]) -> list[Outcome[object]]:
+    """Make `count` outcomes that are as `first` is but for their `own` fields, whose values are given in turn.
+
+    They are filled field by field past attrs' own way, which takes twice the time.
+    """
+    made: list[Outcome[object]] = list(map(object.__new__, repeat(Outcome, count)))
+    for name, put in _PUT:
+        deque(map(put, made, own[name] if name in own else repeat(getattr(first, name))), maxlen=0)
+    return made
 
 
 def _counts(report: Report[object]) -> Mapping[OutcomeState, int]:

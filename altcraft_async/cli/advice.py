@@ -144,7 +144,7 @@ def next_steps(
     invalid = summary.counts[OutcomeState.INVALID]
     if summary.failed > invalid:
         yield "to send again what failed", [*again, "--retry-failed"]
-    if invalid and summary.method.endswith("update_order_line_status"):
+    if invalid:
         extract = ["altcraft-async", "journal", "failed", summary.path, "--input", *source, "-o", "FILE"]
         yield "to correct invalid rows, extract them", extract
 

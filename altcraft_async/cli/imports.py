@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast
 import attrs
 import click
 
-from altcraft_async import Batch, ConfigurationError
+from altcraft_async import Batch, ConfigurationError, JournalError
 from altcraft_async.cli.display import summary
 from altcraft_async.cli.exits import ExitCode, Tally
-from altcraft_async.cli.inputs import Input, said_of, started
+from altcraft_async.cli.inputs import Input, named_in, said_of, started
 from altcraft_async.cli.job import SyncJob, print_json
 from altcraft_async.cli.results import IMPORT_COLUMNS
 from altcraft_async.cli.sync import sync
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from altcraft_async.ingest import UpdateReader
     from altcraft_async.observe import Observer
 
-__all__ = ["ImportJob", "What", "run"]
+__all__ = ["ImportJob", "ValuesInput", "What", "run"]
 
 What: TypeAlias = Literal["orders", "products", "skus"]
 _MAKES: dict[What, Callable[[Mapping[str, object]], object]] = {
@@ -46,10 +46,18 @@ _ANSWERS = 3
 
 
 @attrs.frozen(kw_only=True)
-class _ValuesInput(Input):
+class ValuesInput(Input):
     """An input of whole objects."""
 
     what: What
+
+    @classmethod
+    def from_input(cls, given: Input, what: What) -> ValuesInput:
+        """Return an input that is read as objects; raises `ConfigurationError` for options that are for updates."""
+        if given.columns or given.constants or given.statuses or given.skip_lines or given.input_format:
+            msg = "--map, --set, --status, --skip-lines and --format are for inputs of updates; leave them out"
+            raise ConfigurationError(msg)
+        return cls(**{name: getattr(given, name) for name in attrs.fields_dict(Input)}, what=what)
 
     def _reader(self, source: str | Path | BinaryIO, **given: Any) -> UpdateReader:
         return read_values(
@@ -89,9 +97,16 @@ class ImportJob(SyncJob):
     def check(self) -> None:
         """Raise `ConfigurationError` for options that do not go together."""
         super().check()
-        if self.journal is not None and (self.dry_run or self.limit is not None):
-            option = "--dry-run" if self.dry_run else "--sample"
-            msg = f"{option} of an import and --journal do not go together: leave --journal out"
+        if self.journal is None or self.limit is None:
+            return
+        if self.dry_run:
+            msg = "--dry-run, --sample and --journal of an import do not go together; leave one of them out"
+            raise ConfigurationError(msg)
+        if self.limit % self.batch_size:
+            msg = (
+                f"--sample {self.limit} of an import with --journal would cut a batch, which goes out whole or not at "
+                f"all; make it a multiple of {self.batch_size}, the --batch-size"
+            )
             raise ConfigurationError(msg)
 
     def stream(self, client: AltcraftClient, rows: Rows) -> AsyncGenerator[Outcome[Any], None]:
@@ -101,8 +116,6 @@ class ImportJob(SyncJob):
             **self._cut(),
             "deadline": self.deadline,
             "stop_after": None if self.max_failures == "none" else self.max_failures,
-            "journal": self.journal,
-            "retry_failed": self.retry_failed,
             "extend": self.extend,
         }
         if self.what == "orders":
@@ -119,6 +132,8 @@ class ImportJob(SyncJob):
             "window_bytes": 8 * self.batch_bytes,
             "on_refused": "split" if self.split else "report",
             "timeout": self.batch_timeout,
+            "journal": self.journal,
+            "retry_failed": self.retry_failed,
         }
 
     def preview(self, client: AltcraftClient, rows: Iterable[Any]) -> Iterator[Batch | Outcome[Any]]:
@@ -145,8 +160,12 @@ class ImportJob(SyncJob):
                 if isinstance(found, Batch):
                     batches, size, largest = batches + 1, size + found.size, max(largest, found.size)
                     tally.states["valid"] += found.rows
+                elif found.ok:
+                    tally.done_before += 1
                 else:
                     tally.add(found, getattr(found.error, "line", None))
+        except JournalError as error:
+            raise named_in(error, reader) from None
         except HeldBackError as error:
             held_back = said_of(error)
         elapsed = time.monotonic() - started
@@ -201,7 +220,7 @@ def run(what: What, make_client: Callable[[Sequence[Observer]], AltcraftClient],
     definitions = _definitions(what, fields.pop("definitions"))
     if what == "orders":
         definitions["skip_triggers"] = skip
-    given = _ValuesInput(
+    given = ValuesInput(
         source=fields.pop("source"),
         what=what,
         columns={},

@@ -16,15 +16,24 @@ from altcraft_async.cli.advice import next_steps
 from altcraft_async.cli.display import stderr_console, utc
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import Input, named_in
-from altcraft_async.cli.results import RecordFile, ResultsFile, csv_record, refuse_clashes, refuse_workbook
+from altcraft_async.cli.results import (
+    COLUMNS,
+    IMPORT_COLUMNS,
+    RecordFile,
+    ResultsFile,
+    csv_record,
+    refuse_clashes,
+    refuse_workbook,
+)
 from altcraft_async.cli.talk import shell, tidy
 from altcraft_async.ingest import FIELDS
 from altcraft_async.journal import JournalReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from altcraft_async import LineStatusUpdate, Outcome
+    from altcraft_async.cli.imports import What
     from altcraft_async.ingest import KeptRow, UpdateReader
     from altcraft_async.journal import JournalSummary
 
@@ -129,20 +138,34 @@ class Extract:
             raise ConfigurationError(msg)
         return cls(path=path, output=output, input=given if source else None, output_format=given.input_format)
 
-    def open_input(self, stack: contextlib.ExitStack) -> UpdateReader | None:
-        """Open the input where one was given."""
-        source = None if self.input is None else self.input.source
+    def open_input(self, stack: contextlib.ExitStack, summary: JournalSummary) -> UpdateReader | None:
+        """Open the input where one was given, as the run of the journal read it."""
+        given = self.input
+        source = None if given is None else given.source
         refuse_clashes(**{"input": source, "the journal": self.path, "--output": self.output})
-        return None if self.input is None else stack.enter_context(self.input.open())
+        if given is None:
+            return None
+        what = _IMPORTED.get(summary.method)
+        if what is None:
+            return stack.enter_context(given.open())
+        from altcraft_async.cli.imports import ValuesInput  # noqa: PLC0415 - only for journals of imports
+
+        return stack.enter_context(ValuesInput.from_input(given, what).open())
+
+
+_IMPORTED: Mapping[str, What] = {
+    "market/orders/import": "orders",
+    "market/products/import": "products",
+    "market/sku/import": "skus",
+}
 
 
 def failed(asked: Extract) -> int:
-    """Write the rows that failed as an input for ``sync``: as they stood in the input, or else their ids."""
+    """Write the rows that failed as an input for the same command: as they stood in the input, or else their ids."""
     with contextlib.ExitStack() as stack:
-        reader = asked.open_input(stack)
         journal = stack.enter_context(JournalReader(asked.path))
         summary = journal.summary()
-        _refuse_import(summary)
+        reader = asked.open_input(stack, summary)
         refuse_workbook("-o", asked.output)
         output = stack.enter_context(RecordFile(asked.output, at_end=True))
         output.start()
@@ -154,6 +177,7 @@ def failed(asked: Extract) -> int:
                     output.write(row.raw)
                     written += 1
         else:
+            _refuse_import(summary)
             as_json = (asked.output_format or _format_of(asked.output)) == "jsonl"
             output.write(b"" if as_json else csv_record(FIELDS))
             for outcome in journal.outcomes(*_FAILED):
@@ -166,16 +190,15 @@ def failed(asked: Extract) -> int:
 
 def _command_of(method: str) -> list[str]:
     """Return the words of the command that makes runs of a method."""
-    kind = {"market/orders/import": "orders", "market/products/import": "products", "market/sku/import": "skus"}
-    return [kind[method], "import"] if method in kind else ["sync"]
+    return [_IMPORTED[method], "import"] if method in _IMPORTED else ["sync"]
 
 
 def _refuse_import(summary: JournalSummary) -> None:
-    """Raise for the journal of an import, which has no rows that could be written or held against an input here."""
-    if not summary.method.endswith("update_order_line_status"):
+    """Raise for the journal of an import without its input: it does not keep what rows say."""
+    if summary.method in _IMPORTED:
         msg = (
-            f"the journal {summary.path} records a run of {summary.method}, whose rows it does not keep; "
-            "run the import again with --failed FILE, which writes them"
+            f"the journal {summary.path} records a run of {summary.method}, and has only the ids of its rows; "
+            "give --input FILE, the input of that run"
         )
         raise ConfigurationError(msg)
 
@@ -195,17 +218,18 @@ def _left_out(summary: JournalSummary, without_ids: int) -> Iterator[str]:
     if not summary.finished:
         yield "the run is not finished: rows without an outcome are sent when it is continued"
     if summary.failed - summary.counts[OutcomeState.INVALID]:
-        yield "to send failed rows again as they are, sync with --retry-failed keeps their ids and order"
+        command = " ".join(_command_of(summary.method))
+        yield f"to send failed rows again as they are, {command} with --retry-failed keeps their ids and order"
 
 
 def export(asked: Extract) -> int:
-    """Write every recorded outcome, like the results file of ``sync``."""
+    """Write every recorded outcome, like the results file of the run's command."""
     with contextlib.ExitStack() as stack:
-        reader = asked.open_input(stack)
         journal = stack.enter_context(JournalReader(asked.path))
-        if reader is not None:
-            _refuse_import(journal.summary())
-        output = stack.enter_context(ResultsFile(asked.output, at_end=True))
+        summary = journal.summary()
+        reader = asked.open_input(stack, summary)
+        columns = IMPORT_COLUMNS if summary.method in _IMPORTED else COLUMNS
+        output = stack.enter_context(ResultsFile(asked.output, columns, at_end=True))
         output.start()
         written = 0
         pairs = ((None, one) for one in journal.outcomes()) if reader is None else _joined(journal, reader)

@@ -283,7 +283,7 @@ class Delivery:
             self.questions.distrust(asyncio.get_running_loop().time())
             item.fresh = True
             return named
-        said = row_results(reply.payload, (known.external_id for _, _, known in item.batch_rows))
+        said = row_results(reply.payload, item.batch_rows.external_ids)
         item.results = None if said is None else [self._row_result(one, wire, reply) for one in said]
         return None
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable
-from itertools import count, islice, repeat
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, TypeVar
 from uuid import uuid4
 
@@ -21,10 +21,10 @@ import attrs
 
 from altcraft_async.engine.rows import check_choice
 from altcraft_async.engine.run import Run, RunPhase
-from altcraft_async.engine.work import BatchItem
+from altcraft_async.engine.work import BatchItem, BatchRows
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError, RunStoppedError, TariffLimitError
 from altcraft_async.flow.batch import Cutter, fitting, halves, open_parts
-from altcraft_async.outcome import Fingerprint, Outcome
+from altcraft_async.outcome import Fingerprint, Outcome, outcomes_like
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.verdict import TABLE, Evidence
 from altcraft_async.protocol.wire import BatchCall
@@ -33,26 +33,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from altcraft_async.engine.dispatch import Dispatcher
+    from altcraft_async.engine.import_rows import ReadRow, ReadRows
     from altcraft_async.engine.recorder import BatchRecorder
     from altcraft_async.engine.run import RunOptions
-    from altcraft_async.engine.work import BatchRow, WorkItem
+    from altcraft_async.engine.work import WorkItem
     from altcraft_async.errors import DeliveryError
     from altcraft_async.flow.lanes import Claim
     from altcraft_async.protocol.values import JSON
+    from altcraft_async.protocol.wire import RowCodec
 
-__all__ = ["BatchLimits", "Import", "ImportRun", "OnRefused", "ReadRow", "ReadRows"]
+__all__ = ["OVERHEAD", "BatchLimits", "Entry", "Import", "ImportRun", "OnRefused", "is_open"]
 
 RowT = TypeVar("RowT")
 OnRefused: TypeAlias = Literal["report", "split"]
-ReadRow: TypeAlias = "tuple[Fingerprint, bytes] | InvalidUpdateError"
-ReadRows: TypeAlias = "tuple[Sequence[str], Sequence[bytes]]"
-"""The ids and bytes of many rows, no id of which comes twice."""
 
 _WEIGHT: Final = 256
 """Bytes that a row is held with beside its own: a small one too has an outcome and its place in a batch."""
 _IDLE: Final = 1.0
 """Seconds without a row after which a live source's rows do not wait for the rest of their batch."""
-_OVERHEAD: Final = 512
+OVERHEAD: Final = 512
 """Bytes that a body is taken to have beside rows and definitions: the token and names; fixed, since tokens change."""
 _BETWEEN: Final = 1
 _TAKEN: Final = 0.6
@@ -90,74 +89,68 @@ class BatchLimits:
             raise ConfigurationError(msg, field="timeout")
         check_choice(self.on_refused, ("report", "split"), "on_refused")
 
+    def room(self, overhead: int) -> int:
+        """Say how many bytes one row can have, beside so many of every body."""
+        return self.size - overhead - _BETWEEN
+
 
 @attrs.frozen(kw_only=True)
 class Import:
-    """What is imported, and how: rows go to `method`, with `fields` beside them in each call.
+    """What is imported, and how: rows go to `method`, with `fields` beside them in each call, written by `codec`.
 
     `read` makes of what was given a row's fingerprint and its bytes, or says what is wrong
     with it; `read_many` does so with many at once, or gives None where one of them is unusual.
-    `claims_of` gives the places in the lanes of what rows describe. `fixed` is how many bytes `fields` take.
+    `claims_of` gives the places in the lanes of what rows describe. `overhead` is how many bytes a body is
+    taken to have beside its rows.
     """
 
     method: str
     fields: Mapping[str, JSON]
-    fixed: int
+    overhead: int
+    codec: RowCodec
     read: Callable[[object], ReadRow]
-    read_many: Callable[[Sequence[object]], ReadRows | None]
-    claims_of: Callable[[Iterable[str]], tuple[Claim, ...]]
+    read_many: Callable[[list[object]], ReadRows | None]
+    claims_of: Callable[[Sequence[str]], Sequence[Claim]]
     limits: BatchLimits
-
-    @property
-    def overhead(self) -> int:
-        """How many bytes a body is taken to have beside its rows."""
-        return _OVERHEAD + self.fixed
 
     def cutter(self) -> Cutter[Entry]:
         """Return what cuts rows into batches."""
         return Cutter(count=self.limits.rows, size=self.limits.size, overhead=self.overhead, between=_BETWEEN)
 
-    def too_large(self, known: Fingerprint) -> InvalidUpdateError | None:
-        """Return what is wrong with a row that fits into no body, else None."""
-        most = self.limits.size - self.overhead - _BETWEEN
-        if known.size <= most:
-            return None
-        msg = (
-            f"{known.external_id} takes {known.size} bytes, and a batch has room for {most}; "
-            "make it smaller, or raise batch_bytes as far as the platform allows (10 MB by default)"
-        )
-        return InvalidUpdateError(msg)
-
 
 class Entry(NamedTuple):
-    """A row in its batch; `body` is None for one that ended in an earlier run."""
+    """A row by itself, on its way into a batch or out of one; `body` is None where it ended in an earlier run."""
 
-    row: BatchRow
+    place: int
+    given: object
+    known: Fingerprint
     body: bytes | None
 
 
-def _is_open(entry: Entry) -> bool:
+def is_open(entry: Entry) -> bool:
+    """Whether a row is to be sent."""
     return entry.body is not None
-
-
-def _entries_of(item: BatchItem) -> list[Entry]:
-    assert isinstance(item.call, BatchCall)  # noqa: S101 - of a batch
-    return [Entry(row, body) for row, body in zip(item.batch_rows, item.call.rows, strict=True)]
-
-
-def _columns(entries: Sequence[Entry]) -> tuple[tuple[BatchRow, ...], tuple[bytes, ...]]:
-    """Return the rows and the bodies of open entries."""
-    return tuple(entry.row for entry in entries), tuple(entry.body for entry in entries if entry.body is not None)
 
 
 def _bytes_of(entries: Sequence[Entry]) -> int:
     return sum(len(entry.body) for entry in entries if entry.body is not None)
 
 
+def _columns(entries: Sequence[Entry]) -> BatchRows:
+    known = [entry.known for entry in entries]
+    return BatchRows(
+        [entry.place for entry in entries],
+        [entry.given for entry in entries],
+        [one.external_id for one in known],
+        [one.content for one in known],
+        [one.size for one in known],
+    )
+
+
 class ImportRun(Run[RowT]):
     """A bulk run of imports over `source`; see the module and `Run`."""
 
-    __slots__ = ("_batches_of", "_cuts", "_cutter", "_idle", "_import", "_largest", "_length", "_row_at")
+    __slots__ = ("_apart_next", "_batches_of", "_cuts", "_cutter", "_idle", "_import", "_largest", "_length", "_row_at")
 
     _apart = True
     _counted = "answers"
@@ -176,6 +169,7 @@ class ImportRun(Run[RowT]):
         self._import = what
         self._batches_of = recorder
         self._cutter = what.cutter()
+        self._apart_next: list[Entry] = []
         self._cuts: set[int] = set()
         self._largest = float("inf")
         self._idle: asyncio.TimerHandle | None = None
@@ -218,7 +212,7 @@ class ImportRun(Run[RowT]):
         limits = self._import.limits
         return max(1, min(limits.rows - len(self._cutter), limits.size // self._length))
 
-    def _admit_many(self, rows: Sequence[RowT]) -> None:
+    def _admit_many(self, rows: list[RowT]) -> None:
         if self._batches_of is not None or len(rows) != self._import.limits.rows or not self._admit_batch(rows):
             held, taken = self._held, self.taken
             for row in rows:
@@ -226,26 +220,26 @@ class ImportRun(Run[RowT]):
             if self.taken > taken:
                 self._length = max(1, (self._held - held) // (self.taken - taken), self._length // 2)
 
-    def _admit_batch(self, given: Sequence[RowT]) -> bool:
+    def _admit_batch(self, given: list[RowT]) -> bool:
         """Take in a whole batch at once; false where one of its rows is unusual, or they make no batch."""
         what = self._import
-        read = what.read_many(given)
+        read = what.read_many([*given])
         if read is None or len(self._cutter):
             return False
-        ids, bodies = read
-        sizes = list(map(len, bodies))
-        size = sum(sizes)
-        if what.overhead + size + len(given) * _BETWEEN > what.limits.size:
+        ids, written = read
+        many = len(given)
+        size = what.codec.length_of_rows(written, many)
+        if what.overhead + size + many * _BETWEEN > what.limits.size:
             return False
-        first, self.taken = self.taken, self.taken + len(given)
-        self._held += size + _WEIGHT * len(given)
-        self._sink.expect(len(given))
-        known = map(tuple.__new__, repeat(Fingerprint), zip(ids, repeat(0), sizes, strict=False))
-        rows = tuple(zip(count(first), given, known, strict=False))
+        first, self.taken = self.taken, self.taken + many
+        each = -(-size // many)  # of one by itself nobody asks
+        self._held += (each + _WEIGHT) * many
+        self._sink.expect(many)
+        rows = BatchRows(range(first, first + many), given, ids, [0] * many, [each] * many)
         if size <= self._largest:
-            self._submit(rows, tuple(bodies))
+            self._submit(self._item(rows, written, size))
         else:
-            self._send(list(map(Entry, rows, bodies)))
+            self._send(self._entries(rows, written))
         return True
 
     def _admit(self, row: RowT) -> bool:
@@ -255,24 +249,27 @@ class ImportRun(Run[RowT]):
             if not index:
                 self._cuts = set(recorder.ends)
             if index in self._cuts:  # where the input ended once, a batch ended
-                self._send(self._cutter.take())
+                self._close_batch(self._cutter.take())
         self.taken = index + 1
         read = self._import.read(row)
         if isinstance(read, InvalidUpdateError):
             return self._admit_invalid(index, row, read)
         known, body = read
-        problem = self._import.too_large(known)
-        if problem is not None:
-            return self._admit_invalid(index, row, problem)
         state = None if recorder is None else recorder.recall(index, known)
         if state is None:
             self._held += known.size + _WEIGHT
             self._sink.expect()
-            self._cut_in(Entry((index, row, known), body))
-            return False
-        self._put_back(index, row, known, state)
-        self._cut_in(Entry((index, None, known), None))
-        return True
+            entry = Entry(index, row, known, body)
+        else:
+            self._put_back(index, row, known, state)
+            entry = Entry(index, None, known, None)
+        if recorder is None or not recorder.apart(index):
+            self._cut_in(entry)
+        elif self._cutter.holds(known.external_id):
+            self._apart_next.append(entry)
+        else:
+            self._send([entry])
+        return state is not None
 
     def _admit_invalid(self, index: int, row: RowT, problem: InvalidUpdateError) -> bool:
         state = None if self._batches_of is None else self._batches_of.recall(index, problem)
@@ -294,14 +291,13 @@ class ImportRun(Run[RowT]):
         if self._sink.gathered is not None or not state.ok:
             outcome = attrs.evolve(recorder.recalled(known), row=row)
             if self._sink.gathered is None:
-                self._held += _weight(outcome)
+                self._held += _WEIGHT + outcome._size  # noqa: SLF001 - as it is let go
             self._sink.put_back(outcome)
             self._wake("output")
 
     def _cut_in(self, entry: Entry) -> None:
-        known = entry.row[2]
-        for batch in self._cutter.add(entry, known.external_id, known.size):
-            self._send(batch)
+        for batch in self._cutter.add(entry, entry.known.external_id, entry.known.size):
+            self._close_batch(batch)
         if self._batches_of is None and isinstance(self._source, AsyncIterable):
             self._row_at = self._loop.time()
             if self._idle is None:
@@ -325,38 +321,56 @@ class ImportRun(Run[RowT]):
         rows = self._cutter.take()
         if self._error is not None and self._batches_of is not None and self._stopped is None:
             # the next run would cut another batch here, under another id
-            error = RunStoppedError("the source failed before the batch of this row was whole")
-            for part in open_parts(rows, _is_open):
-                self._give_up(self._item(*_columns(part)), error)
+            error = RunStoppedError("the source ended early, before the batch of this row was whole; run it again")
+            for part in open_parts(rows, is_open):
+                self._give_up(self._item_of(part), error)
+            for entry in filter(is_open, self._apart_next):
+                self._give_up(self._item_of([entry]), error)
         else:
-            self._send(rows)
+            self._close_batch(rows)
 
     # -- batches
 
+    def _close_batch(self, batch: Sequence[Entry]) -> None:
+        """Send a batch, and after it the rows that go by themselves and are about what one of it is about."""
+        self._send(batch)
+        entries, self._apart_next = self._apart_next, []
+        for entry in entries:
+            self._send([entry])
+
     def _send(self, batch: Sequence[Entry]) -> None:
         """Send what is open of a batch, in parts of the size that the server is known to take."""
-        for part in open_parts(batch, _is_open) if self._batches_of is not None else [batch]:
+        for part in open_parts(batch, is_open) if self._batches_of is not None else [batch]:
             for piece in fitting(part, _bytes_of, self._largest):
                 if piece:
-                    self._submit(*_columns(piece))
+                    self._submit(self._item_of(piece))
 
-    def _submit(self, rows: tuple[BatchRow, ...], bodies: tuple[bytes, ...]) -> None:
-        item = self._item(rows, bodies)
+    def _submit(self, item: BatchItem) -> None:
         if self._stopped is None:
             self._crew.submit(item)
         else:
             self._settle_unsent(item)
 
-    def _item(self, rows: tuple[BatchRow, ...], bodies: tuple[bytes, ...]) -> BatchItem:
+    def _entries(self, rows: BatchRows, written: bytes) -> list[Entry]:
+        bodies = self._import.codec.split_rows(written)
+        return list(map(Entry, rows.indices, rows.given, rows.fingerprints(), bodies))
+
+    def _item_of(self, entries: Sequence[Entry]) -> BatchItem:
+        """Make the call for open entries."""
+        written = self._import.codec.join_rows(entry.body for entry in entries if entry.body is not None)
+        return self._item(_columns(entries), written, _bytes_of(entries))
+
+    def _item(self, rows: BatchRows, written: bytes, size: int) -> BatchItem:
         what, recorder = self._import, self._batches_of
         return BatchItem(
-            BatchCall(what.method, what.fields, bodies),
+            BatchCall(what.method, what.fields, written),
             owner=self._crew,
-            claims=what.claims_of(known[0] for _, _, known in rows),
+            claims=what.claims_of(rows.external_ids),
             rows=rows,
+            size=size,
             timeout=what.limits.timeout,
             expires_at=None if self._deadline is None else self._deadline[0],
-            asked_before=recorder is not None and recorder.asked_before(rows[0][0]),
+            asked_before=recorder is not None and recorder.asked_before(rows.indices[0]),
         )
 
     def _on_begins(self, item: WorkItem) -> None:
@@ -377,16 +391,20 @@ class ImportRun(Run[RowT]):
     def _divides_first(self, item: WorkItem) -> bool:
         if not isinstance(item, BatchItem) or item.batch.size <= self._largest or len(item.batch_rows) == 1:
             return False
-        parts = fitting(_entries_of(item), _bytes_of, self._largest)
-        self._crew.take_over([self._item(*_columns(part)) for part in parts], item)
+        parts = fitting(self._entries_of(item), _bytes_of, self._largest)
+        self._crew.take_over(list(map(self._item_of, parts)), item)
         return True
+
+    def _entries_of(self, item: BatchItem) -> list[Entry]:
+        assert isinstance(item.call, BatchCall)  # noqa: S101 - of a batch
+        return self._entries(item.batch_rows, item.call.rows)
 
     def _divide(self, item: BatchItem) -> None:
         """Send the halves of a batch in its place."""
-        parts = halves(_entries_of(item))
+        parts = halves(self._entries_of(item))
         if item.last is not None and item.last.verdict is TABLE[Evidence.TOO_LARGE]:
             self._largest = min(self._largest, _TAKEN * item.batch.size)
-        heirs = [self._item(*_columns(part)) for part in parts]
+        heirs = list(map(self._item_of, parts))
         if self._stopped is None:
             self._crew.take_over(heirs, item)
             return
@@ -410,14 +428,12 @@ class ImportRun(Run[RowT]):
 
     def _outcomes(self, item: BatchItem, state: OutcomeState, error: DeliveryError | None) -> list[Outcome[object]]:
         """Make the outcomes of a batch's rows, each of which ended as the batch did."""
-        attempts = item.attempts
+        rows, attempts = item.batch_rows, item.attempts
         elapsed = self._loop.time() - item.started if attempts else 0.0
         request_id = item.request_id if attempts else None
         batch = item.batch if attempts else None
-        return [
-            Outcome(index, None, state, attempts, elapsed, request_id, error, None, row, batch, known)
-            for index, row, known in item.batch_rows
-        ]
+        first: Outcome[object] = Outcome(0, None, state, attempts, elapsed, request_id, error, batch=batch)
+        return outcomes_like(first, len(rows), rows.columns())
 
     def _outcomes_by_row(
         self, item: BatchItem, results: Sequence[tuple[OutcomeState, DeliveryError] | None]
@@ -452,11 +468,6 @@ class ImportRun(Run[RowT]):
         return batch.answered_by_row or outcome.index == batch.first
 
     def _let_go(self, outcome: Outcome[object]) -> None:
-        self._held -= _weight(outcome)
+        self._held -= _WEIGHT + outcome._size  # noqa: SLF001 - with what a row is held nobody else asks
         if self._held <= self._low:
             self._wake("room")
-
-
-def _weight(outcome: Outcome[object]) -> int:
-    known = outcome.fingerprint
-    return _WEIGHT if known is None else known[2] + _WEIGHT

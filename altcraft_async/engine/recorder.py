@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from altcraft_async.engine.timeline import Sample
-    from altcraft_async.engine.work import BatchRow, Lease
+    from altcraft_async.engine.work import BatchRows, Lease
     from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.outcome import Fingerprint, Outcome
     from altcraft_async.protocol.states import OutcomeState
@@ -93,5 +93,8 @@ class BatchRecorder(Recorder, Protocol):
     def ends(self) -> Sequence[int]:
         """The counts of rows after which the input had ended in an earlier run: there a batch ends."""
 
-    def batch_request_id(self, rows: Sequence[BatchRow]) -> str:
+    def apart(self, index: int) -> bool:
+        """Say of the row recalled last whether it goes by itself, since it was none when batches were cut before."""
+
+    def batch_request_id(self, rows: BatchRows) -> str:
         """Return the ``Request-ID`` of a batch, the same in every run."""

@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypedDict
 import attrs
 
 from altcraft_async.flow.retry import StopReason
-from altcraft_async.outcome import Batch
+from altcraft_async.outcome import Batch, Fingerprint
 from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from altcraft_async.errors import DeliveryError
     from altcraft_async.flow.lanes import Claim
     from altcraft_async.flow.outage import Outage
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import Stop
-    from altcraft_async.outcome import Fingerprint
     from altcraft_async.protocol.values import JSON, LineKey, LineStatusUpdate, UpdatedOrderLine
     from altcraft_async.protocol.verdict import Verdict
     from altcraft_async.protocol.wire import BatchCall, Call, WireResponse
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Attempt",
     "BatchItem",
-    "BatchRow",
+    "BatchRows",
     "Facts",
     "Lease",
     "Owner",
@@ -45,10 +44,40 @@ __all__ = [
 
 Taken: TypeAlias = "tuple[int, object, LineStatusUpdate]"
 """A row that was taken in: its index in the input, what was given, and the update that it is."""
-BatchRow: TypeAlias = "tuple[int, object, Fingerprint]"
-"""The same of a row of a batch, which is known by its fingerprint; what it says is in the call."""
 RowResult: TypeAlias = "tuple[OutcomeState, DeliveryError] | None"
 """How one row of a batch ended, where that is not how the batch did."""
+
+
+@attrs.frozen
+class BatchRows:
+    """The rows of a batch, in columns, since an object for each would cost more than all the rest of the batch.
+
+    They have places in the input, what was `given`, and what their fingerprints say; what they say is in the call.
+    """
+
+    indices: Sequence[int]
+    given: Sequence[object]
+    external_ids: Sequence[str]
+    contents: Sequence[int]
+    sizes: Sequence[int]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.indices)
+
+    def columns(self) -> Mapping[str, Sequence[object]]:
+        """Give the fields that each row's outcome has of its own."""
+        return {
+            "index": self.indices,
+            "row": self.given,
+            "external_id": self.external_ids,
+            "_content": self.contents,
+            "_size": self.sizes,
+        }
+
+    def fingerprints(self) -> Iterator[Fingerprint]:
+        """Give what each row is known by."""
+        return map(Fingerprint, self.external_ids, self.contents, self.sizes)
 
 
 class Phase(enum.Enum):
@@ -173,7 +202,7 @@ class WorkItem:
         request_id: str,
         *,
         owner: Owner,
-        claims: tuple[Claim, ...] = (),
+        claims: Sequence[Claim] = (),
         update: LineStatusUpdate | None = None,
         rows: tuple[Taken, ...] = (),
         bulk: bool = False,
@@ -283,7 +312,7 @@ class SingleItem(WorkItem):
 
 
 class BatchItem(WorkItem):
-    """One call for a batch of rows, `batch_rows`; it can be divided, and has a `timeout` of its own.
+    """One call for a batch of rows, `batch_rows` of `size` bytes; it can be divided, and has a `timeout` of its own.
 
     `batch` is what its outcomes say of it. `results` is what the answer said of each row, None
     where it spoke of none.
@@ -297,8 +326,9 @@ class BatchItem(WorkItem):
         call: BatchCall,
         *,
         owner: Owner,
-        claims: tuple[Claim, ...],
-        rows: tuple[BatchRow, ...],
+        claims: Sequence[Claim],
+        rows: BatchRows,
+        size: int,
         timeout: float,
         expires_at: float | None,
         asked_before: bool,
@@ -308,14 +338,14 @@ class BatchItem(WorkItem):
         )
         self.batch_rows = rows
         self.timeout = timeout
-        self.batch = Batch(rows[0][0], len(rows), sum(map(len, call.rows)))
+        self.batch = Batch(rows.indices[0], len(rows), size)
         self.results: Sequence[RowResult] | None = None
 
     @property
     def subject(self) -> str:
         """What the call concerns, for errors."""
         rows = self.batch_rows
-        first = f"row {rows[0][0] + 1} ({rows[0][2].external_id})"
+        first = f"row {rows.indices[0] + 1} ({rows.external_ids[0]})"
         return (
             f"{self.call.method}, {first}" if len(rows) == 1 else f"{self.call.method}, {len(rows)} rows from {first}"
         )

@@ -55,6 +55,10 @@ class Cutter(Generic[R]):
         """Say whether a row of that size fits into a batch of its own."""
         return self._overhead + self._between + size <= self._size
 
+    def holds(self, key: str) -> bool:
+        """Say whether a row about that waits for the rest of its batch."""
+        return key in self._keys
+
     def add(self, row: R, key: str, size: int) -> list[list[R]]:
         """Take one row; return the batches that it closes, in order: none, one, or two."""
         size += self._between

@@ -12,22 +12,54 @@ order as a whole claims the order exclusively.
 
 A claimant that is withdrawn before it was ready keeps its place, and gives it up
 when it comes to it. Memory is that of the claimants held: a key that nobody claims
-leaves no trace.
+leaves no trace, and one that a single claimant has, as nearly all are, has no more than that.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from itertools import takewhile
-from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
+from collections.abc import Hashable, Sequence
+from itertools import repeat, takewhile
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Claim", "Claimant", "Lanes"]
+__all__ = ["Alone", "Claim", "Claimant", "Lanes"]
 
 Claim: TypeAlias = "tuple[Hashable, bool]"
 """A key, and whether it is claimed exclusively."""
+
+
+class Alone(Sequence[Claim]):
+    """Claims on many keys, each of them exclusive, that are made as they are asked for: of hundreds none is kept."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: Sequence[Hashable]) -> None:
+        self._keys = keys
+
+    def __repr__(self) -> str:
+        """Show how many there are."""
+        return f"<Alone {len(self._keys)} keys>"
+
+    def __len__(self) -> int:
+        """Count the keys."""
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[Claim]:
+        """Give each claim."""
+        return zip(self._keys, repeat(object=True), strict=False)
+
+    @overload
+    def __getitem__(self, place: int) -> Claim: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Claim]: ...
+
+    def __getitem__(self, place: int | slice) -> Claim | Sequence[Claim]:
+        """Give the claim in a place."""
+        return Alone(self._keys[place]) if isinstance(place, slice) else (self._keys[place], True)
 
 
 class Claimant(Protocol):
@@ -37,7 +69,7 @@ class Claimant(Protocol):
     that are not granted yet, `withdrawn` says that it shall not become ready any more.
     """
 
-    claims: tuple[Claim, ...]
+    claims: Sequence[Claim]
     arrival: int
     blocked: int
     withdrawn: bool
@@ -47,14 +79,15 @@ C = TypeVar("C", bound=Claimant)
 
 
 class _Lane(Generic[C]):
-    """One key: `holders` of them have it, `exclusive` that one alone; `waiting` are in order.
+    """A key that several claim: `holders` of them have it, `exclusive` that one alone; `waiting` are in order.
 
     `last` came last, `last_exclusive` of those that claim it alone; both may have left.
     """
 
     __slots__ = ("exclusive", "first", "holders", "last", "last_exclusive", "waiting")
 
-    def __init__(self, first: C, *, exclusive: bool) -> None:
+    def __init__(self, first: C, key: Hashable) -> None:
+        exclusive = (key, True) in first.claims
         self.holders = 1
         self.exclusive = exclusive
         self.first = self.last = first
@@ -69,7 +102,7 @@ class Lanes(Generic[C]):
 
     def __init__(self) -> None:
         self._arrivals = 0
-        self._lanes: dict[Hashable, _Lane[C]] = {}
+        self._lanes: dict[Hashable, C | _Lane[C]] = {}  # a claimant that has its key to itself stands there as it is
 
     def __repr__(self) -> str:
         """Show how many keys are claimed."""
@@ -85,10 +118,10 @@ class Lanes(Generic[C]):
         self._arrivals += 1
         claimant.arrival = self._arrivals
         for key, exclusive in claimant.claims:
-            lane = lanes.get(key)
-            if lane is None:
-                lanes[key] = _Lane(claimant, exclusive=exclusive)
+            if key not in lanes:
+                lanes[key] = claimant
                 continue
+            lane = self._lane(key)
             lane.last = claimant
             if exclusive:
                 lane.last_exclusive = claimant
@@ -108,8 +141,13 @@ class Lanes(Generic[C]):
         leaving = [claimant]
         while leaving:
             granted: list[C] = []
-            for key, _ in leaving.pop().claims:
+            one = leaving.pop()
+            for key, _ in one.claims:
                 lane = lanes[key]
+                if lane is one:
+                    del lanes[key]
+                    continue
+                assert isinstance(lane, _Lane)  # noqa: S101 - else it was another's alone
                 lane.holders -= 1
                 if lane.waiting is not None:
                     self._grant(key, lane, granted)
@@ -130,22 +168,26 @@ class Lanes(Generic[C]):
             heir.arrival = claimant.arrival
             for key, _ in heir.claims:
                 lane = self._lanes[key]
+                if lane is claimant:
+                    self._lanes[key] = heir
+                    continue
+                assert isinstance(lane, _Lane)  # noqa: S101 - else it was another's alone
                 lane.first = heir
                 if lane.last is claimant:
                     lane.last = heir
                 if lane.last_exclusive is claimant:
                     lane.last_exclusive = heir
 
-    def last(self, claims: tuple[Claim, ...]) -> C | None:
+    def last(self, claims: Sequence[Claim]) -> C | None:
         """Return the claimant that came last of those that one with `claims` would wait for, were none to leave.
 
         It may have left already. None where nobody is there.
         """
         found: C | None = None
         for key, exclusive in claims:
-            lane = self._lanes.get(key)
-            if lane is None:
+            if key not in self._lanes:
                 continue
+            lane = self._lane(key)
             last = lane.last if exclusive else lane.last_exclusive
             if last is not None and (found is None or last.arrival > found.arrival):
                 found = last
@@ -157,7 +199,14 @@ class Lanes(Generic[C]):
         That are whoever waits before it, and the exclusive holder of the key.
         """
         for key, _ in claimant.claims:
-            yield from takewhile(concerned, self._before(claimant, self._lanes[key]))
+            yield from takewhile(concerned, self._before(claimant, self._lane(key)))
+
+    def _lane(self, key: Hashable) -> _Lane[C]:
+        """Return what is known of a key that somebody has; from then on others may come to it."""
+        lane = self._lanes[key]
+        if not isinstance(lane, _Lane):
+            lane = self._lanes[key] = _Lane(lane, key)
+        return lane
 
     @staticmethod
     def _before(claimant: C, lane: _Lane[C]) -> Iterator[C]:

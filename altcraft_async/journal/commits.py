@@ -78,22 +78,25 @@ class Commits:
     """Writes the groups of one run.
 
     `rounds` has for each row that is sent again how often it was rejected; what is written is
-    taken out of it. `clock` gives Unix time in seconds.
+    taken out of it. `corrected` are the rows that were invalid and are not any more. `clock` gives
+    Unix time in seconds.
     """
 
-    __slots__ = ("_clock", "_history_due", "_rounds", "_run", "_slowest", "_slowest_changed", "_timeline")
+    __slots__ = ("_clock", "_corrected", "_history_due", "_rounds", "_run", "_slowest", "_slowest_changed", "_timeline")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a commit is made of
         self,
         connection: sqlite3.Connection,
         path: str,
         run: RunRecord,
         *,
         rounds: MutableMapping[int, int],
+        corrected: Collection[int],
         clock: Callable[[], float],
     ) -> None:
         self._run = run
         self._rounds = rounds
+        self._corrected = corrected
         self._clock = clock
         with translated(KIND, path, write=False):
             buckets = connection.execute("SELECT start, width, facts FROM timeline").fetchall()
@@ -123,12 +126,21 @@ class Commits:
                 closing = True
         if outcomes:
             self._write_outcomes(connection, outcomes, now - self._run.created)
-        if outcomes or length != self._run.length:
-            self._run = attrs.evolve(self._run.ended_at(length), written=now)
+        run = self._run.ended_at(length).with_apart(self._apart_in(group))
+        if outcomes or run is not self._run:
+            self._run = attrs.evolve(run, written=now)
             self._run.write_progress(connection)
         if closing or not 0.0 <= self._history_due - now <= _HISTORY_EVERY:  # also where the clock was set back
             self._history_due = now + _HISTORY_EVERY
             self._write_history(connection)
+
+    def _apart_in(self, group: Sequence[Item]) -> set[int]:
+        """Return which rows of a group were corrected: what is recorded of them now no longer tells."""
+        if not self._corrected:
+            return set()
+        told: list[Sequence[Outcome[object]]] = [item for item in group if isinstance(item, tuple)]
+        told += [item.corrected for item in group if isinstance(item, Overtaken)]
+        return {one.index for outcomes in told for one in outcomes if one.index in self._corrected}
 
     def _write_outcomes(self, connection: sqlite3.Connection, outcomes: Sequence[Outcome[object]], at: float) -> None:
         seconds, rounds = max(0, int(at)), self._rounds

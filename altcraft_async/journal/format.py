@@ -29,6 +29,7 @@ from altcraft_async.storage.sqlite import FileKind, Upgrade, damaged, insert_man
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from altcraft_async.journal.seals import Fact, Row
 
@@ -87,6 +88,10 @@ LINE_STATUS: Final = "market/orders/update_order_line_status"
 
 ENDS: Final = "ends"
 """The fact of a run of batches that says after which counts of rows its input had ended: there its batches end too."""
+
+APART: Final = "apart"
+"""The fact of a run of batches that names the rows that were invalid once: they go out by themselves, so that all
+other batches are what they were."""
 
 OPEN: Final = 15
 """The number of a row that failed and is to be sent again: the highest that the seal has room for, and no state's."""
@@ -151,6 +156,32 @@ class RunRecord:
         changed = [("written", self.written), ("length", self.length), *self.others.items(), ("seal", self._seal())]
         self._write(connection, changed)
 
+    @property
+    def ends(self) -> Sequence[int]:
+        """The counts of rows after which the input of a run of batches had ended."""
+        return self._numbers(ENDS)
+
+    @property
+    def apart(self) -> Sequence[int]:
+        """The indices of the rows that stand in no batch with others."""
+        return self._numbers(APART)
+
+    def _numbers(self, fact: str) -> Sequence[int]:
+        return [int(number) for number in str(self.others.get(fact) or "").split(",") if number]
+
+    def check(self, path: str, method: str, facts: Mapping[str, Fact] | None) -> None:
+        """Raise `JournalError` where the run did something else, or what ids hang on is not as it was."""
+        if self.method != method:
+            msg = f"the journal {path} records a run of {self.method}, not of {method}; give another journal"
+            raise JournalError(msg, path=path)
+        for name, value in (facts or {}).items():
+            if self.others.get(name) != value:
+                msg = (
+                    f"the journal {path} records a run with {name} {self.others.get(name)}, not {value}; "
+                    "give the same, or another journal"
+                )
+                raise JournalError(msg, path=path)
+
     def ended_at(self, length: int | None) -> RunRecord:
         """Return the record of a run whose input has that many rows."""
         if length is None or length == self.length:
@@ -159,6 +190,13 @@ class RunRecord:
         if ENDS in others:
             others = {**others, ENDS: f"{others[ENDS]},{length}".lstrip(",")}
         return attrs.evolve(self, length=length, others=others)
+
+    def with_apart(self, indices: AbstractSet[int]) -> RunRecord:
+        """Return the record of a run of batches in which these rows stand apart too."""
+        if APART not in self.others or indices <= {*self.apart}:
+            return self
+        named = ",".join(map(str, sorted({*self.apart, *indices})))
+        return attrs.evolve(self, others={**self.others, APART: named})
 
     def _write(self, connection: sqlite3.Connection, facts: Sequence[tuple[str, Fact]]) -> None:
         insert_many(connection, "INSERT OR REPLACE INTO meta", facts)
@@ -229,12 +267,12 @@ def outcome_of(
             if row is None and sealed(ended.row, content, ended.state, ended.round) != ended.seal:
                 raise damaged(KIND, path)
             said = said or recorded
-    update, known = (None, said) if isinstance(said, Fingerprint) else (said, None)
+    if isinstance(said, Fingerprint):
+        return Outcome(ended.row, None, state, attempts, milliseconds / 1000, None, error, **said._asdict())
     request_id = None
-    if prefix and update is not None and attempts:
-        request_id = request_id_of_update(prefix, ended.row, update, ended.round)
-    elapsed = milliseconds / 1000
-    return Outcome(ended.row, update, state, attempts, elapsed, request_id, error, fingerprint=known)
+    if prefix and said is not None and attempts:
+        request_id = request_id_of_update(prefix, ended.row, said, ended.round)
+    return Outcome(ended.row, said, state, attempts, milliseconds / 1000, request_id, error)
 
 
 def _failure_from(found: tuple[Any, ...], path: str) -> tuple[LineStatusUpdate | Fingerprint | None, AltcraftError]:

@@ -12,11 +12,11 @@ and `JournalReader` reads it, also while the run goes on.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import attrs
 
-from altcraft_async.errors import JournalError
+from altcraft_async.errors import InvalidUpdateError, JournalError
 from altcraft_async.journal.format import (
     KIND,
     LINE_STATUS,
@@ -31,6 +31,7 @@ from altcraft_async.journal.format import (
 from altcraft_async.journal.recorder import DedupWindowWarning, LongerRowWarning
 from altcraft_async.journal.seals import id_prefix
 from altcraft_async.protocol.states import OutcomeState
+from altcraft_async.protocol.wire import row_codec
 from altcraft_async.storage.lock import Lock
 from altcraft_async.storage.sqlite import open_database, translated
 
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from altcraft_async.engine.timeline import Bucket
-    from altcraft_async.journal.seals import Row
+    from altcraft_async.journal.seals import Fact, Row
     from altcraft_async.outcome import Outcome
+    from altcraft_async.protocol.wire import Format
 
 __all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "LongerRowWarning", "Slow"]
 
@@ -176,23 +178,29 @@ class JournalReader:
             found = self._connection.execute(query).fetchall()
         return [Slow(row, milliseconds / 1000, attempts) for row, milliseconds, attempts in found]
 
-    def joined(self, rows: Iterable[Row]) -> Iterator[Outcome[object] | None]:
+    def joined(self, rows: Iterable[object]) -> Iterator[Outcome[object] | None]:
         """Give for each row of the run's input, in order, its whole outcome, or None where it has none yet.
 
-        `rows` are what `altcraft_async.ingest.read_updates` gives. Raises
-        `InputChangedError` at the first row that is not the one recorded.
+        `rows` are what `altcraft_async.ingest.read_updates` gives, or `read_values` of an import, or what
+        else was given to the run. Raises `InputChangedError` at the first row that is not the one recorded.
         """
         run = self._run()
         prefix = id_prefix(run.run_id)
         replay = Replay(self._connection, self.path, run.length)
         index = -1
-        for index, row in enumerate(rows):
+        for index, row in enumerate(_known(run, rows)):
             if index != replay.expected:
                 yield None
                 continue
             ended = replay.match(index, row)
             yield None if ended.state >= OPEN else outcome_of(self._connection, self.path, ended, row, prefix)
         replay.end(index + 1)
+
+    def ends_of(self, method: str, facts: Mapping[str, Fact]) -> Sequence[int]:
+        """Return after how many rows a run of batches ended; raises `JournalError` where it was another run."""
+        run = self._run()
+        run.check(self.path, method, facts)
+        return run.ends
 
     def _run(self) -> RunRecord:
         with translated(KIND, self.path, write=False):
@@ -201,6 +209,20 @@ class JournalReader:
             msg = f"the journal {self.path} records no run yet; give another path"
             raise JournalError(msg, path=self.path)
         return run
+
+
+def _known(run: RunRecord, rows: Iterable[object]) -> Iterator[Row]:
+    """Give what a run's journal knows its rows by; those of imports are written as the run wrote them."""
+    if run.method == LINE_STATUS:
+        yield from cast("Iterable[Row]", rows)
+        return
+    from altcraft_async.engine.import_rows import row_reader  # noqa: PLC0415 - only journals of imports need it
+
+    request_format: Format = "xml" if run.others.get("format") == "xml" else "json"
+    read = row_reader(run.method, row_codec(request_format), int(run.others.get("row_bytes") or 0))
+    for row in rows:
+        found = read(row)
+        yield found if isinstance(found, InvalidUpdateError) else found[0]
 
 
 def _size(path: str) -> int:

@@ -28,6 +28,7 @@ import attrs
 from altcraft_async.errors import InputChangedError, JournalError, RunStoppedError
 from altcraft_async.journal.commits import Closing, Commits, Length, Overtaken, PutBack, Sampled, reopen
 from altcraft_async.journal.format import (
+    APART,
     CORRECTED,
     ENDS,
     KIND,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.timeline import Sample
-    from altcraft_async.engine.work import BatchRow
+    from altcraft_async.engine.work import BatchRows
     from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.journal.commits import Item
     from altcraft_async.journal.seals import Fact, Row
@@ -127,6 +128,7 @@ class Journal:
     """
 
     __slots__ = (
+        "_apart",
         "_clock",
         "_connection",
         "_corrected",
@@ -196,6 +198,7 @@ class Journal:
         self._overtaken: list[int] = []
         self._corrected: list[Outcome[object]] = []
         self._finished = False
+        self._apart: set[int] = set()
         self._rounds: dict[int, int] = {}
         self._sent_again: set[int] = set()
         self._prefix = ""
@@ -264,7 +267,9 @@ class Journal:
             connection = self._connection = resources.enter_context(contextlib.closing(open_database(KIND, self._path)))
             with translated(KIND, self._path):
                 recorded, retried, stale = self._begin(connection)
-            commits = Commits(connection, self._path, self._run, rounds=self._rounds, clock=self._clock)
+            commits = Commits(
+                connection, self._path, self._run, rounds=self._rounds, corrected=self._apart, clock=self._clock
+            )
             writing = open_database(KIND, self._path, check=False)
             self._resources = resources.pop_all()
             return _Opened(writing, commits, recorded, retried, stale)
@@ -274,7 +279,7 @@ class Journal:
         retried, recorded, stale = 0, 0, None
         if known is None:
             now = float(self._clock())
-            others = {} if self._facts is None else {**self._facts, ENDS: ""}
+            others = {} if self._facts is None else {**self._facts, ENDS: "", APART: ""}
             self._run = RunRecord(str(uuid4()), self._method, self._target, now, now, others=others)
             connection.execute("BEGIN IMMEDIATE")  # the whole record or none of it, whenever the process dies
             self._run.write(connection)
@@ -283,6 +288,7 @@ class Journal:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         else:
             self._run, self._resumes = known, True
+            self._apart.update(known.apart)
             self._check_run(known)
             recorded = _recorded_rows(connection)
             self._finished = recorded == known.length
@@ -304,18 +310,7 @@ class Journal:
                 "give another journal, or the address of that run"
             )
             raise JournalError(msg, path=self._path)
-        if known.method != self._method:
-            msg = (
-                f"the journal {self._path} records a run of {known.method}, not of {self._method}; give another journal"
-            )
-            raise JournalError(msg, path=self._path)
-        for name, value in (self._facts or {}).items():
-            if known.others.get(name) != value:
-                msg = (
-                    f"the journal {self._path} records a run with {name} {known.others.get(name)}, not {value}; "
-                    "give the same, or another journal"
-                )
-                raise JournalError(msg, path=self._path)
+        known.check(self._path, self._method, self._facts)
 
     def _staleness(self, age: float) -> str | None:
         """Say what can happen where lines may be in doubt for longer than the platform remembers their ids."""
@@ -359,7 +354,7 @@ class Journal:
     @property
     def ends(self) -> Sequence[int]:
         """The counts of rows after which the input had ended in an earlier run."""
-        return [int(end) for end in str(self._run.others.get(ENDS) or "").split(",") if end]
+        return self._run.ends
 
     def recall(self, index: int, row: Row) -> OutcomeState | None:
         """Return the state in which the row ended, or None where it is to be sent.
@@ -409,6 +404,7 @@ class Journal:
         """Return what a row is that was invalid and was corrected: open, unless that would put its line back."""
         if isinstance(row, Exception):
             return None  # it is wrong in another way now
+        self._apart.add(index)
         if not self._finished:
             error = RunStoppedError("the row was corrected, and is sent once the run is finished: run it again")
             self._recalled = _outcome(index, row, OutcomeState.NOT_SENT, error)
@@ -419,6 +415,10 @@ class Journal:
             return OutcomeState.SUPERSEDED
         self._rounds[index] = 0
         return None
+
+    def apart(self, index: int) -> bool:
+        """Say whether the row recalled last was invalid once, and so stands in no batch with others."""
+        return index in self._apart
 
     def ahead(self, index: int) -> int:
         """Return how many rows from `index` on can be passed over together."""
@@ -447,12 +447,14 @@ class Journal:
             self._sent_again.add(index)
         return request_id_of_update(self._prefix, index, update, self._rounds.get(index, 0))
 
-    def batch_request_id(self, rows: Sequence[BatchRow]) -> str:
+    def batch_request_id(self, rows: BatchRows) -> str:
         """Return the ``Request-ID`` of a batch."""
         rounds = self._rounds
         if rounds:
-            self._sent_again.update(index for index, _, _ in rows if index in rounds)
-        said = [(index, known.content, rounds.get(index, 0)) for index, _, known in rows]
+            self._sent_again.update(rounds.keys() & set(rows.indices))
+        said = [
+            (index, content, rounds.get(index, 0)) for index, content in zip(rows.indices, rows.contents, strict=True)
+        ]
         return batch_request_id_of(self._prefix, said)
 
     def asked_before(self, index: int) -> bool:
@@ -491,8 +493,9 @@ class Journal:
 
 
 def _outcome(index: int, row: Row, state: OutcomeState, error: RunStoppedError | None = None) -> Outcome[object]:
-    known, update = (row, None) if isinstance(row, Fingerprint) else (None, row)
-    return Outcome(index, update, state, error=error, fingerprint=known)  # type: ignore[arg-type]  # no error comes here
+    if isinstance(row, Fingerprint):
+        return Outcome(index, None, state, error=error, **row._asdict())
+    return Outcome(index, row, state, error=error)  # type: ignore[arg-type]  # no error comes here
 
 
 def _recorded_rows(connection: sqlite3.Connection) -> int:

@@ -1,40 +1,41 @@
-"""What the imports of the Market have in common: how a row is read, and what stands beside the rows in each call.
+"""What the imports of the Market have in common: what stands beside the rows in each call, and how a run is made.
 
 Guide: "Import orders", "Import products", "Import SKU".
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
-from itertools import repeat
-from operator import itemgetter
-from typing import TYPE_CHECKING, Final, TypeVar
+from itertools import repeat, tee
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 from zlib import crc32
 
 import attrs
 
-from altcraft_async.engine.imports import BatchLimits, Import, ImportRun
+from altcraft_async.engine.import_rows import row_reader, rows_reader
+from altcraft_async.engine.imports import OVERHEAD, BatchLimits, Entry, Import, ImportRun, is_open
 from altcraft_async.engine.run import RunOptions
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError
-from altcraft_async.flow.batch import Cutter
+from altcraft_async.flow.batch import open_parts
+from altcraft_async.flow.lanes import Alone
 from altcraft_async.market.options import ImportOptions
 from altcraft_async.market.resource import journal_of
-from altcraft_async.outcome import Batch, Fingerprint, Outcome
+from altcraft_async.outcome import Batch, Outcome
 from altcraft_async.protocol.methods import IMPORT_ORDERS, IMPORT_PRODUCTS, IMPORT_SKUS
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values.custom import Category, CustomField, CustomLineStatus
-from altcraft_async.protocol.values.orders import Order
-from altcraft_async.protocol.values.products import Product, Sku
 from altcraft_async.protocol.values.schema import Value
-from altcraft_async.protocol.wire import row_encoder, rows_encoder
+from altcraft_async.protocol.wire import row_codec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterable, Iterator, Sequence
 
     from altcraft_async.engine.dispatch import Dispatcher
-    from altcraft_async.engine.imports import ReadRow, ReadRows
     from altcraft_async.engine.recorder import BatchRecorder
     from altcraft_async.flow.lanes import Claim
+    from altcraft_async.journal.reader import JournalReader
     from altcraft_async.protocol.methods import Method
     from altcraft_async.protocol.values import JSON
 
@@ -54,119 +55,29 @@ _KEYWORDS: Final = tuple(ImportOptions.__annotations__)
 _OF_RUNS: Final = ("deadline", "rate", "stop_after", "outage")
 
 
-_ALONE: Final = repeat(object=True)
-
-
 @attrs.frozen
 class _Kind:
-    """One kind of thing that is imported: rows of class `row` go to `method`; `lane` names its keys in the lanes."""
+    """One kind of thing that is imported: it goes to `method`; `lane` names its keys in the lanes."""
 
     method: Method
-    row: type[Order | Product | Sku]
     lane: str | None
 
-    def claims_of(self, external_ids: Iterable[str]) -> tuple[Claim, ...]:
+    def claims_of(self, external_ids: Sequence[str]) -> Sequence[Claim]:
         """Claim each thing alone; of an order that is what its line updates share."""
         if self.lane is None:
-            return tuple(zip(external_ids, _ALONE, strict=False))
-        return tuple(((self.lane, external_id, None), True) for external_id in external_ids)
-
-    def reader(self, encode: Callable[[Mapping[str, JSON]], bytes]) -> Callable[[object], ReadRow]:
-        """Return what reads one row and writes it as it is sent."""
-        kind = self.row
-        required = tuple(field.name for field in attrs.fields(kind) if field.default is attrs.NOTHING)
-
-        def read(row: object) -> ReadRow:
-            try:
-                fields = row.to_dict() if isinstance(row, kind) else _fields_of(row, kind, required)
-                body = encode(fields)
-            except InvalidUpdateError as error:
-                return error
-            except (TypeError, ValueError, RecursionError) as error:
-                return _unwritable(row, kind, error)
-            external_id = fields["external_id"]
-            if type(external_id) is not str:
-                external_id = str(external_id)
-            return Fingerprint(external_id, crc32(body), len(body)), body
-
-        return read
+            return Alone(external_ids)
+        return Alone([(self.lane, external_id, None) for external_id in external_ids])
 
 
-def _reader_of_many(
-    kind: type, encode: Callable[[Sequence[Mapping[str, JSON]]], list[bytes]]
-) -> Callable[[Sequence[object]], ReadRows | None]:
-    """Return what reads many mappings at once, in a third of the time, where there is nothing unusual about any."""
-    required = [field.name for field in attrs.fields(kind) if field.default is attrs.NOTHING]
-    needed, place = itemgetter(*required), required.index("external_id")
-
-    def read(rows: Sequence[object]) -> ReadRows | None:
-        if set(map(type, rows)) != {dict}:
-            return None
-        try:
-            found: list[tuple[object, ...]] = list(map(needed, rows))  # type: ignore[arg-type]  # they are dictionaries
-            if not all(map(all, found)):
-                return None
-            ids: list[str] = [values[place] for values in found]  # type: ignore[misc]  # looked at below
-            if set(map(type, ids)) != {str} or len(set(ids)) < len(ids):
-                return None
-            return ids, encode(rows)  # type: ignore[arg-type]  # they are dictionaries
-        except (LookupError, TypeError, ValueError, RecursionError):
-            return None
-
-    return read
-
-
-def _fields_of(row: object, kind: type, required: Sequence[str]) -> Mapping[str, JSON]:
-    """Return the fields of a mapping whose required ones are there; raises `InvalidUpdateError`."""
-    if isinstance(row, InvalidUpdateError):
-        raise row
-    if not isinstance(row, Mapping):
-        noun = _article(kind.__name__)
-        msg = f"a row must be {noun} or a mapping with the platform's names, not {_kind_of(row)}"
-        raise InvalidUpdateError(msg)
-    if not all(map(row.get, required)):
-        _check_required(row, required)
-    external_id = row["external_id"]
-    if type(external_id) is not str and (isinstance(external_id, bool) or not isinstance(external_id, str | int)):
-        msg = f"external_id must be a string, not {_kind_of(external_id)}; convert it before"
-        raise InvalidUpdateError(msg, field="external_id")
-    return row
-
-
-def _unwritable(row: object, kind: type, error: Exception) -> InvalidUpdateError:
-    remedy = (
-        "remove characters that are half of a pair" if isinstance(error, UnicodeError) else "use JSON's plain types"
-    )
-    name = row.get("external_id") if isinstance(row, Mapping) else None
-    return InvalidUpdateError(f"{kind.__name__} {name!r} holds a value that cannot be written; {remedy}")
-
-
-def _check_required(row: Mapping[str, object], required: Sequence[str]) -> None:
-    for name in required:
-        value = row.get(name)
-        if value is None or (isinstance(value, str | list | tuple) and not value):
-            what = "is required and not there" if value is None else "is empty; give it"
-            msg = f"{name} {what}"
-            raise InvalidUpdateError(msg, field=name)
-
-
-def _article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "AEIOU" else f"a {noun}"
-
-
-def _kind_of(value: object) -> str:
-    return _article(type(value).__name__)
-
-
-_ORDERS: Final = _Kind(IMPORT_ORDERS, Order, None)
-_PRODUCTS: Final = _Kind(IMPORT_PRODUCTS, Product, "product")
-_SKUS: Final = _Kind(IMPORT_SKUS, Sku, "sku")
+_ORDERS: Final = _Kind(IMPORT_ORDERS, None)
+_PRODUCTS: Final = _Kind(IMPORT_PRODUCTS, "product")
+_SKUS: Final = _Kind(IMPORT_SKUS, "sku")
 
 
 def _definitions(name: str, kind: type[Value], given: object) -> list[JSON]:
     """Return checked definitions as they are sent; an error names the keyword and the place."""
     if isinstance(given, str | Mapping | Value) or not isinstance(given, Iterable):
-        msg = f"{name} must be a list of {kind.__name__} or mappings, not {_kind_of(given)}"
+        msg = f"{name} must be a list of {kind.__name__} or mappings, not a {type(given).__name__}"
         raise ConfigurationError(msg, field=name)
     written: list[JSON] = []
     for place, one in enumerate(given):
@@ -197,8 +108,9 @@ class Imports:
             raise TypeError(msg)
         custom_fields = _definitions("custom_fields", CustomField, options.get("custom_fields", ()))
         all_fields = {**({"custom_fields": custom_fields} if custom_fields else {}), **fields}
-        encode = row_encoder(dispatcher.delivery.request_format)
-        fixed = encode(all_fields)
+        codec = row_codec(dispatcher.delivery.request_format)
+        fixed = codec.encode_row(all_fields)
+        path, overhead = kind.method.path, OVERHEAD + len(fixed)
         limits = BatchLimits(**{_LIMITS[name]: value for name, value in options.items() if name in _LIMITS})  # type: ignore[arg-type]
         self._dispatcher = dispatcher
         self._options = options
@@ -207,11 +119,12 @@ class Imports:
             **{name: value for name, value in options.items() if name in _OF_RUNS},  # type: ignore[arg-type]
         )
         self._import = Import(
-            method=kind.method.path,
+            method=path,
             fields=all_fields,
-            fixed=len(fixed),
-            read=kind.reader(encode),
-            read_many=_reader_of_many(kind.row, rows_encoder(dispatcher.delivery.request_format)),
+            overhead=overhead,
+            codec=codec,
+            read=row_reader(path, codec, limits.room(overhead)),
+            read_many=rows_reader(path, codec),
             claims_of=kind.claims_of,
             limits=limits,
         )
@@ -221,6 +134,7 @@ class Imports:
             "format": dispatcher.delivery.request_format,
             "skip_triggers": int(bool(fields.get("skip_triggers"))),
             "definitions": crc32(fixed),
+            "row_bytes": limits.room(overhead),
         }
 
     def run(self, source: Iterable[RowT] | AsyncIterable[RowT], *, gathered: bool) -> ImportRun[RowT]:
@@ -231,18 +145,43 @@ class Imports:
 
     def preview(self, rows: Iterable[RowT]) -> Iterator[Batch | Outcome[RowT]]:
         """Give what a run would send, batch by batch, and the outcomes of the rows that it would not."""
-        what = self._import
-        cutter: Cutter[tuple[int, int]] = Cutter(count=what.limits.rows, size=what.limits.size, overhead=what.overhead)
-        for index, row in enumerate(rows):
-            read = what.read(row)
-            problem = read if isinstance(read, InvalidUpdateError) else what.too_large(read[0])
-            if problem is not None:
-                yield Outcome(index, None, OutcomeState.INVALID, error=problem, row=row)
-            elif not isinstance(read, InvalidUpdateError):
-                known = read[0]
-                yield from map(_planned, cutter.add((index, known.size), known.external_id, known.size))
-        if len(cutter):
-            yield _planned(cutter.take())
+        path = self._options.get("journal")
+        with contextlib.ExitStack() as opened:
+            journal, ends = None, set[int]()
+            if path is not None and Path(path).exists():
+                from altcraft_async.journal.reader import JournalReader  # noqa: PLC0415 - most runs keep none
+
+                journal = opened.enter_context(JournalReader(path))
+                ends = {*journal.ends_of(self._import.method, self._facts)}
+            cutter = self._import.cutter()
+            for index, (row, ended) in enumerate(self._recalled(journal, rows)):
+                if index in ends:
+                    yield from _planned(cutter.take())
+                read = self._import.read(row)
+                if isinstance(read, InvalidUpdateError):
+                    yield Outcome(index, None, OutcomeState.INVALID, error=read, row=row)
+                    continue
+                known, body = read
+                if ended is not None:
+                    yield attrs.evolve(ended, row=row)
+                entry = Entry(index, row, known, body if ended is None else None)
+                for batch in cutter.add(entry, known.external_id, known.size):
+                    yield from _planned(batch)
+            yield from _planned(cutter.take())
+
+    def _recalled(
+        self, journal: JournalReader | None, rows: Iterable[RowT]
+    ) -> Iterator[tuple[RowT, Outcome[RowT] | None]]:
+        """Give each row with the outcome that it keeps; None where it would be sent, also where it would be again."""
+        if journal is None:
+            yield from zip(rows, repeat(None), strict=False)
+            return
+        known = journal.summary()
+        again = _RETRIED if self._options.get("retry_failed") and known.finished else frozenset()
+        first, second = tee(rows)
+        for row, outcome in zip(first, journal.joined(second), strict=True):
+            kept = outcome if outcome is not None and outcome.state not in again else None
+            yield row, cast("Outcome[RowT] | None", kept)
 
     def _journal(self) -> BatchRecorder | None:
         return journal_of(
@@ -255,8 +194,13 @@ class Imports:
         )
 
 
-def _planned(rows: Sequence[tuple[int, int]]) -> Batch:
-    return Batch(rows[0][0], len(rows), sum(size for _, size in rows))
+def _planned(rows: Sequence[Entry]) -> Iterator[Batch]:
+    """Give the calls that are made for a batch: one, or where some of it has ended, for what is left of it."""
+    for part in open_parts(rows, is_open):
+        yield Batch(part[0].place, len(part), sum(entry.known.size for entry in part))
+
+
+_RETRIED: Final = frozenset({OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.NOT_SENT})
 
 
 def of_orders(

@@ -98,7 +98,8 @@ class OrderImports:
     ) -> Iterator[Batch | Outcome[OrderT]]:
         """Give the batches that `import_orders` would send, and the outcomes, ``invalid``, of the other rows.
 
-        Sends nothing. A journal is not looked into.
+        Sends nothing. With a journal that is there these are the batches that a run would still send, and the
+        outcomes are also those that the journal has; raises `JournalError` where it would be refused.
         """
         return self._importing(custom_line_statuses, options, skip=skip_triggers).preview(orders)
 

@@ -12,9 +12,7 @@ from __future__ import annotations
 import json
 from enum import Enum
 from functools import partial
-from itertools import repeat
 from json.encoder import encode_basestring
-from operator import contains
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -26,11 +24,22 @@ except ImportError:
     orjson = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["CONTENT_TYPE", "decode", "encode", "encode_row", "encode_rows", "with_rows", "writer"]
+__all__ = [
+    "CONTENT_TYPE",
+    "decode",
+    "encode",
+    "encode_row",
+    "encode_rows",
+    "join_rows",
+    "length_of_rows",
+    "split_rows",
+    "with_rows",
+    "writer",
+]
 
 CONTENT_TYPE = "application/json"
 
@@ -110,6 +119,10 @@ def _write_row_plain(row: Mapping[str, JSON]) -> bytes:
     return _encode_row(row if type(row) is dict else dict(row)).encode()
 
 
+def _write_rows_plain(rows: list[dict[str, JSON]]) -> bytes:
+    return _encode_row(rows).encode()
+
+
 def _write_row_fast(row: Mapping[str, JSON]) -> bytes:
     try:
         body: bytes = _dumps(row)
@@ -118,12 +131,22 @@ def _write_row_fast(row: Mapping[str, JSON]) -> bytes:
     return _write_row_plain(row) if b"null" in body else body  # it may have been NaN, which is an error
 
 
+def _write_rows_fast(rows: list[dict[str, JSON]]) -> bytes:
+    try:
+        written: bytes = _dumps(rows)
+    except TypeError:
+        return _write_rows_plain(rows)
+    return _write_rows_plain(rows) if b"null" in written else written
+
+
 if orjson is not None:
     _dumps = partial(orjson.dumps, option=orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME)
 
 
-_write, _read, _write_row = (
-    (_write_plain, _read_plain, _write_row_plain) if orjson is None else (_write_fast, _read_fast, _write_row_fast)
+_write, _read, _write_row, _write_rows = (
+    (_write_plain, _read_plain, _write_row_plain, _write_rows_plain)
+    if orjson is None
+    else (_write_fast, _read_fast, _write_row_fast, _write_rows_fast)
 )
 
 
@@ -161,21 +184,36 @@ def encode_row(row: Mapping[str, JSON]) -> bytes:
     return _write_row(row)
 
 
-def encode_rows(rows: Sequence[Mapping[str, JSON]]) -> list[bytes]:
-    """Write many rows, as `encode_row` does."""
-    if orjson is not None:
-        try:
-            bodies = list(map(_dumps, rows))
-        except TypeError:
-            return list(map(_write_row, rows))
-        if not any(map(contains, bodies, repeat(b"null"))):
-            return bodies
-    return list(map(_write_row, rows))
+def encode_rows(rows: list[dict[str, JSON]]) -> bytes:
+    """Write the rows of a batch at once, as `join_rows` of each one does; raises what `encode_row` raises."""
+    return _write_rows(rows)
 
 
-def with_rows(body: bytes, rows: Sequence[bytes]) -> bytes:
+def join_rows(rows: Iterable[bytes]) -> bytes:
+    """Put the rows of a batch together, as they stand in its call."""
+    return b"[%b]" % b",".join(rows)
+
+
+def length_of_rows(rows: bytes, count: int) -> int:
+    """Say how many bytes the `count` rows of a batch are, one by one."""
+    return len(rows) - count - 1
+
+
+def split_rows(rows: bytes) -> list[bytes]:
+    """Return each of the rows of a batch as it was written."""
+    text = rows.decode()
+    found: list[bytes] = []
+    start = 1
+    while start < len(text):
+        _, end = _decode(text, start)
+        found.append(text[start:end].encode())
+        start = end + 1
+    return found
+
+
+def with_rows(body: bytes, rows: bytes) -> bytes:
     """Return a written body, an object that is not empty, with the rows of a batch behind its fields, as ``data``."""
-    return b"".join((body[:-1], b',"data":[', b",".join(rows), b"]}"))
+    return b"".join((body[:-1], b',"data":', rows, b"}"))
 
 
 def decode(body: bytes) -> dict[str, JSON]:

@@ -23,7 +23,7 @@ from altcraft_async.protocol import json
 from altcraft_async.protocol.charset import as_utf8, charset_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from altcraft_async.protocol.values import JSON
 
@@ -32,12 +32,12 @@ __all__ = [
     "Call",
     "Format",
     "Reply",
+    "RowCodec",
     "TokenPlace",
     "Wire",
     "WireRequest",
     "WireResponse",
-    "row_encoder",
-    "rows_encoder",
+    "row_codec",
 ]
 
 Format: TypeAlias = Literal["json", "xml"]
@@ -61,9 +61,9 @@ class Call:
 
 @attrs.frozen
 class BatchCall(Call):
-    """A call for many rows: `rows` are written already, by the `row_encoder` of the wire's request format."""
+    """A call for many rows: `rows` are written already, by the `RowCodec` of the wire's request format."""
 
-    rows: Sequence[bytes] = attrs.field(default=(), repr=lambda rows: f"<{len(rows)} rows>")
+    rows: bytes = attrs.field(default=b"", repr=lambda rows: f"<{len(rows)} bytes>")
 
 
 @attrs.define
@@ -224,7 +224,29 @@ class Wire:
         return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
 
 
-class _Codec(Protocol):
+class RowCodec(Protocol):
+    """What writes the rows of batches in a format.
+
+    It raises `ValueError`, `TypeError`, `RecursionError` or `ConfigurationError` for what the format cannot carry.
+    """
+
+    def encode_row(self, row: Mapping[str, JSON], /) -> bytes:
+        """Write one row."""
+
+    def encode_rows(self, rows: list[dict[str, JSON]], /) -> bytes:
+        """Write the rows of a batch, as `join_rows` puts them together."""
+
+    def join_rows(self, rows: Iterable[bytes], /) -> bytes:
+        """Put the rows of a batch together."""
+
+    def length_of_rows(self, rows: bytes, count: int, /) -> int:
+        """Say how many bytes the `count` rows of a batch are, one by one."""
+
+    def split_rows(self, rows: bytes, /) -> list[bytes]:
+        """Return each of the rows of a batch."""
+
+
+class _Codec(RowCodec, Protocol):
     """What a wire asks of a format."""
 
     CONTENT_TYPE: str
@@ -232,13 +254,7 @@ class _Codec(Protocol):
     def writer(self, fixed: Mapping[str, JSON], /) -> Callable[[Mapping[str, JSON]], bytes]:
         """Return what writes a call's fields behind the fixed ones."""
 
-    def encode_row(self, row: Mapping[str, JSON], /) -> bytes:
-        """Write one row of a batch."""
-
-    def encode_rows(self, rows: Sequence[Mapping[str, JSON]], /) -> list[bytes]:
-        """Write many rows."""
-
-    def with_rows(self, body: bytes, rows: Sequence[bytes], /) -> bytes:
+    def with_rows(self, body: bytes, rows: bytes, /) -> bytes:
         """Return a written body with rows behind its fields."""
 
     def decode(self, body: bytes, /) -> dict[str, JSON]:
@@ -254,17 +270,9 @@ def _codec(name: Format) -> _Codec:
     return xml
 
 
-def row_encoder(request_format: Format) -> Callable[[Mapping[str, JSON]], bytes]:
-    """Return what writes one row of a batch in a format.
-
-    It raises `ValueError`, `TypeError` or `RecursionError` for what the format cannot carry.
-    """
-    return _codec(request_format).encode_row
-
-
-def rows_encoder(request_format: Format) -> Callable[[Sequence[Mapping[str, JSON]]], list[bytes]]:
-    """Return what writes many rows at once; see `row_encoder`."""
-    return _codec(request_format).encode_rows
+def row_codec(request_format: Format) -> RowCodec:
+    """Return what writes the rows of batches in a format."""
+    return _codec(request_format)
 
 
 def _check_token(token: str) -> None:

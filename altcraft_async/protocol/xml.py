@@ -17,11 +17,22 @@ import xmltodict
 from altcraft_async.errors import ConfigurationError, UnreadableResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["CONTENT_TYPE", "decode", "encode", "encode_row", "encode_rows", "with_rows", "writer"]
+__all__ = [
+    "CONTENT_TYPE",
+    "decode",
+    "encode",
+    "encode_row",
+    "encode_rows",
+    "join_rows",
+    "length_of_rows",
+    "split_rows",
+    "with_rows",
+    "writer",
+]
 
 CONTENT_TYPE = "application/xml"
 
@@ -127,14 +138,19 @@ def writer(fixed: Mapping[str, JSON]) -> Callable[[Mapping[str, JSON]], bytes]:
 _UNFIT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf]")
 """What no XML can hold, however it is written."""
 _END = b"</xml>"
+_DATA_TAG = re.compile(rb"<(?P<end>/?)data(?P<empty>/?)>")
+"""A row may have a field of that name too."""
 
 
 def encode_row(row: Mapping[str, JSON]) -> bytes:
     """Write one row of a batch: an element ``<data>``.
 
-    Raises `ValueError` or `TypeError` for what XML cannot carry.
+    Raises `ValueError` or `TypeError` for what XML cannot carry, and `ConfigurationError` for a name that
+    no element can have.
     """
-    text: str = xmltodict.unparse({"data": row}, full_document=False, short_empty_elements=True)
+    fields = row if type(row) is dict else dict(row)
+    _check_names(fields)
+    text: str = xmltodict.unparse({"data": fields}, full_document=False, short_empty_elements=True)
     body = text.encode()
     if _UNFIT.search(body):
         msg = "a text has a control character, which XML cannot carry"
@@ -142,14 +158,38 @@ def encode_row(row: Mapping[str, JSON]) -> bytes:
     return body
 
 
-def encode_rows(rows: Sequence[Mapping[str, JSON]]) -> list[bytes]:
-    """Write many rows, as `encode_row` does."""
-    return list(map(encode_row, rows))
+def encode_rows(rows: list[dict[str, JSON]]) -> bytes:
+    """Write the rows of a batch at once, as `join_rows` of each one does; raises what `encode_row` raises."""
+    return join_rows(map(encode_row, rows))
 
 
-def with_rows(body: bytes, rows: Sequence[bytes]) -> bytes:
+def join_rows(rows: Iterable[bytes]) -> bytes:
+    """Put the rows of a batch together, as they stand in its call."""
+    return b"".join(rows)
+
+
+def length_of_rows(rows: bytes, count: int) -> int:
+    """Say how many bytes the `count` rows of a batch are, one by one."""
+    del count
+    return len(rows)
+
+
+def split_rows(rows: bytes) -> list[bytes]:
+    """Return each of the rows of a batch as it was written."""
+    found: list[bytes] = []
+    depth = start = 0
+    for tag in _DATA_TAG.finditer(rows):
+        if not tag["empty"]:
+            depth += -1 if tag["end"] else 1
+        if not depth:
+            found.append(rows[start : tag.end()])
+            start = tag.end()
+    return found
+
+
+def with_rows(body: bytes, rows: bytes) -> bytes:
     """Return a written body with the rows of a batch behind its fields."""
-    return b"".join((body.removesuffix(_END), *rows, _END))
+    return b"".join((body.removesuffix(_END), rows, _END))
 
 
 def decode(body: bytes) -> dict[str, JSON]:

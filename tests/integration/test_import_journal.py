@@ -10,7 +10,7 @@ from contextlib import aclosing
 import pytest
 from test_imports import order, orders_of
 
-from altcraft_async import InputChangedError, JournalError, OutcomeState, SourceError
+from altcraft_async import InputChangedError, JournalError, OutcomeState, RetryPolicy, SourceError
 from altcraft_async.journal import JournalReader
 from altcraft_async.observe import JournalOpened
 from altcraft_async.sandbox import Fault, Faults, Readings
@@ -217,3 +217,64 @@ async def test_the_journal_reads_an_import_back(start_sandbox, connect, path):
         refused, invalid = reader.outcomes()
     assert (refused.external_id, refused.update, str(refused.state)) == ("order_1", None, "rejected")
     assert (invalid.external_id, str(invalid.state)) == (None, "invalid")
+
+
+def with_ids(sandbox):
+    """Each batch's rows by its id; a batch that came twice counts once."""
+    found = {arrival.request_id: [name for _, name in arrival.rows] for arrival in sandbox.ledger.import_arrivals}
+    return sorted(found.values())
+
+
+INVALID = {"external_id": "order_3"}
+
+
+async def test_a_corrected_row_does_not_change_the_batches_that_are_in_doubt(start_sandbox, connect, path, until):
+    sandbox = await start_sandbox(orders=0, faults=Faults(script=lambda *_: Fault("delay", delay=0.4)))
+    rows = orders_of(20)
+    task = asyncio.ensure_future(
+        connect(sandbox, concurrency=2).market.orders.import_orders(
+            [*rows[:2], INVALID, *rows[3:]], batch_size=5, journal=path
+        )
+    )
+    await until(lambda: len(sent(sandbox)) >= 2)
+    sandbox.faults = Faults()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    client = connect(sandbox)
+    for _ in range(3):  # it waits for the run to be finished, is sent, and has nothing to do
+        report = await client.market.orders.import_orders(rows, batch_size=5, journal=path)
+    assert report.ok
+    assert report.sent == 0
+    others = [row["external_id"] for row in rows if row["external_id"] != "order_3"]
+    assert with_ids(sandbox) == sorted([["order_3"], *(others[first : first + 5] for first in range(0, 19, 5))])
+    assert sandbox.ledger.check_imports("orders", [*rows[:2], *rows[3:], rows[2]]).ok
+
+
+async def test_what_is_unknown_keeps_its_batch_while_a_row_before_it_is_corrected(start_sandbox, connect, path):
+    """A batch is left unknown, a row of it was invalid; the row is corrected, and both are sent, and again."""
+    sandbox = await start_sandbox(orders=0, faults=Faults(script=lambda *_: Fault("reset_after")))
+    rows = orders_of(4)
+    client = connect(sandbox, retry=RetryPolicy(attempts=1), concurrency=1)
+    first = await client.market.orders.import_orders([*rows[:2], INVALID, *rows[3:]], batch_size=4, journal=path)
+    assert first.counts[OutcomeState.UNKNOWN] == 3
+    for _ in range(2):
+        again = await client.market.orders.import_orders(rows, batch_size=4, journal=path, retry_failed=True)
+        assert again.counts[OutcomeState.UNKNOWN] == 4
+    sandbox.faults = Faults()
+    last = await connect(sandbox).market.orders.import_orders(rows, batch_size=4, journal=path, retry_failed=True)
+    assert last.ok
+    assert with_ids(sandbox) == [["order_1", "order_2", "order_4"], ["order_3"]]
+    assert sandbox.ledger.check_imports("orders", [*rows[:2], rows[3], rows[2]]).ok
+
+
+async def test_a_corrected_row_keeps_its_place_among_those_of_its_order(sandbox, orders, path):
+    rows = [order(1, tags=["0"]), order(2), order(1, tags=["2"]), order(3), order(1, tags=["4"])]
+    sandbox.faults = Faults(script=lambda *_: Fault("error", status=400))
+    wrong = [*rows[:2], {"external_id": "order_1"}, *rows[3:]]
+    first = await orders.import_orders(wrong, batch_size=5, journal=path)
+    assert first.counts[OutcomeState.REJECTED] == 4
+    sandbox.faults = Faults()
+    assert (await orders.import_orders(rows, batch_size=5, journal=path, retry_failed=True)).ok
+    assert sandbox.ledger.check_imports("orders", rows).ok
+    assert [count for _, count in sent(sandbox)][-3:] == [3, 1, 1]

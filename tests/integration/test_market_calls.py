@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import warnings
 
 import pytest
@@ -13,6 +14,7 @@ from altcraft_async import (
     ConfigurationError,
     InvalidUpdateError,
     PermissionDeniedError,
+    RetryPolicy,
     ServerError,
     UnreadableResponseError,
 )
@@ -381,6 +383,22 @@ async def test_a_list_that_goes_in_a_circle_ends_with_an_error(start_raw_server,
     assert found == ["p0", "p1", "p2", "p3"]
     assert not caught.value.maybe_applied
     assert len(server.requests) == 5
+
+
+@pytest.mark.slow
+async def test_one_percent_of_pages_repeated_cut_and_refused_leave_a_list_whole(start_raw_server, connect):
+    """A thousand pages; before the right one comes, at times, one that was there, half of it, or a refusal to serve."""
+    chance = random.Random(5)
+    answers = []
+    for number in range(1000):
+        whole = page(2 * number, 2 * number + 2, f'"{number}"')
+        faults = [page(2 * number - 2, 2 * number, f'"{number - 1}"'), whole[:-20], answer(429), answer(503), None]
+        answers += [fault for fault in faults if number and chance.random() < 0.01]
+        answers.append(whole)
+    server = await start_raw_server(*answers, page(0, 0, '""'))
+    products = connect(server, retry=RetryPolicy(attempts=5, base=0.001, max_delay=0.01)).market.products
+    assert [one.external_id async for one in products.list(limit=2)] == [f"p{number}" for number in range(2000)]
+    assert len(server.requests) == len(answers) + 1 > 1030
 
 
 async def test_another_calls_answer_does_not_end_a_list(start_raw_server, connect):

@@ -1,15 +1,44 @@
-"""Lists and deletions under faults of every kind: nothing lost, nothing twice, no endless loop."""
+"""Imports, lists and deletions under faults of every kind: nothing lost, nothing twice, no endless loop."""
 
 from __future__ import annotations
 
 import pytest
 
-from altcraft_async import OutagePolicy, RetryPolicy
+from altcraft_async import Adaptive, OutagePolicy, RetryPolicy
 from altcraft_async.sandbox import Faults
+from altcraft_async.sandbox.faults import _SHARES
 
 pytestmark = pytest.mark.slow
 
 PATIENT = {"retry": RetryPolicy(attempts=None, base=0.001, max_delay=0.01), "retry_budget": None}
+
+
+EVERY = Faults(**dict.fromkeys(_SHARES, 0.01), slow_body_seconds=0.05, oversized_bytes=50_000)
+"""One call in a hundred meets each kind."""
+
+
+async def test_one_percent_of_every_fault_loses_and_doubles_nothing_of_a_long_import(start_sandbox, connect):
+    sandbox = await start_sandbox(orders=0, faults=EVERY, seed=12)
+    client = connect(sandbox, concurrency=Adaptive(initial=8), max_response_bytes=40_000, **PATIENT)
+    line = {"external_id": "l", "product": "p"}
+    row = {"email": "a@b.example", "endpoint": "shop", "status": "new", "total_price": "1", "currency": "RUB"}
+    rows = [{**row, "external_id": f"o{n % 9000}", "tags": [str(n)], "lines": [line]} for n in range(20_000)]
+    count = 0
+    async for outcome in client.market.orders.stream_import_orders(iter(rows), batch_size=20):
+        assert outcome.ok, outcome.error
+        count += 1
+    assert count == 20_000
+    assert sandbox.ledger.check_imports("orders", rows).ok
+    assert sandbox.ledger.in_flight_overlaps == 0
+    assert sandbox.ledger.requests > 1050
+
+
+async def test_one_percent_of_every_fault_leaves_a_long_list_whole(start_sandbox, connect):
+    sandbox = await start_sandbox(orders=5000, faults=EVERY, seed=7)
+    orders = connect(sandbox, max_response_bytes=40_000, **PATIENT).market.orders
+    ids = [order.external_id async for order in orders.list(limit=10)]
+    assert ids == [f"order_{number}" for number in range(1, 5001)]
+    assert sandbox.ledger.requests > 525
 
 
 @pytest.mark.parametrize("seed", range(3))

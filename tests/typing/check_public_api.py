@@ -15,10 +15,12 @@ from altcraft_async import (
     AltcraftClient,
     AltcraftError,
     APIError,
+    Batch,
     BatchError,
     ClientStatistics,
     ConfigurationError,
     DeliveryError,
+    FailureLimit,
     InvalidUpdateError,
     LineKey,
     LineStatusUpdate,
@@ -311,6 +313,66 @@ async def use_the_market(client: AltcraftClient) -> None:
     assert_type(found.differences, Sequence[Difference])
     await market.orders.reconcile([make_values()], bound=10)
     await market.orders.reconcile(async_rows())
+
+
+def mappings() -> Iterator[Mapping[str, object]]:
+    yield {"external_id": "o", "lines": [{"external_id": "l"}]}
+
+
+async def async_orders() -> AsyncIterator[Order | InvalidUpdateError]:
+    yield make_values()
+
+
+async def import_goods(client: AltcraftClient) -> None:
+    orders = client.market.orders
+    report = await orders.import_orders(
+        [make_values()],
+        custom_line_statuses=[CustomLineStatus(external_id="lost", name="Lost", type="canceled")],
+        custom_fields=({"external_id": "f", "name": "F"},),
+        skip_triggers=True,
+        batch_size=500,
+        batch_bytes=1_000_000,
+        window_bytes=8_000_000,
+        on_refused="split",
+        timeout=60.0,
+        deadline=3600,
+        rate=2.0,
+        stop_after=FailureLimit(count=5),
+        outage=OutagePolicy(patience=60.0),
+        journal=Path("import.journal"),
+        retry_failed=True,
+        extend=True,
+    )
+    assert_type(report, Report[Order])
+    assert_type(report.outcomes[0].row, Order | None)
+    stream = orders.stream_import_orders(mappings(), batch_size=100)
+    assert_type(stream, AsyncGenerator[Outcome[Mapping[str, object]], None])
+    async with aclosing(orders.stream_import_orders(async_orders())) as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome.row, Order | InvalidUpdateError | None)
+            assert_type(outcome.external_id, str | None)
+            assert_type(outcome.batch, Batch | None)
+            if outcome.batch is not None:
+                assert_type((outcome.batch.first, outcome.batch.rows, outcome.batch.size), tuple[int, int, int])
+                assert_type(outcome.batch.answered_by_row, bool)
+    planned = orders.preview_import_orders([{"external_id": "o"}], skip_triggers=False, journal="import.journal")
+    assert_type(planned, Iterator[Batch | Outcome[dict[str, str]]])
+    categories = [Category(external_id="c", name="C")]
+    products = await client.market.products.import_products([Product(external_id="p", name="P")], categories=categories)
+    assert_type(products, Report[Product])
+    sku = Sku(external_id="s", name="S", product_external_id="p")
+    assert_type(await client.market.skus.import_skus(iter([sku])), Report[Sku])
+    assert_type(client.market.skus.stream_import_skus([sku]), AsyncGenerator[Outcome[Sku], None])
+
+
+async def compare(client: AltcraftClient) -> None:
+    found = await client.market.orders.reconcile([("o", "l", "new")], bound=10, deadline=5.0)
+    assert_type(found.ok, bool)
+    for difference in found.differences:
+        assert_type(difference.order_external_id, str)
+        assert_type(difference.order_line_external_id, str | None)
+        assert_type(difference.expected, str | None)
+        assert_type(difference.found, str | None)
 
 
 def keep_a_ledger_of_imports() -> None:

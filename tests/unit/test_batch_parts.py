@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.lanes import Lanes
 from altcraft_async.protocol import json, xml
 from altcraft_async.protocol.answer import line_named, row_results
-from altcraft_async.protocol.wire import BatchCall, Call, Wire, row_encoder, rows_encoder
+from altcraft_async.protocol.wire import BatchCall, Call, Wire, row_codec
 
 
 class Claimant:
@@ -67,16 +68,15 @@ ROW = st.dictionaries(TEXT, VALUE, max_size=5)
 @settings(deadline=None)
 @given(st.lists(ROW, min_size=1, max_size=4))
 def test_rows_of_json_say_what_the_standard_library_reads(rows):
-    assert [stdlib_json.loads(body) for body in json.encode_rows(rows)] == rows
-    assert list(map(json.encode_row, rows)) == json.encode_rows(rows)
-    body = Wire("token").encode(BatchCall("m", {"x": True}, tuple(json.encode_rows(rows))), "id").body
+    assert [stdlib_json.loads(body) for body in map(json.encode_row, rows)] == rows
+    body = Wire("token").encode(BatchCall("m", {"x": True}, json.encode_rows(rows)), "id").body
     assert stdlib_json.loads(body) == {"token": "token", "format": "json", "x": True, "data": rows}
 
 
 def test_rows_of_xml_are_what_a_call_with_a_list_would_be():
     rows = [{"external_id": "a", "lines": [{"n": 1}, {"n": 2}], "none": None}, {"external_id": "b <&>"}]
     wire = Wire("token", request_format="xml")
-    batch = wire.encode(BatchCall("m", {}, tuple(rows_encoder("xml")(rows))), "id")
+    batch = wire.encode(BatchCall("m", {}, xml.encode_rows(rows)), "id")
     assert batch.body == wire.encode(Call("m", {"data": rows}), "id").body
 
 
@@ -92,7 +92,7 @@ def test_enums_and_uuids_are_written_as_their_values_with_orjson_and_without():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, object(), {1, 2}, "\ud800", b"bytes"])
 def test_what_cannot_be_written_is_an_error(bad):
-    for write in (row_encoder("json"), lambda row: rows_encoder("json")([row])):
+    for write in (json.encode_row, lambda row: json.encode_rows([row])):
         with pytest.raises((TypeError, ValueError)):
             write({"x": {"y": bad}})
 
@@ -101,7 +101,32 @@ def test_a_row_that_holds_itself_is_an_error():
     row: dict = {}
     row["row"] = row
     with pytest.raises((RecursionError, TypeError, ValueError)):
-        row_encoder("json")(row)
+        json.encode_row(row)
+    with pytest.raises((RecursionError, TypeError, ValueError)):
+        json.encode_rows([row])
+
+
+NAMED = st.dictionaries(st.sampled_from(["data", "lines", "a"]), st.recursive(
+    st.none() | TEXT, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.just("data"), inner), max_leaves=8,
+))  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(NAMED, min_size=1, max_size=4), st.sampled_from(["json", "xml"]))
+def test_rows_written_at_once_are_those_written_one_by_one_and_come_apart_again(rows, style):
+    codec = row_codec(style)
+    written = codec.encode_rows(rows)
+    one_by_one = list(map(codec.encode_row, rows))
+    assert codec.join_rows(one_by_one) == written
+    assert codec.split_rows(written) == one_by_one
+    assert codec.length_of_rows(written, len(rows)) == sum(map(len, one_by_one))
+
+
+@pytest.mark.parametrize("name", ["@id", "#text", "two words", "", "2nd", "a:b"])
+def test_a_name_that_no_element_can_have_is_an_error(name):
+    for row in ({name: "x"}, {"custom_fields": {name: 1}}, {"lines": [{name: None}]}):
+        with pytest.raises(ConfigurationError, match="request_format"):
+            xml.encode_row(row)
 
 
 @pytest.mark.parametrize("letter", ["\x00", "\x0b", "\x1f", "\ufffe", "\uffff"])
