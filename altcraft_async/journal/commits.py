@@ -81,7 +81,7 @@ class Commits:
     taken out of it. `clock` gives Unix time in seconds.
     """
 
-    __slots__ = ("_clock", "_history_due", "_rounds", "_run", "_slowest", "_slowest_changed", "_timeline")
+    __slots__ = ("_clock", "_history_due", "_learned", "_rounds", "_run", "_slowest", "_slowest_changed", "_timeline")
 
     def __init__(
         self,
@@ -100,6 +100,7 @@ class Commits:
             slowest = connection.execute("SELECT row, elapsed, attempts FROM slowest").fetchall()
         self._timeline = Timeline(bucket_of(columns, path) for columns in buckets)
         self._history_due = 0.0
+        self._learned = run.learned
         self._slowest = {row: (elapsed, attempts) for row, elapsed, attempts in slowest}
         self._slowest_changed = False
 
@@ -115,6 +116,7 @@ class Commits:
                 _supersede(connection, item.rows, item.corrected)
             elif isinstance(item, Sampled):
                 self._timeline.sampled(item.at - self._run.created, item.sample)
+                self._learned = item.sample.learned or self._learned
             elif isinstance(item, Length):
                 length = item.rows
             elif isinstance(item, PutBack):
@@ -161,6 +163,9 @@ class Commits:
             self._slowest_changed = True
 
     def _write_history(self, connection: sqlite3.Connection) -> None:
+        if self._learned != self._run.learned:
+            self._run = self._run.with_learned(self._learned)
+            self._run.write_progress(connection)
         changes = self._timeline.take_changes()
         if changes.all:
             connection.execute("DELETE FROM timeline")

@@ -66,7 +66,7 @@ class _Tables:
             found = self._results("alone", OURS, server, 1, self._seeds)
             back = _cell(found, "back", ".1f", most=True) if SERVERS[server].outage else ""
             cells = [_cell(found, "goodput", ".1%"), _cell(found, "throttled", ".1%", most=True)]
-            cells += [_cell(found, "peak", "d", most=True), _cell(found, "late", ".2f", most=True), back]
+            cells += [_cell(found, "peak", ".0f", most=True), _cell(found, "late", ".2f", most=True), back]
             print(f"| {server} | {' | '.join(cells)} |", flush=True)
 
     def fleet(self, what: str) -> None:
