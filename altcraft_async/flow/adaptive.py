@@ -250,7 +250,10 @@ class AdaptiveLimit:
     @property
     def learned(self) -> LearnedLimit | None:
         """What another law may begin with; None while this one is still looking."""
-        return None if self.state is _DOUBLING else LearnedLimit(self.limit, self.rate)
+        if self.state is _DOUBLING:
+            return None
+        lowered = self.state in {_HOLDING, _YIELDING, _DIPPING}  # for a moment
+        return LearnedLimit(max(self.limit, self._ceiling) if lowered else self.limit, self.rate)
 
     def begin_at(self, now: float, learned: LearnedLimit) -> None:
         """Begin at half of what another law ended with, and come up to it as fast as from the beginning."""
