@@ -1,6 +1,6 @@
 """Many clients on one server: as a group, as strangers, and with other laws, in a simulation.
 
-python benchmarks/fleet [alone|remembered|group|strangers|others|all] [--seeds N] [--seconds S] [--server NAME ...] [--check]
+python benchmarks/fleet [alone|remembered|group|strangers|others|all] [--seeds N] [--seconds S] [--server NAME ...]
 
 Times are virtual: all of it takes some minutes of one core. Tables are Markdown. Each cell is the median over the
 seeds, and after the stroke the worst.
