@@ -189,3 +189,10 @@ def bench(session: nox.Session) -> None:
     )
     for script in ("cost_per_update.py", "memory.py", "import_time.py"):
         session.run("python", f"benchmarks/{script}", *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Change one token of the pure rooms at a time, and see who notices; minutes long, so not part of the checks."""
+    session.install(".[test,speed]", "aiohttp-retry>=2.9")
+    session.run("python", "benchmarks/mutants.py", "--check", *session.posargs)

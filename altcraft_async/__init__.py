@@ -37,7 +37,7 @@ from altcraft_async.errors import (
     UnreadableResponseError,
 )
 from altcraft_async.flow.failures import FailureLimit
-from altcraft_async.flow.limit import Adaptive
+from altcraft_async.flow.limit import Adaptive, LearnedLimit
 from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import RetryPolicy
 from altcraft_async.flow.share import Shared
@@ -69,6 +69,7 @@ __all__ = [
     "InputChangedError",
     "InvalidUpdateError",
     "JournalError",
+    "LearnedLimit",
     "LineKey",
     "LineStatusUpdate",
     "MissingExtraError",

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.credentials import TokenSource
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.transport import Transport
-    from altcraft_async.flow.limit import Adaptive
+    from altcraft_async.flow.limit import Adaptive, LearnedLimit
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryPolicy
     from altcraft_async.flow.share import Shared
@@ -78,6 +78,7 @@ class ClientOptions(TypedDict, total=False):
     concurrency: int | Adaptive | Shared
     rate: float | Shared | None
     group: Literal["host", "off"] | None
+    remember: bool
     max_response_bytes: int
     dedup_window: float
     trust_env: bool
@@ -152,6 +153,7 @@ class AltcraftClient:
     - `rate`: the most calls a second, or None
     - either may be `Shared`: a total that the processes of this host, or the drainers of an outbox, share
     - `group`: ``"host"``: processes of one user on one host share an `Adaptive` limit; None: they do not
+    - `remember`: an `Adaptive` limit begins at half of what the last run ended with, where that is known
     - `max_response_bytes`: longer answers are refused
     - `dedup_window`: seconds for which the platform remembers a ``Request-ID``
     - `observers`: objects with ``on_event``, see `altcraft_async.observe`
@@ -425,6 +427,15 @@ class AltcraftClient:
             processes=gate.processes,
             doing=gate.doing,
         )
+
+    @property
+    def learned(self) -> LearnedLimit | None:
+        """What an `Adaptive` limit has learned of the server; None while it is still looking."""
+        return self._gate.learned
+
+    def begin_at(self, learned: LearnedLimit) -> None:
+        """Begin at half of what an earlier client of the server had `learned`, where this one knows nothing yet."""
+        self._gate.begin_at(learned)
 
     def take_part(self, part: float) -> bool:
         """Use this part, 0.0 to 1.0, of the totals that are `Shared` among ``"drainers"``; an outbox calls it.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from altcraft_async.observe import Event
 
 os.environ["ALTCRAFT_LIMIT_GROUP"] = "off"  # the tests' own clients are no group; those of groups turn it on
+os.environ["ALTCRAFT_REMEMBER"] = "false"  # nor do they learn from each other
 QUICK = RetryPolicy(attempts=3, base=0.001, max_delay=0.01)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from altcraft_async import AltcraftClient, ConfigurationError, FailureLimit, UnknownVariableWarning
+from altcraft_async import AltcraftClient, ConfigurationError, FailureLimit, Settings, UnknownVariableWarning
 from altcraft_async.kinds import FLAG, SECONDS, shown
 from altcraft_async.settings import CREDENTIALS, FILE, TABLE
 from altcraft_async.settings.table import near_misses
@@ -85,8 +85,11 @@ class ClientCommand(click.Command):
 def _option(row: Setting) -> Callable[[_Decorated], _Decorated]:
     text = row.help.replace("`", "")
     text = f"{text[0].upper()}{text[1:]}."
+    if row.kind is FLAG and row.of(Settings()):
+        return click.option(f"--no-{row.option[2:]}", row.name, flag_value=False, default=None,
+                            help=f"Do not {text[0].lower()}{text[1:]}")  # fmt: skip
     if row.kind is FLAG:
-        return click.option(row.option, row.name, is_flag=True, help=text)
+        return click.option(row.option, row.name, is_flag=True, default=None, help=text)
     kind = row.kind
     return click.option(row.option, row.name, type=_Text(kind), metavar=kind.metavar, help=text) if kind else _same
 
@@ -132,7 +135,8 @@ def environ_of(fields: dict[str, Any]) -> dict[str, str]:
     for two options that do.
     """
     environ = dict(os.environ)
-    given = {name: value for name in _ROWS if (value := fields.pop(name)) not in {None, False}}
+    found = {name: fields.pop(name) for name in _ROWS}
+    given = {name: value for name, value in found.items() if value is not None}
     paths: dict[tuple[str, ...], str] = {}
     for name in given:
         row = _ROWS[name]
@@ -143,7 +147,9 @@ def environ_of(fields: dict[str, Any]) -> dict[str, str]:
     for row in (*FILE, *CREDENTIALS, *TABLE):
         if row.path in paths:
             environ.pop(row.variable, None)
-    return environ | {_ROWS[name].variable: "true" if value is True else value for name, value in given.items()}
+    return environ | {
+        _ROWS[name].variable: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()
+    }
 
 
 def make_client(environ: Mapping[str, str], observers: Sequence[Observer] = (), **options: Any) -> AltcraftClient:

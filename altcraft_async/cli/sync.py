@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import sys
 import time
 import warnings
@@ -19,6 +20,7 @@ from altcraft_async.cli.dry_run import dry_run
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import named_in, said_of
 from altcraft_async.cli.job import print_json
+from altcraft_async.cli.memory import Memory
 from altcraft_async.cli.results import RecordFile, ResultsFile, refuse_clashes
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.sink import Sink, Watcher
@@ -122,11 +124,13 @@ class _Run:
 
     async def _send(self, client: AltcraftClient) -> None:
         outcomes = self._job.stream(client, self._updates())
+        memory = Memory.of(os.environ, client)
         waiting = self._watcher.waiting
         try:
             async with contextlib.aclosing(outcomes):
                 async for outcome in outcomes:
                     self._sink.take(outcome, recalled=outcome.index not in waiting)
+                    memory.recall(client, outcome)
                     waiting.pop(outcome.index, None)
                     if self._sink.problem is not None or self._makes_no_sense():
                         break
@@ -145,6 +149,7 @@ class _Run:
                 raise
             self._stopped_by = f"the run failed ({type(error).__name__}: {error})"
         finally:
+            memory.keep(client)
             for index in sorted(waiting):
                 self._sink.take(waiting.pop(index))
 

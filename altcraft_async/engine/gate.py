@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.group import Group
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.work import Patience
-    from altcraft_async.flow.limit import ConcurrencyLimit
+    from altcraft_async.flow.limit import ConcurrencyLimit, LearnedLimit
     from altcraft_async.flow.total import SharedTotal
     from altcraft_async.protocol.verdict import Verdict
 
@@ -127,8 +127,8 @@ class Gate:
 
     __slots__ = (
         "_adaptive", "_apart", "_batches", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_notifier",
-        "_opens_at", "_pacer", "_probe", "_rate", "_seen", "_singles", "_singles_in_a_row", "_ticker", "_timer",
-        "_timer_at", "_totals", "_turns", "_watch", "crews", "groups", "limit", "loop", "lost", "outage",
+        "_opens_at", "_pacer", "_probe", "_rate", "_remembers", "_seen", "_singles", "_singles_in_a_row", "_ticker",
+        "_timer", "_timer_at", "_totals", "_turns", "_watch", "crews", "groups", "limit", "loop", "lost", "outage",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - each part is optional
@@ -140,6 +140,7 @@ class Gate:
         notifier: Notifier | None = None,
         groups: Sequence[Group] = (),
         totals: Sequence[SharedTotal] = (),
+        remembers: bool = True,
     ) -> None:
         self._law = law
         self._batches = _Batches(batch_law or FixedLimit(1))
@@ -150,6 +151,7 @@ class Gate:
         self.crews: set[Callable[[], None]] = set()
         self.groups = groups
         self._totals = totals
+        self._remembers = remembers
         self._ticker: asyncio.TimerHandle | None = None
         self._cap: int | None = None
         self._rate = rate
@@ -380,6 +382,17 @@ class Gate:
                 total.take_part(part)
         self._follow()
         return self._adaptive or len(self._held) <= self.limit
+
+    @property
+    def learned(self) -> LearnedLimit | None:
+        """What the limit of another run may begin with; None where there is nothing, as in an outage."""
+        return self._law.learned if self.outage.state is _CLEAR else None
+
+    def begin_at(self, learned: LearnedLimit) -> None:
+        """Begin at half of what another run ended with, where nothing is known yet."""
+        if self._remembers:
+            self._law.begin_at(asyncio.get_running_loop().time(), learned)
+            self._follow()
 
     def _follow(self) -> None:
         self._follow_rate()

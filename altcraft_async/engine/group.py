@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 
+from altcraft_async.flow.limit import LearnedLimit
 from altcraft_async.flow.share import TICK, Load, Role
 from altcraft_async.storage.slots import SlotFile, Word, runtime_directory
 
@@ -57,8 +58,13 @@ class Member(Protocol):
     def report(self, now: float, load: Load) -> Report:
         """Give what is to be told of the time since the last report."""
 
-    def whole(self) -> tuple[int, float | None]:
-        """Give the permits and the pace that all share."""
+    @property
+    def whole(self) -> LearnedLimit:
+        """The permits and the pace that all share."""
+
+    @property
+    def learned(self) -> LearnedLimit | None:
+        """What another limit may begin with; None where there is nothing yet."""
 
     def lead(self, now: float, own: Report, others: Mapping[int, Report]) -> dict[int, Share]:
         """Give each its share, and take the own one."""
@@ -72,13 +78,13 @@ class Member(Protocol):
     def stay_alone(self) -> None:
         """Take note that there is nobody else."""
 
-    def take_over(self, limit: int, rate: float | None) -> None:
+    def take_over(self, now: float, whole: LearnedLimit) -> None:
         """Become the leader, where that is what all share."""
 
-    def remember(self, limit: int, rate: float | None) -> None:
-        """Begin by what the last member of all ended with."""
+    def begin_at(self, now: float, learned: LearnedLimit) -> None:
+        """Begin at half of what the last member of all ended with."""
 
-    def leave(self) -> None:
+    def leave(self, now: float) -> None:
         """Go on without the group."""
 
 
@@ -107,13 +113,13 @@ class Group:
 
     __slots__ = ("_file", "_kinds", "_name", "_remembers", "_tried", "limit", "processes")
 
-    def __init__(self, limit: Member, name: Callable[[], str | None]) -> None:
+    def __init__(self, limit: Member, name: Callable[[], str | None], *, remembers: bool = True) -> None:
         self.limit = limit
         self.processes = 1
         self._name = name
         self._file: SlotFile | None = None
         self._tried = False
-        self._remembers = True
+        self._remembers = remembers
         self._kinds: dict[int, str] = {}
 
     def __repr__(self) -> str:
@@ -136,12 +142,10 @@ class Group:
         word = file.word()
         if word is None:
             return
-        if self._is_new(now, word.at):
-            if word.leader == file.slot and not self._remembers:
-                return
+        if self._is_new(now, word.at) and word.leader != file.slot:
             self.limit.join(word.limit, word.members + 1)
-        elif self._remembers and file.age() < MEMORY:
-            self.limit.remember(word.limit, word.rate)
+        elif self._remembers and word.learned and file.age() < MEMORY:
+            self.limit.begin_at(now, LearnedLimit(word.limit, word.rate))
         self._remembers = False
 
     def tick(self, now: float, load: Load) -> None:
@@ -152,7 +156,7 @@ class Group:
         report = self.limit.report(now, load)
         told = report if self.limit.role is Role.FOLLOWING else attrs.evolve(report, calls=())
         if not file.tell(now, told, self._kinds):
-            self._leave(file)
+            self._leave(file, now)
             return
         heads = file.heads()
         there = {slot: head for slot, head in heads.items() if self._is_there(file, now, slot, head[0])}
@@ -172,14 +176,17 @@ class Group:
 
     def _take_over(self, file: SlotFile, now: float, word: Word | None) -> bool:
         if word is None or self.limit.role is not Role.FOLLOWING:
-            limit, rate = self.limit.whole()
-            word_now = Word(file.slot, now, limit, rate, 1)
+            word_now = self._word(file, now, 1)
         else:
             word_now = attrs.evolve(word, leader=file.slot, at=now)
         if not file.elect(word, word_now):
             return False
-        self.limit.take_over(word_now.limit, word_now.rate)
+        self.limit.take_over(now, LearnedLimit(word_now.limit, word_now.rate))
         return True
+
+    def _word(self, file: SlotFile, now: float, members: int) -> Word:
+        whole = self.limit.whole
+        return Word(file.slot, now, whole.limit, whole.rate, members, self.limit.learned is not None)
 
     def _lead(
         self, file: SlotFile, now: float, report: Report, there: dict[int, tuple[float, int, Report, int]]
@@ -193,7 +200,7 @@ class Group:
             shares = self.limit.lead(now, report, others)
         else:
             self.limit.stay_alone()
-        file.lead(Word(file.slot, now, *self.limit.whole(), 1 + len(there)), shares)
+        file.lead(self._word(file, now, 1 + len(there)), shares)
 
     def rest(self) -> None:
         """Take note that no call is under way; another leads then."""
@@ -202,13 +209,14 @@ class Group:
 
     def close(self) -> None:
         """Leave the group."""
-        if self._file is not None:
-            self._leave(self._file)
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
-    def _leave(self, file: SlotFile) -> None:
+    def _leave(self, file: SlotFile, now: float) -> None:
         self._file = None
         self.processes = 1
-        self.limit.leave()
+        self.limit.leave(now)
         file.close()
 
     def _claim(self) -> SlotFile | None:

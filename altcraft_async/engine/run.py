@@ -484,6 +484,7 @@ class Run(Generic[RowT]):
             gate.batch_limit if self._apart else gate.limit,
             gate.in_flight,
             outage=gate.outage.is_open,
+            learned=gate.learned,
         )
 
     # -- outcomes

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from altcraft_async.engine.notifier import Notifier
-    from altcraft_async.flow.limit import ConcurrencyLimit
+    from altcraft_async.flow.limit import ConcurrencyLimit, LearnedLimit
     from altcraft_async.settings import Settings
 
-__all__ = ["make_gate", "totals_of"]
+__all__ = ["make_gate", "total_name", "totals_of"]
 
 
 def make_gate(
@@ -31,7 +31,7 @@ def make_gate(
     limit; and None while it cannot be known. An adaptive limit is only shared `in_group`.
     """
     totals = totals_of(settings)
-    groups = [Group(total, partial(name, repr(total.whole()))) for total in totals if total.among == "host"]
+    groups = [Group(total, partial(name, total_name(total.whole))) for total in totals if total.among == "host"]
     law: ConcurrencyLimit
     concurrency = settings.concurrency
     if isinstance(concurrency, Shared):
@@ -40,10 +40,23 @@ def make_gate(
         law = make_limit(concurrency)
         if in_group and settings.group == "host" and isinstance(law, AdaptiveLimit):
             law = GroupLimit(law)
-            groups.append(Group(law, partial(name, "")))
+            groups.append(Group(law, partial(name, ""), remembers=settings.remember))
     rate = None if isinstance(settings.rate, Shared) else settings.rate
     most = concurrency if isinstance(concurrency, Adaptive) else _number(concurrency)
-    return Gate(law, make_limit_of_batches(most), rate=rate, notifier=notifier, groups=groups, totals=totals)
+    return Gate(
+        law,
+        make_limit_of_batches(most),
+        rate=rate,
+        notifier=notifier,
+        groups=groups,
+        totals=totals,
+        remembers=settings.remember,
+    )
+
+
+def total_name(whole: LearnedLimit) -> str:
+    """Give the name of a total among those of one address and token."""
+    return f"{whole.limit} {whole.rate}"
 
 
 def _number(concurrency: int | Shared) -> int:

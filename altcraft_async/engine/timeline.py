@@ -20,6 +20,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from altcraft_async.flow.limit import LearnedLimit
     from altcraft_async.protocol.states import OutcomeState
 
 __all__ = ["Bucket", "Changes", "Level", "Sample", "Timeline"]
@@ -37,7 +38,7 @@ class Sample:
 
     `sent`, `retries` and `throttled` count since the run began in this process, as in
     `Report`. `limit` is how many requests may be in flight, `in_flight` how many are.
-    `outage` says whether nobody is served.
+    `outage` says whether nobody is served. `learned` is what another run may begin with.
     """
 
     sent: int
@@ -46,6 +47,7 @@ class Sample:
     limit: int
     in_flight: int
     outage: bool
+    learned: LearnedLimit | None = None
 
 
 @attrs.frozen

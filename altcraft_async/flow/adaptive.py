@@ -9,6 +9,7 @@ calls fill it.
 state          what happens                                                  what the law does, and the next state
 =============  ============================================================  ====================================
 ``DOUBLING``   a served answer, no slower than others before it              one permit more
+``DOUBLING``   as much as a law before it ended with                         stays there: ``HOLDING``
 ``DOUBLING``   a round of answers that waited in a queue                     falls to what works: ``FOLLOWING``
 any            a throttled answer that is not forgiven                       takes its permit back: ``HOLDING``
 ``HOLDING``    `_HOLD` served calls, doubled by each failed try              ``FOLLOWING``
@@ -51,7 +52,7 @@ import math
 
 import attrs
 
-from altcraft_async.flow.limit import Adaptive, FixedLimit, LimitState, LimitStatistics, Signal
+from altcraft_async.flow.limit import Adaptive, FixedLimit, LearnedLimit, LimitState, LimitStatistics, Signal
 from altcraft_async.flow.pace import DOUBTFUL, Background, LearnedRate
 
 __all__ = ["AdaptiveLimit", "make_limit", "make_limit_of_batches"]
@@ -199,9 +200,9 @@ class AdaptiveLimit:
 
     __slots__ = (
         "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_hold_calls",
-        "_hold_pause", "_hold_until", "_load_before", "_marks", "_pace", "_paused_until", "_returned_at", "_round",
-        "_rounds", "_spell", "_steep", "_step", "_throttled", "_throttled_at", "_throttled_calls", "_yield_every",
-        "_yields_at", "limit", "rate", "reach", "settings", "state",
+        "_hold_pause", "_hold_until", "_load_before", "_marks", "_most", "_pace", "_paused_until", "_returned_at",
+        "_round", "_rounds", "_spell", "_steep", "_step", "_throttled", "_throttled_at", "_throttled_calls",
+        "_yield_every", "_yields_at", "limit", "rate", "reach", "settings", "state",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
@@ -210,6 +211,7 @@ class AdaptiveLimit:
         self.rate: float | None = None
         self.reach = 0.0
         self.state = _DOUBLING
+        self._most = self.settings.maximum
         self._accepted = self._throttled = 0
         self._rounds: dict[str, _Round] = {}
         self._round = _Round()
@@ -233,23 +235,38 @@ class AdaptiveLimit:
     learns = True
 
     @classmethod
-    def started_at(
-        cls, limit: int, rate: float | None = None, settings: Adaptive | None = None, *, trip: float = _UNMEASURED
-    ) -> AdaptiveLimit:
-        """Make a law that begins at what another one ended with: a limit, and a pace on a server of that round trip."""
+    def started_at(cls, now: float, learned: LearnedLimit, settings: Adaptive | None = None) -> AdaptiveLimit:
+        """Make a law that goes on where another one was."""
         law = cls(settings)
-        law.limit = law._ceiling = law._within(limit)
+        law.limit = law._ceiling = law._within(learned.limit)
         law.state = _FOLLOWING
         law._step = law.limit // 4 + 1
-        if rate is not None:
-            law._pace = LearnedRate(-math.inf, rate, trip)
-            law.rate, law.state = law._pace.rate, _PACED
+        if learned.rate is not None:
+            law._begin_pace(LearnedRate(now, learned.rate, _UNMEASURED))
         return law
 
     def __repr__(self) -> str:
         """Show the state."""
         pace = "" if self.rate is None else f", paced at {self.rate:.1f}/s"
         return f"<AdaptiveLimit {self.limit}{pace}, {self.state.value}>"
+
+    @property
+    def learned(self) -> LearnedLimit | None:
+        """What another law may begin with; None while this one is still looking."""
+        if self.state is _DOUBLING:
+            return None
+        lowered = self.state in {_HOLDING, _YIELDING, _DIPPING}  # for a moment
+        return LearnedLimit(max(self.limit, self._ceiling) if lowered else self.limit, self.rate)
+
+    def begin_at(self, now: float, learned: LearnedLimit) -> None:
+        """Begin at half of what another law ended with, and come up to it as fast as from the beginning."""
+        if self.state is not _DOUBLING:
+            return
+        self.limit = self._within(max(learned.limit // 2, min(learned.limit, self.limit)))
+        self._most = self._within(learned.limit)
+        self._hold = _LONGEST_HOLD // 2  # it was tried
+        if learned.rate is not None:
+            self._begin_pace(LearnedRate(now, learned.rate / 2, _UNMEASURED, ceiling=learned.rate))
 
     def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:
         """Learn from one ended call and give the limit.
@@ -266,7 +283,7 @@ class AdaptiveLimit:
                 doubling = self.state is _DOUBLING
                 complete = round_.add(latency, in_flight, self.limit, 1 if doubling else min(_ROUND, 5 * self.limit))
                 if doubling and in_flight >= round_.full and latency <= round_.brake:
-                    self.limit = min(self.limit + 1, self.settings.maximum)
+                    self._double(now)
                 if complete:
                     self._close(now, round_)
             elif in_flight > self.limit:  # still draining: the answers are of the old limit
@@ -319,6 +336,19 @@ class AdaptiveLimit:
 
     def _trip(self, latency: float) -> float:
         return self._round.typical or max(latency, _UNMEASURED)
+
+    def _double(self, now: float) -> None:
+        """Take one permit more, up to what there is to be."""
+        self.limit = min(self.limit + 1, self._most)
+        if self.limit == self._most < self.settings.maximum:
+            self._rest(now, self._trip(0.0))
+
+    def _rest(self, now: float, trip: float) -> None:
+        """Stay at the limit, until it is time to try more."""
+        self.state = _HOLDING
+        self._ceiling, self._step = self.limit, 1
+        self._hold_calls = self._accepted + self._hold
+        self._hold_until = now + min(self._hold / 10, max(20.0, self.limit)) * trip
 
     # What latency says
 
@@ -463,13 +493,9 @@ class AdaptiveLimit:
                 self._yields_at = now + _OFTEN
             self._begin_spell(now, trying=trying)
         self.limit = max(self.settings.minimum, self.limit - 1)
-        self.state = _HOLDING
-        self._step = 1
-        self._ceiling = self.limit
+        self._rest(now, trip)
         self._throttled_at = now
         self._throttled_calls = self._accepted
-        self._hold_calls = self._accepted + self._hold
-        self._hold_until = now + min(self._hold / 10, max(20.0, self.limit)) * trip
         self._restart_rounds(-math.inf, 0.0)
         if self._spell is not None:
             self._suspect(now, trip, self._spell)
@@ -497,9 +523,10 @@ class AdaptiveLimit:
             rate = max(rate, spell.level / trip)
         self._good = spell.level
         self._spell = None
-        self._pace = LearnedRate(now, rate, trip, share, reach=self.reach)
-        self.rate = self._pace.rate
-        self.state = _PACED
+        self._begin_pace(LearnedRate(now, rate, trip, share, reach=self.reach))
+
+    def _begin_pace(self, pace: LearnedRate) -> None:
+        self._pace, self.rate, self.state = pace, pace.rate, _PACED
 
     def _keep_pace(self, now: float, pace: LearnedRate, latency: float, *, full: bool) -> None:
         if pace.on_accepted(now, now - latency, full=full):

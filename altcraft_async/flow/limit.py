@@ -13,7 +13,7 @@ import attrs
 
 from altcraft_async.errors import ConfigurationError
 
-__all__ = ["Adaptive", "ConcurrencyLimit", "FixedLimit", "LimitState", "LimitStatistics", "Signal"]
+__all__ = ["Adaptive", "ConcurrencyLimit", "FixedLimit", "LearnedLimit", "LimitState", "LimitStatistics", "Signal"]
 
 
 class Signal(enum.Enum):
@@ -75,6 +75,14 @@ def _check(ok: bool, field: str, problem: str) -> None:
 
 
 @attrs.frozen
+class LearnedLimit:
+    """What a limit has learned of a server: so many calls in flight, and so many starts a second, or None."""
+
+    limit: int
+    rate: float | None = None
+
+
+@attrs.frozen
 class LimitStatistics:
     """A snapshot of a limit; latencies in seconds, None before the first round.
 
@@ -114,6 +122,13 @@ class ConcurrencyLimit(Protocol):
     def resume(self, now: float, since: float) -> None:
         """Go on as before an outage that began at `since`: what failed in it said nothing of the load."""
 
+    @property
+    def learned(self) -> LearnedLimit | None:
+        """What another limit may begin with; None where there is nothing yet."""
+
+    def begin_at(self, now: float, learned: LearnedLimit) -> None:
+        """Begin at half of what another limit ended with, where there is nothing better to go by."""
+
     def statistics(self) -> LimitStatistics:
         """Take a snapshot."""
 
@@ -123,6 +138,7 @@ class FixedLimit:
 
     __slots__ = ("_accepted", "_throttled", "limit", "rate")
     learns = False
+    learned = None
 
     def __init__(self, limit: int) -> None:
         _check(type(limit) is int and limit >= 1, "concurrency", f"must be a whole number of at least 1, not {limit!r}")
@@ -147,6 +163,9 @@ class FixedLimit:
         return self.limit
 
     def resume(self, now: float, since: float) -> None:
+        """Change nothing."""
+
+    def begin_at(self, now: float, learned: LearnedLimit) -> None:
         """Change nothing."""
 
     def statistics(self) -> LimitStatistics:

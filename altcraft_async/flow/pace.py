@@ -148,7 +148,7 @@ class LearnedRate:
     The rate falls to what was accepted, or, after a step up, to where it stood. Below the rate of the last fall it
     climbs halfway at a time; just under it, it holds, longer after each step that failed, then steps by 2 %, 4 %, ….
     `rate` is in starts per second, to be read after each report; `trip` is the server's round trip,
-    `reach` the time until a new rate has come to all that send, in seconds.
+    `reach` the time until a new rate has come to all that send, in seconds; `ceiling` a rate that may be too high.
     """
 
     __slots__ = (
@@ -171,13 +171,15 @@ class LearnedRate:
         "state",
     )  # fmt: skip
 
-    def __init__(self, now: float, rate: float, trip: float, share: float = 1.0, *, reach: float = 0.0) -> None:
+    def __init__(  # noqa: PLR0913 - what is known before
+        self, now: float, rate: float, trip: float, share: float = 1.0, *, reach: float = 0.0, ceiling: float = math.inf
+    ) -> None:
         self.rate = self._level = max(_SLOWEST, rate)
         self.state = PaceState.CLIMBING
         self._trip = trip
         self._reach = reach
-        self._ceiling = math.inf
-        self._step, self._up = _CLIMB, 0.0
+        self._ceiling = ceiling
+        self._step, self._up = _CLIMB if ceiling == math.inf else _PROBE, 0.0
         self._hold, self._pause = 1.0, 0.0
         self._doubts = self._row = 0
         self._share = share

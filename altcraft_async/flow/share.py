@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import attrs
 
 from altcraft_async.flow.adaptive import AdaptiveLimit
-from altcraft_async.flow.limit import LimitStatistics, Signal
+from altcraft_async.flow.limit import LearnedLimit, LimitStatistics, Signal
 from altcraft_async.kinds import NUMBER, choice
 
 if TYPE_CHECKING:
@@ -283,29 +283,33 @@ class GroupLimit:
             self.law.reach = 0.0
         self.limit, self.rate, self.total = self.law.limit, self.law.rate, self.law.limit
 
-    def whole(self) -> tuple[int, float | None]:
-        """Give what all share, where the law runs here."""
-        return self.law.limit, self.law.rate
+    @property
+    def whole(self) -> LearnedLimit:
+        """What all share, where the law runs here."""
+        return LearnedLimit(self.law.limit, self.law.rate)
 
-    def take_over(self, limit: int, rate: float | None) -> None:
-        """Become the leader in another's place, with a law that begins where that one's was."""
+    @property
+    def learned(self) -> LearnedLimit | None:
+        """What another limit may begin with; None while the law is still looking, or runs elsewhere."""
+        return None if self.role is Role.FOLLOWING else self.law.learned
+
+    def begin_at(self, now: float, learned: LearnedLimit) -> None:
+        """Begin at half of what another limit ended with, where there is nobody else to go by."""
+        if self.role is Role.ALONE:
+            self.law.begin_at(now, learned)
+            self.stay_alone()
+
+    def take_over(self, now: float, whole: LearnedLimit) -> None:
+        """Become the leader in another's place, with a law that goes on where that one's was."""
         if self.role is Role.FOLLOWING:
-            self._begin_at(limit, rate)
+            self.law = AdaptiveLimit.started_at(now, whole, self.law.settings)
         self.role = Role.LEADING
 
-    def remember(self, limit: int, rate: float | None) -> None:
-        """Begin at half of what the last member of all ended with."""
-        self._begin_at(max(1, limit // 2), None if rate is None else rate / 2)
-        self.stay_alone()
-
-    def leave(self) -> None:
+    def leave(self, now: float) -> None:
         """Go on alone, from the share of before."""
         if self.role is Role.FOLLOWING:
-            self._begin_at(self.limit, self.rate)
+            self.law = AdaptiveLimit.started_at(now, LearnedLimit(self.limit, self.rate), self.law.settings)
         self.stay_alone()
-
-    def _begin_at(self, limit: int, rate: float | None) -> None:
-        self.law = AdaptiveLimit.started_at(limit, rate, self.law.settings)
 
     def lead(self, now: float, own: Report, others: Mapping[int, Report]) -> dict[int, Share]:
         """Tell the law what the others saw, and give each its share; the own one is taken at once."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from altcraft_async.flow.limit import LimitStatistics
+from altcraft_async.flow.limit import LearnedLimit, LimitStatistics
 from altcraft_async.flow.share import SPARE, TURN, Report, Role, Share, divide, hand_out
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class SharedTotal:
 
     __slots__ = ("_permits", "_rate", "_starts", "among", "limit", "members", "rate", "role")
     learns = False
+    learned = None
     strict = True
     paused_until = -math.inf
 
@@ -83,6 +84,9 @@ class SharedTotal:
     def resume(self, now: float, since: float) -> None:
         """Change nothing."""
 
+    def begin_at(self, now: float, learned: LearnedLimit) -> None:
+        """Change nothing."""
+
     def statistics(self) -> LimitStatistics:
         """Take a snapshot."""
         return LimitStatistics(self.limit, self.rate, doing=self._told())
@@ -109,17 +113,18 @@ class SharedTotal:
         hungry = load.waiting and load.full
         return Report(max(self.limit, load.in_flight), load.in_flight, hungry, per_second, pace=self.rate or 0.0)
 
-    def whole(self) -> tuple[int, float | None]:
-        """Give what all share."""
+    @property
+    def whole(self) -> LearnedLimit:
+        """What all share."""
         permits = 1 if self._permits is None else int(self._permits.total)
-        return permits, None if self._rate is None else self._rate.total
+        return LearnedLimit(permits, None if self._rate is None else self._rate.total)
 
     def lead(self, now: float, own: Report, others: Mapping[int, Report]) -> dict[int, Share]:
         """Give each its share; the own one is taken at once."""
         self.role = Role.LEADING
         self.members = 1 + len(others)
         everybody = [own, *others.values()]
-        total, rate = self.whole()
+        total, rate = self.whole.limit, self.whole.rate
         held, wants = [report.held for report in everybody], [report.wants for report in everybody]
         permits = hand_out(total, held, wants, int(now / TURN))
         paces: Sequence[float | None] = [None] * len(everybody)
@@ -142,16 +147,13 @@ class SharedTotal:
     def stay_alone(self) -> None:
         """Take note that there is nobody else."""
         self.role, self.members = Role.ALONE, 1
-        self._take(Share(*self.whole()))
+        self._take(Share(self.whole.limit, self.whole.rate))
 
-    def take_over(self, limit: int, rate: float | None) -> None:  # noqa: ARG002 - they are known
+    def take_over(self, now: float, whole: LearnedLimit) -> None:  # noqa: ARG002 - it is known
         """Become the leader in another's place."""
         self.role = Role.LEADING
 
-    def remember(self, limit: int, rate: float | None) -> None:
-        """Change nothing: what the last member ended with is what there is."""
-
-    def leave(self) -> None:
+    def leave(self, now: float) -> None:
         """Go on with the share of before: the others reckon with it."""
 
     def _take(self, share: Share) -> None:

@@ -82,7 +82,10 @@ class Commits:
     Unix time in seconds.
     """
 
-    __slots__ = ("_clock", "_corrected", "_history_due", "_rounds", "_run", "_slowest", "_slowest_changed", "_timeline")
+    __slots__ = (
+        "_clock", "_corrected", "_history_due", "_learned", "_rounds", "_run", "_slowest", "_slowest_changed",
+        "_timeline",
+    )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a commit is made of
         self,
@@ -103,6 +106,7 @@ class Commits:
             slowest = connection.execute("SELECT row, elapsed, attempts FROM slowest").fetchall()
         self._timeline = Timeline(bucket_of(columns, path) for columns in buckets)
         self._history_due = 0.0
+        self._learned = run.learned
         self._slowest = {row: (elapsed, attempts) for row, elapsed, attempts in slowest}
         self._slowest_changed = False
 
@@ -118,6 +122,7 @@ class Commits:
                 _supersede(connection, item.rows, item.corrected)
             elif isinstance(item, Sampled):
                 self._timeline.sampled(item.at - self._run.created, item.sample)
+                self._learned = item.sample.learned or self._learned
             elif isinstance(item, Length):
                 length = item.rows
             elif isinstance(item, PutBack):
@@ -173,6 +178,9 @@ class Commits:
             self._slowest_changed = True
 
     def _write_history(self, connection: sqlite3.Connection) -> None:
+        if self._learned != self._run.learned:
+            self._run = self._run.with_learned(self._learned)
+            self._run.write_progress(connection)
         changes = self._timeline.take_changes()
         if changes.all:
             connection.execute("DELETE FROM timeline")

@@ -19,6 +19,7 @@ import attrs
 from altcraft_async import errors
 from altcraft_async.engine.timeline import Bucket, Level
 from altcraft_async.errors import AltcraftError, InputChangedError, InvalidUpdateError, JournalError
+from altcraft_async.flow.limit import LearnedLimit
 from altcraft_async.journal.seals import content_of, key_of, request_id_of_update, seal_of_facts, sealed
 from altcraft_async.journal.version1 import bring_to_version_2, read_as_version_2
 from altcraft_async.outcome import Fingerprint, Outcome
@@ -198,6 +199,19 @@ class RunRecord:
         named = ",".join(map(str, sorted({*self.apart, *indices})))
         return attrs.evolve(self, others={**self.others, APART: named})
 
+    @property
+    def learned(self) -> LearnedLimit | None:
+        """What the limit had learned of the server; None where that is not known."""
+        limit, rate = self.others.get(_LIMIT), self.others.get(_RATE)
+        if not isinstance(limit, int) or limit < 1:
+            return None
+        return LearnedLimit(limit, rate if isinstance(rate, float) and rate > 0 else None)
+
+    def with_learned(self, learned: LearnedLimit | None) -> RunRecord:
+        """Return the record with what the limit has learned."""
+        facts: dict[str, Fact] = {} if learned is None else {_LIMIT: learned.limit, _RATE: learned.rate}
+        return attrs.evolve(self, others={**self.others, **facts})
+
     def _write(self, connection: sqlite3.Connection, facts: Sequence[tuple[str, Fact]]) -> None:
         insert_many(connection, "INSERT OR REPLACE INTO meta", facts)
 
@@ -208,6 +222,7 @@ class RunRecord:
         return seal_of_facts(self._facts())
 
 
+_LIMIT, _RATE = "learned_limit", "learned_rate"
 _FACTS = ("run_id", "method", "target", "created", "written", "length")
 
 

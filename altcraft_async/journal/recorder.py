@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.timeline import Sample
     from altcraft_async.engine.work import BatchRows
     from altcraft_async.errors import InvalidUpdateError, StorageError
+    from altcraft_async.flow.limit import LearnedLimit
     from altcraft_async.journal.commits import Item
     from altcraft_async.journal.seals import Fact, Row
     from altcraft_async.protocol.values import LineStatusUpdate
@@ -124,11 +125,13 @@ class Journal:
     not sent before the run is finished; it is sent then, or is ``superseded`` as a failed one is.
     A last row that was recorded when its line was not there as a whole is sent again as it stands now,
     with a `LongerRowWarning`. `extend` permits more rows than the input had when it was last
-    read to its end. `dedup_window` is the platform's, in seconds.
+    read to its end. `dedup_window` is the platform's, in seconds. `begin_at` is called with what the limit of the
+    run before had learned of the server.
     """
 
     __slots__ = (
         "_apart",
+        "_begin_at",
         "_clock",
         "_connection",
         "_corrected",
@@ -180,6 +183,7 @@ class Journal:
         extend: bool = False,
         dedup_window: float = 86_400.0,
         notifier: Notifier | None = None,
+        begin_at: Callable[[LearnedLimit], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = str(path)
@@ -191,6 +195,7 @@ class Journal:
         self._extend = extend
         self._dedup_window = dedup_window
         self._notifier = notifier
+        self._begin_at = begin_at
         self._clock = clock
         self._phase = _Phase.NEW
         self._lock = Lock(KIND, self._path)
@@ -242,6 +247,8 @@ class Journal:
             linger=_LINGER,
         )
         self._phase = _Phase.OPEN
+        if self._begin_at is not None and (learned := self._run.learned) is not None:
+            self._begin_at(learned)
         if self._notifier is not None:
             self._notifier.journal_opened(self._path, self._run.run_id, opened.recorded, opened.retried)
         if opened.stale is not None:

@@ -54,6 +54,7 @@ def journal_of(
         extend=extend,
         dedup_window=delivery.dedup_window,
         notifier=delivery.notifier,
+        begin_at=delivery.gate.begin_at,
     )
 
 

@@ -198,6 +198,7 @@ TABLE: Final = (
         path="group",
         pool=True,
     ),
+    Setting("remember", FLAG, "begin at half of the limit that the last run ended with", pool=True),
     Setting("max_response_bytes", WHOLE, "longer answers are not read", flag=False),
     Setting("dedup_window", SECONDS, "seconds for which the platform remembers a `Request-ID`", flag=False),
     Setting("trust_env", FLAG, "use the proxies that the environment names", pool=True, flag=False),

@@ -66,6 +66,7 @@ class Settings:
     concurrency: int | Adaptive | Shared = attrs.field(default=Adaptive(), validator=CONCURRENCY)
     rate: float | Shared | None = attrs.field(default=None, validator=RATE)
     group: Literal["host", "off"] = attrs.field(default="host", validator=choice("host", "off"), converter=_group)
+    remember: bool = attrs.field(default=True, validator=FLAG)
     max_response_bytes: int = attrs.field(default=10 * 1024 * 1024, validator=WHOLE)
     dedup_window: float = attrs.field(default=86_400.0, validator=SECONDS)
     trust_env: bool = attrs.field(default=False, validator=FLAG)

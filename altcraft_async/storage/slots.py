@@ -65,13 +65,17 @@ _SIGNALS = tuple(Signal)
 
 @attrs.frozen
 class Word:
-    """What the leader says to all: its slot, when it said so, the whole limit and pace, and how many share them."""
+    """What the leader says to all: its slot, when it said so, the whole limit and pace, and how many share them.
+
+    `learned` says that it is what the server was found to take.
+    """
 
     leader: int
     at: float
     limit: int
     rate: float | None
     members: int
+    learned: bool = False
 
 
 class _Open:
@@ -251,10 +255,10 @@ class SlotFile:
         data = self._bytes(0, _WORD.size)
         if len(data) < _WORD.size:
             return None
-        magic, count, leader, at, rate, limit, _, again = _WORD.unpack(data)
+        magic, count, leader, at, rate, limit, learned, again = _WORD.unpack(data)
         if magic != _MAGIC or count != again or not limit:
             return None
-        return Word(leader >> 8, at, limit, rate or None, leader & 0xFF)
+        return Word(leader >> 8, at, limit, rate or None, leader & 0xFF, bool(learned))
 
     def lead(self, word: Word, shares: Mapping[int, Share]) -> None:
         """Say the leader's word, and give the shares."""
@@ -290,7 +294,7 @@ class SlotFile:
     def _say(self, word: Word) -> None:
         leader = word.leader << 8 | min(word.members, 255)
         count = _stamp(word.at)
-        self._write(0, _WORD.pack(_MAGIC, count, leader, word.at, word.rate or 0.0, word.limit, 0.0, count))
+        self._write(0, _WORD.pack(_MAGIC, count, leader, word.at, word.rate or 0.0, word.limit, word.learned, count))
 
     def _bytes(self, offset: int, size: int) -> bytes:
         try:

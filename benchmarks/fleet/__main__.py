@@ -1,6 +1,6 @@
 """Many clients on one server: as a group, as strangers, and with other laws, in a simulation.
 
-python benchmarks/fleet [alone|group|strangers|others|all] [--seeds N] [--seconds S] [--server NAME ...] [--check]
+python benchmarks/fleet [alone|remembered|group|strangers|others|all] [--seeds N] [--seconds S] [--server NAME ...]
 
 Times are virtual: all of it takes some minutes of one core. Tables are Markdown. Each cell is the median over the
 seeds, and after the stroke the worst.
@@ -16,12 +16,15 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, TypeAlias
 
 from laws import OTHERS
-from scenarios import SERVERS, Alone, Fleet, play_alone, play_fleet
+from scenarios import FOUR_FORMS, SERVERS, Alone, Fleet, play_alone, play_fleet
 
 from altcraft_async.flow.adaptive import AdaptiveLimit
+from altcraft_async.flow.limit import FixedLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from world import Behaviour
 
 __all__ = ["main"]
 
@@ -32,9 +35,27 @@ FOUR = ("queue-jitter", "reject-jitter", "rate", "flaky")
 _Task: TypeAlias = "tuple[str, str, str, int, int, float]"
 
 
+def _remembering(behaviour: Behaviour, seed: int) -> AdaptiveLimit:
+    """Begin with what another run of 3,000 calls had learned."""
+    before, law = AdaptiveLimit(), AdaptiveLimit()
+    play_alone(behaviour, before, lines=3000, seed=seed + 1000)
+    if before.learned is not None:
+        law.begin_at(0.0, before.learned)
+    return law
+
+
+_BEGINNINGS: Mapping[str, Callable[[Behaviour, int], AdaptiveLimit | FixedLimit]] = {
+    "cold": lambda behaviour, seed: AdaptiveLimit(),  # noqa: ARG005
+    "remembered": _remembering,
+    "known": lambda behaviour, seed: FixedLimit(behaviour.slots),  # noqa: ARG005
+}
+
+
 def _play(task: _Task) -> Alone | Fleet:
     what, law, server, clients, seed, seconds = task
     behaviour = SERVERS[server]
+    if what in _BEGINNINGS:
+        return play_alone(behaviour, _BEGINNINGS[what](behaviour, seed), lines=1000, seed=seed)
     if what == "alone":
         fast = server in {"flaky-fast", "flaky-open"}
         lines = 6000 if server == "rate-sliding" else 3000 if behaviour.rate else 40_000 if fast else 10_000
@@ -66,7 +87,16 @@ class _Tables:
             found = self._results("alone", OURS, server, 1, self._seeds)
             back = _cell(found, "back", ".1f", most=True) if SERVERS[server].outage else ""
             cells = [_cell(found, "goodput", ".1%"), _cell(found, "throttled", ".1%", most=True)]
-            cells += [_cell(found, "peak", "d", most=True), _cell(found, "late", ".2f", most=True), back]
+            cells += [_cell(found, "peak", ".0f", most=True), _cell(found, "late", ".2f", most=True), back]
+            print(f"| {server} | {' | '.join(cells)} |", flush=True)
+
+    def remembered(self) -> None:
+        """Run a thousand calls: from cold, remembering the last run, and knowing the slots."""
+        print("\n| 1,000 calls on | cold | remembered | throttled | knowing the slots |\n|---|---|---|---|---|")
+        for server in self._servers or FOUR_FORMS:
+            cold, ours, known = (self._results(what, OURS, server, 1, self._seeds) for what in _BEGINNINGS)
+            cells = [_cell(cold, "goodput", ".1%"), _cell(ours, "goodput", ".1%")]
+            cells += [_cell(ours, "throttled", ".1%", most=True), _cell(known, "goodput", ".1%")]
             print(f"| {server} | {' | '.join(cells)} |", flush=True)
 
     def fleet(self, what: str) -> None:
@@ -104,7 +134,9 @@ class _Tables:
 def main() -> int:
     """Play, print, and give the exit code."""
     parser = argparse.ArgumentParser(description="Many clients on one server, in a simulation.")
-    parser.add_argument("what", nargs="?", default="all", choices=["alone", "group", "strangers", "others", "all"])
+    parser.add_argument(
+        "what", nargs="?", default="all", choices=["alone", "remembered", "group", "strangers", "others", "all"]
+    )
     parser.add_argument("--seeds", type=int, default=10, help="plays of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long all are there (%(default)s)")
     parser.add_argument("--server", action="append", choices=list(SERVERS), help="only this one; can be repeated")
@@ -115,6 +147,8 @@ def main() -> int:
         tables = _Tables(pool, options.seeds, options.seconds, options.server)
         if options.what in {"alone", "all"}:
             tables.alone()
+        if options.what in {"remembered", "all"}:
+            tables.remembered()
         for what in ("group", "strangers"):
             if options.what in {what, "all"}:
                 tables.fleet(what)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from altcraft_async.flow.adaptive import AdaptiveLimit
+from altcraft_async.flow.limit import LearnedLimit
 from altcraft_async.flow.share import TICK, GroupLimit, Load, Report, Share
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class SimulatedGroup:
         there = [other for other, at in self._seen.items() if now - at < _DEAD_AFTER + TICK]
         if self._leader not in there:
             self._leader = number
-            limit.take_over(self._total, None)
+            limit.take_over(now, LearnedLimit(self._total))
         if len(there) == 1:
             limit.stay_alone()
         elif self._leader == number:

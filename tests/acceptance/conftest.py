@@ -46,6 +46,7 @@ class CommandLine:
         self.environ = kept | {
             "ALTCRAFT_BASE_URL": base_url,
             "ALTCRAFT_TOKEN": CANARY,
+            "XDG_STATE_HOME": f"{directory}-state",
             "COLUMNS": "200",
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "error::ResourceWarning",

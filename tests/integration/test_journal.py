@@ -15,6 +15,7 @@ import pytest
 from read_only import read_only_file
 
 from altcraft_async import (
+    Adaptive,
     BadRequestError,
     ConfigurationError,
     DeadlineError,
@@ -629,3 +630,20 @@ async def test_a_server_that_is_restarted_in_the_middle_loses_and_doubles_nothin
     check = sandbox.ledger.check(updates)
     assert check.ok, str(check)
     assert len(ids_sent(sandbox)) == len(updates)
+
+
+async def test_a_run_that_goes_on_begins_by_what_the_limit_had_learned(start_sandbox, connect, path):
+    sandbox = await start_sandbox(orders=400, faults=Faults(latency=0.01, slots=8, over_slots="reject"))
+    keys = [(f"order_{number}", f"line_{number}_1", "delivered") for number in range(1, 401)]
+    first = connect(sandbox, concurrency=Adaptive(initial=40), retry=RetryPolicy(attempts=50, base=0.05))
+    assert (await first.market.orders.update_order_line_statuses(keys, journal=path)).ok
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        facts = dict(connection.execute("SELECT name, value FROM meta"))
+    assert facts["learned_limit"] == first.learned.limit
+
+    second = connect(sandbox, concurrency=Adaptive(initial=40))
+    await second.market.orders.update_order_line_statuses(keys, journal=path)
+    assert second.statistics().limit == max(1, first.learned.limit)
+    third = connect(sandbox, concurrency=Adaptive(initial=40), remember=False)
+    await third.market.orders.update_order_line_statuses(keys, journal=path)
+    assert third.statistics().limit == 40

@@ -14,7 +14,7 @@ import pytest
 
 from altcraft_async.engine.group import Group, group_name
 from altcraft_async.flow.adaptive import AdaptiveLimit
-from altcraft_async.flow.limit import Adaptive, Signal
+from altcraft_async.flow.limit import Adaptive, LearnedLimit, Signal
 from altcraft_async.flow.share import GroupLimit, Load, Role
 from altcraft_async.storage.slots import SlotFile, runtime_directory
 
@@ -138,11 +138,35 @@ def test_the_slot_of_a_killed_process_is_used_again(directory, other):
 
 def test_what_the_last_member_ended_with_is_remembered_by_half(directory):
     first = group()
-    first.limit.law.limit = 120
+    first.limit.law = AdaptiveLimit.started_at(100.0, LearnedLimit(120))
+    first.limit.stay_alone()
     first.tick(100.0, Load(5, waiting=True))
     first.close()
     later = group()
     later.enter(200.0)
+    assert later.limit.limit == 60
+    later.close()
+
+
+def test_what_was_cut_short_while_it_still_looked_is_not_remembered(directory):
+    first = group()
+    first.tick(100.0, Load(5, waiting=True))
+    first.close()
+    later = group()
+    later.enter(200.0)
+    assert later.limit.limit == 40
+    later.close()
+
+
+def test_a_run_that_follows_at_once_remembers_too(directory):
+    first = group()
+    first.limit.law = AdaptiveLimit.started_at(100.0, LearnedLimit(120))
+    first.limit.stay_alone()
+    first.tick(100.0, Load(5, waiting=True))
+    first.close()
+    later = group()
+    later.enter(100.5)
+    later.tick(100.6, Load(5, waiting=True))
     assert later.limit.limit == 60
     later.close()
 

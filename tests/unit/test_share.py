@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async.flow.adaptive import AdaptiveLimit
-from altcraft_async.flow.limit import Adaptive, Signal
+from altcraft_async.flow.limit import Adaptive, LearnedLimit, Signal
 from altcraft_async.flow.share import GroupLimit, Load, Report, Role, Share, divide, hand_out
 
 KIND = "update"
@@ -142,7 +142,7 @@ def test_a_pause_that_one_was_asked_for_is_everybodys() -> None:
 
 def test_a_pace_is_divided_by_what_each_makes_of_it() -> None:
     leader = member(Role.ALONE)
-    leader.law = AdaptiveLimit.started_at(40, 100.0)
+    leader.law = AdaptiveLimit.started_at(0.0, LearnedLimit(40, 100.0))
     reports = {1: Report(5, 5, hungry=False, per_second=10.0), 2: Report(5, 5, hungry=True)}
     shares = leader.lead(1.0, Report(20, 20, hungry=True), reports)
 
@@ -152,7 +152,7 @@ def test_a_pace_is_divided_by_what_each_makes_of_it() -> None:
 
 def test_a_new_leader_goes_on_where_the_old_one_was() -> None:
     follower = member(Role.FOLLOWING, 10)
-    follower.take_over(follower.total, None)
+    follower.take_over(1.0, LearnedLimit(follower.total))
 
     assert follower.law.limit == 40
     assert follower.role is Role.LEADING

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async import Shared
-from altcraft_async.flow.limit import Signal
+from altcraft_async.flow.limit import LearnedLimit, Signal
 from altcraft_async.flow.share import Load, Report, Role
 from altcraft_async.flow.total import SharedTotal, hand_out_pace
 
@@ -28,7 +28,7 @@ def settle(group: list[SharedTotal], loads: list[Load], rounds: int = 5) -> None
         reports = {number: member.report(now, loads[number]) for number, member in enumerate(others, start=1)}
         shares = leader.lead(now, leader.report(now, loads[0]), reports)
         for number, member in enumerate(others, start=1):
-            member.follow(shares[number], *leader.whole()[:1], len(group))
+            member.follow(shares[number], leader.whole.limit, len(group))
 
 
 def busy(in_flight: int) -> Load:
@@ -148,7 +148,7 @@ def test_throttled_answers_change_nothing() -> None:
 def test_who_leaves_keeps_to_its_share_since_the_others_reckon_with_it() -> None:
     group = members(2, Shared(10))
     settle(group, [busy(1)] * 2)
-    group[1].leave()
+    group[1].leave(2.0)
 
     assert group[1].limit == 5
 
@@ -156,6 +156,6 @@ def test_who_leaves_keeps_to_its_share_since_the_others_reckon_with_it() -> None
 def test_the_leader_in_anothers_place_begins_from_its_share() -> None:
     group = members(2, Shared(10))
     settle(group, [busy(1)] * 2)
-    group[1].take_over(10, None)
+    group[1].take_over(2.0, LearnedLimit(10))
 
     assert (group[1].limit, group[1].role) == (5, Role.LEADING)

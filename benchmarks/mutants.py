@@ -1,0 +1,254 @@
+"""Change one token of the pure rooms at a time, and see whether anything notices.
+
+    python benchmarks/mutants.py [--sample N] [--seed N] [--only MODULE ...] [--jobs N] [--check]
+
+Of all one-token changes to `protocol` and `flow` (an operator, a comparison, a number, a name like ``min``) a sample is
+drawn, the same for the same seed. Each is made in a copy of the project, and the unit tests of its module run until the
+first that fails. What they do not notice in the law of the limit, a simulation judges (`fleet/panel.py`): it notices a
+change that makes any of its figures worse by a point. Survivors that are explained in `mutants.txt` are none.
+
+A script of its own, since the tools that there are change the bodies of functions only, and half of the law is the
+constants of its modules; nor can they ask a simulation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import tokenize
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["main"]
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "altcraft_async"
+EXPLAINED = Path(__file__).with_name("mutants.txt")
+TIMEOUT = 240.0
+"""Seconds after which a change that never ends counts as noticed."""
+
+TESTS = {
+    "flow/adaptive.py": "limit remembered share",
+    "flow/limit.py": "limit",
+    "flow/pace.py": "pace limit",
+    "flow/share.py": "share",
+    "flow/total.py": "total",
+    "flow/batch.py": "batch batch_parts",
+    "flow/failures.py": "failures",
+    "flow/lanes.py": "lanes",
+    "flow/outage.py": "outage_law",
+    "flow/partition.py": "partition",
+    "flow/retry.py": "retry",
+    "protocol/answer.py": "answer verdict",
+    "protocol/charset.py": "charset",
+    "protocol/encoding.py": "wire xml json",
+    "protocol/json.py": "json json_orjson wire",
+    "protocol/methods.py": "methods",
+    "protocol/retry_after.py": "retry_after",
+    "protocol/states.py": "values journal_format",
+    "protocol/verdict.py": "verdict",
+    "protocol/wire.py": "wire answer",
+    "protocol/xml.py": "xml wire",
+    "protocol/values/custom.py": "market_values market_formats values",
+    "protocol/values/lines.py": "values market_values",
+    "protocol/values/orders.py": "market_values market_formats",
+    "protocol/values/products.py": "market_values market_formats",
+    "protocol/values/schema.py": "market_values market_formats",
+}
+"""The unit tests of each module."""
+LAW = {"flow/adaptive.py", "flow/pace.py", "flow/share.py"}
+"""What the simulation judges."""
+
+SWAPS = {
+    "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "+": "-", "-": "+", "*": "/", "/": "*",
+    "//": "*", "+=": "-=", "-=": "+=", "and": "or", "or": "and", "not": "", "True": "False", "False": "True",
+    "min": "max", "max": "min", "any": "all", "all": "any", "is": "is not", "break": "continue",
+}  # fmt: skip
+
+
+@attrs.frozen
+class Mutant:
+    """One change: in `module`, whose text is `text` then; `place` and `change` are for people."""
+
+    module: str
+    place: str
+    change: str
+    text: str = attrs.field(repr=False)
+
+    def __str__(self) -> str:
+        """Say it in a line, the same wherever the line stands."""
+        return f"{self.module}: {self.place}  [{self.change}]"
+
+
+# -- what can be changed
+
+
+def mutants_of(module: str) -> Iterator[Mutant]:
+    """Make every one-token change of a module that is still Python."""
+    text = (ROOT / PACKAGE / module).read_text(encoding="utf-8")
+    lines = text.splitlines(keepends=True)
+    tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    typed = _annotations(ast.parse(text))
+    for before, token, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if any(begin <= token.start < end for begin, end in typed):
+            continue
+        for new in _others(before.string, token, after.string):
+            row, column = token.start
+            line = lines[row - 1]
+            changed = line[:column] + new + line[token.end[1] :]
+            mutated = "".join([*lines[: row - 1], changed, *lines[row:]])
+            try:
+                ast.parse(mutated)
+            except SyntaxError:
+                continue
+            yield Mutant(module, line.strip(), f"{token.string} at {column} -> {new or 'nothing'}", mutated)
+
+
+def _others(before: str, token: tokenize.TokenInfo, after: str) -> list[str]:
+    string = token.string
+    if token.type == tokenize.NUMBER:
+        value = ast.literal_eval(string)
+        if isinstance(value, float):
+            return [repr(value * 1.5), repr(value / 1.5)] if value else ["1.0"]
+        return [str(value * 3 // 2), str(value * 2 // 3)] if value > 3 else [str(value + 1)]
+    if token.type not in {tokenize.OP, tokenize.NAME} or string not in SWAPS:
+        return []
+    if (string == "*" and before in {"(", ",", "["}) or (string == "/" and after in {",", ")"}):
+        return []  # of a signature or call
+    if (string == "is" and after == "not") or (string in {"min", "max"} and after != "("):
+        return []
+    return [SWAPS[string]]
+
+
+def _annotations(tree: ast.Module) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Give where the annotations stand, which nothing runs."""
+    found: list[ast.expr] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
+            found.append(node.annotation)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None:
+            found.append(node.returns)
+    return [((at.lineno, at.col_offset), (at.end_lineno or 0, at.end_col_offset or 0)) for at in found]
+
+
+# -- who notices
+
+
+def copy_project(directory: Path) -> Path:
+    """Copy what the tests need."""
+    for name in (PACKAGE, "tests", "benchmarks"):
+        shutil.copytree(ROOT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, directory)
+    return directory
+
+
+def _run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
+    environ = os.environ | {
+        "PYTHONPATH": str(directory),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HYPOTHESIS_PROFILE": "default",
+    }
+    command = [sys.executable, *arguments]
+    try:
+        return subprocess.run(
+            command, cwd=directory, env=environ, timeout=TIMEOUT, capture_output=True, text=True, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def tests_notice(directory: Path, module: str) -> bool:
+    """Run the unit tests of a module."""
+    files = [f"tests/unit/test_{name}.py" for name in TESTS[module].split()]
+    there = [name for name in files if (directory / name).exists()]
+    ended = _run(directory, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *there)
+    return ended is None or ended.returncode != 0
+
+
+def figures(directory: Path) -> dict[str, float] | None:
+    """Ask the simulation of a project; None where it failed or never ended."""
+    ended = _run(directory, "benchmarks/fleet/panel.py")
+    return json.loads(ended.stdout) if ended is not None and ended.returncode == 0 else None
+
+
+def is_worse(found: dict[str, float] | None, usual: dict[str, float]) -> bool:
+    """Say whether any figure, of which higher is worse, is higher by a point."""
+    return found is None or any(found[name] > usual[name] + 0.01 for name in usual)
+
+
+class Judge:
+    """Makes mutants in copies of the project, one a worker, and says who noticed."""
+
+    def __init__(self, directories: Sequence[Path]) -> None:
+        self._free: SimpleQueue[Path] = SimpleQueue()
+        for directory in directories:
+            self._free.put(directory)
+        self._usual = figures(directories[0])
+
+    def judge(self, mutant: Mutant) -> str:
+        """Give who noticed: ``tests``, ``simulation`` or ``nobody``."""
+        directory = self._free.get()
+        path = directory / PACKAGE / mutant.module
+        original = path.read_text(encoding="utf-8")
+        try:
+            path.write_text(mutant.text, encoding="utf-8")
+            if tests_notice(directory, mutant.module):
+                return "tests"
+            if mutant.module in LAW and self._usual is not None and is_worse(figures(directory), self._usual):
+                return "simulation"
+            return "nobody"
+        finally:
+            path.write_text(original, encoding="utf-8")
+            self._free.put(directory)
+
+
+def explained() -> set[str]:
+    """Give the mutants that are explained: each line of the file that is neither indented nor empty."""
+    lines = EXPLAINED.read_text(encoding="utf-8").splitlines() if EXPLAINED.exists() else []
+    return {line.rstrip() for line in lines if line[:1].strip() and not line.startswith("#")}
+
+
+def main() -> int:
+    """Draw, judge, tell, and give the exit code."""
+    parser = argparse.ArgumentParser(description="Change one token at a time, and see whether anything notices.")
+    parser.add_argument("--sample", type=int, default=60, help="how many changes (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="which ones (%(default)s)")
+    parser.add_argument("--only", action="append", choices=list(TESTS), help="only this module; can be repeated")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at once (%(default)s)")
+    parser.add_argument("--check", action="store_true", help="exit 1 where less than 95 %% is noticed")
+    options = parser.parse_args()
+    known = explained()
+    everything = [mutant for module in options.only or TESTS for mutant in mutants_of(module)]
+    unexplained = [mutant for mutant in everything if str(mutant) not in known]
+    count = min(options.sample, len(unexplained))
+    sample = random.Random(options.seed).sample(unexplained, count)
+    print(f"{len(everything)} changes, {len(everything) - len(unexplained)} explained; a sample of {count}", flush=True)
+    noticed = 0
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(options.jobs) as pool:
+        judge = Judge([copy_project(Path(place) / str(number)) for number in range(options.jobs)])
+        for mutant, who in zip(sample, pool.map(judge.judge, sample), strict=True):
+            noticed += who != "nobody"
+            if who != "tests":
+                print(f"{'SURVIVED' if who == 'nobody' else who:<10} {mutant}", flush=True)
+    print(f"{noticed} of {count} noticed: {noticed / max(1, count):.1%}")
+    return 1 if options.check and noticed < 0.95 * count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
