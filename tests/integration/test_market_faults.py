@@ -7,7 +7,7 @@ import pytest
 from altcraft_async import OutagePolicy, RetryPolicy
 from altcraft_async.sandbox import Faults
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
 
 PATIENT = {"retry": RetryPolicy(attempts=None, base=0.001, max_delay=0.01), "retry_budget": None}
 
