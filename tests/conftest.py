@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import AsyncExitStack, suppress
+import threading
+from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
@@ -155,13 +156,46 @@ def until() -> Callable[[Callable[[], object]], Awaitable[None]]:
     return _until
 
 
+@contextmanager
+def _unmeasured() -> Iterator[None]:
+    """Leave what is done meanwhile, and the threads that are begun, out of the measurement of coverage."""
+    tracer, of_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)
+        threading.settrace(of_threads)
+
+
 @pytest.fixture
 def untraced() -> Iterator[None]:
-    """Leave a test out of the measurement of coverage: long simulations take three times as long with it."""
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    yield
-    sys.settrace(tracer)
+    """Leave a test out of the measurement of coverage, which makes all code two to three times as slow.
+
+    It is for what runs the same lines thousands of times, or lines that other tests run too.
+    """
+    with _unmeasured():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Leave property tests out of the measurement: they run the same lines a hundred times."""
+    with _unmeasured() if getattr(getattr(item, "obj", None), "is_hypothesis_test", False) else nullcontext():
+        return (yield)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Leave the process that only hands out tests out of the measurement, and the processes that tests start.
+
+    Nearly all that these do is done within the tests' own processes too, and measured they start twice as slowly.
+    """
+    if session.config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
+        sys.settrace(None)
+    else:
+        for name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS_")]:
+            del os.environ[name]
 
 
 @pytest.fixture

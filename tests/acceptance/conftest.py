@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import pytest
 
@@ -39,9 +40,7 @@ class CommandLine:
     def __init__(self, directory: Path, base_url: str) -> None:
         self.directory = directory
         self.said = ""
-        # The coverage of these processes, most of whose work others do in the tests' own, is not worth half their time.
-        foreign = ("ALTCRAFT_", "COVERAGE_")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("ALTCRAFT_")}
         # A wide terminal's width, so that no message is wrapped where a test looks for it.
         self.environ = kept | {
             "ALTCRAFT_BASE_URL": base_url,
@@ -105,6 +104,17 @@ def command(tmp_path: Path, sandbox: ThreadedSandbox) -> Iterator[CommandLine]:
             assert CANARY.encode() not in path.read_bytes(), path
 
 
+@contextmanager
+def piped(content: bytes) -> Iterator[TextIO]:
+    """Give a pipe's end to read `content` from."""
+    assert len(content) < 65_536, "a pipe holds no more before somebody reads"
+    read, write = os.pipe()
+    os.write(write, content)
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as text:
+        yield text
+
+
 @pytest.fixture
 def here(
     command: CommandLine, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -116,10 +126,11 @@ def here(
     for name, value in command.environ.items():
         monkeypatch.setenv(name, value)
 
-    def call(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str, stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[str]:
         capfd.readouterr()
-        with monkeypatch.context() as changed:
+        with monkeypatch.context() as changed, piped(stdin) as text:
             changed.setattr(sys, "argv", ["altcraft-async", *arguments])
+            changed.setattr(sys, "stdin", text)
             for name, value in environ.items():
                 changed.setenv(name, value)
             code = run()

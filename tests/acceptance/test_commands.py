@@ -127,8 +127,8 @@ def test_a_mistake_in_the_command_exits_1(here: Here, arguments: tuple[str, ...]
     assert ended.stdout == ""
 
 
-def test_help_names_exit_codes_settings_and_completion(command: CommandLine) -> None:
-    ended = command("--help")
+def test_help_names_exit_codes_settings_and_completion(here: Here) -> None:
+    ended = here("--help")
     assert ended.returncode == 0
     for said in ("Exit codes:", "ALTCRAFT_TOKEN", "_ALTCRAFT_ASYNC_COMPLETE=bash_source"):
         assert said in ended.stdout
@@ -236,8 +236,8 @@ def test_the_demo_reports_a_clean_ledger_as_json(here: Here) -> None:
     assert {report["ledger"][name] for name in ("lost", "duplicated", "reordered", "unexpected", "overlaps")} == {0}
 
 
-def test_the_demo_ends_in_a_report_for_people(command: CommandLine) -> None:
-    ended = command("demo", "--lines", "20", "--faults", "none")
+def test_the_demo_ends_in_a_report_for_people(here: Here) -> None:
+    ended = here("demo", "--lines", "20", "--faults", "none")
     assert ended.returncode == 0
     assert "Everything arrived, once and in order" in ended.stdout
     assert "no change was lost" in ended.stdout

@@ -7,71 +7,74 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import CANARY
 from journal_runs import orders_of
 
 from altcraft_async.sandbox import Readings, ThreadedSandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    import subprocess
+    from collections.abc import Callable, Iterator
 
-from conftest import CANARY, CommandLine
+    from conftest import CommandLine
+
+    Here = Callable[..., subprocess.CompletedProcess[str]]
+
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def market() -> Iterator[ThreadedSandbox]:
-    with ThreadedSandbox(token=CANARY, readings=Readings(currencies=["RUB"])) as sandbox:
-        yield sandbox
+def sandbox() -> Iterator[ThreadedSandbox]:
+    with ThreadedSandbox(token=CANARY, readings=Readings(currencies=["RUB"])) as running:
+        yield running
 
 
-@pytest.fixture
-def run(tmp_path: Path, market: ThreadedSandbox) -> CommandLine:
-    return CommandLine(tmp_path, market.base_url)
+def put(command: CommandLine, rows: list[dict[str, Any]], *more: str) -> None:
+    command.write("in.jsonl", "".join(json.dumps(row) + "\n" for row in rows) + "".join(more))
 
 
-def put(run: CommandLine, name: str, rows: list[dict[str, Any]], *more: str) -> None:
-    (run.directory / name).write_text("".join(json.dumps(row) + "\n" for row in rows) + "".join(more))
-
-
-def test_orders_must_say_whether_they_start_automations(run: CommandLine) -> None:
-    put(run, "in.jsonl", orders_of(3, 9, 1))
+def test_orders_must_say_whether_they_start_automations(command: CommandLine, here: Here) -> None:
+    put(command, orders_of(3, 9, 1))
     for options in ((), ("--triggers", "--skip-triggers")):
-        ended = run("orders", "import", "in.jsonl", *options)
+        ended = here("orders", "import", "in.jsonl", *options)
         assert ended.returncode == 1
         assert "--skip-triggers" in ended.stderr
 
 
-def test_a_file_is_imported_and_what_failed_can_be_corrected(run: CommandLine, market: ThreadedSandbox) -> None:
+def test_a_file_is_imported_and_what_failed_can_be_corrected(
+    command: CommandLine, here: Here, sandbox: ThreadedSandbox
+) -> None:
     rows = orders_of(60, 1000, 1)
     wrong = {**rows[7], "external_id": "wrong", "currency": "XXX"}
-    put(run, "in.jsonl", [*rows[:30], wrong, *rows[30:]], '{"external_id": "x"}\n', "nonsense\n")
-    ended = run(
+    put(command, [*rows[:30], wrong, *rows[30:]], '{"external_id": "x"}\n', "nonsense\n")
+    ended = here(
         "orders", "import", "in.jsonl", "--skip-triggers", "--batch-size", "20", "--split", "--failed", "failed.jsonl",
         "--results", "results.csv",
     )  # fmt: skip
     assert ended.returncode == 2
     assert "line 62: endpoint is required" in ended.stderr
-    assert market.ledger.check_imports("orders", rows).ok
-    failed = (run.directory / "failed.jsonl").read_text().splitlines()
+    assert sandbox.ledger.check_imports("orders", rows).ok
+    failed = (command.directory / "failed.jsonl").read_text().splitlines()
     assert [line[:30] for line in failed] == [json.dumps(wrong)[:30], '{"external_id": "x"}', "nonsense"]
-    with (run.directory / "results.csv").open() as file:
+    with (command.directory / "results.csv").open() as file:
         found = list(csv.DictReader(file))
     assert len(found) == 63
     assert next(row["external_id"] for row in found if row["state"] == "rejected") == "wrong"
 
 
-def test_a_journalled_import_goes_on_and_then_has_nothing_to_do(run: CommandLine, market: ThreadedSandbox) -> None:
+def test_a_journalled_import_goes_on_and_then_has_nothing_to_do(
+    command: CommandLine, here: Here, sandbox: ThreadedSandbox
+) -> None:
     rows = orders_of(50, 40, 1)
-    put(run, "in.jsonl", rows)
+    put(command, rows)
     how = ("orders", "import", "in.jsonl", "--triggers", "--batch-size", "7", "--journal", "run.journal")
-    assert run(*how).returncode == 0
-    again = run(*how)
+    assert here(*how).returncode == 0
+    again = here(*how)
     assert again.returncode == 0
     assert "Nothing is left to do" in again.stderr
-    assert market.ledger.check_imports("orders", rows).ok
-    refused = run("journal", "failed", "run.journal")
+    assert sandbox.ledger.check_imports("orders", rows).ok
+    refused = here("journal", "failed", "run.journal")
     assert refused.returncode == 1
     assert "--input FILE" in refused.stderr
 
@@ -155,37 +158,39 @@ def test_a_sample_with_a_journal_is_of_whole_batches(run: CommandLine, options: 
     assert not (run.directory / "run.journal").exists()
 
 
-def test_a_dry_run_counts_batches_and_bytes_and_sends_nothing(run: CommandLine, market: ThreadedSandbox) -> None:
-    put(run, "in.jsonl", orders_of(45, 1000, 1))
-    ended = run("orders", "import", "in.jsonl", "--skip-triggers", "--batch-size", "20", "--dry-run", "--json")
+def test_a_dry_run_counts_batches_and_bytes_and_sends_nothing(
+    command: CommandLine, here: Here, sandbox: ThreadedSandbox
+) -> None:
+    put(command, orders_of(45, 1000, 1))
+    ended = here("orders", "import", "in.jsonl", "--skip-triggers", "--batch-size", "20", "--dry-run", "--json")
     said = json.loads(ended.stdout)
     assert (said["batches"], said["states"]) == (3, {"valid": 45})
     assert said["size"] > 45 * 100
-    assert not market.ledger.requests
+    assert not sandbox.ledger.requests
 
 
 def test_products_and_skus_come_from_standard_input_and_with_definitions(
-    run: CommandLine, market: ThreadedSandbox
+    command: CommandLine, here: Here, sandbox: ThreadedSandbox
 ) -> None:
-    (run.directory / "more.json").write_text('{"categories": [{"external_id": "c", "name": "Cups"}]}')
+    (command.directory / "more.json").write_text('{"categories": [{"external_id": "c", "name": "Cups"}]}')
     products = b'{"external_id": "p", "name": "Cup"}\n'
-    assert run("products", "import", "-", "--definitions", "more.json", stdin=products).returncode == 0
+    assert here("products", "import", "-", "--definitions", "more.json", stdin=products).returncode == 0
     skus = b'[{"external_id": "s", "name": "Cup", "product_external_id": "p"}]'
-    assert run("skus", "import", "-", stdin=skus).returncode == 0
-    assert len(market.ledger.imports("products", "p")) == len(market.ledger.imports("sku", "s")) == 1
+    assert here("skus", "import", "-", stdin=skus).returncode == 0
+    assert len(sandbox.ledger.imports("products", "p")) == len(sandbox.ledger.imports("sku", "s")) == 1
 
 
 @pytest.mark.parametrize("text", ['{"tags": []}', "[", "[]"])
-def test_definitions_that_are_none_are_refused_in_words(run: CommandLine, text: str) -> None:
-    put(run, "in.jsonl", orders_of(1, 9, 1))
-    (run.directory / "more.json").write_text(text)
-    ended = run("orders", "import", "in.jsonl", "--triggers", "--definitions", "more.json")
+def test_definitions_that_are_none_are_refused_in_words(command: CommandLine, here: Here, text: str) -> None:
+    put(command, orders_of(1, 9, 1))
+    (command.directory / "more.json").write_text(text)
+    ended = here("orders", "import", "in.jsonl", "--triggers", "--definitions", "more.json")
     assert ended.returncode == 1
     assert "more.json" in ended.stderr
 
 
-def test_a_csv_is_refused_in_words(run: CommandLine) -> None:
-    (run.directory / "in.csv").write_text("external_id,status\n1,new\n")
-    ended = run("orders", "import", "in.csv", "--triggers")
+def test_a_csv_is_refused_in_words(command: CommandLine, here: Here) -> None:
+    (command.directory / "in.csv").write_text("external_id,status\n1,new\n")
+    ended = here("orders", "import", "in.csv", "--triggers")
     assert ended.returncode == 1
     assert "is not JSON" in ended.stderr

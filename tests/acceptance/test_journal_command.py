@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 HEADER = "order_external_id,order_line_external_id,status_external_id,note\n"
 LIFE = ("processing", "delivering", "delivered")
-TABLE = [(f"order_{n}", f"line_{n}_{k}", status) for status in LIFE * 12 for n in range(1, 21) for k in (1, 2)]
+TABLE = [(f"order_{n}", f"line_{n}_{k}", status) for status in LIFE * 10 for n in range(1, 21) for k in (1, 2)]
 SYNC = ("sync", "in.csv", "--journal", "run.journal")
 
 
@@ -53,10 +53,10 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) 
 def started(command: CommandLine, sandbox: ThreadedSandbox, slow: Callable[[float], None]):
     """Start ``sync --journal`` of the whole table, and give the process when some of it was sent."""
 
-    def start(*arguments: str, fresh: int = 100, **options: object) -> subprocess.Popen[bytes]:
+    def start(*arguments: str, fresh: int = 40, **options: object) -> subprocess.Popen[bytes]:
         slow(0.01)
         before = sandbox.ledger.requests
-        process = command.start(*SYNC, "--rate", "200", *arguments, **options)  # so that what ends it is in time
+        process = command.start(*SYNC, "--rate", "100", *arguments, **options)  # so that what ends it is in time
         wait_until(lambda: sandbox.ledger.requests >= before + fresh, process)
         return process
 
@@ -75,6 +75,7 @@ def mixed(command: CommandLine, here: Here) -> None:
     assert "Next: to send again what failed: altcraft-async sync in.csv --journal run.journal" in ended.stderr
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_run_that_is_killed_again_and_again_ends_with_every_change_made_once(
     command: CommandLine, here: Here, sandbox: ThreadedSandbox, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_every_change_made_once(
     assert sandbox.ledger.requests == sent
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_run_that_is_stopped_says_what_to_run_next(
     command: CommandLine, here: Here, sandbox: ThreadedSandbox, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
@@ -126,7 +128,7 @@ def test_a_second_process_is_refused_and_leaves_the_files_of_the_first_alone(
     command: CommandLine, here: Here, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     files = ("--results", "results.jsonl", "--failed", "failed.csv")
-    process = started("--rate", "100", *files, fresh=30)
+    process = started(*files, fresh=30)
     before = command.read("results.jsonl")
     refused = here(*SYNC, *files)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
@@ -294,7 +296,7 @@ def test_a_limit_is_not_taken_for_the_end_of_the_input(
     assert first.returncode == 0
     assert "Only the first 20 rows were asked for; to go on with the rest, leave --sample out." in first.stderr
     assert "rows of the input  not read to its end yet" in here("journal", "show", "run.journal").stdout
-    piped = command("sync", "-", *SYNC[2:], "--sample", "30", stdin=csv_of(TABLE[:50]).encode())
+    piped = here("sync", "-", *SYNC[2:], "--sample", "30", stdin=csv_of(TABLE[:50]).encode())
     assert piped.returncode == 0
     assert "20 more were done in an earlier run" in piped.stderr
     assert here(*SYNC).returncode == 0
@@ -303,13 +305,14 @@ def test_a_limit_is_not_taken_for_the_end_of_the_input(
     assert here(*SYNC, "--sample", "20").returncode == 0
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_journal_that_cannot_grow_stops_the_run_in_one_sentence(
     command: CommandLine, here: Here, sandbox: ThreadedSandbox, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))
 
-    process = started("--failed", "failed.csv", fresh=1, preexec_fn=limited)
+    process = started("--rate", "none", "--failed", "failed.csv", fresh=1, preexec_fn=limited)
     _, stderr = process.communicate(timeout=60)
     command.said += stderr.decode()
     assert process.returncode == 2

@@ -22,7 +22,7 @@ from altcraft_async.sandbox import Faults, ThreadedSandbox
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
 
 ROOT = Path(__file__).parents[2]
 KILLED = -9
@@ -105,10 +105,7 @@ def runs(folder: Path, count: int, lines: int, faults: Faults = FAULTS) -> Itera
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
-            "PYTHONPATH": str(ROOT),
-        },
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     with process, ThreadedSandbox(faults=faults, seed=5) as sandbox:
         sandbox.seed_orders(lines)

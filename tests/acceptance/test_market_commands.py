@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
     from conftest import CommandLine
 
     from altcraft_async.sandbox import ThreadedSandbox
+
+    Here = Callable[..., subprocess.CompletedProcess[str]]
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +39,8 @@ def goods(sandbox: ThreadedSandbox) -> ThreadedSandbox:
     return sandbox
 
 
-def test_orders_are_listed_as_json_lines(command: CommandLine, sandbox: ThreadedSandbox) -> None:
-    ended = command("orders", "list", "--limit", "7")
+def test_orders_are_listed_as_json_lines(here: Here, sandbox: ThreadedSandbox) -> None:
+    ended = here("orders", "list", "--limit", "7")
     assert ended.returncode == 0
     listed = rows(ended.stdout)
     assert [order["external_id"] for order in listed][:2] == ["order_1", "order_2"]
@@ -43,18 +48,18 @@ def test_orders_are_listed_as_json_lines(command: CommandLine, sandbox: Threaded
         {"external_id": "line_1_1", "currency": "RUB"},
         *({"external_id": f"line_1_{number}", "currency": "RUB"} for number in range(2, len(listed[0]["lines"]) + 1)),
     ]
-    assert command("orders", "list", "--endpoint", "nowhere").stdout == ""
+    assert here("orders", "list", "--endpoint", "nowhere").stdout == ""
 
 
-def test_a_list_that_cannot_be_had_says_why(command: CommandLine) -> None:
-    ended = command("orders", "list", ALTCRAFT_TOKEN="wrong")
+def test_a_list_that_cannot_be_had_says_why(here: Here) -> None:
+    ended = here("orders", "list", ALTCRAFT_TOKEN="wrong")
     assert (ended.returncode, ended.stdout) == (4, "")
     assert "check the token" in ended.stderr
     assert "not the whole list" in ended.stderr
 
 
-def test_the_status_of_orders_is_given_in_their_order(command: CommandLine) -> None:
-    ended = command("orders", "get-status", "order_2", "nobody", "-", stdin=b'order_1\n\n{"id": 3}\n')
+def test_the_status_of_orders_is_given_in_their_order(here: Here) -> None:
+    ended = here("orders", "get-status", "order_2", "nobody", "-", stdin=b'order_1\n\n{"id": 3}\n')
     assert ended.returncode == 2
     told = rows(ended.stdout)
     assert [row.get("external_id", row.get("id")) for row in told] == ["order_2", "nobody", "order_1", 3]
@@ -62,24 +67,24 @@ def test_the_status_of_orders_is_given_in_their_order(command: CommandLine) -> N
     assert "there is no such order" in str(told[1]["error"])
 
 
-def test_orders_are_deleted_and_each_has_its_row(command: CommandLine, sandbox: ThreadedSandbox) -> None:
-    ended = command("orders", "delete", "--id", "1", "2")
+def test_orders_are_deleted_and_each_has_its_row(here: Here, sandbox: ThreadedSandbox) -> None:
+    ended = here("orders", "delete", "--id", "1", "2")
     assert (ended.returncode, rows(ended.stdout)) == (0, [{"id": 1, "deleted": True}, {"id": 2, "deleted": True}])
     assert not sandbox.has("orders", "order_1")
     assert sandbox.has("orders", "order_3")
 
 
-def test_a_refused_token_ends_it_at_once(command: CommandLine) -> None:
-    ended = command("orders", "get-status", "-", stdin=b"order_1\n" * 1000, ALTCRAFT_TOKEN="wrong")
+def test_a_refused_token_ends_it_at_once(here: Here) -> None:
+    ended = here("orders", "get-status", "-", stdin=b"order_1\n" * 1000, ALTCRAFT_TOKEN="wrong")
     assert ended.returncode == 4
     assert len(rows(ended.stdout)) <= 200
 
 
-def test_preorders_are_calculated_line_by_line(command: CommandLine, sandbox: ThreadedSandbox) -> None:
+def test_preorders_are_calculated_line_by_line(command: CommandLine, here: Here, sandbox: ThreadedSandbox) -> None:
     good = {"external_id": "o", "email": "a@b.example", "data": PREORDER}
     bad = {"external_id": "o", "email": "a@b.example", "data": {**PREORDER, "lines": [{"external_id": "l"}]}}
     command.write("preorders.jsonl", "\n".join(map(json.dumps, (good, bad))))
-    ended = command("orders", "preorder", "preorders.jsonl")
+    ended = here("orders", "preorder", "preorders.jsonl")
     assert ended.returncode == 2
     first, second = rows(ended.stdout)
     assert (first["row"], first["data"]) == (1, {"external_id": "o", "final_total_price": "2500.00"})
@@ -87,17 +92,17 @@ def test_preorders_are_calculated_line_by_line(command: CommandLine, sandbox: Th
     assert not sandbox.has("orders", "o")
 
 
-def test_products_and_skus_are_listed(command: CommandLine, goods: ThreadedSandbox) -> None:
-    listed = rows(command("products", "list").stdout)
+def test_products_and_skus_are_listed(here: Here, goods: ThreadedSandbox) -> None:
+    listed = rows(here("products", "list").stdout)
     assert [product["external_id"] for product in listed] == ["p0", "p1", "p2"]
     assert listed[1]["sku"] == [{"external_id": "s", "name": "S"}]
-    assert rows(command("skus", "list").stdout) == [{"external_id": "s", "name": "S"}]
+    assert rows(here("skus", "list").stdout) == [{"external_id": "s", "name": "S"}]
 
 
-def test_products_and_skus_are_deleted(command: CommandLine, goods: ThreadedSandbox) -> None:
-    ended = command("products", "delete", "-", "nobody", stdin=b'{"external_id": "p1"}\n{"id": 1}\n')
+def test_products_and_skus_are_deleted(here: Here, goods: ThreadedSandbox) -> None:
+    ended = here("products", "delete", "-", "nobody", stdin=b'{"external_id": "p1"}\n{"id": 1}\n')
     assert (ended.returncode, rows(ended.stdout)) == (0, [{"asked": 3, "deleted": 2}])
-    assert rows(command("skus", "delete", "s").stdout) == [{"asked": 1, "deleted": 1}]
+    assert rows(here("skus", "delete", "s").stdout) == [{"asked": 1, "deleted": 1}]
     assert goods.has("products", "p2")
     assert not goods.has("sku", "s")
 
@@ -114,9 +119,9 @@ def test_products_and_skus_are_deleted(command: CommandLine, goods: ThreadedSand
     ],
 )
 def test_a_mistake_in_the_command_sends_nothing(
-    command: CommandLine, arguments: tuple[str, ...], stdin: bytes, said: str
+    here: Here, arguments: tuple[str, ...], stdin: bytes, said: str
 ) -> None:
-    ended = command(*arguments, stdin=stdin)
+    ended = here(*arguments, stdin=stdin)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert said in ended.stderr
 
@@ -124,9 +129,9 @@ def test_a_mistake_in_the_command_sends_nothing(
 CSV = "order_external_id,order_line_external_id,status_external_id\n"
 
 
-def test_reconcile_finds_orders_that_are_not_there(command: CommandLine) -> None:
+def test_reconcile_finds_orders_that_are_not_there(command: CommandLine, here: Here) -> None:
     command.write("in.csv", f"{CSV}order_1,line_1_1,new\nnobody,l,new\n,l,new\n")
-    ended = command("reconcile", "in.csv")
+    ended = here("reconcile", "in.csv")
     assert ended.returncode == 2
     (missing,) = rows(ended.stdout)
     assert (missing["order_external_id"], missing["expected"], missing["found"]) == ("nobody", None, None)
@@ -135,13 +140,15 @@ def test_reconcile_finds_orders_that_are_not_there(command: CommandLine) -> None
     assert "did not show the status of 1 lines (looked up one by one)" in ended.stderr
 
 
-def test_reconcile_expects_what_the_journal_says_was_applied(command: CommandLine, sandbox: ThreadedSandbox) -> None:
+def test_reconcile_expects_what_the_journal_says_was_applied(
+    command: CommandLine, here: Here, sandbox: ThreadedSandbox
+) -> None:
     command.write("in.csv", f"{CSV}order_1,line_1_1,delivered\norder_1,line_1_1,no-such\norder_1,nowhere,new\n")
-    assert command("sync", "in.csv", "--journal", "run.journal").returncode == 2
+    assert here("sync", "in.csv", "--journal", "run.journal").returncode == 2
     assert sandbox.line_status("order_1", "line_1_1") == "delivered"
-    ended = command("reconcile", "in.csv", "--journal", "run.journal", "--by", "list")
+    ended = here("reconcile", "in.csv", "--journal", "run.journal", "--by", "list")
     assert rows(ended.stdout) == []
     assert "1 orders and 1 of their lines compared: 0 differences" in ended.stderr
     other = command.write("other.csv", f"{CSV}order_9,line_1_1,delivered\n")
-    ended = command("reconcile", str(other or "other.csv"), "--journal", "run.journal")
+    ended = here("reconcile", str(other or "other.csv"), "--journal", "run.journal")
     assert ended.returncode == 1

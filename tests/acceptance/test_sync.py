@@ -160,11 +160,11 @@ def test_results_hold_one_whole_record_an_update(command: CommandLine, here: Her
     assert by_line["4"]["order_external_id"] == ""
 
 
-def test_results_go_to_stdout_on_request_and_nothing_else_does(command: CommandLine) -> None:
+def test_results_go_to_stdout_on_request_and_nothing_else_does(command: CommandLine, here: Here) -> None:
     command.write("in.csv", HEADER + "order_1,line_1_1,new\n")
-    silent = command("sync", "in.csv")
+    silent = here("sync", "in.csv")
     assert silent.stdout == ""
-    ended = command("sync", "in.csv", "--results", "-")
+    ended = here("sync", "in.csv", "--results", "-")
     assert [json.loads(line)["state"] for line in ended.stdout.splitlines()] == ["applied"]
 
 
@@ -198,10 +198,12 @@ def test_a_signal_ends_a_wait_for_standard_input(command: CommandLine) -> None:
         pipe.close()
 
 
-def test_a_wrong_token_costs_one_refused_call_and_exits_4(command: CommandLine, sandbox: ThreadedSandbox) -> None:
+def test_a_wrong_token_costs_one_refused_call_and_exits_4(
+    command: CommandLine, here: Here, sandbox: ThreadedSandbox
+) -> None:
     rows = "".join(f"order_{n},line_{n}_1,new\n" for n in range(1, 21))
     command.write("in.csv", HEADER + rows)
-    ended = command("sync", "in.csv", "--failed", "failed.csv", "--json", ALTCRAFT_TOKEN="wrong")
+    ended = here("sync", "in.csv", "--failed", "failed.csv", "--json", ALTCRAFT_TOKEN="wrong")
     assert ended.returncode == 4
     assert json.loads(ended.stdout)["states"] == {"not_sent": 19, "rejected": 1}
     assert "check the token" in ended.stderr
@@ -232,6 +234,7 @@ def test_a_deadline_stops_the_run_with_exit_3_and_every_row_has_its_outcome(
     assert sorted(json.loads(line)["index"] for line in command.read("out.jsonl").splitlines()) == list(range(500))
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_the_middle_leaves_whole_results_and_a_failed_file_to_go_on_with(  # noqa: PLR0917 - fixtures
     command: CommandLine, here: Here, sandbox: ThreadedSandbox, slow: Callable[[float], None], number: int, code: int
@@ -242,7 +245,7 @@ def test_a_signal_in_the_middle_leaves_whole_results_and_a_failed_file_to_go_on_
     command.write("in.csv", HEADER + "".join(",".join(row) + "\n" for row in table))
     files = ("--results", "out.jsonl", "--failed", "failed.csv")
     process = command.start("sync", "in.csv", *files, "--json", "--rate", "200")  # so that the signal is in time
-    wait_until(lambda: lines_in(command, "out.jsonl") > 100, process)
+    wait_until(lambda: lines_in(command, "out.jsonl") > 60, process)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr

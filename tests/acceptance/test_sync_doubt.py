@@ -157,11 +157,12 @@ def test_a_journal_of_two_names_is_refused(command: CommandLine, here: Here, san
 # What was not sent, and the hints
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("packed", [True, False])
 def test_half_a_last_line_never_reaches_the_failed_file(
     command: CommandLine, here: Here, sandbox: ThreadedSandbox, packed: bool
 ) -> None:
-    rejected = "".join(f"order_9{n},line_1,new\n" for n in range(0 if packed else 2000))
+    rejected = "".join(f"order_9{n},line_1,new\n" for n in range(0 if packed else 500))
     data = f"{HEADER}order_91,line_1,new\n{rejected}order_5,line_5_1,de".encode()
     command.write("in.csv", gzip.compress(data)[:-4] if packed else data)
     aged(command.directory / "in.csv")
@@ -270,9 +271,9 @@ def test_blanks_around_a_translated_status_do_not_count(
     assert sandbox.line_status("order_1", "line_1_1") == sandbox.line_status("order_2", "line_2_1") == "delivered"
 
 
-def test_a_pipe_that_ends_inside_the_header_is_not_all_well(command: CommandLine) -> None:
+def test_a_pipe_that_ends_inside_the_header_is_not_all_well(here: Here) -> None:
     for cut in (HEADER[:-1], HEADER[:40]):
-        ended = command("sync", "-", stdin=cut.encode())
+        ended = here("sync", "-", stdin=cut.encode())
         assert ended.returncode == 2
         assert "stdin, line 1: the last line has no line end and may be half of one" in ended.stderr
 

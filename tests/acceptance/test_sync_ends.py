@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -138,6 +139,7 @@ def started(command: CommandLine, *before: str) -> subprocess.Popen[bytes]:
     results = command.directory / "out.jsonl"
     while not results.exists() or results.read_bytes().count(b"\n") < 20:
         assert process.poll() is None
+        time.sleep(0.005)
     return process
 
 
@@ -206,10 +208,10 @@ def test_a_run_goes_on_regardless_where_it_is_told_to(command, here, sandbox):
 
 
 @pytest.mark.parametrize("bound", ["20", "5%"])
-def test_a_bound_of_failures_stops_a_run(command, sandbox, bound):
+def test_a_bound_of_failures_stops_a_run(command, here, sandbox, bound):
     good = "".join(f"order_{n % 20 + 1},line_{n % 20 + 1}_1,new\n" for n in range(90))
     command.write("in.csv", HEADER + good + rejected_rows(500).removeprefix(HEADER))
-    ended = command("sync", "in.csv", "--concurrency", "4", "--max-failures", bound)
+    ended = here("sync", "in.csv", "--concurrency", "4", "--max-failures", bound)
     assert ended.returncode == 2
     assert "as many as stop_after allows" in ended.stderr
     assert sandbox.ledger.requests < 140

@@ -490,14 +490,14 @@ def test_many_callers_side_by_side_get_their_own_answers(run, options):
 
 
 NO_MORE_FILES = """
-import asyncio, os, resource, sys
+import asyncio, importlib, os, resource, sys
 import aiohttp
 from altcraft_async import ConnectError
 from altcraft_async.engine.transport import AiohttpTransport
 from altcraft_async.protocol.wire import WireRequest
 
-async def main():
-    traces = [aiohttp.TraceConfig()] if "session" in sys.argv else []
+async def main(way):
+    traces = [aiohttp.TraceConfig()] if way == "session" else []
     transport = AiohttpTransport("http://127.0.0.1:1", trace_configs=traces)
     request = WireRequest("m", {}, b"{}")
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -511,21 +511,19 @@ async def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
     await transport.aclose()
 
-if "uvloop" in sys.argv:
-    import uvloop
-    uvloop.run(main())
-else:
-    asyncio.run(main())
+for loop in sys.argv[1:]:
+    factory = importlib.import_module("uvloop").new_event_loop if loop == "uvloop" else None
+    for way in ("direct", "session"):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(main(way))
 """
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files as Linux does")  # noqa: PTH112
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("way", ["direct", "session"])
-def test_too_many_open_files_is_a_connect_error_of_this_machine(loop, way):
-    command = [sys.executable, "-c", NO_MORE_FILES, loop, way]
+def test_too_many_open_files_is_a_connect_error_of_this_machine():
+    command = [sys.executable, "-c", NO_MORE_FILES, *LOOPS]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert ended.stderr == ""
-    refused, local = ended.stdout.splitlines()
-    assert refused == "False no connection to the server (Connection refused)"
-    assert local == "True no connection to the server (Too many open files)"
+    said = ended.stdout.splitlines()
+    assert said[::2] == ["False no connection to the server (Connection refused)"] * 2 * len(LOOPS)
+    assert said[1::2] == ["True no connection to the server (Too many open files)"] * 2 * len(LOOPS)

@@ -245,7 +245,8 @@ async def test_a_run_over_whole_orders_and_single_calls_of_their_lines_never_ove
     assert len({sent.began for sent in server.sent[4:]}) == 1  # of different lines, so side by side
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.parametrize("seed", range(15))
 def test_whoever_calls_whatever_fails_each_line_sees_its_statuses_in_the_order_of_calling(seed):
     chance = Random(f"dispatch {seed}")
 
@@ -607,6 +608,7 @@ async def test_a_defect_ends_the_run_with_the_report_of_what_was_done(client, se
     assert client.statistics().in_flight == 0
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.slow
 @played(latency=0.0)
 async def test_thousands_of_calls_of_one_line_do_not_slow_each_other_down(client, server):

@@ -172,6 +172,7 @@ def test_a_single_call_right_after_a_put_comes_after_it():
     assert life(Script()) == [f"{what} {number}" for number in range(5) for what in ("put", "called")]
 
 
+@pytest.mark.usefixtures("untraced")
 def test_puts_do_not_wait_for_places_where_so_much_waits_that_no_more_is_read():
     @run
     async def life(script, client):
@@ -230,7 +231,8 @@ def test_a_store_that_fails_in_an_odd_way_stops_nothing_for_good():
     assert (pending, sent) == (0, ["s"] * 2)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.parametrize("seed", range(8))
 def test_no_probe_is_wasted_on_a_worker_that_finds_nothing_to_send(seed):
     outage = Outage(0.05, 2.05, Weather.PAGE_404)
     network = Network(seed, latency=0.01, outages=(outage,), faults={}, refused=0.0)
@@ -246,6 +248,7 @@ def test_no_probe_is_wasted_on_a_worker_that_finds_nothing_to_send(seed):
     assert ended < outage.end + 1.5
 
 
+@pytest.mark.usefixtures("untraced")
 def test_calls_that_an_outage_left_without_an_answer_keep_no_worker_from_the_others():
     outage = Outage(0.05, 6.05, Weather.SILENT)
     network = Network(1, latency=0.01, outages=(outage,), faults={}, refused=0.0)

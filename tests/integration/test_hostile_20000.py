@@ -68,6 +68,7 @@ def check(count: int, share: float, *, codec: str, way: str, loop: str, within: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(("codec", "way", "loop"), [("json", "direct", "asyncio"), ("xml", "session", "uvloop")])
 def test_a_sample_goes_through_a_hostile_network(codec, way, loop):
     check(400, 0.02, codec=codec, way=way, loop=loop, within=2.0)

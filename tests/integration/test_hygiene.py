@@ -20,6 +20,7 @@ def descriptors() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untraced")
 async def test_cancelled_handlers_harm_nobody_and_leave_nothing_behind(start_sandbox, connect):
     sandbox = await start_sandbox(orders=HANDLERS, seed=6, faults=Faults.mixed(0.1, latency=0.01))
     client = connect(sandbox, concurrency=64, retry=RetryPolicy(attempts=20, base=0.01, max_delay=0.1))
@@ -50,6 +51,7 @@ async def test_cancelled_handlers_harm_nobody_and_leave_nothing_behind(start_san
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.skipif(not DESCRIPTORS.exists(), reason="looks into /proc")
 async def test_connections_are_bounded_by_the_limit_and_gone_after_closing(start_sandbox, connect):
     sandbox = await start_sandbox(orders=HANDLERS, faults=Faults(latency=0.005))

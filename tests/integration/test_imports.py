@@ -344,6 +344,7 @@ async def test_the_answer_of_a_line_update_is_not_taken_for_that_of_a_batch(star
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(
     "fault",
     [
@@ -352,9 +353,9 @@ async def test_the_answer_of_a_line_update_is_not_taken_for_that_of_a_batch(star
     ],
 )  # fmt: skip
 async def test_faults_of_every_kind_lose_and_double_nothing(start_sandbox, connect, fault):
-    sandbox = await start_sandbox(orders=0, faults=Faults(**{fault: 0.05}), seed=3)
+    sandbox = await start_sandbox(orders=0, faults=Faults(**{fault: 0.1}), seed=3)
     client = connect(sandbox, concurrency=Adaptive(initial=10), retry=PATIENT, retry_budget=None)
-    rows = [order(number % 900) for number in range(1500)]
+    rows = [order(number % 360) for number in range(600)]
     report = await client.market.orders.import_orders(rows, batch_size=10)
     assert report.ok, report
     assert sandbox.ledger.check_imports("orders", rows).ok
@@ -482,6 +483,7 @@ async def test_a_number_that_was_set_bounds_imports_and_updates_together(start_s
     assert peak == 3
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.slow
 async def test_imports_of_seconds_do_not_spoil_the_limit_of_updates_nor_the_other_way_round(start_sandbox, connect):
     """Updates of milliseconds beside imports that take a hundred times as long: each kind finds its own limit."""
@@ -493,7 +495,7 @@ async def test_imports_of_seconds_do_not_spoil_the_limit_of_updates_nor_the_othe
     sandbox.faults = Faults(script=slow_imports)
     client = connect(sandbox, concurrency=Adaptive())
     chance = random.Random(1)
-    updates = [(f"order_{n}", f"line_{n}_1", "delivered") for n in (chance.randrange(1, 201) for _ in range(1500))]
+    updates = [(f"order_{n}", f"line_{n}_1", "delivered") for n in (chance.randrange(1, 201) for _ in range(1000))]
     alone = await client.market.orders.update_order_line_statuses(updates)
     together, imported = await asyncio.gather(
         client.market.orders.update_order_line_statuses(updates),

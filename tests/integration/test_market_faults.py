@@ -8,7 +8,7 @@ from altcraft_async import Adaptive, OutagePolicy, RetryPolicy
 from altcraft_async.sandbox import Faults
 from altcraft_async.sandbox.faults import _SHARES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
 
 PATIENT = {"retry": RetryPolicy(attempts=None, base=0.001, max_delay=0.01), "retry_budget": None}
 

@@ -11,7 +11,7 @@ from altcraft_async import AltcraftClient, DeliveryError, OutcomeState, RetryPol
 from altcraft_async.outbox import Outbox
 from hostile import FAILING_LINES, FIREWALL_LINES, HostileServer, broken_promises, numbered_updates
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
 
 FAILING = ("order_x", f"{FAILING_LINES}_x", "status_1")
 FIREWALLED = ("order_x", f"{FIREWALL_LINES}_x", "status_1")

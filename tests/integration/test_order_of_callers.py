@@ -11,7 +11,7 @@ from altcraft_async import AltcraftClient, RetryPolicy
 from altcraft_async.outbox import Outbox
 from hostile import HostileServer, Misdeed, numbered_updates
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
 
 LINES = 60
 OFTEN_FAIL = {Misdeed.ERROR_500: 0.3}

@@ -7,7 +7,7 @@ import pytest
 from altcraft_async import AltcraftClient, ConnectError, OutagePolicy, OutcomeState, RetryPolicy
 from altcraft_async.sandbox import Faults, Sandbox
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
 
 
 async def test_an_outage_is_waited_out_and_every_line_is_applied():

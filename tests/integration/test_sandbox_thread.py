@@ -86,30 +86,19 @@ def run_pytest(pytester: pytest.Pytester, code: str, *arguments: str) -> pytest.
         return pytester.runpytest_subprocess("-p", "altcraft_async.integrations.pytest_plugin", *arguments)
 
 
-def test_the_fixture_gives_each_test_a_fresh_sandbox(pytester: pytest.Pytester) -> None:
-    result = run_pytest(
-        pytester,
-        """
-        import pytest
-
-        @pytest.mark.parametrize("run", [1, 2])
-        def test_fresh(altcraft_sandbox, run):
-            assert repr(altcraft_sandbox).count(" 0 orders")
-            altcraft_sandbox.seed_orders(3)
-            assert altcraft_sandbox.base_url.startswith("http://127.0.0.1:")
-        """,
-        "--strict-markers",
-    )
-    result.assert_outcomes(passed=2)
-
-
-def test_the_marker_sets_the_sandbox_up_and_the_closest_wins(pytester: pytest.Pytester) -> None:
+def test_the_fixture_gives_each_test_a_fresh_sandbox_set_up_by_the_closest_marker(pytester: pytest.Pytester) -> None:
     result = run_pytest(
         pytester,
         """
         import pytest
 
         pytestmark = pytest.mark.altcraft_sandbox(token="far", custom_statuses=["packed"])
+
+        @pytest.mark.parametrize("run", [1, 2])
+        def test_fresh(altcraft_sandbox, run):
+            assert repr(altcraft_sandbox).count(" 0 orders")
+            altcraft_sandbox.seed_orders(3)
+            assert altcraft_sandbox.base_url.startswith("http://127.0.0.1:")
 
         @pytest.mark.altcraft_sandbox(token="near")
         def test_settings(altcraft_sandbox):
@@ -118,7 +107,7 @@ def test_the_marker_sets_the_sandbox_up_and_the_closest_wins(pytester: pytest.Py
         """,
         "--strict-markers",
     )
-    result.assert_outcomes(passed=1)
+    result.assert_outcomes(passed=3)
 
 
 def test_the_marker_is_documented(pytester: pytest.Pytester) -> None:

@@ -56,6 +56,7 @@ async def test_an_outcome_comes_before_the_source_has_ended(sandbox, connect):
             await anext(stream)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_a_slow_consumer_holds_back_the_source(sandbox, connect, asynchronous):
     taken = 0

@@ -82,6 +82,7 @@ UNREADABLE = {
 }
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("name", UNREADABLE)
 async def test_an_answer_that_is_no_envelope_is_unreadable(start_raw_server, connect, options, name):
     body, content_type = UNREADABLE[name]
@@ -94,6 +95,7 @@ async def test_an_answer_that_is_no_envelope_is_unreadable(start_raw_server, con
     assert "\n" not in str(error)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("name", UNREADABLE)
 async def test_an_unreadable_body_of_an_error_status_is_judged_by_the_status(start_raw_server, connect, options, name):
     body, content_type = UNREADABLE[name]

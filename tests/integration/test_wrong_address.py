@@ -11,10 +11,10 @@ from altcraft_async import AltcraftClient, OutcomeState
 from altcraft_async.outbox import Outbox
 from hostile import REDIRECT_TARGET, HostileServer, Weather, broken_promises, numbered_updates
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
 
 IN_FLIGHT = 8
-UPDATES = numbered_updates(1000, 2)
+UPDATES = numbered_updates(300, 2)
 PAGES = [
     (Weather.NOT_FOUND, ["404"]),
     (Weather.NOT_ALLOWED, ["405"]),

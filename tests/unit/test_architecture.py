@@ -13,6 +13,8 @@ import pytest
 
 import altcraft_async
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 ROOT = Path(altcraft_async.__file__).parent
 NAME = "altcraft_async"
 

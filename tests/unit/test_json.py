@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import enum
-import subprocess
-import sys
 import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -101,13 +99,3 @@ def test_an_integer_of_any_length_stays_one(number):
 
 def test_half_a_pair_of_surrogates_is_read():
     assert json.decode(b'{"a": "\\ud800"}') == {"a": "\ud800"}
-
-
-@pytest.mark.parametrize(("missing", "chosen"), [(False, "_read_fast"), (True, "_read_plain")])
-def test_orjson_is_used_where_it_is_installed_and_not_missed_where_it_is_not(missing, chosen):
-    if not missing:
-        pytest.importorskip("orjson")
-    code = "from altcraft_async.protocol import json; print(json._read.__name__, json.decode(json.encode({'a': 'b'})))"
-    code = f"import sys; sys.modules['orjson'] = None; {code}" if missing else code
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == f"{chosen} {{'a': 'b'}}\n"

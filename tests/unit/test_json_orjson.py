@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import subprocess
+import sys
 import uuid
 from datetime import UTC, datetime
 
@@ -78,3 +80,11 @@ BODIES = st.binary(max_size=60) | (LIKE_JSON | MEMBERS).map(lambda text: text.en
 @example(b'{"a":' * 5_000 + b"1" + b"}" * 5_000)
 def test_both_implementations_read_the_same_values_or_both_refuse(body):
     assert outcome(json._read_fast, body) == outcome(json._read_plain, body)
+
+
+@pytest.mark.parametrize(("missing", "chosen"), [(False, "_read_fast"), (True, "_read_plain")])
+def test_orjson_is_used_where_it_is_installed_and_not_missed_where_it_is_not(missing, chosen):
+    code = "from altcraft_async.protocol import json; print(json._read.__name__, json.decode(json.encode({'a': 'b'})))"
+    code = f"import sys; sys.modules['orjson'] = None; {code}" if missing else code
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == f"{chosen} {{'a': 'b'}}\n"

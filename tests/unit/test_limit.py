@@ -225,6 +225,7 @@ def test_the_limit_holds_for_a_hundred_accepted_calls_after_a_reject() -> None:
     assert law.limit == held + 1
 
 
+@pytest.mark.usefixtures("untraced")
 def test_failed_probes_become_rare() -> None:
     model = Model(AdaptiveLimit(), 50, rejects=True)
     model.run(10.0)
@@ -232,6 +233,7 @@ def test_failed_probes_become_rare() -> None:
     assert model.run(10.0).rejected <= 0.006 * model.done
 
 
+@pytest.mark.usefixtures("untraced")
 def test_no_probe_follows_a_pause_for_thirty_pauses() -> None:
     law = settled()
     law.on_pause(3.0, 2.0)
@@ -270,6 +272,7 @@ def test_after_capacity_halves_goodput_is_back_within_fifteen_round_trips() -> N
 # Rules 4 and 5: latency
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("jitter", [0.0, 0.5])
 def test_a_server_that_queues_is_held_within_twice_its_slots(jitter: float) -> None:
     model = Model(AdaptiveLimit(), 50, jitter=jitter)
@@ -280,6 +283,7 @@ def test_a_server_that_queues_is_held_within_twice_its_slots(jitter: float) -> N
     assert max(model.seen) <= 100
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("seed", range(4))
 def test_jitter_alone_does_not_cut(seed: int) -> None:
     law = AdaptiveLimit(Adaptive(initial=40, maximum=40))
@@ -384,6 +388,7 @@ def test_rejects_that_ignore_the_load_do_not_bring_the_limit_down(share: float, 
     assert model.run(20.0).done >= kept * 20.0 * 500
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("seed", range(4))
 def test_a_capacity_is_found_behind_a_background_of_rejects(seed: int) -> None:
     model = Model(AdaptiveLimit(), 50, jitter=0.5, rejects=True, seed=seed)
@@ -441,6 +446,7 @@ def test_the_limit_stays_within_its_bounds_whatever_is_reported(
         assert law.rate is None or law.rate >= 1.0
 
 
+@pytest.mark.usefixtures("untraced")
 @given(seed=st.integers(0, 10_000), slots=st.integers(1, 80), rejects=st.booleans())
 def test_the_limit_stays_within_its_bounds_in_a_living_system(seed: int, slots: int, rejects: bool) -> None:
     law = AdaptiveLimit(Adaptive(minimum=2, initial=4, maximum=64))

@@ -166,6 +166,7 @@ def asked(method, request, form):
     return read_fields(method.path, raw, xml=as_xml)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.path)
 def test_a_request_says_the_same_in_both_formats(method):
     @settings(max_examples=20, deadline=None)
@@ -195,6 +196,7 @@ LISTS = [
 ]
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(("method", "kind", "strategy"), LISTS, ids=lambda one: getattr(one, "path", ""))
 def test_an_answer_says_the_same_in_both_formats(method, kind, strategy):
     @settings(max_examples=20, deadline=None)

@@ -12,6 +12,8 @@ import pytest
 
 import altcraft_async
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 SUBMODULES = [
     "altcraft_async",
     "altcraft_async.doctor",
