@@ -16,7 +16,6 @@ import attrs
 from altcraft_async.engine.credentials import Credentials, Token, TokenFile
 from altcraft_async.engine.delivery import Delivery, Totals
 from altcraft_async.engine.dispatch import Dispatcher, delivered_calls
-from altcraft_async.engine.group import group_name
 from altcraft_async.engine.questions import Questions
 from altcraft_async.engine.sharing import make_gate
 from altcraft_async.engine.tls import tls_of
@@ -485,6 +484,8 @@ class AltcraftClient:
 
 def _group_name(base_url: str, token: Token, total: str) -> str | None:
     """Give the name of the group with which a client shares a limit; None while the token is not known yet."""
+    from altcraft_async.engine.group import group_name  # noqa: PLC0415 - for an import as quick as can be
+
     return None if token.value is None else group_name(base_url, token.value, total)
 
 

@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from altcraft_async.engine.group import TICK
 from altcraft_async.errors import EventLoopError
 from altcraft_async.flow.limit import FixedLimit, Signal
 from altcraft_async.flow.outage import THRESHOLD, Outage, OutageState
 from altcraft_async.flow.pace import TIMER_SLACK, Pacer
-from altcraft_async.flow.share import Load
+from altcraft_async.flow.share import TICK, Load
 from altcraft_async.protocol.verdict import Scope
 
 if TYPE_CHECKING:

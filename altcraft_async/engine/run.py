@@ -32,7 +32,6 @@ from altcraft_async.engine.delivery import Totals
 from altcraft_async.engine.dispatch import Crew
 from altcraft_async.engine.rows import CLAIMS, check_choice, check_source, read_row
 from altcraft_async.engine.sink import Sink
-from altcraft_async.engine.timeline import Sample
 from altcraft_async.engine.work import Patience, Phase, WorkItem
 from altcraft_async.errors import (
     AltcraftError,
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.dispatch import Dispatcher
     from altcraft_async.engine.recorder import Recorder
     from altcraft_async.engine.rows import Coalesce, Lane
+    from altcraft_async.engine.timeline import Sample
     from altcraft_async.engine.work import Taken
     from altcraft_async.errors import DeliveryError
     from altcraft_async.flow.lanes import Claim
@@ -476,6 +476,8 @@ class Run(Generic[RowT]):
 
     def _sample(self) -> Sample:
         """Take a snapshot for whoever looks back at the run."""
+        from altcraft_async.engine.timeline import Sample  # noqa: PLC0415 - most runs keep none
+
         gate, totals = self._dispatcher.delivery.gate, self.totals
         return Sample(
             totals.sent,

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from altcraft_async.engine.gate import Gate
-from altcraft_async.engine.group import Group
 from altcraft_async.flow.adaptive import AdaptiveLimit, make_limit, make_limit_of_batches
 from altcraft_async.flow.limit import Adaptive
 from altcraft_async.flow.share import GroupLimit, Shared
@@ -31,6 +30,9 @@ def make_gate(
     limit; and None while it cannot be known. An adaptive limit is only shared `in_group`.
     """
     totals = totals_of(settings)
+    adaptive = isinstance(settings.concurrency, Adaptive) and in_group and settings.group == "host"
+    if adaptive or totals:
+        from altcraft_async.engine.group import Group  # noqa: PLC0415 - for an import as quick as can be
     groups = [Group(total, partial(name, total_name(total.whole))) for total in totals if total.among == "host"]
     law: ConcurrencyLimit
     concurrency = settings.concurrency
@@ -38,7 +40,7 @@ def make_gate(
         law = next(total for total in totals if total.among == concurrency.among)
     else:
         law = make_limit(concurrency)
-        if in_group and settings.group == "host" and isinstance(law, AdaptiveLimit):
+        if adaptive and isinstance(law, AdaptiveLimit):
             law = GroupLimit(law)
             groups.append(Group(law, partial(name, ""), remembers=settings.remember))
     rate = None if isinstance(settings.rate, Shared) else settings.rate

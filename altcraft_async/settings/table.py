@@ -7,7 +7,6 @@ TOML, whether a client's copy may differ in it, and its line in the documents.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -236,6 +235,8 @@ def variables() -> dict[str, Setting]:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the one of `known` names of which `name` looks like a slip, or None."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only for who mistypes
+
     found = get_close_matches(name, list(known), 1, _CLOSE)
     return found[0] if found else None
 
