@@ -120,7 +120,7 @@ def postgres(session: nox.Session) -> None:
         # without a network the tests are skipped, and say why
         anyhow = list(range(256))
         session.run("apt-get", "update", external=True, silent=True, success_codes=anyhow)
-        install = ("apt-get", "install", "-y", "--no-install-recommends", "postgresql")
+        install = ("apt-get", "install", "-y", "--no-install-recommends", "postgresql", "pgbouncer")
         session.run(*install, external=True, silent=True, success_codes=anyhow)
     session.run("pytest", *(session.posargs or ["-m", "postgres and not chaos", *SIDE_BY_SIDE]))
 

@@ -5,7 +5,10 @@ each number of replicas: how the deliveries were divided, whether each line kept
 made twice, and how many seconds it took until updates of a hundred orders were applied that were put when all was calm,
 when one was killed, and when one got SIGTERM. The lease is 3 seconds: a killed one's buckets are free when it ends.
 
-    python benchmarks/replicas.py [--replicas 2,4,8] [--updates N] [--url URL] [--json] [--check]
+With ``--total`` all share a known limit of calls in flight, ``Shared(N, among="drainers")``; the sandbox says how many
+there were at most, also while one is killed, one joins and one leaves.
+
+    python benchmarks/replicas.py [--replicas 2,4,8] [--updates N] [--total N] [--url URL] [--json] [--check]
 """
 
 from __future__ import annotations
@@ -20,18 +23,18 @@ import time
 
 from outbox import database
 
-from altcraft_async import AltcraftClient
+from altcraft_async import Adaptive, AltcraftClient, Shared
 from altcraft_async.outbox import Outbox, PostgresStore
 from altcraft_async.sandbox import Faults, ThreadedSandbox
 
 __all__ = ["main"]
 
 LEASE, MOST_AFTER_KILL, MOST_AFTER_TERM = 3.0, 5.0, 2.0
-LEAST_JAIN = 0.95
+LEAST_JAIN, MOST_OF_TOTAL = 0.95, 1.05
 ORDERS, PROBES = 400, 100
 COLUMNS = (
     "replicas", "updates a second", "Jain's index", "ledger", "calm", "after SIGKILL", "a new one has its share",
-    "after SIGTERM",
+    "after SIGTERM", "most in flight",
 )  # fmt: skip
 _TOKEN = "replica-token"
 
@@ -40,7 +43,9 @@ def _store(url: str, schema: str) -> PostgresStore:
     return PostgresStore(url, schema=schema, lease=LEASE, capacity=1_000_000)
 
 
-async def _replica(url: str, schema: str, base_url: str, orders: range, updates: int) -> None:
+async def _replica(  # noqa: PLR0913 - what its parent tells it
+    url: str, schema: str, base_url: str, *, orders: range, updates: int, total: int
+) -> None:
     """Deliver, and do what stdin asks for: ``put`` so many updates, or ``say`` how many were delivered here.
 
     SIGTERM ends it.
@@ -59,7 +64,9 @@ async def _replica(url: str, schema: str, base_url: str, orders: range, updates:
                 await asyncio.gather(*(put(outbox, order) for order in orders))
             print(outbox.statistics().delivered, flush=True)
 
-    async with AltcraftClient(base_url, _TOKEN) as altcraft, Outbox(_store(url, schema), altcraft) as outbox:
+    concurrency = Shared(total, among="drainers") if total else Adaptive()
+    client = AltcraftClient(base_url, _TOKEN, concurrency=concurrency)
+    async with client as altcraft, Outbox(_store(url, schema), altcraft) as outbox:
         answering = asyncio.create_task(answer(outbox))
         loop.add_signal_handler(signal.SIGTERM, end.set)
         await end.wait()
@@ -69,9 +76,9 @@ async def _replica(url: str, schema: str, base_url: str, orders: range, updates:
 class _Fleet:
     """The replicas of one measurement, as its parent sees them."""
 
-    def __init__(self, url: str, sandbox: ThreadedSandbox, count: int, updates: int) -> None:
+    def __init__(self, url: str, sandbox: ThreadedSandbox, count: int, updates: int, total: int) -> None:
         self._schema = f"replicas_{count}"
-        self._url, self._sandbox = url, sandbox
+        self._url, self._sandbox, self._total = url, sandbox, total
         each = ORDERS // count
         self._updates = updates // count // each * each
         self._replicas = [self._start(range(number * each + 1, (number + 1) * each + 1)) for number in range(count)]
@@ -82,7 +89,8 @@ class _Fleet:
     def _start(self, orders: range) -> subprocess.Popen[str]:
         arguments = ["--replica", self._url, self._schema, self._sandbox.base_url, f"{orders.start}-{orders.stop}"]
         return subprocess.Popen(
-            [sys.executable, __file__, *arguments, "--updates", str(self._updates)],
+            [sys.executable, __file__, *arguments, "--updates", str(self._updates),
+             "--total", str(self._total)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -115,6 +123,7 @@ class _Fleet:
             "replicas": count, "a_second": round(count * self._updates / seconds), "jain": round(_jain(delivered), 3),
             "ledger": "clean" if check.ok else str(check), "calm_s": round(calm, 1),
             "after_kill_s": round(after_kill, 1), "joined_s": round(joined, 1), "after_term_s": round(after_term, 1),
+            "most_in_flight": self._sandbox.ledger.peak_in_flight,
         }  # fmt: skip
 
     async def _shared(self) -> None:
@@ -170,7 +179,9 @@ def _jain(values: list[int]) -> float:
     return sum(values) ** 2 / (len(values) * sum(value * value for value in values))
 
 
-def _missed(found: dict[str, object]) -> bool:
+def _missed(found: dict[str, object], total: int) -> bool:
+    if total and int(str(found["most_in_flight"])) > MOST_OF_TOTAL * total:
+        return True
     late = float(str(found["after_kill_s"])) > MOST_AFTER_KILL or float(str(found["after_term_s"])) > MOST_AFTER_TERM
     return late or found["ledger"] != "clean" or float(str(found["jain"])) < LEAST_JAIN
 
@@ -180,6 +191,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure replicas that share an outbox.")
     parser.add_argument("--replicas", default="2,4,8", help="how many, one after the other (%(default)s)")
     parser.add_argument("--updates", type=int, default=8000, help="put and delivered in each (%(default)s)")
+    parser.add_argument("--total", type=int, default=0, help="calls in flight for all together (default: adaptive)")
     parser.add_argument("--url", help="a PostgreSQL to measure with (default: a fresh cluster)")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
@@ -187,7 +199,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.replica:
         url, schema, base_url, orders = options.replica
-        asyncio.run(_replica(url, schema, base_url, range(*map(int, orders.split("-"))), options.updates))
+        own = range(*map(int, orders.split("-")))
+        asyncio.run(_replica(url, schema, base_url, orders=own, updates=options.updates, total=options.total))
         return 0
     missed = False
     statuses = [f"after{number}" for number in (None, int(signal.SIGKILL), int(signal.SIGTERM))]
@@ -200,12 +213,12 @@ def main() -> int:
         for count in map(int, options.replicas.split(",")):
             with ThreadedSandbox(token=_TOKEN, custom_statuses=statuses, faults=Faults(latency=0.02)) as sandbox:
                 sandbox.seed_orders(ORDERS)
-                fleet = _Fleet(url, sandbox, count, options.updates)
+                fleet = _Fleet(url, sandbox, count, options.updates, options.total)
                 try:
                     found = asyncio.run(fleet.measure())
                 finally:
                     fleet.close()
-            missed = missed or _missed(found)
+            missed = missed or _missed(found, options.total)
             print(json.dumps(found) if options.json else f"| {' | '.join(map(str, found.values()))} |", flush=True)
     return 1 if options.check and missed else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,20 @@ if TYPE_CHECKING:
 
     from altcraft_async.outbox import OutboxStatistics
 
-__all__ = ["check_outbox", "is_database", "store_at"]
+__all__ = ["check_outbox", "is_database", "shown", "store_at"]
 
 _LONG_TRANSACTION = 300.0
 """Seconds after which an open transaction keeps so many deleted rows that somebody should look."""
 _BEHIND = 300.0
+
+
+_PASSWORD = re.compile(r"^(\w+://[^:@/]*):[^@/]*(?=@)")
+_PASSWORD_OPTION = re.compile(r"([?&])password=[^&]*(&?)")
+
+
+def shown(place: str) -> str:
+    """Write a place for people, and for commands that they copy: an address without its password."""
+    return _PASSWORD_OPTION.sub(lambda found: found[1] if found[2] else "", _PASSWORD.sub(r"\1", place))
 
 
 def is_database(place: str) -> bool:
@@ -33,7 +43,7 @@ def store_at(place: str, *, make: bool = False, **options: Any) -> PostgresStore
     """
     if is_database(place):
         return PostgresStore(place, make_tables=make, **options)
-    if not make and not Path(place).is_file():
+    if not make and "://" not in place and not Path(place).is_file():
         msg = f"the outbox {place} does not exist; check the path"
         raise OutboxError(msg, path=place)
     return place

@@ -54,9 +54,10 @@ def outbox_show(place: str, as_json: bool, **database: Any) -> int:
     Of a database also who delivers, how many rows are deleted and not cleaned away, and how old its oldest
     transaction is.
     """
-    from altcraft_async.cli.outbox import show  # noqa: PLC0415 - quick start of the other commands
+    from altcraft_async.cli.database import shown  # noqa: PLC0415 - quick start of the other commands
+    from altcraft_async.cli.outbox import show  # noqa: PLC0415
 
-    return show(store_of(place, **database), place, as_json=as_json)
+    return show(store_of(place, **database), shown(place), as_json=as_json)
 
 
 @outbox.command(name="run", cls=ClientCommand, short_help="Deliver an outbox until a signal comes.")

@@ -40,6 +40,9 @@ def _store_of(given: str | os.PathLike[str] | OutboxStore, capacity: int) -> Out
         from altcraft_async.outbox.postgres import PostgresStore  # noqa: PLC0415 - most outboxes are files
 
         return PostgresStore(given, capacity=capacity)
+    if isinstance(given, str) and "://" in given:  # the name that SQLAlchemy has for a driver, or another database
+        msg = f"an outbox lies in a file or at postgresql://…, not at {given.partition('://')[0]}://…"
+        raise ConfigurationError(msg, field="store")
     return SqliteStore(given, capacity=capacity) if isinstance(given, str | os.PathLike) else given
 
 

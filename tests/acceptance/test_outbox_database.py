@@ -50,6 +50,24 @@ def get(url: str) -> str:
         return answer.read().decode()
 
 
+@pytest.mark.parametrize("address", ["{user}:canary-5ec@", "{user}@"])
+def test_a_password_in_an_address_is_not_repeated(command: CommandLine, postgres, schema: str, address: str) -> None:
+    put(postgres, schema, ("order_1", "line_1_1", "delivered"))
+    url = postgres.url().replace("altcraft@", address.format(user="altcraft"))
+    url += "" if "canary" in url else "?password=canary-5ec&connect_timeout=5"
+    shown = command("outbox", "show", url, "--schema", schema)
+    assert "1 update waits" in shown.stdout
+    assert "postgresql://altcraft@" in shown.stdout
+    assert "canary" not in shown.stdout + shown.stderr
+
+
+def test_an_address_for_another_library_is_refused_by_its_name(command: CommandLine) -> None:
+    refused = command("outbox", "show", "postgresql+asyncpg://u:canary-5ec@h/db")
+    assert refused.returncode == 1
+    assert "lies in a file or at postgresql://" in refused.stderr
+    assert "canary" not in refused.stdout + refused.stderr
+
+
 def test_an_outbox_in_a_database_is_shown_and_checked(command: CommandLine, postgres, schema: str) -> None:
     put(postgres, schema, ("order_1", "line_1_1", "delivered"))
     where = (postgres.url(), "--schema", schema)

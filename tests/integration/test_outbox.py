@@ -335,6 +335,13 @@ async def test_one_that_stands_by_closes_at_once(sandbox, connect, path, until):
                 pass
 
 
+@pytest.mark.parametrize("address", ["postgresql+asyncpg://u:canary@h/db", "mysql://u:canary@h/db"])
+def test_an_address_of_anything_else_is_no_file(address):
+    with pytest.raises(ConfigurationError, match="lies in a file or at postgresql://") as caught:
+        Outbox(address)
+    assert "canary" not in str(caught.value)
+
+
 @pytest.mark.parametrize("delivers", [True, False])
 async def test_a_file_of_two_names_is_refused_under_either(sandbox, connect, path, tmp_path, delivers):
     async with Outbox(path) as outbox:
