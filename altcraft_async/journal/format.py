@@ -157,6 +157,11 @@ class RunRecord:
         self._write(connection, changed)
 
     @property
+    def facts(self) -> Mapping[str, Fact]:
+        """What a run that goes on must have as it was."""
+        return {name: value for name, value in self.others.items() if name not in {ENDS, APART}}
+
+    @property
     def ends(self) -> Sequence[int]:
         """The counts of rows after which the input of a run of batches had ended."""
         return self._numbers(ENDS)
