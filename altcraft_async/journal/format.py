@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from altcraft_async.journal.seals import Fact, Row
 
 __all__ = [
+    "APART",
     "CORRECTED",
     "ENDS",
     "KIND",
@@ -50,6 +51,7 @@ __all__ = [
     "columns_of",
     "failure_of",
     "outcome_of",
+    "recorded_rows",
 ]
 
 _TABLES: Final = """
@@ -214,6 +216,12 @@ class RunRecord:
 
 
 _FACTS = ("run_id", "method", "target", "created", "written", "length")
+
+
+def recorded_rows(connection: sqlite3.Connection) -> int:
+    """Count the rows that have an outcome."""
+    count: int = connection.execute("SELECT count(*) FROM outcome WHERE state <> ?", (OPEN,)).fetchone()[0]
+    return count
 
 
 class Ended(NamedTuple):

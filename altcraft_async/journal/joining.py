@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Self, cast
 
 from altcraft_async.errors import InvalidUpdateError, JournalError
-from altcraft_async.journal.format import KIND, LINE_STATUS, OPEN, Replay, RunRecord, outcome_of
+from altcraft_async.journal.format import KIND, LINE_STATUS, OPEN, Replay, RunRecord, outcome_of, recorded_rows
 from altcraft_async.journal.seals import id_prefix
 from altcraft_async.protocol.wire import row_codec
 from altcraft_async.storage.sqlite import open_database, translated
@@ -92,9 +92,7 @@ class KeptRun:
     def finished(self) -> bool:
         """Whether every row has an outcome."""
         with translated(KIND, self._path, write=False):
-            query = "SELECT count(*) FROM outcome WHERE state <> ?"
-            recorded: int = self._connection.execute(query, (OPEN,)).fetchone()[0]
-        return recorded == self._run.length
+            return recorded_rows(self._connection) == self._run.length
 
     def joined(self, rows: Iterable[object]) -> Iterator[Outcome[object] | None]:
         """Give each row's outcome, as `joined` does."""
