@@ -77,7 +77,7 @@ _SKUS: Final = _Kind(IMPORT_SKUS, "sku")
 def _definitions(name: str, kind: type[Value], given: object) -> list[JSON]:
     """Return checked definitions as they are sent; an error names the keyword and the place."""
     if isinstance(given, str | Mapping | Value) or not isinstance(given, Iterable):
-        msg = f"{name} must be a list of {kind.__name__} or mappings, not a {type(given).__name__}"
+        msg = f"{name} must be a list of {kind.__name__} or mappings, not {type(given).__name__}"
         raise ConfigurationError(msg, field=name)
     written: list[JSON] = []
     for place, one in enumerate(given):
