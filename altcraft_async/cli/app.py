@@ -187,7 +187,7 @@ def reconcile(source: str, journal: str | None, by: Any, endpoint: str | None, *
 
 @cli.group(short_help="Tell what the journal of a run says.", epilog=_JOURNAL_EPILOG)
 def journal() -> None:
-    """Look into the journal that sync --journal wrote, also while a run writes it.
+    """Look into the journal that sync or an import wrote with --journal, also while a run writes it.
 
     Data goes to stdout, talk to stderr.
     """
@@ -217,11 +217,12 @@ def journal_show(path: str, as_json: bool) -> int:
 @_extract_options
 @input_options("Of INPUT; without one csv or jsonl, of what is written. Default: by suffix.")
 def journal_failed(path: str, output: str, source: str | None, **fields: Any) -> int:
-    """Write the rows that failed as a file that sync takes.
+    """Write the rows that failed as a file that the same command takes.
 
     With --input they are as they stood there, with all columns; the input is held
     against the journal first. Without it they are the three ids, as the journal has
-    them, in the --format, and rows that were invalid are missing.
+    them, in the --format, and rows that were invalid are missing; of an import, whose
+    rows the journal does not keep, --input is needed.
     """
     from altcraft_async.cli.journal import Extract, failed  # noqa: PLC0415 - quick start of the other commands
 
@@ -232,7 +233,7 @@ def journal_failed(path: str, output: str, source: str | None, **fields: Any) ->
 @_extract_options
 @input_options("Of INPUT; default: by content and suffix.")
 def journal_export(path: str, output: str, source: str | None, **fields: Any) -> int:
-    """Write every recorded outcome, in input order, like sync --results does.
+    """Write every recorded outcome, in input order, like the option --results does.
 
     As JSON lines, or CSV to *.csv. Ids, request ids and lines of the file are there for
     every row with --input; without it, ids only for those that failed.

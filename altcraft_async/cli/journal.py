@@ -54,7 +54,7 @@ def show(path: str, *, as_json: bool) -> int:
         facts = _facts(summary)
         width = max(map(len, facts))
         sys.stdout.write("".join(f"{name:<{width}}  {said}\n" for name, said in facts.items()))
-        command = ["altcraft-async", *_command_of(summary.method), "INPUT", "--journal", path]
+        command = ["altcraft-async", *_command_of(summary.method), "INPUT", *_options_of(summary), "--journal", path]
         steps = [f"Next: {said}: {shell(words)}\n" for said, words in next_steps(summary, command, ["INPUT"])]
         sys.stdout.write(_IN_USE if summary.in_use else "".join(steps) or _DONE)
     sys.stdout.flush()
@@ -191,6 +191,19 @@ def failed(asked: Extract) -> int:
 def _command_of(method: str) -> list[str]:
     """Return the words of the command that makes runs of a method."""
     return [_IMPORTED[method], "import"] if method in _IMPORTED else ["sync"]
+
+
+def _options_of(summary: JournalSummary) -> list[str]:
+    """Return the options that an import must have had: its batches hang on them."""
+    what, facts = _IMPORTED.get(summary.method), summary.facts
+    if what is None:
+        return []
+    triggers = ["--skip-triggers" if facts.get("skip_triggers") else "--triggers"] if what == "orders" else []
+    return [
+        *triggers,
+        *("--batch-size", str(facts.get("batch_size"))),
+        *("--batch-bytes", str(facts.get("batch_bytes"))),
+    ]
 
 
 def _refuse_import(summary: JournalSummary) -> None:

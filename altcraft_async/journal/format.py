@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from altcraft_async.journal.seals import Fact, Row
 
 __all__ = [
+    "APART",
     "CORRECTED",
     "ENDS",
     "KIND",
@@ -51,6 +52,7 @@ __all__ = [
     "columns_of",
     "failure_of",
     "outcome_of",
+    "recorded_rows",
 ]
 
 _TABLES: Final = """
@@ -158,6 +160,11 @@ class RunRecord:
         self._write(connection, changed)
 
     @property
+    def facts(self) -> Mapping[str, Fact]:
+        """What a run that goes on must have as it was."""
+        return {name: value for name, value in self.others.items() if name not in {ENDS, APART}}
+
+    @property
     def ends(self) -> Sequence[int]:
         """The counts of rows after which the input of a run of batches had ended."""
         return self._numbers(ENDS)
@@ -224,6 +231,12 @@ class RunRecord:
 
 _LIMIT, _RATE = "learned_limit", "learned_rate"
 _FACTS = ("run_id", "method", "target", "created", "written", "length")
+
+
+def recorded_rows(connection: sqlite3.Connection) -> int:
+    """Count the rows that have an outcome."""
+    count: int = connection.execute("SELECT count(*) FROM outcome WHERE state <> ?", (OPEN,)).fetchone()[0]
+    return count
 
 
 class Ended(NamedTuple):

@@ -12,26 +12,23 @@ and `JournalReader` reads it, also while the run goes on.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from altcraft_async.errors import InvalidUpdateError, JournalError
 from altcraft_async.journal.format import (
     KIND,
     LINE_STATUS,
     OPEN,
     SELECT_ENDED,
     Ended,
-    Replay,
-    RunRecord,
     bucket_of,
     outcome_of,
 )
+from altcraft_async.journal.joining import joined, run_of
 from altcraft_async.journal.recorder import DedupWindowWarning, LongerRowWarning
 from altcraft_async.journal.seals import id_prefix
 from altcraft_async.protocol.states import OutcomeState
-from altcraft_async.protocol.wire import row_codec
 from altcraft_async.storage.lock import Lock
 from altcraft_async.storage.sqlite import open_database, translated
 
@@ -41,9 +38,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from altcraft_async.engine.timeline import Bucket
-    from altcraft_async.journal.seals import Fact, Row
+    from altcraft_async.journal.format import RunRecord
     from altcraft_async.outcome import Outcome
-    from altcraft_async.protocol.wire import Format
 
 __all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "LongerRowWarning", "Slow"]
 
@@ -52,7 +48,8 @@ __all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "LongerRowWa
 class JournalSummary:
     """What a journal says of its run.
 
-    `method` is what the run did for its rows.
+    `method` is what the run did for its rows, `facts` what else must be as it was when it goes on: of an
+    import ``batch_size``, ``batch_bytes`` and ``skip_triggers``, among others.
     `created` and `written` (the last commit of an outcome) are Unix times in seconds. `length`
     is how many rows the input has, None until a run has read it to its end.
     `counts` has the recorded lines by state; `reopened` failed ones beside them are
@@ -71,6 +68,7 @@ class JournalSummary:
     size: int
     in_use: bool
     method: str = LINE_STATUS
+    facts: Mapping[str, str | float | None] = attrs.field(factory=dict, repr=False)
 
     @property
     def recorded(self) -> int:
@@ -145,6 +143,7 @@ class JournalReader:
             size=sum(_size(self.path + suffix) for suffix in ("", "-wal")),
             in_use=Lock(KIND, self.path).held(),
             method=run.method,
+            facts=run.facts,
         )
 
     def outcomes(self, *states: OutcomeState) -> Iterator[Outcome[object]]:
@@ -184,45 +183,10 @@ class JournalReader:
         `rows` are what `altcraft_async.ingest.read_updates` gives, or `read_values` of an import, or what
         else was given to the run. Raises `InputChangedError` at the first row that is not the one recorded.
         """
-        run = self._run()
-        prefix = id_prefix(run.run_id)
-        replay = Replay(self._connection, self.path, run.length)
-        index = -1
-        for index, row in enumerate(_known(run, rows)):
-            if index != replay.expected:
-                yield None
-                continue
-            ended = replay.match(index, row)
-            yield None if ended.state >= OPEN else outcome_of(self._connection, self.path, ended, row, prefix)
-        replay.end(index + 1)
-
-    def ends_of(self, method: str, facts: Mapping[str, Fact]) -> Sequence[int]:
-        """Return after how many rows a run of batches ended; raises `JournalError` where it was another run."""
-        run = self._run()
-        run.check(self.path, method, facts)
-        return run.ends
+        return joined(self._connection, self.path, rows)
 
     def _run(self) -> RunRecord:
-        with translated(KIND, self.path, write=False):
-            run = RunRecord.read(self._connection, self.path)
-        if run is None:
-            msg = f"the journal {self.path} records no run yet; give another path"
-            raise JournalError(msg, path=self.path)
-        return run
-
-
-def _known(run: RunRecord, rows: Iterable[object]) -> Iterator[Row]:
-    """Give what a run's journal knows its rows by; those of imports are written as the run wrote them."""
-    if run.method == LINE_STATUS:
-        yield from cast("Iterable[Row]", rows)
-        return
-    from altcraft_async.engine.import_rows import row_reader  # noqa: PLC0415 - only journals of imports need it
-
-    request_format: Format = "xml" if run.others.get("format") == "xml" else "json"
-    read = row_reader(run.method, row_codec(request_format), int(run.others.get("row_bytes") or 0))
-    for row in rows:
-        found = read(row)
-        yield found if isinstance(found, InvalidUpdateError) else found[0]
+        return run_of(self._connection, self.path)
 
 
 def _size(path: str) -> int:

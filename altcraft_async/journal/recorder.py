@@ -39,6 +39,7 @@ from altcraft_async.journal.format import (
     Replay,
     RunRecord,
     outcome_of,
+    recorded_rows,
 )
 from altcraft_async.journal.seals import batch_request_id_of, id_prefix, request_id_of_update
 from altcraft_async.outcome import Fingerprint, Outcome
@@ -297,7 +298,7 @@ class Journal:
             self._run, self._resumes = known, True
             self._apart.update(known.apart)
             self._check_run(known)
-            recorded = _recorded_rows(connection)
+            recorded = recorded_rows(connection)
             self._finished = recorded == known.length
             if self._retry_failed and self._finished:
                 self._retry = _Retry.UNDER_WAY
@@ -503,8 +504,3 @@ def _outcome(index: int, row: Row, state: OutcomeState, error: RunStoppedError |
     if isinstance(row, Fingerprint):
         return Outcome(index, None, state, error=error, **row._asdict())
     return Outcome(index, row, state, error=error)  # type: ignore[arg-type]  # no error comes here
-
-
-def _recorded_rows(connection: sqlite3.Connection) -> int:
-    count: int = connection.execute("SELECT count(*) FROM outcome WHERE state <> ?", (OPEN,)).fetchone()[0]
-    return count

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.dispatch import Dispatcher
     from altcraft_async.engine.recorder import BatchRecorder
     from altcraft_async.flow.lanes import Claim
-    from altcraft_async.journal.reader import JournalReader
+    from altcraft_async.journal.joining import KeptRun
     from altcraft_async.protocol.methods import Method
     from altcraft_async.protocol.values import JSON
 
@@ -77,7 +77,7 @@ _SKUS: Final = _Kind(IMPORT_SKUS, "sku")
 def _definitions(name: str, kind: type[Value], given: object) -> list[JSON]:
     """Return checked definitions as they are sent; an error names the keyword and the place."""
     if isinstance(given, str | Mapping | Value) or not isinstance(given, Iterable):
-        msg = f"{name} must be a list of {kind.__name__} or mappings, not a {type(given).__name__}"
+        msg = f"{name} must be a list of {kind.__name__} or mappings, not {type(given).__name__}"
         raise ConfigurationError(msg, field=name)
     written: list[JSON] = []
     for place, one in enumerate(given):
@@ -149,10 +149,10 @@ class Imports:
         with contextlib.ExitStack() as opened:
             journal, ends = None, set[int]()
             if path is not None and Path(path).exists():
-                from altcraft_async.journal.reader import JournalReader  # noqa: PLC0415 - most runs keep none
+                from altcraft_async.journal.joining import KeptRun  # noqa: PLC0415 - most runs keep none
 
-                journal = opened.enter_context(JournalReader(path))
-                ends = {*journal.ends_of(self._import.method, self._facts)}
+                journal = opened.enter_context(KeptRun(path, self._import.method, self._facts))
+                ends = {*journal.ends}
             cutter = self._import.cutter()
             for index, (row, ended) in enumerate(self._recalled(journal, rows)):
                 if index in ends:
@@ -169,15 +169,12 @@ class Imports:
                     yield from _planned(batch)
             yield from _planned(cutter.take())
 
-    def _recalled(
-        self, journal: JournalReader | None, rows: Iterable[RowT]
-    ) -> Iterator[tuple[RowT, Outcome[RowT] | None]]:
+    def _recalled(self, journal: KeptRun | None, rows: Iterable[RowT]) -> Iterator[tuple[RowT, Outcome[RowT] | None]]:
         """Give each row with the outcome that it keeps; None where it would be sent, also where it would be again."""
         if journal is None:
             yield from zip(rows, repeat(None), strict=False)
             return
-        known = journal.summary()
-        again = _RETRIED if self._options.get("retry_failed") and known.finished else frozenset()
+        again = _RETRIED if self._options.get("retry_failed") and journal.finished else frozenset()
         first, second = tee(rows)
         for row, outcome in zip(first, journal.joined(second), strict=True):
             kept = outcome if outcome is not None and outcome.state not in again else None

@@ -97,6 +97,8 @@ def test_the_journal_of_an_import_gives_back_the_rows_that_failed(
     assert ended.returncode == 0
     failed = (run.directory / "failed.jsonl").read_text().splitlines()
     assert failed == [*map(json.dumps, half_wrong[10:20]), '{"external_id": "x"}']
+    said = "INPUT --skip-triggers --batch-size 10 --batch-bytes 1000000 --journal run.journal --retry-failed"
+    assert said in run("journal", "show", "run.journal").stdout
     assert "orders import with --retry-failed" in ended.stderr
 
 

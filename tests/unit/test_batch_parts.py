@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from altcraft_async.errors import ConfigurationError
-from altcraft_async.flow.lanes import Lanes
+from altcraft_async.engine.import_rows import row_reader, rows_reader
+from altcraft_async.errors import BadRequestError, ConfigurationError, InvalidUpdateError
+from altcraft_async.flow.lanes import Alone, Lanes
+from altcraft_async.outcome import Batch, Fingerprint, Outcome, OutcomeState, outcomes_like
 from altcraft_async.protocol import json, xml
 from altcraft_async.protocol.answer import line_named, row_results
 from altcraft_async.protocol.wire import BatchCall, Call, Wire, row_codec
@@ -164,3 +166,63 @@ def test_an_answer_that_names_one_line_is_that_of_a_line_update():
     assert line_named({"data": {"order_external_id": "o", "order_line_external_id": 7}}) == ("o", "7")
     assert line_named({"data": {"order_external_id": "o"}}) is None
     assert line_named({"data": [{"external_id": "o", "error": 0}]}) is None
+
+
+# -- what stands in columns
+
+
+def test_many_claims_are_like_those_that_are_written_out():
+    claims = Alone(["a", "b", "c"])
+    assert [*claims] == [("a", True), ("b", True), ("c", True)]
+    assert (claims[-1], len(claims), [*claims[1:]]) == (("c", True), 3, [("b", True), ("c", True)])
+    lanes = Lanes()
+    batch, other, update = Claimant(), Claimant(), Claimant("b", alone=False)
+    batch.claims, other.claims = claims, Alone(["c", "d"])
+    assert lanes.add(batch)
+    assert not lanes.add(other)
+    assert not lanes.add(update)
+    assert lanes.leave(batch) == [other, update]
+    lanes.leave(other)
+    lanes.leave(update)
+    assert not len(lanes)
+
+
+def test_outcomes_made_at_once_are_those_made_one_by_one():
+    error = BadRequestError("no", status=400)
+    batch = Batch(3, 2, 20)
+    first = Outcome(0, None, OutcomeState.REJECTED, 2, 0.5, "id", error, batch=batch)
+    made = outcomes_like(
+        first,
+        2,
+        {"index": range(3, 5), "row": ["x", "y"], "external_id": ["a", "b"], "_content": [1, 2], "_size": [9, 11]},
+    )
+    assert made == [
+        Outcome(3, None, OutcomeState.REJECTED, 2, 0.5, "id", error, None, "x", batch, "a", 1, 9),
+        Outcome(4, None, OutcomeState.REJECTED, 2, 0.5, "id", error, None, "y", batch, "b", 2, 11),
+    ]
+    assert made[1].fingerprint == Fingerprint("b", 2, 11)
+
+
+ANY_ID = st.sampled_from(["a", "b", "c", "", 7, True, None, 1.5, "\ud800"])
+ORDERS = st.fixed_dictionaries(
+    {"external_id": ANY_ID, "endpoint": st.sampled_from(["shop", ""]), "lines": st.sampled_from([[{"n": 1}], []])},
+    optional={"rate": st.floats(), "note": TEXT, "set": st.just({1})},
+).map(lambda row: {"status": "new", "total_price": "1", "currency": "RUB", **row})
+
+
+@pytest.mark.parametrize("style", ["json", "xml"])
+@settings(deadline=None)
+@given(rows=st.lists(ORDERS, min_size=1, max_size=4))
+def test_rows_read_at_once_are_those_read_one_by_one(style, rows):
+    """What is unusual, as an id that comes twice, is left to the reading one by one."""
+    codec = row_codec(style)
+    many = rows_reader("market/orders/import", codec)(rows)
+    one_by_one = [row_reader("market/orders/import", codec, 10_000)(row) for row in rows]
+    if many is not None:
+        assert not any(isinstance(read, InvalidUpdateError) for read in one_by_one)
+        assert many[0] == [read[0].external_id for read in one_by_one]
+        assert many[1] == codec.join_rows(read[1] for read in one_by_one)
+    else:
+        ids = [row["external_id"] for row in rows]
+        unusual = any(isinstance(read, InvalidUpdateError) for read in one_by_one) or len(set(ids)) < len(ids)
+        assert unusual or any(type(one) is not str for one in ids)
