@@ -64,6 +64,9 @@ _FULL = 0.85
 """The share of the limit that must be in use for a round to count as full."""
 _ROUND = 20
 """The fewest answers in a round after doubling: fewer say too little about noise."""
+_EAGER = 36
+"""Permits up to which each served answer adds one. Beyond it is every second: a queue is seen a round trip after it
+began, and would be twice the server by then."""
 _HOLD, _LONGEST_HOLD = 100, 800
 """Served calls between a throttled answer and the next try: about one call in a hundred is the price of knowing."""
 _UNMEASURED = 0.1
@@ -279,7 +282,8 @@ class AdaptiveLimit:
             if now >= round_.opens:
                 doubling = self.state is _DOUBLING
                 complete = round_.add(latency, in_flight, self.limit, 1 if doubling else min(_ROUND, 5 * self.limit))
-                if doubling and in_flight >= round_.full and latency <= round_.brake:
+                grows = self.limit < _EAGER or self._accepted % 2
+                if doubling and grows and in_flight >= round_.full and latency <= round_.brake:
                     self._double(now)
                 if complete:
                     self._close(now, round_)

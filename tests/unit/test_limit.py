@@ -478,6 +478,10 @@ def test_an_int_is_a_fixed_limit_that_never_moves() -> None:
     assert (law.statistics().limit, law.statistics().accepted, law.statistics().throttled) == (7, 1, 1)
 
 
+def test_one_call_at_a_time_is_a_fixed_limit_too() -> None:
+    assert make_limit(1).limit == 1
+
+
 def test_a_fixed_limit_below_one_is_named() -> None:
     with pytest.raises(ConfigurationError) as caught:
         make_limit(0)

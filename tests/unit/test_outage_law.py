@@ -370,3 +370,32 @@ def test_a_line_that_was_served_again_counts_like_any_other():
     for line in range(3):
         law.on_failure(10.0, "update", line, 10.0)
     assert law.state is OutageState.SUSPECTED
+
+
+@pytest.mark.parametrize(("took", "shut"), [(0.01, 0.5), (0.1, 0.5), (0.4, 1.2)])
+def test_nothing_but_back_pressure_for_half_a_second_and_three_round_trips_opens_an_outage(took, shut):
+    for seconds, state in ((shut - 0.01, CLEAR), (shut + 0.01, OPEN)):
+        law = Outage()
+        served(law, 9.0, took=took)
+        for number in range(THRESHOLD):
+            law.on_back_pressure(10.0 + seconds * number / (THRESHOLD - 1), "m")
+        assert (law.state, law.is_open) == (state, state is OPEN)
+
+
+def test_a_served_answer_between_says_that_back_pressure_is_no_outage():
+    law = Outage()
+    for number in range(20):
+        law.on_back_pressure(number * 0.3, "m")
+        served(law, number * 0.3 + 0.2)
+    assert law.state is CLEAR
+
+
+def test_a_failure_at_the_very_moment_from_which_others_were_served_is_a_lines_own():
+    law = Outage()
+    for moment in (1.0, 2.0):
+        for line in range(3):
+            law.on_failure(moment, "m", line, moment)
+        served(law, moment + 0.1, took=0.1)  # begun when they failed
+    for line in range(3):
+        law.on_failure(9.0, "m", line, 9.0)
+    assert law.state is CLEAR

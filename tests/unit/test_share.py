@@ -169,4 +169,7 @@ def test_who_is_alone_again_has_all_that_the_law_allows() -> None:
 
 
 def test_statistics_say_in_words_what_a_member_is() -> None:
-    assert member(Role.FOLLOWING, 10).statistics().doing == "shares the limit of a group: 10 of 40"
+    seen = member(Role.FOLLOWING, 10).statistics()
+
+    assert seen.doing == "shares the limit of a group: 10 of 40"
+    assert (seen.limit, seen.accepted, seen.throttled) == (10, 0, 0)
