@@ -79,7 +79,7 @@ def _play_alone(what: str, law: str, server: str, seed: int) -> Alone:
     if what in _BEGINNINGS:
         return play_alone(behaviour, _BEGINNINGS[what](behaviour, seed), lines=1000, seed=seed)
     if what == "others":
-        return play_alone(behaviour, LAWS[law](), lines=3000, seed=seed, most=MOST)
+        return play_alone(behaviour, LAWS[law](), seed=seed, most=MOST)
     rated = 3000 if behaviour.rate else 10_000
     lines = {"flaky-fast": 40_000, "flaky-open": 200_000, "rate-sliding": 6000}.get(server, rated)
     return play_alone(behaviour, LAWS[law](), lines=lines, seed=seed)
