@@ -111,3 +111,8 @@ def test_orjson_is_used_where_it_is_installed_and_not_missed_where_it_is_not(mis
     code = f"import sys; sys.modules['orjson'] = None; {code}" if missing else code
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == f"{chosen} {{'a': 'b'}}\n"
+
+
+def test_a_number_that_is_none_is_refused_in_one_of_many_rows_too() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json.encode_rows([{"price": 1.5}, {"price": float("nan")}, {"price": 2}])

@@ -134,6 +134,14 @@ def test_suspected_opens_when_three_calls_are_overdue_and_keeps_its_first_failur
     assert (outage.state, outage.since) == (OPEN, 10.0)
 
 
+def test_suspected_becomes_open_at_the_very_moment_that_a_round_trip_is_over():
+    outage = Outage()
+    for line in range(THRESHOLD):
+        fails(outage, 0.0, line)
+    assert outage.look(0.1) > 0.0
+    assert outage.state is OPEN
+
+
 def test_open_becomes_clear_by_a_served_answer_to_a_call_begun_after_the_first_failure():
     outage = opened(10.0)
     assert outage.on_served(11.0, 10.5, "m")
