@@ -60,7 +60,7 @@ TESTS = {
     "protocol/json.py": "json json_orjson wire market_formats",
     "protocol/methods.py": "methods",
     "protocol/retry_after.py": "retry_after",
-    "protocol/states.py": "values journal_format",
+    "protocol/states.py": "values defaults",
     "protocol/verdict.py": "verdict",
     "protocol/wire.py": "wire answer",
     "protocol/xml.py": "xml wire market_formats",

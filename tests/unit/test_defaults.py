@@ -1,10 +1,10 @@
-"""The defaults that are promised."""
+"""The defaults that are promised, and the numbers that files have."""
 
 from __future__ import annotations
 
 import attrs
 
-from altcraft_async import Adaptive, OutagePolicy, RetryPolicy
+from altcraft_async import Adaptive, OutagePolicy, OutcomeState, RetryPolicy
 from altcraft_async.flow.retry import RetryBudget
 
 
@@ -29,3 +29,17 @@ def test_a_success_pays_half_a_retry() -> None:
     budget.on_success()
 
     assert budget.tokens == 6.5
+
+
+def test_the_numbers_that_stand_for_states_in_files() -> None:
+    numbers = {state: state.number for state in OutcomeState}
+
+    assert numbers == {
+        OutcomeState.APPLIED: 0,
+        OutcomeState.DUPLICATE: 1,
+        OutcomeState.REJECTED: 2,
+        OutcomeState.UNKNOWN: 3,
+        OutcomeState.NOT_SENT: 4,
+        OutcomeState.SUPERSEDED: 5,
+        OutcomeState.INVALID: 6,
+    }

@@ -39,6 +39,10 @@ def test_what_grows_waits_until_what_shrinks_has_come_free() -> None:
     assert hand_out(50, [25, 1], [FULL, FULL]) == [25, 25]
 
 
+def test_nobody_has_permits_that_it_does_not_want() -> None:
+    assert hand_out(100, [0, 0], [10.0, 20.0]) == [10, 20]
+
+
 def test_everybody_has_a_permit_even_where_there_are_more_members_than_permits() -> None:
     assert hand_out(2, [0, 0, 0], [FULL, FULL, FULL]) == [1, 1, 1]
 
