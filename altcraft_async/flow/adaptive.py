@@ -8,7 +8,7 @@ calls fill it.
 =============  ============================================================  ====================================
 state          what happens                                                  what the law does, and the next state
 =============  ============================================================  ====================================
-``DOUBLING``   a served answer, no slower than others before it              one permit more
+``DOUBLING``   a served answer (above `_EAGER` two), no slower than before   one permit more
 ``DOUBLING``   as much as a law before it ended with                         stays there: ``HOLDING``
 ``DOUBLING``   a round of answers that waited in a queue                     falls to what works: ``FOLLOWING``
 any            a throttled answer that is not forgiven                       takes its permit back: ``HOLDING``
