@@ -8,7 +8,7 @@ calls fill it.
 =============  ============================================================  ====================================
 state          what happens                                                  what the law does, and the next state
 =============  ============================================================  ====================================
-``DOUBLING``   a served answer, no slower than others before it              one permit more
+``DOUBLING``   a served answer (above `_EAGER` two), no slower than before   one permit more
 ``DOUBLING``   as much as a law before it ended with                         stays there: ``HOLDING``
 ``DOUBLING``   a round of answers that waited in a queue                     falls to what works: ``FOLLOWING``
 any            a throttled answer that is not forgiven                       takes its permit back: ``HOLDING``
@@ -65,6 +65,9 @@ _FULL = 0.85
 """The share of the limit that must be in use for a round to count as full."""
 _ROUND = 20
 """The fewest answers in a round after doubling: fewer say too little about noise."""
+_EAGER = 36
+"""Permits up to which each served answer adds one. Beyond it is every second: a queue is seen a round trip after it
+began, and would be twice the server by then."""
 _HOLD, _LONGEST_HOLD = 100, 800
 """Served calls between a throttled answer and the next try: about one call in a hundred is the price of knowing."""
 _UNMEASURED = 0.1
@@ -282,7 +285,8 @@ class AdaptiveLimit:
             if now >= round_.opens:
                 doubling = self.state is _DOUBLING
                 complete = round_.add(latency, in_flight, self.limit, 1 if doubling else min(_ROUND, 5 * self.limit))
-                if doubling and in_flight >= round_.full and latency <= round_.brake:
+                grows = self.limit < _EAGER or self._accepted % 2
+                if doubling and grows and in_flight >= round_.full and latency <= round_.brake:
                     self._double(now)
                 if complete:
                     self._close(now, round_)

@@ -90,7 +90,7 @@ def _whole(total: int, wants: Sequence[float], turn: int) -> list[int]:
     """Divide permits: whole ones, at least one for each, and the odd ones by turns."""
     exact = divide(total, wants)
     shares = [max(1, int(share + 1e-9)) for share in exact]
-    rest = int(min(total, sum(exact)) + 1e-9) - sum(shares)
+    rest = int(sum(exact) + 1e-9) - sum(shares)
     count = len(wants)
     order = sorted(range(count), key=lambda number: (shares[number] >= exact[number], (number + turn) % count))
     for number in order[: max(0, rest)]:

@@ -1,6 +1,7 @@
 """Many clients on one server: as a group, as strangers, and with other laws, in a simulation.
 
-python benchmarks/fleet [alone|remembered|group|strangers|others|all] [--seeds N] [--seconds S] [--server NAME ...]
+python benchmarks/fleet [alone|remembered|group|strangers|trade|others|beside|all] [--seeds N] [--seconds S]
+                        [--server NAME ...]
 
 Times are virtual: all of it takes some minutes of one core. Tables are Markdown. Each cell is the median over the
 seeds, and after the stroke the worst.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from laws import OTHERS
 from scenarios import FOUR_FORMS, SERVERS, Alone, Fleet, play_alone, play_fleet
 
+from altcraft_async.flow import adaptive
 from altcraft_async.flow.adaptive import AdaptiveLimit
 from altcraft_async.flow.limit import FixedLimit
 
@@ -32,6 +34,12 @@ OURS = "ours"
 LAWS = {OURS: AdaptiveLimit, **OTHERS}
 MANY = ("queue", "queue-jitter", "reject", "reject-jitter", "rate", "rate-quick", "rate-burst", "queue-timeout")
 FOUR = ("queue-jitter", "reject-jitter", "rate", "flaky")
+NEIGHBOURS = {"fixed 100": lambda: FixedLimit(100), "ARC (Vector)": OTHERS["ARC (Vector)"], OURS: AdaptiveLimit}
+"""Who is there before one of ours."""
+YIELDS = ((1.0, 1.5), (0.8, 1.5), (0.67, 0.75), (0.67, 1.5), (0.67, 3.0), (0.5, 1.5), (0.33, 1.5), (0.33, 3.0))
+"""What is kept in a yield, and its seconds; the first is none at all."""
+MOST = 3000.0
+"""Calls that one machine makes in a second, where laws are compared that do not listen to refusals."""
 _Task: TypeAlias = "tuple[str, str, str, int, int, float]"
 
 
@@ -53,14 +61,28 @@ _BEGINNINGS: Mapping[str, Callable[[Behaviour, int], AdaptiveLimit | FixedLimit]
 
 def _play(task: _Task) -> Alone | Fleet:
     what, law, server, clients, seed, seconds = task
+    if what.startswith("trade "):
+        adaptive._LEFT, adaptive._YIELD = YIELDS[int(what.split()[1])]
+    if clients == 1:
+        return _play_alone(what, law, server, seed)
+    behaviour, make = SERVERS[server], LAWS.get(law, AdaptiveLimit)
+    if what == "others":
+        return play_fleet(behaviour, make, clients, seed=seed, seconds=20.0, most=MOST)
+    if what == "beside":
+        first = NEIGHBOURS[law]()
+        return play_fleet(behaviour, AdaptiveLimit, 2, seed=seed, seconds=seconds, most=MOST, first_law=first)
+    return play_fleet(behaviour, None if what == "group" else make, clients, seed=seed, seconds=seconds)
+
+
+def _play_alone(what: str, law: str, server: str, seed: int) -> Alone:
     behaviour = SERVERS[server]
     if what in _BEGINNINGS:
         return play_alone(behaviour, _BEGINNINGS[what](behaviour, seed), lines=1000, seed=seed)
-    if what == "alone":
-        fast = server in {"flaky-fast", "flaky-open"}
-        lines = 6000 if server == "rate-sliding" else 3000 if behaviour.rate else 40_000 if fast else 10_000
-        return play_alone(behaviour, LAWS[law](), lines=lines, seed=seed)
-    return play_fleet(behaviour, None if what == "group" else LAWS[law], clients, seed=seed, seconds=seconds)
+    if what == "others":
+        return play_alone(behaviour, LAWS[law](), seed=seed, most=MOST)
+    rated = 3000 if behaviour.rate else 10_000
+    lines = {"flaky-fast": 40_000, "flaky-open": 200_000, "rate-sliding": 6000}.get(server, rated)
+    return play_alone(behaviour, LAWS[law](), lines=lines, seed=seed)
 
 
 def _cell(results: Sequence[Alone | Fleet], field: str, form: str, *, most: bool = False) -> str:
@@ -116,16 +138,45 @@ class _Tables:
                 cells.append(_cell(found, "after_30", ".2f"))
                 print(f"| {server} | {clients} | {' | '.join(cells)} |", flush=True)
 
+    def trade(self) -> None:
+        """Draw speed alone against fairness among strangers, by how deep and long a yield is."""
+        head = "kept | seconds | alone: of ideal | two: smallest share | Jain | together | throttled"
+        print(f"\n| {head} | four: smallest share | Jain | together | throttled |\n|{'---|' * 11}")
+        for number, (left, seconds) in enumerate(YIELDS):
+            alone = self._results(f"trade {number}", OURS, "reject-jitter", 1, self._seeds)
+            cells = ["all" if left == 1.0 else f"{left:.0%}", f"{seconds:g}", _cell(alone, "goodput", ".1%")]
+            for clients in (2, 4):
+                found = self._results(f"trade {number}", OURS, "reject-jitter", clients, self._seeds)
+                cells += [_cell(found, "smallest", ".2f"), _cell(found, "jain", ".2f"), _cell(found, "goodput", ".1%")]
+                cells.append(_cell(found, "throttled", ".1%", most=True))
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+    def beside(self) -> None:
+        """One of ours that comes after another that it cannot see."""
+        head = "together | its share | throttled | ours: share | throttled | latency"
+        print(f"\n| server | neighbour | {head} |\n|{'---|' * 8}")
+        for server in self._servers or FOUR:
+            for law in NEIGHBOURS:
+                found = self._results("beside", law, server, 2, self._seeds)
+                cells = [_cell(found, "goodput", ".0%")]
+                for number in range(2):
+                    shares = [one.shares[number] for one in found]  # type: ignore[union-attr]
+                    refused = [one.refusals[number] for one in found]  # type: ignore[union-attr]
+                    cells.append(f"{statistics.median(shares):.2f} / {min(shares):.2f}")
+                    cells.append(f"{statistics.median(refused):.1%} / {max(refused):.1%}")
+                cells.append(_cell(found, "late", ".1f", most=True))
+                print(f"| {server} | {law} | {' | '.join(cells)} |", flush=True)
+
     def others(self) -> None:
         """Other laws beside ours, with three seeds."""
         print("\n| server | law | one: of ideal | throttled | latency | four: together | Jain | throttled | latency |")
         print("|---|---|---|---|---|---|---|---|---|")
         for server in self._servers or FOUR:
             for law in LAWS:
-                one = self._results("alone", law, server, 1, 3)
+                one = self._results("others", law, server, 1, 3)
                 cells = [_cell(one, "goodput", ".0%"), _cell(one, "throttled", ".1%", most=True)]
                 cells.append(_cell(one, "late", ".1f", most=True))
-                four = self._results("strangers", law, server, 4, 3)
+                four = self._results("others", law, server, 4, 3)
                 cells += [_cell(four, "goodput", ".0%"), _cell(four, "jain", ".2f")]
                 cells += [_cell(four, "throttled", ".1%", most=True), _cell(four, "late", ".1f", most=True)]
                 print(f"| {server} | {law} | {' | '.join(cells)} |", flush=True)
@@ -135,7 +186,10 @@ def main() -> int:
     """Play, print, and give the exit code."""
     parser = argparse.ArgumentParser(description="Many clients on one server, in a simulation.")
     parser.add_argument(
-        "what", nargs="?", default="all", choices=["alone", "remembered", "group", "strangers", "others", "all"]
+        "what",
+        nargs="?",
+        default="all",
+        choices=["alone", "remembered", "group", "strangers", "trade", "others", "beside", "all"],
     )
     parser.add_argument("--seeds", type=int, default=10, help="plays of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long all are there (%(default)s)")
@@ -152,8 +206,9 @@ def main() -> int:
         for what in ("group", "strangers"):
             if options.what in {what, "all"}:
                 tables.fleet(what)
-        if options.what in {"others", "all"}:
-            tables.others()
+        for what, show in (("trade", tables.trade), ("others", tables.others), ("beside", tables.beside)):
+            if options.what in {what, "all"}:
+                show()
     for missed in tables.missed:
         print("MISSED", missed)
     return 1 if options.check and tables.missed else 0

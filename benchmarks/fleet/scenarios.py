@@ -84,11 +84,13 @@ def ideal_of(behaviour: Behaviour, lines: int) -> float:
     return now + (behaviour.latency if behaviour.rate is not None else 0.0)
 
 
-def play_alone(behaviour: Behaviour, law: ConcurrencyLimit, *, lines: int = 10_000, seed: int = 0) -> Alone:
+def play_alone(
+    behaviour: Behaviour, law: ConcurrencyLimit, *, lines: int = 10_000, seed: int = 0, most: float | None = None
+) -> Alone:
     """Let one client make so many calls."""
     world = World()
     server = Server(world, behaviour, seed)
-    client = Client(world, server, law, seed=seed, lines=lines)
+    client = Client(world, server, law, seed=seed, lines=lines, most=most)
     free = behaviour.slots >= 1000 and behaviour.rate is None
     ideal = lines * behaviour.latency / 256 / (1 - behaviour.flaky) if free else ideal_of(behaviour, lines)
     peaks = [0]
@@ -119,7 +121,8 @@ class Fleet:
 
     `late` is the latency against the unloaded one, `fair_after` the seconds until the last that joined has half of its
     share, `taken_after` those until the others use what the first to leave has left; `dip` the least of what was used
-    meanwhile, by the second.
+    meanwhile, by the second. `shares` are what each has of its fair share, in the order of joining, and `refusals`
+    which part of its calls was throttled.
     """
 
     goodput: float
@@ -131,15 +134,19 @@ class Fleet:
     fair_after: float
     taken_after: float
     after_30: float
+    shares: tuple[float, ...] = ()
+    refusals: tuple[float, ...] = ()
 
 
 def play_fleet(  # noqa: PLR0913 - a play
     behaviour: Behaviour, make: Callable[[], ConcurrencyLimit] | None, clients: int,
-    *, seed: int = 0, seconds: float = 60.0, gap: tuple[float, float] = (0.3, 3.0),
+    *, seed: int = 0, seconds: float = 60.0, gap: tuple[float, float] = (0.3, 3.0), most: float | None = None,
+    first_law: ConcurrencyLimit | None = None,
 ) -> Fleet:  # fmt: skip
     """Let clients join one after another, work side by side for `seconds`, and the first one leave.
 
-    They are a group where `make` is None, and otherwise strangers with laws that it makes.
+    They are a group where `make` is None, and otherwise strangers with laws that it makes; `first_law` is that of the
+    first.
     """
     world, chance = World(), Random(f"fleet {seed}")
     server = Server(world, behaviour, seed)
@@ -150,8 +157,18 @@ def play_fleet(  # noqa: PLR0913 - a play
     leaves = everybody + seconds
     group = SimulatedGroup(world, clients) if make is None else None
     laws = [make() for _ in joins] if make is not None else group.limits
+    if first_law is not None:
+        laws = [first_law, *laws[1:]]
     staff = [
-        Client(world, server, law, seed=seed * 100 + number, joins=at, leaves=leaves if number == 0 else math.inf)
+        Client(
+            world,
+            server,
+            law,
+            seed=seed * 100 + number,
+            joins=at,
+            leaves=leaves if number == 0 else math.inf,
+            most=most,
+        )
         for number, (law, at) in enumerate(zip(laws, joins, strict=True))
     ]
     if group is not None:
@@ -163,7 +180,8 @@ def play_fleet(  # noqa: PLR0913 - a play
     start = math.ceil(everybody / BUCKET) * BUCKET + 2.0
     capacity = behaviour.capacity(start, leaves)
     done = [between(one.accepted, start, leaves) for one in staff]
-    refused = sum(between(one.throttled, start, leaves) for one in staff)
+    each_refused = [between(one.throttled, start, leaves) for one in staff]
+    refused = sum(each_refused)
     slow = sum(between(one.slow, start, leaves) for one in staff)
     fair = behaviour.capacity(0.0, 1.0) / clients
     last = staff[-1]
@@ -188,4 +206,6 @@ def play_fleet(  # noqa: PLR0913 - a play
         fair_after=fair_after,
         taken_after=taken if clients > 1 else 0.0,
         after_30=min(late30) / fair if seconds > 30 else 0.0,
+        shares=tuple(count * clients / capacity for count in done),
+        refusals=tuple(no / max(1.0, no + yes) for no, yes in zip(each_refused, done, strict=True)),
     )

@@ -203,13 +203,14 @@ class Server:
 class Client:
     """One client that always has work between `joins` and `leaves`, or `lines` calls to make.
 
-    `accepted`, `throttled` and `slow` (the sum of latencies) are per bucket of `BUCKET` seconds. `sample` is called
-    after each answer, for pictures.
+    `accepted`, `throttled` and `slow` (the sum of latencies) are per bucket of `BUCKET` seconds. With `most` it makes
+    no more calls a second than that, whatever its law allows: no client is faster than its machine.
     """
 
     def __init__(  # noqa: PLR0913 - all of one client
         self, world: World, server: Server, law: ConcurrencyLimit, *,
         seed: int = 0, joins: float = 0.0, leaves: float = math.inf, lines: int | None = None,
+        most: float | None = None,
     ) -> None:  # fmt: skip
         self.world, self.server, self.law = world, server, law
         self.joins, self.leaves = joins, leaves
@@ -221,7 +222,7 @@ class Client:
         self.slow: dict[int, float] = {}
         self.done = self.sent = 0
         self.ended = math.inf
-        self._pacer = Pacer(law.rate)
+        self._pacer, self._machine = Pacer(law.rate), Pacer(most)
         self._outage, self._seen, self._began = Outage(), OutageState.CLEAR, math.inf
         self._opens = 0.0
         self._again: list[int] = []
@@ -256,7 +257,7 @@ class Client:
             clear = self._outage.state is OutageState.CLEAR
             if self.in_flight >= self.limit and clear:
                 return
-            delay = max(0.0, self._opens - now, self._pacer.peek(now))
+            delay = max(0.0, self._opens - now, self._pacer.peek(now), self._machine.peek(now))
             if not clear:
                 delay = max(delay, self._outage.look(now))
                 self._notice_outage(ended=False)
@@ -266,6 +267,7 @@ class Client:
                     self.world.at(self._timer, self._wake, self._timer)
                 return
             self._pacer.reserve(now, late=TIMER_SLACK)
+            self._machine.reserve(now, late=TIMER_SLACK)
             self._send(now)
 
     def _wake(self, timer: float) -> None:

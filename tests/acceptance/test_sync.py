@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from altcraft_async.sandbox import Faults
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -337,3 +339,20 @@ def test_a_wire_log_that_cannot_be_opened_is_one_sentence(command: CommandLine, 
     assert ended.returncode == 1
     assert "the wire log nowhere/wire.jsonl cannot be opened" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_next_run_begins_by_what_the_last_one_learned_unless_it_is_not_to_remember(
+    command: CommandLine, sandbox: ThreadedSandbox
+) -> None:
+    sandbox.seed_orders(300, 1)
+    sandbox.faults = Faults(latency=0.01, slots=4, over_slots="reject")
+    rows = [f"order_{number},line_{number}_1,delivered\n" for number in range(1, 301)]
+    command.write("in.csv", HEADER + "".join(rows))
+    state = command.directory.with_name(f"{command.directory.name}-state")
+    patient = ("--attempts", "50", "--retry-base", "0.01", "--retry-max-delay", "0.05")
+    assert command("sync", "in.csv", "--no-remember", *patient).returncode == 0
+    assert not (state / "altcraft_async" / "limits.json").exists()
+
+    assert command("sync", "in.csv", *patient).returncode == 0
+    (entry,) = json.loads((state / "altcraft_async" / "limits.json").read_text()).values()
+    assert 1 <= entry["limit"] <= 8

@@ -99,3 +99,8 @@ def test_an_integer_of_any_length_stays_one(number):
 
 def test_half_a_pair_of_surrogates_is_read():
     assert json.decode(b'{"a": "\\ud800"}') == {"a": "\ud800"}
+
+
+def test_a_number_that_is_none_is_refused_in_one_of_many_rows_too() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json.encode_rows([{"price": 1.5}, {"price": float("nan")}, {"price": 2}])

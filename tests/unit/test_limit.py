@@ -121,7 +121,7 @@ def settled(**settings: Any) -> AdaptiveLimit:
 # Rule 1: doubling
 
 
-def test_the_limit_doubles_in_a_round_trip_until_the_first_signal() -> None:
+def test_the_limit_doubles_in_a_round_trip_until_the_first_signal_and_beyond_36_in_two() -> None:
     law = AdaptiveLimit(Adaptive(initial=4))
 
     limits = []
@@ -129,7 +129,7 @@ def test_the_limit_doubles_in_a_round_trip_until_the_first_signal() -> None:
         answer(law, law.limit, trip * 0.1)
         limits.append(law.limit)
 
-    assert limits == [8, 16, 32, 64]
+    assert limits == [8, 16, 32, 50]
 
 
 def test_a_success_that_was_slow_already_does_not_double() -> None:
@@ -482,6 +482,10 @@ def test_an_int_is_a_fixed_limit_that_never_moves() -> None:
 
     assert isinstance(law, FixedLimit)
     assert (law.statistics().limit, law.statistics().accepted, law.statistics().throttled) == (7, 1, 1)
+
+
+def test_one_call_at_a_time_is_a_fixed_limit_too() -> None:
+    assert make_limit(1).limit == 1
 
 
 def test_a_fixed_limit_below_one_is_named() -> None:

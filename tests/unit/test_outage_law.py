@@ -134,6 +134,14 @@ def test_suspected_opens_when_three_calls_are_overdue_and_keeps_its_first_failur
     assert (outage.state, outage.since) == (OPEN, 10.0)
 
 
+def test_suspected_becomes_open_at_the_very_moment_that_a_round_trip_is_over():
+    outage = Outage()
+    for line in range(THRESHOLD):
+        fails(outage, 0.0, line)
+    assert outage.look(0.1) > 0.0
+    assert outage.state is OPEN
+
+
 def test_open_becomes_clear_by_a_served_answer_to_a_call_begun_after_the_first_failure():
     outage = opened(10.0)
     assert outage.on_served(11.0, 10.5, "m")
@@ -370,3 +378,32 @@ def test_a_line_that_was_served_again_counts_like_any_other():
     for line in range(3):
         law.on_failure(10.0, "update", line, 10.0)
     assert law.state is OutageState.SUSPECTED
+
+
+@pytest.mark.parametrize(("took", "shut"), [(0.01, 0.5), (0.1, 0.5), (0.4, 1.2)])
+def test_nothing_but_back_pressure_for_half_a_second_and_three_round_trips_opens_an_outage(took, shut):
+    for seconds, state in ((shut - 0.01, CLEAR), (shut + 0.01, OPEN)):
+        law = Outage()
+        served(law, 9.0, took=took)
+        for number in range(THRESHOLD):
+            law.on_back_pressure(10.0 + seconds * number / (THRESHOLD - 1), "m")
+        assert (law.state, law.is_open) == (state, state is OPEN)
+
+
+def test_a_served_answer_between_says_that_back_pressure_is_no_outage():
+    law = Outage()
+    for number in range(20):
+        law.on_back_pressure(number * 0.3, "m")
+        served(law, number * 0.3 + 0.2)
+    assert law.state is CLEAR
+
+
+def test_a_failure_at_the_very_moment_from_which_others_were_served_is_a_lines_own():
+    law = Outage()
+    for moment in (1.0, 2.0):
+        for line in range(3):
+            law.on_failure(moment, "m", line, moment)
+        served(law, moment + 0.1, took=0.1)  # begun when they failed
+    for line in range(3):
+        law.on_failure(9.0, "m", line, 9.0)
+    assert law.state is CLEAR

@@ -39,6 +39,10 @@ def test_what_grows_waits_until_what_shrinks_has_come_free() -> None:
     assert hand_out(50, [25, 1], [FULL, FULL]) == [25, 25]
 
 
+def test_nobody_has_permits_that_it_does_not_want() -> None:
+    assert hand_out(100, [0, 0], [10.0, 20.0]) == [10, 20]
+
+
 def test_everybody_has_a_permit_even_where_there_are_more_members_than_permits() -> None:
     assert hand_out(2, [0, 0, 0], [FULL, FULL, FULL]) == [1, 1, 1]
 
@@ -67,6 +71,21 @@ def test_what_is_handed_out_is_never_more_than_the_limit(
     assert min(shares) >= 1
     assert sum(shares) <= max(total, len(members), *[sum(shares)] if sum(held) > total else [0])
     assert gained <= max(0, total - sum(held)) + len(members)
+
+
+class Listening(AdaptiveLimit):
+    """A law that notes of which pauses and outages it hears."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[tuple[str, float, float]] = []
+
+    def on_pause(self, now: float, seconds: float) -> int:
+        self.heard.append(("pause", now, seconds))
+        return self.limit
+
+    def resume(self, now: float, since: float) -> None:
+        self.heard.append(("outage", now, since))
 
 
 def member(role: Role, limit: int = 10) -> GroupLimit:
@@ -169,4 +188,61 @@ def test_who_is_alone_again_has_all_that_the_law_allows() -> None:
 
 
 def test_statistics_say_in_words_what_a_member_is() -> None:
-    assert member(Role.FOLLOWING, 10).statistics().doing == "shares the limit of a group: 10 of 40"
+    seen = member(Role.FOLLOWING, 10).statistics()
+
+    assert seen.doing == "shares the limit of a group: 10 of 40"
+    assert (seen.limit, seen.accepted, seen.throttled) == (10, 0, 0)
+
+
+@pytest.mark.parametrize(("learned", "together"), [(None, 20.0), (8.0, 8.0), (40.0, 20.0)])
+def test_more_members_than_permits_have_one_each_and_a_pace_that_makes_up_for_it(
+    learned: float | None, together: float
+) -> None:
+    leader = member(Role.ALONE)
+    leader.law = AdaptiveLimit(Adaptive(initial=2, maximum=2))
+    for trip in range(1, 30):
+        leader.law.on_result(trip * 0.1, 0.1, Signal.SUCCESS, 2, KIND)
+    leader.law.rate = learned
+    shares = leader.lead(9.0, Report(1, 1, hungry=True), {1: Report(1, 1, hungry=True), 2: Report(1, 1, hungry=True)})
+
+    assert [share.limit for share in shares.values()] == [1, 1]
+    assert [share.rate for share in shares.values()] == pytest.approx([together / 3] * 2)
+
+
+def test_who_uses_little_keeps_a_quarter_more_and_one_to_show_that_it_wants_more() -> None:
+    assert Report(40, 8, hungry=False).wants == 11.0
+    assert Report(40, 34, hungry=False).wants == math.inf
+    assert Report(40, 33, hungry=False).wants < 43
+    assert Report(40, 0, hungry=True).wants == math.inf
+
+
+def test_an_outage_that_one_came_through_is_everybodys_once() -> None:
+    leader = member(Role.ALONE)
+    leader.law = law = Listening()
+    for now in (1.0, 1.1, 1.2):
+        leader.lead(now, Report(5, 5, hungry=True), {1: Report(5, 5, hungry=True, resumed=0.5)})
+
+    assert law.heard == [("outage", 1.0, 0.5)]
+
+
+def test_a_pause_is_told_to_the_law_once() -> None:
+    leader = member(Role.ALONE)
+    leader.law = law = Listening()
+    for now in (1.0, 1.1):
+        leader.lead(now, Report(5, 5, hungry=True), {1: Report(5, 5, hungry=True, paused_until=3.0)})
+
+    assert law.heard == [("pause", 1.0, 2.0)]
+
+
+def test_a_report_has_what_was_seen_since_the_last_one() -> None:
+    follower = member(Role.FOLLOWING, 10)
+    for number in range(4):
+        follower.on_result(1.0 + number / 10, 0.1, Signal.SUCCESS, 7 - number, KIND)
+    follower.on_pause(1.4, 2.0)
+    told = follower.report(1.5, Load(3))
+    again = follower.report(1.6, Load(2))
+
+    assert (told.held, told.peak, told.per_second, len(told.calls), told.paused_until) == (10, 7, 4, 4, 3.4)
+    assert (again.peak, again.per_second, len(again.calls)) == (3, 4, 0)
+    assert follower.report(2.7, Load(0)).per_second == 0
+    assert follower.report(2.8, Load(12)).held == 12

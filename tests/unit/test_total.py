@@ -145,6 +145,14 @@ def test_throttled_answers_change_nothing() -> None:
     assert total.limit == 10
 
 
+def test_who_joins_has_one_permit_and_hardly_a_pace_until_it_has_its_share() -> None:
+    total = SharedTotal(Shared(10), Shared(128))
+    total.stay_alone()
+    total.join(10, 2)
+
+    assert (total.limit, total.rate, total.members, total.role) == (1, 2.0, 2, Role.FOLLOWING)
+
+
 def test_who_leaves_keeps_to_its_share_since_the_others_reckon_with_it() -> None:
     group = members(2, Shared(10))
     settle(group, [busy(1)] * 2)

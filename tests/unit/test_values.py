@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from altcraft_async import InvalidUpdateError, LineKey, LineStatusUpdate, OrderLineStatus
+from altcraft_async import ConfigurationError, InvalidUpdateError, LineKey, LineStatusUpdate, OrderLineStatus
 from altcraft_async.protocol import json, xml
+from altcraft_async.protocol.values import check_request_id
 
 FIELDS = ("order_external_id", "order_line_external_id", "status_external_id")
 
@@ -137,3 +138,20 @@ def test_a_string_with_an_enum_class_counts_as_its_value_in_every_field(field):
     assert getattr(update, field) == "delivered"
     assert type(getattr(update, field)) is str
     assert json.encode({field: getattr(update, field)}).decode().count("delivered") == 1
+
+
+@pytest.mark.parametrize("text", ["a\nb", "ключ", " ", "", "\x7f"])
+def test_a_request_id_that_can_be_no_header_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="printable ASCII") as caught:
+        check_request_id(text)
+
+    assert caught.value.field == "request_id"
+
+
+def test_a_request_id_of_printable_text_is_taken_as_it_is() -> None:
+    assert check_request_id("nightly 2026-11-26 #7") == "nightly 2026-11-26 #7"
+
+
+def test_a_request_id_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="not int"):
+        check_request_id(7)

@@ -1,0 +1,45 @@
+"""The defaults that are promised, and the numbers that files have."""
+
+from __future__ import annotations
+
+import attrs
+
+from altcraft_async import Adaptive, OutagePolicy, OutcomeState, RetryPolicy
+from altcraft_async.flow.retry import RetryBudget
+
+
+def test_of_a_call() -> None:
+    policy = RetryPolicy()
+
+    assert (policy.attempts, policy.base, policy.max_delay, policy.max_retry_after) == (5, 0.5, 30.0, 60.0)
+
+
+def test_of_an_outage() -> None:
+    assert attrs.astuple(OutagePolicy()) == (1800.0, 60.0, 5.0, False)
+
+
+def test_of_the_limit() -> None:
+    assert attrs.astuple(Adaptive()) == (1, 10, 256, 1.25)
+
+
+def test_a_success_pays_half_a_retry() -> None:
+    budget = RetryBudget(10.0)
+    for _ in range(4):
+        budget.spend()
+    budget.on_success()
+
+    assert budget.tokens == 6.5
+
+
+def test_the_numbers_that_stand_for_states_in_files() -> None:
+    numbers = {state: state.number for state in OutcomeState}
+
+    assert numbers == {
+        OutcomeState.APPLIED: 0,
+        OutcomeState.DUPLICATE: 1,
+        OutcomeState.REJECTED: 2,
+        OutcomeState.UNKNOWN: 3,
+        OutcomeState.NOT_SENT: 4,
+        OutcomeState.SUPERSEDED: 5,
+        OutcomeState.INVALID: 6,
+    }

@@ -1,0 +1,60 @@
+"""Bodies that a proxy compressed on the way."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+
+from altcraft_async.errors import ResponseTooLargeError, UnreadableResponseError
+from altcraft_async.protocol.encoding import decoded
+
+PLAIN = b'{"error": 0, "error_text": ""}' * 40
+
+
+def raw_deflate(body: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(body) + compressor.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("", PLAIN),
+        ("identity", PLAIN),
+        (" GZIP ", gzip.compress(PLAIN)),
+        ("x-gzip", gzip.compress(PLAIN)),
+        ("gzip", gzip.compress(PLAIN[:100]) + gzip.compress(PLAIN[100:])),
+        ("deflate", zlib.compress(PLAIN)),
+        ("deflate", raw_deflate(PLAIN)),
+    ],
+)
+def test_a_body_is_what_it_was_before(encoding: str, body: bytes) -> None:
+    assert decoded(body, encoding, max_bytes=len(PLAIN)) == PLAIN
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip", "deflate", "br"])
+def test_nothing_is_nothing_in_any_encoding(encoding: str) -> None:
+    assert decoded(b"", encoding, max_bytes=10) == b""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "said"),
+    [
+        ("br", PLAIN, "was not asked for"),
+        ("gzip", PLAIN, "is not the gzip"),
+        ("deflate", b"\xff" + PLAIN, "is not the deflate"),
+        ("gzip", gzip.compress(PLAIN)[:-9], "was cut off"),
+    ],
+)
+def test_what_cannot_be_read_is_said(encoding: str, body: bytes, said: str) -> None:
+    with pytest.raises(UnreadableResponseError, match=said):
+        decoded(body, encoding, max_bytes=10_000)
+
+
+def test_no_more_is_unpacked_than_is_allowed() -> None:
+    with pytest.raises(ResponseTooLargeError, match=r"max_response_bytes \(1199\)"):
+        decoded(gzip.compress(PLAIN), "gzip", max_bytes=len(PLAIN) - 1)
+    with pytest.raises(ResponseTooLargeError):
+        decoded(gzip.compress(PLAIN[:600]) + gzip.compress(PLAIN[600:]), "gzip", max_bytes=1199)
