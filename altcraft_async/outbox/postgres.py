@@ -297,8 +297,14 @@ class PostgresStore:
         """Delete what was delivered, and move the dead."""
         statements: list[tuple[str, Sequence[object]]] = []
         if delivered:
-            keys: list[tuple[object, ...]] = [(entry.bucket, entry.id, *entry.update.key) for entry in delivered]
-            statements.append((self._tables.delivered, _columns(keys)))
+            updates = [entry.update for entry in delivered]
+            columns = (
+                array(entry.bucket for entry in delivered),
+                array(entry.id for entry in delivered),
+                array(update.order_external_id for update in updates),
+                array(update.order_line_external_id for update in updates),
+            )
+            statements.append((self._tables.delivered, columns))
         if dead:
             rows: list[tuple[object, ...]] = [
                 (burial.entry.bucket, burial.epoch, burial.entry.id, str(burial.state), burial.reason, burial.attempts)

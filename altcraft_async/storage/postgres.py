@@ -39,6 +39,9 @@ _DEFAULTS: dict[str, str | int] = {
 }  # fmt: skip
 """What a connection has that the address does not say otherwise."""
 
+_BETWEEN = "\x1f"
+"""What stands between the texts of an array while all are escaped together."""
+
 _SESSION_ENDED = ("57P", "08")
 """Codes of errors, by their beginnings, after which nobody knows what became of the work."""
 
@@ -233,14 +236,18 @@ async def _executed(connection: Connection, *statements: Statement) -> list[Rows
 
 
 def array(values: Iterable[str] | Iterable[int]) -> str:
-    """Write an array of texts or numbers as PostgreSQL reads it: many times as quick as psycopg does."""
-    return "{" + ",".join([_quoted(value) if isinstance(value, str) else str(value) for value in values]) + "}"
+    """Write an array of texts or of numbers as PostgreSQL reads it: many times as quick as psycopg does.
 
-
-def _quoted(text: str) -> str:
-    if "\\" in text or '"' in text:
-        text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+    The control character U+001F becomes a blank; no id has one.
+    """
+    listed: list[Any] = list(values)
+    if not (listed and isinstance(listed[0], str)):
+        return f"{{{str(listed)[1:-1]}}}"
+    joined = _BETWEEN.join(listed)
+    if joined.count(_BETWEEN) >= len(listed):
+        joined = _BETWEEN.join([text.replace(_BETWEEN, " ") for text in listed])
+    escaped = joined.replace("\\", "\\\\").replace('"', '\\"').replace(_BETWEEN, '","')
+    return f'{{"{escaped}"}}'
 
 
 def _is_dead(connection: Connection) -> bool:

@@ -22,7 +22,7 @@ from altcraft_async.observe import LeasesChanged
 from altcraft_async.outbox import Burial, Outbox, PostgresStore
 from altcraft_async.outbox.store import lease_clock
 from altcraft_async.sandbox import Fault, Faults
-from altcraft_async.storage.postgres import Database, Failure, Fate
+from altcraft_async.storage.postgres import Database, Failure, Fate, array
 
 psycopg = pytest.importorskip("psycopg", reason="needs psycopg: nox -s postgres")
 
@@ -142,6 +142,19 @@ async def test_an_id_comes_back_as_it_was_whatever_it_is_written_with(store_of, 
         assert [entry.update for entry in entries] == [LineStatusUpdate(odd, odd, odd)]
         await store.settle(entries, [])
         assert await read_all(store) == []
+
+
+async def test_arrays_come_back_as_they_were_written(postgres):
+    texts = ['"', "\\", "{a,b}", "NULL", "", " a ", ",", "'", "a\nb", "заказ 🙂", "x" * 10_000, '\\"']
+    session = Database(postgres.url()).session()
+    try:
+        for values in (texts, texts[:1], []):
+            assert await session.rows("SELECT %s::text[]", [array(values)]) == [(values,)]
+        for numbers in ([1, -2, 2**62], [7], []):
+            assert await session.rows("SELECT %s::bigint[]", [array(numbers)]) == [(numbers,)]
+        assert await session.rows("SELECT %s::text[]", [array(["a\x1fb", "c"])]) == [(["a b", "c"],)]
+    finally:
+        await session.aclose()
 
 
 async def test_statements_of_one_transaction_are_done_together_or_not_at_all(postgres):
