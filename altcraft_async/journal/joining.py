@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self, cast
 from altcraft_async.errors import InvalidUpdateError, JournalError
 from altcraft_async.journal.format import KIND, LINE_STATUS, OPEN, Replay, RunRecord, outcome_of, recorded_rows
 from altcraft_async.journal.seals import id_prefix
+from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.protocol.wire import row_codec
 from altcraft_async.storage.sqlite import open_database, translated
 
@@ -39,7 +40,7 @@ def joined(connection: sqlite3.Connection, path: str, rows: Iterable[object]) ->
     prefix = id_prefix(run.run_id)
     replay = Replay(connection, path, run.length)
     index = -1
-    for index, row in enumerate(_known(run, rows)):
+    for index, row in enumerate(_known(run, path, rows)):
         if index != replay.expected:
             yield None
             continue
@@ -48,7 +49,7 @@ def joined(connection: sqlite3.Connection, path: str, rows: Iterable[object]) ->
     replay.end(index + 1)
 
 
-def _known(run: RunRecord, rows: Iterable[object]) -> Iterator[Row]:
+def _known(run: RunRecord, path: str, rows: Iterable[object]) -> Iterator[Row]:
     """Give what a run's journal knows its rows by; those of imports are written as the run wrote them."""
     if run.method == LINE_STATUS:
         yield from cast("Iterable[Row]", rows)
@@ -58,6 +59,9 @@ def _known(run: RunRecord, rows: Iterable[object]) -> Iterator[Row]:
     request_format: Format = "xml" if run.others.get("format") == "xml" else "json"
     read = row_reader(run.method, row_codec(request_format), int(run.others.get("row_bytes") or 0))
     for row in rows:
+        if isinstance(row, LineStatusUpdate):
+            msg = f"the journal {path} records a run of {run.method}, not of {LINE_STATUS}; give another journal"
+            raise JournalError(msg, path=path)
         found = read(row)
         yield found if isinstance(found, InvalidUpdateError) else found[0]
 

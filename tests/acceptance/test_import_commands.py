@@ -125,6 +125,11 @@ def test_another_input_than_the_imports_is_named_by_its_line(
         ended = run("journal", command, "run.journal", "--input", "other.jsonl")
         assert ended.returncode == 1
         assert "other.jsonl, line 5" in ended.stderr
+    (run.directory / "updates.csv").write_text("order_external_id,order_line_external_id,status_external_id\no,l,new\n")
+    for words in (("reconcile", "updates.csv"), ("sync", "updates.csv", "--dry-run")):
+        ended = run(*words, "--journal", "run.journal")
+        assert ended.returncode == 1
+        assert "records a run of market/orders/import" in ended.stderr
     refused = run("journal", "failed", "run.journal", "--input", "in.jsonl", "--status", "a=b")
     assert refused.returncode == 1
     assert "--status" in refused.stderr
