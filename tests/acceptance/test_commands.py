@@ -68,7 +68,11 @@ def test_the_token_can_come_from_a_file_and_never_from_a_flag(command: CommandLi
 @pytest.mark.parametrize(
     ("options", "environ", "said"),
     [
-        (("--rate", "fast"), {}, "Invalid value for '--rate': it must be a number above zero, 'host:N', or 'none', not 'fast'"),
+        (
+            ("--rate", "fast"),
+            {},
+            "Invalid value for '--rate': it must be a number above zero, 'host:N', or 'none', not 'fast'",
+        ),
         (("--retriable-codes", "5x"), {}, "it must be codes and ranges, like 408,500-599, not '5x'"),
         (
             ("--attempts", "2", "--max-retries", "2"),
