@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from altcraft_async.flow.adaptive import AdaptiveLimit
 from altcraft_async.flow.limit import Adaptive, LearnedLimit, Signal
-from altcraft_async.flow.share import GroupLimit, Load, Report, Role, Share, divide, hand_out
+from altcraft_async.flow.share import GroupLimit, Load, Report, Role, Share, Shared, divide, hand_out
 
 KIND = "update"
 FULL = math.inf
@@ -246,3 +246,28 @@ def test_a_report_has_what_was_seen_since_the_last_one() -> None:
     assert (again.peak, again.per_second, len(again.calls)) == (3, 4, 0)
     assert follower.report(2.7, Load(0)).per_second == 0
     assert follower.report(2.8, Load(12)).held == 12
+
+
+def test_parts_of_a_shared_total_have_their_parts_of_it_and_never_nothing() -> None:
+    assert Shared(128).pace(0.25) == 32.0
+    assert Shared(128).pace(0.0) == 2.0
+    assert [Shared(10).permits(part) for part in (0.0, 0.25, 0.3, 1.0)] == [1, 2, 3, 10]
+
+
+def test_a_member_that_follows_tells_no_law_of_its_pauses_and_outages() -> None:
+    follower = member(Role.FOLLOWING)
+    follower.law = law = Listening()
+    follower.on_pause(1.0, 2.0)
+    follower.resume(4.0, 3.0)
+
+    assert law.heard == []
+
+
+def test_a_member_that_leads_tells_its_law_of_its_own_outage_and_not_again_as_the_others() -> None:
+    leader = member(Role.ALONE)
+    leader.law = law = Listening()
+    leader.lead(1.0, Report(5, 5, hungry=True), {1: Report(5, 5, hungry=True)})
+    leader.resume(4.0, 3.0)
+    leader.lead(4.1, Report(5, 5, hungry=True), {1: Report(5, 5, hungry=True, resumed=2.9)})
+
+    assert law.heard == [("outage", 4.0, 3.0)]
