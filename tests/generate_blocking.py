@@ -149,65 +149,66 @@ def public_methods(found: ast.ClassDef) -> list[ast.FunctionDef | ast.AsyncFunct
 def method(one: ast.FunctionDef | ast.AsyncFunctionDef, title: str) -> str:
     """Return the blocking form of a resource's method."""
     returns = written(one.returns)
-    lines: list[str] = []
-    given = {argument.arg: argument.arg for argument in (*one.args.args, *one.args.kwonlyargs)}
-    rows = next((a.arg for a in one.args.args if "Iterable[" in written(a.annotation)), None)
-    if isinstance(one, ast.AsyncFunctionDef):
-        bulk = returns.startswith("Report[")
-    else:
-        bulk = returns.startswith("AsyncGenerator[")
-    for argument in (*one.args.args, *one.args.kwonlyargs):
-        if "Iterable[" not in written(argument.annotation):
-            continue
-        if argument.arg == rows and bulk:
-            of_updates = "window" in given
-            pump = f"updates_of(self._thread, {rows}, window)" if of_updates else f"rows_of(self._thread, {rows})"
-            lines.append(f"rows = {pump}")
-            given[rows] = "rows"
-        elif not returns.startswith("Iterator["):
-            given[argument.arg] = f"listed({argument.arg})"
-    call = f"self._async.{one.name}({arguments(one, given)})"
-    if bulk and isinstance(one, ast.AsyncFunctionDef):
-        lines.append(f"return rows.gather(lambda: {call})")
-    elif bulk:
-        lines.append(f"return rows.stream({call})")
-        returns = returns.replace("AsyncGenerator[", "Generator[").replace(", None]", ", None, None]")
+    waits = isinstance(one, ast.AsyncFunctionDef)
+    bulk = returns.startswith("Report[" if waits else "AsyncGenerator[")
+    if returns.startswith("Iterator["):
+        lines = [f"return self._async.{call_of(one)}"]
     elif returns.startswith("Listing["):
-        lines.append(f"return Listing({call}, self._thread)")
-    elif returns.startswith("Iterator["):
-        lines.append(f"return {call}")
+        lines = [f"return Listing(self._async.{call_of(one)}, self._thread)"]
     else:
-        lines += [f"{name} = {value}" for name, value in given.items() if value.startswith("listed(")]
-        given = {name: name for name in given}
-        call = f"self._async.{one.name}({arguments(one, given)})"
-        lines.append(f"{'' if returns == 'None' else 'return '}self._thread.run(lambda: {call})")
+        lines = read_here(one, bulk=bulk)
+        call = f"self._async.{call_of(one, rows=bulk)}"
+        if not bulk:
+            lines.append(f"{'' if returns == 'None' else 'return '}self._thread.run(lambda: {call})")
+        elif waits:
+            lines.append(f"return rows.gather(lambda: {call})")
+        else:
+            lines.append(f"return rows.stream({call})")
+            returns = returns.replace("AsyncGenerator[", "Generator[").replace(", None]", ", None, None]")
     return definition(one, returns, documentation(one, title), lines)
 
 
-def arguments(one: ast.FunctionDef | ast.AsyncFunctionDef, given: dict[str, str]) -> str:
-    """Write the arguments of a call as they are handed on."""
-    parts = [given[argument.arg] for argument in one.args.args[1:]]
-    parts += [f"{argument.arg}={given[argument.arg]}" for argument in one.args.kwonlyargs]
+def read_here(one: ast.FunctionDef | ast.AsyncFunctionDef, *, bulk: bool) -> list[str]:
+    """Write what reads the iterables among the arguments in the caller's thread, or pumps the rows."""
+    lines = []
+    source = one.args.args[1].arg if bulk else None
+    if source is not None and any(argument.arg == "window" for argument in one.args.kwonlyargs):
+        lines.append(f"rows = updates_of(self._thread, {source}, window)")
+    elif source is not None:
+        lines.append(f"rows = rows_of(self._thread, {source})")
+    lines += [
+        f"{argument.arg} = listed({argument.arg})"
+        for argument in (*one.args.args[1:], *one.args.kwonlyargs)
+        if "Iterable[" in written(argument.annotation) and argument.arg != source
+    ]
+    if one.args.kwarg is not None and "ImportOptions" in written(one.args.kwarg.annotation):
+        lines.append(f"{one.args.kwarg.arg} = settled({one.args.kwarg.arg})")
+    return lines
+
+
+def call_of(one: ast.FunctionDef | ast.AsyncFunctionDef, *, rows: bool = False) -> str:
+    """Write the call of the asynchronous method with the same arguments, the first of them the pumped `rows`."""
+    parts = [argument.arg for argument in one.args.args[1:]]
+    if rows:
+        parts[0] = "rows"
+    parts += [f"{argument.arg}={argument.arg}" for argument in one.args.kwonlyargs]
     if one.args.kwarg is not None:
-        name = one.args.kwarg.arg
-        parts.append(f"**settled({name})" if "ImportOptions" in written(one.args.kwarg.annotation) else f"**{name}")
-    return ", ".join(parts)
+        parts.append(f"**{one.args.kwarg.arg}")
+    return f"{one.name}({', '.join(parts)})"
 
 
 # -- methods of the client
 
 
 def constructor(one: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    given = {argument.arg: argument.arg for argument in (*one.args.args, *one.args.kwonlyargs)}
-    return definition(one, "None", "", [f"self._set(AsyncClient({arguments(one, given)}))"])
+    return definition(one, "None", "", [f"self._set(AsyncClient{call_of(one).removeprefix('__init__')})"])
 
 
 def client_method(one: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """Return the blocking form of a client's method."""
     decorators = [ast.unparse(decorator) for decorator in one.decorator_list]
     returns = written(one.returns)
-    given = {argument.arg: argument.arg for argument in (*one.args.args, *one.args.kwonlyargs)}
-    call = f"{one.name}({arguments(one, given)})"
+    call = call_of(one)
     if "classmethod" in decorators:
         line = f"return cls._of(AsyncClient.{call})"
     elif returns == "Self":

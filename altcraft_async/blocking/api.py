@@ -193,9 +193,11 @@ class Orders(Resource[AsyncOrders]):
         As `altcraft_async.market.orders.Orders.import_orders`.
         """
         rows = rows_of(self._thread, orders)
+        custom_line_statuses = listed(custom_line_statuses)
+        options = settled(options)
         return rows.gather(
             lambda: self._async.import_orders(
-                rows, custom_line_statuses=listed(custom_line_statuses), skip_triggers=skip_triggers, **settled(options)
+                rows, custom_line_statuses=custom_line_statuses, skip_triggers=skip_triggers, **options
             )
         )
 
@@ -212,9 +214,11 @@ class Orders(Resource[AsyncOrders]):
         As `altcraft_async.market.orders.Orders.stream_import_orders`.
         """
         rows = rows_of(self._thread, orders)
+        custom_line_statuses = listed(custom_line_statuses)
+        options = settled(options)
         return rows.stream(
             self._async.stream_import_orders(
-                rows, custom_line_statuses=listed(custom_line_statuses), skip_triggers=skip_triggers, **settled(options)
+                rows, custom_line_statuses=custom_line_statuses, skip_triggers=skip_triggers, **options
             )
         )
 
@@ -231,7 +235,7 @@ class Orders(Resource[AsyncOrders]):
         As `altcraft_async.market.orders.Orders.preview_import_orders`.
         """
         return self._async.preview_import_orders(
-            orders, custom_line_statuses=custom_line_statuses, skip_triggers=skip_triggers, **settled(options)
+            orders, custom_line_statuses=custom_line_statuses, skip_triggers=skip_triggers, **options
         )
 
     def update_order_line_status(
@@ -376,7 +380,9 @@ class Products(Resource[AsyncProducts]):
         As `altcraft_async.market.Products.import_products`.
         """
         rows = rows_of(self._thread, products)
-        return rows.gather(lambda: self._async.import_products(rows, categories=listed(categories), **settled(options)))
+        categories = listed(categories)
+        options = settled(options)
+        return rows.gather(lambda: self._async.import_products(rows, categories=categories, **options))
 
     def stream_import_products(
         self,
@@ -390,7 +396,9 @@ class Products(Resource[AsyncProducts]):
         As `altcraft_async.market.Products.stream_import_products`.
         """
         rows = rows_of(self._thread, products)
-        return rows.stream(self._async.stream_import_products(rows, categories=listed(categories), **settled(options)))
+        categories = listed(categories)
+        options = settled(options)
+        return rows.stream(self._async.stream_import_products(rows, categories=categories, **options))
 
     def preview_import_products(
         self,
@@ -403,7 +411,7 @@ class Products(Resource[AsyncProducts]):
 
         As `altcraft_async.market.Products.preview_import_products`.
         """
-        return self._async.preview_import_products(products, categories=categories, **settled(options))
+        return self._async.preview_import_products(products, categories=categories, **options)
 
 
 class Skus(Resource[AsyncSkus]):
@@ -450,7 +458,9 @@ class Skus(Resource[AsyncSkus]):
         As `altcraft_async.market.Skus.import_skus`.
         """
         rows = rows_of(self._thread, skus)
-        return rows.gather(lambda: self._async.import_skus(rows, categories=listed(categories), **settled(options)))
+        categories = listed(categories)
+        options = settled(options)
+        return rows.gather(lambda: self._async.import_skus(rows, categories=categories, **options))
 
     def stream_import_skus(
         self,
@@ -464,7 +474,9 @@ class Skus(Resource[AsyncSkus]):
         As `altcraft_async.market.Skus.stream_import_skus`.
         """
         rows = rows_of(self._thread, skus)
-        return rows.stream(self._async.stream_import_skus(rows, categories=listed(categories), **settled(options)))
+        categories = listed(categories)
+        options = settled(options)
+        return rows.stream(self._async.stream_import_skus(rows, categories=categories, **options))
 
     def preview_import_skus(
         self,
@@ -477,7 +489,7 @@ class Skus(Resource[AsyncSkus]):
 
         As `altcraft_async.market.Skus.preview_import_skus`.
         """
-        return self._async.preview_import_skus(skus, categories=categories, **settled(options))
+        return self._async.preview_import_skus(skus, categories=categories, **options)
 
 
 class Market:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Generic, ParamSpec, Self, TypeVar
 
 from altcraft_async.blocking.thread import LoopThread
@@ -10,7 +11,7 @@ from altcraft_async.client import raw_response
 from altcraft_async.engine.dispatch import delivered_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import TracebackType
 
     from altcraft_async.client import AltcraftClient as AsyncClient
@@ -100,8 +101,10 @@ class Client:
 
 
 def listed(given: Iterable[T]) -> Iterable[T]:
-    """Read an iterable here and now, in the thread that it belongs to; a text is left for the method to refuse."""
-    return given if type(given) in {str, bytes} else list(given)
+    """Read an iterable here and now, in the thread that it belongs to; what is none is left to be refused."""
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        return given
+    return list(given)
 
 
 def settled(options: ImportOptions) -> ImportOptions:

@@ -90,19 +90,23 @@ class Job(Generic[T_co]):
     def cancel(self) -> None:
         """Cancel the coroutine once, so that its clean-up may take its time."""
         if self._task is None:
-            self._end.cancel()
+            self._end_cancelled()
         else:
             self._task.cancel()
 
     def _settle(self, task: asyncio.Task[T_co]) -> None:
         if task.cancelled():
-            self._end.cancel()
+            self._end_cancelled()
             return
         error = task.exception()
         if error is None:
             self._end.set_result(task.result())
         else:
             self._end.set_exception(error)
+
+    def _end_cancelled(self) -> None:
+        self._end.cancel()
+        self._end.set_running_or_notify_cancel()  # only now is it an end for those that wait
 
 
 class _Loop:
