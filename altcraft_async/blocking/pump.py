@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -18,7 +18,7 @@ from altcraft_async.engine.feed import Feed
 from altcraft_async.engine.rows import check_source, read_row
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
 
     from altcraft_async.blocking.thread import Job, LoopThread
     from altcraft_async.errors import InvalidUpdateError
@@ -79,7 +79,7 @@ class Pump(Feed[RowT]):
         read: Callable[[object], LineStatusUpdate | InvalidUpdateError | None],
         window: int,
     ) -> None:
-        if isinstance(source, AsyncIterable):
+        if isinstance(source, AsyncIterable) and not isinstance(source, Iterable):  # a queryset is both
             msg = "an asynchronous iterable is for altcraft_async.AltcraftClient; give this one a plain iterable"
             raise TypeError(msg)
         check_source(source)

@@ -150,7 +150,7 @@ def order(number: int) -> dict[str, object]:
 def test_imports_are_gathered_streamed_and_previewed(altcraft, server):
     orders = [order(number) for number in range(30)]
     field = CustomField(
-        external_id="f", name="F", entity_type="order", required=False, value_type="string", default_value=None
+        external_id="f", name="F", entity_type="order", required=False, value_type="string", default_value="x"
     )
     report = altcraft.market.orders.import_orders(
         only_here(orders), skip_triggers=True, batch_size=7, custom_fields=only_here([field])
@@ -240,6 +240,15 @@ def test_an_asynchronous_iterable_is_refused_with_the_place_for_it(altcraft):
 
     with pytest.raises(TypeError, match=r"altcraft_async\.AltcraftClient"):
         altcraft.market.orders.update_order_line_statuses(source())
+
+
+def test_what_is_both_kinds_of_iterable_is_read_here_as_a_queryset_must_be(altcraft):
+    class Both(list[tuple[str, str, str]]):
+        async def __aiter__(self) -> Any:
+            raise AssertionError
+            yield
+
+    assert len(altcraft.market.orders.update_order_line_statuses(Both(rows(3)))) == 3
 
 
 def test_rows_that_cannot_be_are_invalid_and_keep_their_place(altcraft):
