@@ -150,7 +150,7 @@ def order(number: int) -> dict[str, object]:
 def test_imports_are_gathered_streamed_and_previewed(altcraft, server):
     orders = [order(number) for number in range(30)]
     field = CustomField(
-        external_id="f", name="F", entity_type="order", required=False, value_type="string", default_value="x"
+        external_id="f", name="F", entity_type="order", required=False, value_type="unicode", default_value="x"
     )
     report = altcraft.market.orders.import_orders(
         only_here(orders), skip_triggers=True, batch_size=7, custom_fields=only_here([field])

@@ -14,6 +14,7 @@ import altcraft_async
 
 SUBMODULES = [
     "altcraft_async",
+    "altcraft_async.blocking",
     "altcraft_async.doctor",
     "altcraft_async.errors",
     "altcraft_async.ingest",
