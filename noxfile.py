@@ -141,6 +141,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def programs(session: nox.Session) -> None:
+    """Run the documents' programs with the libraries that they are for; not part of the checks."""
+    session.install(".[arrow,test]", "celery>=5.4", "django>=5.0", "pandas>=2.2", "polars>=1.0")
+    session.run("pytest", "tests/acceptance/test_programs.py", "-rs", *session.posargs)
+
+
+@nox.session
 def minimum(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that are allowed."""
     session.install(".[test]", *MINIMUM)

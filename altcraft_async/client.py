@@ -391,19 +391,7 @@ class AltcraftClient:
             value = await method(*arguments, **keywords)
         finally:
             delivered_calls.reset(reset)
-        last = calls[-1].last if calls else None
-        if last is None or last.response is None:
-            msg = "with_raw_response is for a method that makes single calls; a bulk call's outcomes have what it has"
-            raise ConfigurationError(msg, field="method")
-        return RawResponse(
-            value,
-            last.response.status,
-            last.response.headers,
-            calls[-1].request_id,
-            calls[-1].attempts,
-            last.verdict.state is OutcomeState.DUPLICATE,
-            asyncio.get_running_loop().time() - calls[-1].started,
-        )
+        return raw_response(value, calls, asyncio.get_running_loop().time())
 
     def statistics(self) -> ClientStatistics:
         """Take a snapshot of the limit, the traffic and the retry budget."""
@@ -480,6 +468,23 @@ class AltcraftClient:
         if self.closed:
             msg = "the client is closed; make a new one"
             raise ClientClosedError(msg)
+
+
+def raw_response(value: T, calls: Sequence[WorkItem], now: float) -> RawResponse[T]:
+    """Put the `value` of a method together with the last of the `calls` that it made."""
+    last = calls[-1].last if calls else None
+    if last is None or last.response is None:
+        msg = "with_raw_response is for a method that makes single calls; a bulk call's outcomes have what it has"
+        raise ConfigurationError(msg, field="method")
+    return RawResponse(
+        value,
+        last.response.status,
+        last.response.headers,
+        calls[-1].request_id,
+        calls[-1].attempts,
+        last.verdict.state is OutcomeState.DUPLICATE,
+        now - calls[-1].started,
+    )
 
 
 def _group_name(base_url: str, token: Token, total: str) -> str | None:

@@ -135,11 +135,15 @@ class ClientClosedError(AltcraftError, RuntimeError):
 class EventLoopError(AltcraftError, RuntimeError):
     """The client was used from another event loop than the one of its first call. Nothing was sent.
 
-    Also what a process meets that was forked with a client in use.
+    Also what a process meets that was forked with a client in use, and what a blocking client says where an event
+    loop runs in the caller's thread.
     """
 
     effect = "nothing"
-    remedy = "Make one client in each event loop, and after a fork one in each process."
+    remedy = (
+        "Make one client in each event loop, and after a fork one in each process; "
+        "where an event loop runs, the asynchronous client."
+    )
 
 
 class MissingExtraError(AltcraftError, ImportError):

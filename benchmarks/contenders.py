@@ -22,6 +22,7 @@ import yarl
 from aiohttp_retry import ExponentialRetry, RetryClient
 
 from altcraft_async import AltcraftClient
+from altcraft_async.blocking import AltcraftClient as BlockingClient
 from altcraft_async.client import ClientOptions
 
 if TYPE_CHECKING:
@@ -269,6 +270,37 @@ async def _single_one_at_a_time(base_url: str) -> AsyncIterator[Send]:
         yield send
 
 
+@asynccontextmanager
+async def _blocking_streamed(base_url: str) -> AsyncIterator[Send]:
+    """Send from a thread of its own, as a script does from its main one."""
+    client = BlockingClient(base_url, TOKEN)
+
+    def send(updates: Sequence[Ids]) -> None:
+        for outcome in client.market.orders.stream_order_line_statuses(updates):
+            if not outcome.ok:
+                raise outcome.error or RuntimeError(outcome)
+
+    try:
+        yield lambda updates: asyncio.to_thread(send, updates)
+    finally:
+        await asyncio.to_thread(client.close)
+
+
+@asynccontextmanager
+async def _blocking_one_at_a_time(base_url: str) -> AsyncIterator[Send]:
+    client = BlockingClient(base_url, TOKEN)
+
+    def send(updates: Sequence[Ids]) -> None:
+        update = client.market.orders.update_order_line_status
+        for ids in updates:
+            update(*ids)
+
+    try:
+        yield lambda updates: asyncio.to_thread(send, updates)
+    finally:
+        await asyncio.to_thread(client.close)
+
+
 CONTENDERS = (
     Contender(NAIVE, _naive),
     Contender(STREAMED, _streamed(None), limit=1.0),
@@ -286,5 +318,7 @@ CONTENDERS = (
     Contender("httpx worker loop", _httpx, share=0.1),
     Contender(ONE_AT_A_TIME, _one_at_a_time, baseline=ONE_AT_A_TIME, share=0.5),
     Contender("ours, single, one at a time", _single_one_at_a_time, baseline=ONE_AT_A_TIME, share=0.5, limit=1.15),
+    Contender("ours, blocking, streamed", _blocking_streamed, baseline=STREAMED),
+    Contender("ours, blocking, one at a time", _blocking_one_at_a_time, baseline=ONE_AT_A_TIME, share=0.5),
 )
 """Every contender; baselines come before those that are divided by them."""

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import attrs
 
+from altcraft_async.engine.feed import Feed
 from altcraft_async.engine.rows import check_choice
 from altcraft_async.engine.run import Run, RunPhase
 from altcraft_async.engine.work import BatchItem, BatchRows
@@ -179,6 +180,11 @@ class ImportRun(Run[RowT]):
     # -- intake
 
     async def _read(self) -> None:
+        if isinstance(self._source, Feed):
+            while fed := await self._source.take(self._rows_ahead()):
+                self._admit_many([row for row, _ in fed])
+                await self._room()
+            return
         if isinstance(self._source, AsyncIterable):
             async for row in self._source:
                 self._admit(row)

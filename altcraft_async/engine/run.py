@@ -30,6 +30,7 @@ import attrs
 
 from altcraft_async.engine.delivery import Totals
 from altcraft_async.engine.dispatch import Crew
+from altcraft_async.engine.feed import Feed
 from altcraft_async.engine.rows import CLAIMS, check_choice, check_source, read_row
 from altcraft_async.engine.sink import Sink
 from altcraft_async.engine.work import Patience, Phase, WorkItem
@@ -328,8 +329,8 @@ class Run(Generic[RowT]):
                 await asyncio.wait((intake,))
 
     def _on_deadline(self) -> None:
-        read_on = not isinstance(self._source, AsyncIterable)
-        self._stop(DeadlineError("the run's deadline came before this line's turn"), read_on=read_on)
+        live = isinstance(self._source, AsyncIterable) and not isinstance(self._source, Feed)
+        self._stop(DeadlineError("the run's deadline came before this line's turn"), read_on=not live)
 
     def _stop(self, error: DeliveryError, *, read_on: bool = True) -> None:
         """Start nothing more: what waits ends as not sent, and so does, where `read_on`, the rest of the source."""
@@ -364,21 +365,32 @@ class Run(Generic[RowT]):
 
     async def _read(self) -> None:
         window = self._options.window
+        if isinstance(self._source, Feed):
+            await self._read_feed(self._source)
+            return
         if isinstance(self._source, AsyncIterable):
             async for row in self._source:
-                self._admit(row)
+                self._admit_update(row, read_row(row))
                 if self._held >= window:
                     await self._wait("room")
             return
         rows = iter(self._source)
         for row in rows:
-            passed_over = self._admit(row)
+            passed_over = self._admit_update(row, read_row(row))
             if self._held >= window:
                 await self._wait("room")
             elif self._stopped is not None and not self.taken % _YIELD_EVERY:
                 await asyncio.sleep(0)
             while passed_over and self._skip(rows):  # noqa: ASYNC110 - other tasks get a turn between two blocks
                 await asyncio.sleep(0)
+
+    async def _read_feed(self, feed: Feed[RowT]) -> None:
+        window = self._options.window
+        while given := await feed.take(window - self._held):
+            for row, update in given:
+                self._admit_update(row, read_row(row) if update is None else update)
+            if self._held >= window:
+                await self._wait("room")
 
     def _skip(self, rows: Iterator[RowT]) -> bool:
         """Pass over the next rows together, where a journal says that nothing is left to do for them."""
@@ -398,11 +410,10 @@ class Run(Generic[RowT]):
                     notifier.updates_skipped(first, len(updates))
         return bool(updates)
 
-    def _admit(self, row: RowT) -> bool:
-        """Take a row in; say whether it was passed over, as one that ended in an earlier run."""
+    def _admit_update(self, row: RowT, update: LineStatusUpdate | InvalidUpdateError) -> bool:
+        """Take a row and what it says in; say whether it was passed over, as one that ended in an earlier run."""
         index = self.taken
         self.taken = index + 1
-        update = read_row(row)
         recorder = self._recorder
         if recorder is not None:
             state = recorder.recall(index, update)

@@ -62,7 +62,7 @@ FLOORS = (
     ("market",),
     ("client",),
     ("",),
-    ("doctor", "ingest", "outbox"),
+    ("blocking", "doctor", "ingest", "outbox"),
     ("integrations",),
     ("cli", "__main__"),
 )
@@ -220,9 +220,7 @@ def test_the_sandbox_shares_only_errors_and_status_names(module):
     "module", [m for m in FILES if within(m, ("engine", "market")) or m in {"client", "observe", ""}]
 )
 def test_the_core_does_not_know_its_users(module):
-    above = ("cli", "sandbox", "doctor", "ingest", "integrations", "outbox")
-    if not within(module, "market"):  # what a run would send is told from its journal
-        above += ("journal.reader",)
+    above = ("blocking", "cli", "sandbox", "doctor", "ingest", "integrations", "journal.reader", "outbox")
     assert not any(within(imported, above) for imported in own(imports_of(module).runtime))
 
 

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.usefixtures("untraced")
 
 SUBMODULES = [
     "altcraft_async",
+    "altcraft_async.blocking",
     "altcraft_async.doctor",
     "altcraft_async.errors",
     "altcraft_async.ingest",
