@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.credentials import TokenSource
     from altcraft_async.engine.rows import Coalesce, Lane
     from altcraft_async.flow.failures import FailureLimit
+    from altcraft_async.flow.limit import LearnedLimit
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.market import Market as AsyncMarket
     from altcraft_async.market.imports import OrderT, ProductT, SkuT
@@ -596,3 +597,22 @@ class AltcraftClient(Client):
         As `altcraft_async.AltcraftClient.statistics`.
         """
         return self._thread.call(self._async.statistics)
+
+    @property
+    def learned(self) -> LearnedLimit | None:
+        """What an `Adaptive` limit has learned of the server; None while it is still looking."""
+        return self._async.learned
+
+    def begin_at(self, learned: LearnedLimit) -> None:
+        """Begin at half of what an earlier client of the server had `learned`, where this one knows nothing yet.
+
+        As `altcraft_async.AltcraftClient.begin_at`.
+        """
+        return self._thread.call(self._async.begin_at)
+
+    def take_part(self, part: float) -> bool:
+        """Use this part, 0.0 to 1.0, of the totals that are `Shared` among ``"drainers"``; an outbox calls it.
+
+        As `altcraft_async.AltcraftClient.take_part`.
+        """
+        return self._thread.call(self._async.take_part)
