@@ -40,7 +40,8 @@ nitpick_ignore_regex = [
     (r"py:class", r"altcraft_async\.integrations\.fastapi\.(_Parts|deadline_from\.<locals>\.read)"),
     # what annotations write inside brackets, cut apart
     (r"py:class", r"(Literal|Callable|Mapping)\[.*"),
-    (r"py:class", r"(altcraft_async\.outcome\.)?Fingerprint|Row"),
+    (r"py:class", r"(altcraft_async\.outcome\.)?Fingerprint|Row|T|P(\.k?w?args)?|Value_co|pa\.Table"),
+    (r"py:class", r"altcraft_async\.blocking\.api\.Market"),
     # aliases and arguments that are told in words where they are used
     (
         r"py:class",

@@ -277,17 +277,18 @@ def test_a_slow_source_does_not_hold_back_what_is_there(altcraft, server):
 
 
 def test_little_is_read_ahead_of_what_is_sent(server):
-    server.faults = Faults(lines={key[:2]: Fault("delay", delay=60) for key in rows()})
+    server.faults = Faults(lines={("order_1", "line_1_1"): Fault("delay", delay=1.0)})
     read = []
 
     def source() -> Iterator[tuple[str, str, str]]:
+        yield rows(2)[1]
         for number in range(100_000):
             read.append(number)
-            yield ("order_1", "line_1_1", "new")
+            yield rows(1)[0]
 
     with connected(server) as client:
-        stream = client.market.orders.stream_order_line_statuses(source(), window=50, deadline=0.4)
-        next(stream)
+        stream = client.market.orders.stream_order_line_statuses(source(), window=50)
+        assert next(stream).row == rows(2)[1]
         assert len(read) <= 2 * 50 + 1
         stream.close()
 
