@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import QUICK
 
 import altcraft_async
 from altcraft_async import (
@@ -27,6 +26,7 @@ from altcraft_async import (
     EventLoopError,
     LineStatusUpdate,
     OutcomeState,
+    RetryPolicy,
     SourceError,
 )
 from altcraft_async.blocking import AltcraftClient
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(altcraft_async.__file__).parents[1]
+
+QUICK = RetryPolicy(attempts=3, base=0.001, max_delay=0.01)
 
 
 @pytest.fixture
