@@ -36,7 +36,7 @@ RESOURCES = {
     "Skus": ("market/goods.py:SkuCalls", "market/imports.py:SkuImports", "market/skus.py:Skus"),
 }
 SOURCES = [source for sources in RESOURCES.values() for source in sources] + ["client.py:AltcraftClient"]
-NOT_FOR_CALLERS = {"notifier", "drain"}
+NOT_FOR_CALLERS = {"notifier", "drain", "take_part"}
 """What serves the outbox alone."""
 BY_HAND = {"aclose", "closed", "with_raw_response"}
 """What stands in `altcraft_async.blocking.base`."""
@@ -220,7 +220,8 @@ def client_method(one: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     elif isinstance(one, ast.AsyncFunctionDef):
         line = f"return self._thread.run(lambda: self._async.{call})"
     else:
-        line = f"return self._thread.call(self._async.{one.name})"
+        job = f"self._async.{one.name}" if call == f"{one.name}()" else f"lambda: self._async.{call}"
+        line = f"return self._thread.call({job})"
     return definition(one, returns, documentation(one, f"AltcraftClient.{one.name}"), [line], decorators)
 
 

@@ -608,11 +608,4 @@ class AltcraftClient(Client):
 
         As `altcraft_async.AltcraftClient.begin_at`.
         """
-        return self._thread.call(self._async.begin_at)
-
-    def take_part(self, part: float) -> bool:
-        """Use this part, 0.0 to 1.0, of the totals that are `Shared` among ``"drainers"``; an outbox calls it.
-
-        As `altcraft_async.AltcraftClient.take_part`.
-        """
-        return self._thread.call(self._async.take_part)
+        return self._thread.call(lambda: self._async.begin_at(learned))
