@@ -35,6 +35,7 @@ from altcraft_async.cli.orders import orders
 from altcraft_async.cli.outbox_commands import database_options, store_of
 from altcraft_async.cli.outbox_commands import outbox as outbox_group
 from altcraft_async.cli.presets import PRESETS
+from altcraft_async.cli.sandbox_command import sandbox
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.talk import complain, emit
 from altcraft_async.ingest import FIELDS, HeldBackError, InputError, LastLine
@@ -322,25 +323,5 @@ def demo(lines: int, faults: str, seed: int, as_json: bool) -> int:
     return start(lines=lines, faults=faults, seed=seed, as_json=as_json)
 
 
-@cli.command(short_help="Run an Altcraft to try things on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes any free one.")
-@click.option("--faults", type=click.Choice(list(PRESETS)), default="none", show_default=True,
-              help="How it misbehaves.")  # fmt: skip
-@click.option("--seed", type=int, default=1, show_default=True, help="Repeats the same faults.")
-@click.option("--orders", type=click.IntRange(0, 100_000), default=100, show_default=True,
-              help="Orders that are there: order_1 with line_1_1 to line_1_4, and so on.")  # fmt: skip
-@click.option("--assumptions", is_flag=True, help="Tell what is assumed about the real platform, and end.")
-def sandbox(port: int, faults: str, seed: int, orders: int, assumptions: bool) -> int:
-    """Run a sandbox of the platform on this machine until Ctrl-C.
-
-    Its address goes to stdout. It accepts the token in ALTCRAFT_TOKEN, or
-    sandbox-token where that is not set.
-    """
-    from altcraft_async.cli import serve  # noqa: PLC0415 - the sandbox is slow to import
-
-    if assumptions:
-        return serve.assumptions()
-    return serve.serve(port=port, faults=faults, seed=seed, orders=orders)
-
-
+cli.add_command(sandbox)
 cli.add_command(outbox_group)

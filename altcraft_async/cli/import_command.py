@@ -14,13 +14,12 @@ from altcraft_async.cli.options import (
     environ_of,
     make_client,
     wire_log_option,
+    with_options,
 )
 from altcraft_async.ingest import LastLine
 from altcraft_async.settings import Environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from altcraft_async.cli.imports import What
 
 __all__ = ["import_command"]
@@ -81,7 +80,7 @@ def import_command(what: What) -> click.Command:
         help=_IMPORT_HELP[what],
     )
     @click.argument("source", metavar="FILE|-")
-    @_options(*(_TRIGGERS if what == "orders" else ()), *_IMPORT_OPTIONS)
+    @with_options(*(_TRIGGERS if what == "orders" else ()), *_IMPORT_OPTIONS)
     @wire_log_option
     @client_options
     def command(**fields: Any) -> int:
@@ -93,12 +92,3 @@ def import_command(what: What) -> click.Command:
         return start(what, lambda observers: make_client(environ, observers, **own), fields)
 
     return command
-
-
-def _options(*options: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[..., Any]:
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate

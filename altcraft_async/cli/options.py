@@ -154,3 +154,14 @@ def make_client(environ: Mapping[str, str], observers: Sequence[Observer] = (), 
     for slip, meant in near_misses(environ).items():
         click.echo(f"Note: {slip} is no setting and was left alone; did you mean {meant}?", err=True)
     return client
+
+
+def with_options(*options: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[..., Any]:
+    """Return a decorator that gives a command these options."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -12,7 +13,10 @@ from altcraft_async import ConfigurationError
 from altcraft_async.cli.display import stderr_console
 from altcraft_async.cli.presets import PRESETS, faults_of
 from altcraft_async.cli.signals import interruptible
-from altcraft_async.sandbox import Sandbox
+from altcraft_async.sandbox import Readings, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["assumptions", "serve"]
 
@@ -24,10 +28,14 @@ def assumptions() -> int:
     return 0
 
 
-def serve(*, port: int, faults: str, seed: int, orders: int) -> int:
-    """Run a sandbox until a signal comes; return 128 + its number."""
+def serve(*, faults: str, orders: int, readings: Mapping[str, Any], **settings: Any) -> int:
+    """Run a sandbox until a signal comes; return 128 + its number.
+
+    `readings` are the fields of `Readings`, no currencies where any is configured; `settings` those of `Sandbox`.
+    """
     token = os.environ.get("ALTCRAFT_TOKEN") or "sandbox-token"
-    sandbox = Sandbox(token, port=port, faults=faults_of(faults), seed=seed)
+    chosen = Readings(**{**readings, "currencies": readings["currencies"] or None})
+    sandbox = Sandbox(token, faults=faults_of(faults), readings=chosen, **settings)
     sandbox.seed_orders(orders, 4)
     return asyncio.run(_serve(sandbox, faults, orders))
 

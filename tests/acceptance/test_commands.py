@@ -8,10 +8,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 
-from altcraft_async import AltcraftClient
-from altcraft_async.sandbox import Fault, Faults
+from altcraft_async import AltcraftClient, APIError
+from altcraft_async.cli.sandbox_command import _READINGS
+from altcraft_async.market.pages import IncompleteListWarning
+from altcraft_async.sandbox import Fault, Faults, Readings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,6 +161,58 @@ async def test_sandbox_serves_until_a_signal(command: CommandLine) -> None:
     command.said += stderr.decode()
     assert process.returncode == 130
     assert "1 requests: 1 applied" in stderr.decode()
+
+
+async def test_sandbox_takes_what_is_open_as_it_is_told(command: CommandLine) -> None:
+    process = command.start(
+        "sandbox", "--port", "0", "--orders", "3", "--status-result", "array", "--row-results", "data",
+        "--partial-imports", "--no-cursor", "--page-limit", "2", "--line-statuses", "--unknown-orders", "ignored",
+        "--unknown-goods", "refused", "--currency", "RUB", "--role", "reader=read", "--error-style", "http4xx",
+        "--state", str(command.directory / "state"),
+    )  # fmt: skip
+    assert process.stdout is not None
+    base_url = process.stdout.readline().decode().strip()
+    row = {
+        "email": "a@example.com",
+        "endpoint": "shop",
+        "status": "new",
+        "total_price": "1",
+        "lines": [{"external_id": "l"}],
+    }
+    rows = [{**row, "external_id": code, "currency": code} for code in ("RUB", "XXX")]
+    async with AltcraftClient(base_url, token=command.environ["ALTCRAFT_TOKEN"]) as altcraft:
+        orders = altcraft.market.orders
+        with pytest.warns(IncompleteListWarning):
+            listed = [order async for order in orders.list(limit=2)]
+        assert [order.lines[0].status for order in listed] == ["new", "new"]
+        assert (await orders.get_status(external_id="order_1")).status == "new"
+        await orders.delete(external_id="nobody")
+        report = await orders.import_orders(rows, skip_triggers=True)
+        assert [str(outcome.state) for outcome in report.outcomes] == ["applied", "rejected"]
+        assert report.outcomes[0].batch is not None
+        assert report.outcomes[0].batch.answered_by_row
+        with pytest.raises(APIError):
+            await altcraft.market.skus.delete(external_ids=["nobody"])
+    async with AltcraftClient(base_url, token="reader") as altcraft:
+        assert (await altcraft.market.orders.get_status(external_id="order_1")).status == "new"
+        with pytest.raises(APIError) as refused:
+            await altcraft.market.orders.delete(external_id="order_1")
+        assert refused.value.status == refused.value.code == 403
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert (command.directory / "state").exists()
+
+
+@pytest.mark.parametrize("role", ["reader", "reader=boss", "=read"])
+def test_a_role_that_is_none_is_refused(here: Here, role: str) -> None:
+    ended = here("sandbox", "--role", role)
+    assert ended.returncode == 1
+    assert "--role" in ended.stderr
+    assert "reader" not in ended.stderr
+
+
+def test_every_reading_of_the_sandbox_is_an_option() -> None:
+    assert {*attrs.fields_dict(Readings)} == {*_READINGS}
 
 
 def test_sandbox_on_a_taken_port_is_refused(here: Here, sandbox: ThreadedSandbox) -> None:
