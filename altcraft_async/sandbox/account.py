@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from altcraft_async.sandbox.handlers import HANDLERS, put_order
+from altcraft_async.sandbox.ledger import Ledger
 from altcraft_async.sandbox.reading import Fields, Refusal, read_body, write_answer
 from altcraft_async.sandbox.shapes import IMPORTS, METHODS, READS, read_fields
 from altcraft_async.sandbox.snapshot import SNAPSHOT, check_snapshot
@@ -25,7 +26,6 @@ from altcraft_async.sandbox.state import Answer, Answers, Market, Record, StateF
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from altcraft_async.sandbox.ledger import Ledger
     from altcraft_async.sandbox.readings import Readings
 
 __all__ = ["Account", "AccountRules", "Call", "Refused", "duplicate_key", "method_of"]
@@ -81,7 +81,18 @@ class Account:
     `answers` are what each of its nodes remembers; all else is common to them.
     """
 
-    __slots__ = ("_file", "_records", "_restored", "_roles", "_token", "answers", "ledger", "market", "rules")
+    __slots__ = (
+        "_custom_at_start",
+        "_file",
+        "_records",
+        "_restored",
+        "_roles",
+        "_token",
+        "answers",
+        "ledger",
+        "market",
+        "rules",
+    )
 
     def __init__(  # noqa: PLR0913 - the parts of an account
         self,
@@ -103,6 +114,7 @@ class Account:
         self._file = file
         self._records: list[Record] = []
         self._restored = False
+        self._custom_at_start = frozenset(market.custom_statuses)
 
     def __repr__(self) -> str:
         """Show what is remembered, never the token."""
@@ -173,13 +185,30 @@ class Account:
     def restore(self, document: Mapping[str, Any]) -> None:
         """Replace everything by what `snapshot` returned; raises `ConfigurationError` for what is none."""
         check_snapshot(document)
+        if self._file is not None and not self._restored:
+            msg = "the sandbox keeps a state file, which is not open yet; start it first"
+            raise RuntimeError(msg)
         self.take_in(document)
         self.note({"kind": "snapshot", "document": document})
         self._write()
 
+    def reset(self) -> None:
+        """Forget everything but the custom statuses that were there at the start."""
+        nothing = Account(
+            self._token,
+            self.rules,
+            market=Market(),
+            answers=[Answers(one.window) for one in self.answers],
+            ledger=Ledger(),
+            file=None,
+            roles={},
+        )
+        self.restore(nothing.snapshot())
+
     def take_in(self, document: Mapping[str, Any]) -> None:
         """Replace everything by a snapshot that has been checked; nodes that there are not any more are left out."""
         self.market.load(document["market"])
+        self.market.custom_statuses |= self._custom_at_start
         for answers, rows in zip(self.answers, (*document["answers"], *([] for _ in self.answers)), strict=False):
             answers.load(rows)
         self.ledger.load(document["ledger"])

@@ -147,9 +147,7 @@ class Calls:
     def _refuse(self, request: _Request, answer: Answer) -> web.Response:
         self._count(answer.kind)
         self._write(request, answer, Result.REFUSED, None)
-        response = web.Response(
-            body=answer.body, status=answer.status, headers={"Content-Type": answer.content_type}
-        )
+        response = web.Response(body=answer.body, status=answer.status, headers={"Content-Type": answer.content_type})
         if answer.status == web.HTTPMethodNotAllowed.status_code:
             response.headers["Allow"] = "POST"
         if not request.http.content.is_eof():

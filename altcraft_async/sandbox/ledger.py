@@ -194,7 +194,11 @@ class Ledger:
         """Return the whole book as a JSON object that `load` takes."""
         return {
             "lines": [
-                [*key, [[a.number, a.request_id, a.status, a.fate] for a in line.arrivals], list(map(list, line.applied))]
+                [
+                    *key,
+                    [[a.number, a.request_id, a.status, a.fate] for a in line.arrivals],
+                    list(map(list, line.applied)),
+                ]
                 for key, line in self._lines.items()
             ],
             "rows": [[*key, list(map(list, made))] for key, made in self._rows.items()],
@@ -207,25 +211,29 @@ class Ledger:
             "id_conflicts": self.id_conflicts,
         }
 
-    def load(self, document: Mapping[str, Any]) -> None:
+    def load(self, document: Mapping[str, object]) -> None:
         """Replace the whole book by what `dump` returned; what was in flight then counts as dropped."""
         self.clear()
-        for order, name, arrivals, applied in document["lines"]:
+        book: dict[str, Any] = dict(document)
+        for order, name, arrivals, applied in book["lines"]:
             line = self._lines[order, name]
-            line.arrivals = [Arrival(*row[:3], _settled_fate(row[3])) for row in arrivals]
+            line.arrivals = [
+                Arrival(number, request_id, status, _settled_fate(fate))
+                for number, request_id, status, fate in arrivals
+            ]
             line.applied = [(status, request_id) for status, request_id in applied]
-        for kind, external_id, made in document["rows"]:
+        for kind, external_id, made in book["rows"]:
             self._rows[kind, external_id] = [(mark, request_id) for mark, request_id in made]
-        for rows, request_id, fate in document["import_arrivals"]:
+        for rows, request_id, fate in book["import_arrivals"]:
             arrival = ImportArrival(tuple((kind, name) for kind, name in rows), request_id)
             arrival.fate = _settled_fate(fate)
             self.import_arrivals.append(arrival)
-        self._answers.update(document["answers"])
-        self._number = document["arrivals"]
-        self._peak = document["peak_in_flight"]
-        self.in_flight_overlaps = document["overlaps"]
-        self.repeats = document["repeats"]
-        self.id_conflicts = document["id_conflicts"]
+        self._answers.update(book["answers"])
+        self._number = book["arrivals"]
+        self._peak = book["peak_in_flight"]
+        self.in_flight_overlaps = book["overlaps"]
+        self.repeats = book["repeats"]
+        self.id_conflicts = book["id_conflicts"]
 
     # -- written by the server ------------------------------------------------------------------
 

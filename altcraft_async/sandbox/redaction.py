@@ -18,7 +18,9 @@ __all__ = ["LIMIT", "REDACTED", "redacted_body", "redacted_text"]
 LIMIT: Final = 8192
 """Bytes of a body that are shown: an import of megabytes, a thousand times, must not fill the memory."""
 REDACTED: Final = "[token]"
-_IN_JSON = re.compile(r'("[^"]*token[^"]*"\s*:\s*)("(?:[^"\\]|\\.)*"?|\[[^\]]*\]?|\{[^}]*\}?|[^\s,}\]"]+)', re.IGNORECASE)
+_IN_JSON = re.compile(
+    r'("[^"]*token[^"]*"\s*:\s*)("(?:[^"\\]|\\.)*"?|\[[^\]]*\]?|\{[^}]*\}?|[^\s,}\]"]+)', re.IGNORECASE
+)
 _IN_XML = re.compile(r"(<[^<>/]*token[^<>]*>)[^<]*(?:<!\[CDATA\[.*?(?:\]\]>|$)[^<]*)*", re.IGNORECASE | re.DOTALL)
 _IN_FORM = re.compile(r"(\b[\w-]*token=)[^&\s\"'<>]+", re.IGNORECASE)
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")

@@ -1,32 +1,25 @@
-"""The sandbox on the network: one aiohttp server around an `Account`, with faults and capacity.
-
-What it does with a request, in this order: read the body, refuse what is no
-well-formed and permitted call, write the arrival in the ledger, ask the rate
-limit, ask the plan for a fault, wait for a slot, answer a repeat from memory or
-process the call (`Faults.latency` long, the change made at its end), answer.
-"""
+"""The sandbox on the network: one aiohttp server around an `Account`, its calls, its admin API and its page."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Mapping
-from email.utils import formatdate
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
-from urllib.parse import unquote
 
 from aiohttp import web
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.sandbox.account import Account, AccountRules, Call, Refused, duplicate_key
-from altcraft_async.sandbox.breaking import reset, send_broken
-from altcraft_async.sandbox.faults import Fault, FaultKind, FaultPlan, Faults
-from altcraft_async.sandbox.ledger import Arrival, ImportArrival, Ledger
+from altcraft_async.sandbox.account import Account, AccountRules
+from altcraft_async.sandbox.admin import ADMIN_BODY, PREFIX, Admin, is_admin
+from altcraft_async.sandbox.calls import CallRules, Calls, Repeats
+from altcraft_async.sandbox.faults import Faults
+from altcraft_async.sandbox.ledger import Ledger
 from altcraft_async.sandbox.readings import Readings
-from altcraft_async.sandbox.state import Answer, Answers, Market, StateFile
+from altcraft_async.sandbox.state import Answers, Market, StateFile
+from altcraft_async.sandbox.traffic import Traffic
 
 if TYPE_CHECKING:
     import os
@@ -40,9 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Sandbox"]
 
-_HTML = (
-    b"<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>"
-)
 _LISTEN_BACKLOG = 1024
 """A client that opens its whole pool at once must not be refused."""
 _QUIET = logging.getLogger("altcraft_async.sandbox")
@@ -79,12 +69,19 @@ class Sandbox:
     ``X-Request-ID``) where `dedup_request_id`, and to the same headers and body
     where there is no id and `dedup_checksum`; it then carries ``Duplicate-Request``
     and ``Duplicate-Key`` (with `legacy_headers` ``X-`` before both). A repeat that
-    comes while the first is in process waits for its answer. `cache_failures`
-    keeps the 429 and 5xx answers of faults as well.
+    comes while the first is in process waits for its answer (`repeats` is ``"hold"``), is
+    refused with the code 409 (``"refuse"``), or is made as well (``"make"``). `cache_failures`
+    keeps the 429 and 5xx answers of faults as well. With `nodes` above 1 each request goes to the
+    next of so many in turn; they share the orders, but a repeat is recognised only by the node that gave the answer.
 
     `state_file` keeps orders, answers and applied changes over a restart, also
     after a kill. `custom_statuses` are known from the start. A body longer than
     `max_body_bytes` is refused. `clock` gives wall time in seconds for the window.
+
+    `admin` says who reaches the admin API below ``/_sandbox/`` and the page at ``/``: ``"loopback"`` programs of this
+    machine, ``"network"`` whoever reaches the port (for a container that is published on loopback), ``"off"``
+    nobody. It answers to the names and addresses of loopback only, and to `admin_hosts`.
+    `keep_requests` is how many requests it shows, with their bodies, and never with a token.
 
     Raises `altcraft_async.errors.ConfigurationError` where a setting cannot work,
     and `OSError` at the start where the port is taken.
@@ -128,21 +125,18 @@ class Sandbox:
     __slots__ = (
         "_account",
         "_address",
-        "_cache_failures",
+        "_admin",
+        "_calls",
         "_clock",
-        "_faults",
         "_host",
-        "_legacy",
         "_listener",
         "_max_body",
-        "_pending",
-        "_plan",
         "_port",
-        "_seed",
         "_server",
-        "_slots",
         "ledger",
+        "made_with",
         "token",
+        "traffic",
     )
 
     def __init__(  # noqa: PLR0913 - the settings of an emulator
@@ -167,17 +161,28 @@ class Sandbox:
         custom_statuses: Iterable[str] = (),
         state_file: str | os.PathLike[str] | None = None,
         max_body_bytes: int = 10 * 2**20,
+        nodes: int = 1,
+        repeats: Literal["hold", "refuse", "make"] = "hold",
+        admin: Literal["loopback", "network", "off"] = "loopback",
+        admin_hosts: Iterable[str] = (),
+        keep_requests: int = 1000,
         clock: Callable[[], float] = time.time,
     ) -> None:
         _check_choice("error_style", error_style, ("http200", "http4xx"))
         _check_choice("answer_format", answer_format, (None, "json", "xml"))
+        _check_choice("wrong_token_code", wrong_token_code, (401, 403))
+        _check_choice("repeats", repeats, tuple(map(str, Repeats)))
+        _check_choice("admin", admin, ("loopback", "network", "off"))
         for role in (tokens or {}).values():
             _check_choice("tokens", role, ("market", "read", "none"))
+        for name, number, least in (("nodes", nodes, 1), ("keep_requests", keep_requests, 0)):
+            _check_number(name, number, least)
         if not token:
             msg = "token must not be empty; the sandbox accepts this one token"
             raise ConfigurationError(msg, field="token")
         self.token = token
         self.ledger = Ledger()
+        self.traffic = Traffic(keep_requests, (token, *(tokens or ())))
         rules = AccountRules(
             error_style=error_style,
             answer_format=answer_format,
@@ -191,23 +196,30 @@ class Sandbox:
             token,
             rules,
             market=Market(custom_statuses),
-            answers=Answers(dedup_window),
+            answers=[Answers(dedup_window) for _ in range(nodes)],
             ledger=self.ledger,
             file=None if state_file is None else StateFile(state_file),
             roles=dict(tokens or {}),
         )
+        self.made_with = faults or Faults()
+        serving = CallRules(
+            seed=seed,
+            nodes=nodes,
+            repeats=Repeats(repeats),
+            cache_failures=cache_failures,
+            legacy_headers=legacy_headers,
+            max_body_bytes=max_body_bytes,
+            clock=clock,
+        )
+        self._calls = Calls(self._account, serving, self.made_with, self.traffic)
+        self._admin = None if admin == "off" else Admin(self, self._account, admin == "network", admin_hosts)
         self._host = host
         self._port = port
-        self._seed = seed
-        self._cache_failures = cache_failures
-        self._legacy = "X-" if legacy_headers else ""
         self._max_body = max_body_bytes
         self._clock = clock
         self._address: tuple[str, int] | None = None
         self._listener: asyncio.Server | None = None
         self._server: web.Server | None = None
-        self._pending: dict[str, asyncio.Future[None]] = {}
-        self.faults = faults or Faults()
 
     def __repr__(self) -> str:
         """Show where it listens and what it has seen, never the token."""
@@ -277,13 +289,22 @@ class Sandbox:
     @property
     def faults(self) -> Faults:
         """How the sandbox misbehaves. Assigning starts a new plan from the seed, for the requests to come."""
-        return self._faults
+        return self._calls.faults
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
-        self._faults = faults
-        self._plan = FaultPlan(faults, self._seed)
-        self._slots = None if faults.slots is None else asyncio.Semaphore(faults.slots)
+        self._calls.faults = faults
+        self.traffic.tell()
+
+    @property
+    def has_admin(self) -> bool:
+        """Whether it has an admin API and a page."""
+        return self._admin is not None
+
+    @property
+    def order_count(self) -> int:
+        """How many orders there are."""
+        return len(self._account.market)
 
     def seed_orders(self, orders: int, lines_per_order: int = 1) -> list[tuple[str, str]]:
         """Make orders ``order_1``, … with lines ``line_1_1``, … of status ``new``; return every line's key.
@@ -329,8 +350,60 @@ class Sandbox:
         """Return the present status of an order; `KeyError` where there is none."""
         return self._account.market.orders[order_external_id].status
 
+    # -- all of it ------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, object]:
+        """Return orders, products, SKU, kept answers and the ledger, ready for JSON; faults and settings are no part.
+
+        What is in process at this moment counts as dropped in it.
+        """
+        return self._account.snapshot()
+
+    def restore(self, snapshot: Mapping[str, object]) -> None:
+        """Take in a `snapshot`, of this sandbox or another, in place of everything that is there.
+
+        The traffic is forgotten. Raises `altcraft_async.errors.ConfigurationError` for what is no snapshot; nothing
+        has changed then.
+        """
+        self._account.restore(snapshot)
+        self.traffic.clear()
+
+    def reset(self) -> None:
+        """Forget all orders, products, SKU, answers and the ledger; misbehave again as at the beginning.
+
+        The custom statuses that the sandbox was made with stay.
+        """
+        self._account.reset()
+        self.faults = self.made_with
+        self.traffic.clear()
+
+    # -- one request ----------------------------------------------------------------------------
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        loop = asyncio.get_running_loop()
+        most = ADMIN_BODY if self._admin is not None and message.path.startswith(PREFIX) else self._max_body
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=most)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self._admin is not None and is_admin(request):
+            return await self._admin.handle(request)
+        return await self._calls.handle(request)
+
 
 def _check_choice(field: str, value: object, allowed: tuple[object, ...]) -> None:
     if value not in allowed:
         msg = f"{field} must be one of {', '.join(map(repr, allowed))}, not {value!r}"
+        raise ConfigurationError(msg, field=field)
+
+
+def _check_number(field: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        msg = f"{field} must be a whole number from {least} up, not {value!r}"
         raise ConfigurationError(msg, field=field)

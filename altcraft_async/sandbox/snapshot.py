@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
 
 from altcraft_async.errors import ConfigurationError
 
@@ -64,21 +64,29 @@ def _check(place: str, value: object, shape: Any) -> None:
     if isinstance(shape, dict):
         _check_object(place, value, shape)
     elif isinstance(shape, list):
-        if not isinstance(value, list):
-            _misfit(place, "an array")
-        for number, item in enumerate(value):
-            _check(f"{place}[{number}]", item, shape[0])
-    elif shape[-1] is type(None) and not isinstance(shape[0], type):
-        if value is not None:
-            _check(place, value, shape[0])
+        _check_array(place, value, shape[0])
     elif all(isinstance(kind, type) for kind in shape):
         if isinstance(value, bool) or not isinstance(value, shape):
             _misfit(place, " or ".join(_WORDS[kind] for kind in shape))
+    elif shape[-1] is type(None):
+        if value is not None:
+            _check(place, value, shape[0])
     else:
-        if not isinstance(value, list) or len(value) != len(shape):
-            _misfit(place, f"an array of {len(shape)}")
-        for number, (item, kind) in enumerate(zip(value, shape, strict=True)):
-            _check(f"{place}[{number}]", item, kind)
+        _check_row(place, value, shape)
+
+
+def _check_array(place: str, value: object, kind: Any) -> None:
+    if not isinstance(value, list):
+        _misfit(place, "an array")
+    for number, item in enumerate(value):
+        _check(f"{place}[{number}]", item, kind)
+
+
+def _check_row(place: str, value: object, kinds: tuple[Any, ...]) -> None:
+    if not isinstance(value, list) or len(value) != len(kinds):
+        _misfit(place, f"an array of {len(kinds)}")
+    for number, (item, kind) in enumerate(zip(value, kinds, strict=True)):
+        _check(f"{place}[{number}]", item, kind)
 
 
 def _check_object(place: str, value: object, shape: Mapping[Any, Any]) -> None:
@@ -98,6 +106,6 @@ def _check_object(place: str, value: object, shape: Mapping[Any, Any]) -> None:
 _WORDS = {str: "a text", int: "a whole number", float: "a number", type(None): "null"}
 
 
-def _misfit(place: str, wanted: str) -> Sequence[object]:
+def _misfit(place: str, wanted: str) -> NoReturn:
     msg = f"this is no snapshot of a sandbox: {place[:200]} must be {wanted}"
     raise ConfigurationError(msg, field=place)

@@ -139,7 +139,14 @@ class Market:
         """Return everything as a JSON object that `load` takes."""
         return {
             "orders": [
-                [order.number, name, order.endpoint, order.status, dict(order.lines), order.row and json.loads(order.row)]
+                [
+                    order.number,
+                    name,
+                    order.endpoint,
+                    order.status,
+                    dict(order.lines),
+                    order.row and json.loads(order.row),
+                ]
                 for name, order in self.orders.items()
             ],
             "numbers_given": len(self._numbers),

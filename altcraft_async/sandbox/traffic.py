@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections import deque
+from collections import Counter, deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -87,7 +87,7 @@ class Seen:
 
 @attrs.define(slots=True)
 class Refusals:
-    """What was refused of one order line: how often, the last time with its reason, and whether it was applied later."""
+    """What was refused of one order line: the last time, how often, and whether it was applied later."""
 
     last: Seen
     times: int = 1
@@ -101,7 +101,7 @@ class Refusals:
 class Traffic:
     """The newest `keep` requests, and the last refusal of each order line; `tokens` never show in it."""
 
-    __slots__ = ("_entries", "_keep", "_news", "_number", "_refusals", "_tokens", "start")
+    __slots__ = ("_entries", "_keep", "_news", "_number", "_refusals", "_tokens", "counts", "start")
 
     def __init__(self, keep: int, tokens: Iterable[str]) -> None:
         self._keep = keep
@@ -115,9 +115,13 @@ class Traffic:
         return f"<Traffic: {len(self._entries)} of {self._number} requests>"
 
     def clear(self) -> None:
-        """Forget all requests; numbers go on, and `start` is the number of the last one forgotten."""
+        """Forget all requests; numbers go on.
+
+        `start` is the number of the last one forgotten, `counts` how many ended in each way since.
+        """
         self._entries: deque[Seen] = deque(maxlen=self._keep)
         self._refusals: dict[tuple[str, str, str], Refusals] = {}
+        self.counts: Counter[Result] = Counter()
         self.start = self._number
         self.tell()
 
@@ -126,7 +130,9 @@ class Traffic:
     def add(self, headers: Mapping[str, str], body: bytes, answer: bytes, facts: Mapping[str, object]) -> None:
         """Keep one request; `facts` are the fields of `Seen` but number, headers, body and answer."""
         self._number += 1
+        self.counts[Result(str(facts["result"]))] += 1
         if not self._keep:
+            self.tell()
             return
         tokens = [*self._tokens, *_given(headers)]
         clean = {name: redacted_text(fact, tokens) if type(fact) is str else fact for name, fact in facts.items()}

@@ -7,8 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from altcraft_async.sandbox import Change, Ledger
-from altcraft_async.sandbox import alignment
+from altcraft_async.sandbox import Change, Ledger, alignment
 
 LINE = ("order_1", "line_1")
 
