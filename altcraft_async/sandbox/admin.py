@@ -27,7 +27,8 @@ from altcraft_async.sandbox.admin_http import (
 )
 from altcraft_async.sandbox.forms import preset_of
 from altcraft_async.sandbox.guard import objection
-from altcraft_async.sandbox.traffic import Result
+from altcraft_async.sandbox.redaction import REDACTED
+from altcraft_async.sandbox.traffic import LOOKED_FOR_FROM, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -65,20 +66,28 @@ class Admin:
         self.since = time.monotonic()
         self._network = network
         self._hosts = frozenset(name.lower() for name in hosts)
-        self._streams = 0
+        self._streams: set[asyncio.Task[object] | None] = set()
 
     def __repr__(self) -> str:
         """Show how many look on."""
-        return f"<Admin: {self._streams} streams>"
+        return f"<Admin: {len(self._streams)} streams>"
+
+    async def close(self) -> None:
+        """End the streams of events, which would go on for ever."""
+        streams = [task for task in self._streams if task is not None]
+        for task in streams:
+            task.cancel()
+        if streams:
+            await asyncio.wait(streams, timeout=1.0)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one call."""
         try:
             response = await self._answer(request)
         except Problem as problem:
-            response = json_answer({"error": problem.text, "field": problem.field}, problem.status)
+            response = self._json({"error": problem.text, "field": problem.field}, problem.status)
         except ConfigurationError as error:
-            response = json_answer({"error": str(error), "field": error.field}, 400)
+            response = self._json({"error": str(error), "field": error.field}, 400)
         if not request.content.is_eof():
             response.force_close()
         return response
@@ -97,16 +106,18 @@ class Admin:
         told = route.call(self, given)
         if inspect.isawaitable(told):
             told = await told
-        return told if isinstance(told, web.StreamResponse) else json_answer(told)
+        return told if isinstance(told, web.StreamResponse) else self._json(told)
 
     async def stream(self, given: Given) -> web.StreamResponse:
         """Send what happens, as server-sent events, until the client goes or the sandbox stops."""
-        if self._streams >= _STREAMS:
+        if len(self._streams) >= _STREAMS:
             raise Problem(503, f"{_STREAMS} streams of events are open already; close one")
         head = {**SAFE_HEADERS, "Content-Type": f"{EVENTS}; charset=utf-8"}
         response = web.StreamResponse(headers=head)
         seen = last_seen(given.http, given.number("after", self.sandbox.traffic.last))
-        self._streams += 1
+        task = asyncio.current_task()
+        if task is not None:
+            self._streams.add(task)
         try:
             await response.prepare(given.http)
             while True:
@@ -119,7 +130,7 @@ class Admin:
         except ConnectionError:
             return response
         finally:
-            self._streams -= 1
+            self._streams.discard(task)
 
     def _event(self, seen: int) -> tuple[bytes, int]:
         traffic = self.sandbox.traffic
@@ -127,7 +138,18 @@ class Admin:
         rows = traffic.since(seen, _IN_ONE_EVENT)
         missed = traffic.last - max(seen, traffic.start) - len(rows)
         told = {"requests": [row.brief() for row in rows], "missed": max(0, missed), "state": self.figures()}
-        return f"id: {traffic.last}\nevent: news\ndata: {dumps(told)}\n\n".encode(), traffic.last
+        return f"id: {traffic.last}\nevent: news\ndata: {self._written(told)}\n\n".encode(), traffic.last
+
+    def _json(self, told: object, status: int = 200) -> web.Response:
+        return json_answer(self._written(told), status)
+
+    def _written(self, told: object) -> str:
+        """Write JSON, in which a token stands nowhere: an id may be one by a slip of the caller's."""
+        text = dumps(told)
+        for token in self.sandbox.traffic.tokens:
+            if len(token) >= LOOKED_FOR_FROM:
+                text = text.replace(dumps(token)[1:-1], REDACTED)
+        return text
 
     def figures(self) -> dict[str, object]:
         """Return what is quickly counted, for every event."""
@@ -140,7 +162,7 @@ class Admin:
             "in_flight": book.in_flight,
             "peak_in_flight": book.peak_in_flight,
             "faults": preset_of(sandbox.faults),
-            "refused": len(sandbox.traffic.refusals()),
+            "refused": sandbox.traffic.refused_now,
             "last": sandbox.traffic.last,
             "start": sandbox.traffic.start,
         }

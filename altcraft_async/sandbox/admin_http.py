@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from altcraft_async.sandbox.routes import Argument, Route
 
 __all__ = [
-    "ADMIN_BODY", "EVENTS", "PAGE_FILES", "PREFIX", "SAFE_HEADERS", "Given", "Problem", "dumps", "file_answer", "json_answer",
-    "last_seen", "read_given", "text_answer",
+    "ADMIN_BODY", "EVENTS", "PAGE_FILES", "PREFIX", "SAFE_HEADERS", "Given", "Problem", "dumps", "file_answer",
+    "json_answer", "last_seen", "read_given", "text_answer",
 ]  # fmt: skip
 
 EVENTS: Final = "text/event-stream"
@@ -56,7 +56,7 @@ class Problem(Exception):  # noqa: N818 - an answer of the admin API, not an err
 
 @attrs.frozen
 class Given:
-    """What came with a call: the request itself, the named parts of its path, its query and its body, checked, and the body as a whole."""
+    """What came with a call: the request itself, its arguments by name, each checked, and the body as a whole."""
 
     http: web.BaseRequest
     fields: Mapping[str, Any]
@@ -144,10 +144,13 @@ def dumps(told: object) -> str:
     return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 
-def json_answer(told: object, status: int = 200) -> web.Response:
-    """Answer with JSON."""
-    body = dumps(told).encode("utf-8", "replace")
-    return web.Response(body=body, status=status, headers={**SAFE_HEADERS, "Content-Type": "application/json"})
+def json_answer(text: str, status: int = 200) -> web.Response:
+    """Answer with JSON that is written."""
+    return web.Response(
+        body=text.encode("utf-8", "replace"),
+        status=status,
+        headers={**SAFE_HEADERS, "Content-Type": "application/json"},
+    )
 
 
 def text_answer(text: str, kind: str) -> web.Response:

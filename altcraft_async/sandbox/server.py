@@ -269,6 +269,8 @@ class Sandbox:
             return
         self._listener = self._server = None
         listener.close()
+        if self._admin is not None:
+            await self._admin.close()
         server.pre_shutdown()
         await server.shutdown(0.01)
         with contextlib.suppress(TimeoutError):

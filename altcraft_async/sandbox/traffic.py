@@ -18,11 +18,11 @@ from altcraft_async.sandbox.redaction import redacted_body, redacted_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Refusals", "Result", "Seen", "Traffic"]
+__all__ = ["LOOKED_FOR_FROM", "Refusals", "Result", "Seen", "Traffic"]
 
 _LINES_KEPT = 10_000
 """Order lines whose last refusal is kept: enough to read, and a bound on the memory."""
-_LOOKED_FOR_FROM = 6
+LOOKED_FOR_FROM = 6
 """Shorter tokens of callers are not looked for in texts: they would be found inside ordinary words."""
 _HEADERS = ("Content-Type", "User-Agent", "Request-ID", "X-Request-ID", "Request-Timeout")
 """What is kept of a request's head; whatever else stands there may be a secret."""
@@ -101,11 +101,11 @@ class Refusals:
 class Traffic:
     """The newest `keep` requests, and the last refusal of each order line; `tokens` never show in it."""
 
-    __slots__ = ("_entries", "_keep", "_news", "_number", "_refusals", "_tokens", "counts", "start")
+    __slots__ = ("_entries", "_keep", "_news", "_number", "_refusals", "counts", "start", "tokens")
 
     def __init__(self, keep: int, tokens: Iterable[str]) -> None:
         self._keep = keep
-        self._tokens = tuple(tokens)
+        self.tokens = tuple(tokens)
         self._number = 0
         self._news: asyncio.Future[None] | None = None
         self.clear()
@@ -134,7 +134,7 @@ class Traffic:
         if not self._keep:
             self.tell()
             return
-        tokens = [*self._tokens, *_given(headers)]
+        tokens = [*self.tokens, *_given(headers)]
         clean = {name: redacted_text(fact, tokens) if type(fact) is str else fact for name, fact in facts.items()}
         seen = Seen(
             **clean,  # type: ignore[arg-type]
@@ -190,6 +190,11 @@ class Traffic:
         """Return what was refused, a line once, the newest first."""
         return list(reversed(self._refusals.values()))
 
+    @property
+    def refused_now(self) -> int:
+        """How many of the `refusals` were not applied later."""
+        return sum(not one.applied_later for one in self._refusals.values())
+
     def news(self) -> asyncio.Future[None]:
         """Return a future that ends at the next news; it is shared, so wait with `asyncio.wait`."""
         if self._news is None or self._news.done():
@@ -200,4 +205,4 @@ class Traffic:
 def _given(headers: Mapping[str, str]) -> Iterable[str]:
     """Give the tokens that a caller may have sent in a header."""
     words = headers.get("Authorization", "").split()
-    return (word for word in words if len(word) >= _LOOKED_FOR_FROM and word.lower() != "bearer")
+    return (word for word in words if len(word) >= LOOKED_FOR_FROM and word.lower() != "bearer")
