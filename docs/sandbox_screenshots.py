@@ -1,4 +1,4 @@
-"""Make the screenshots of the sandbox's page: ``nox -s browser -- --screenshots``, or by hand with selenium and Chromium.
+"""Make the screenshots of the sandbox's page: ``nox -s browser -- screenshots``.
 
 A client pushes statuses through faults, some of them wrong, as people would on a bad day.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from altcraft_async import AltcraftClient, LineStatusUpdate, RetryPolicy
 from altcraft_async.sandbox import PRESETS, ThreadedSandbox
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "browser"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from chromium import browser
 

@@ -206,11 +206,11 @@ def _ledger(admin: Admin, _: Given) -> object:
     statistics = book.statistics()
     findings = [
         _finding(len(twice), "No change was made twice under one Request-ID.",
-                 "changes were made twice under one Request-ID."),
+                 "Changes made twice under one Request-ID"),
         _finding(statistics.overlaps, "No line had two different updates in process at once.",
-                 "updates came while another of their line was in process: which is last is chance."),
+                 "Updates that met another one of their line in process, so that the last one is chance"),
         _finding(statistics.id_conflicts, "No Request-ID was used for two different changes.",
-                 "requests used the Request-ID of another change."),
+                 "Requests under the Request-ID of another change"),
     ]  # fmt: skip
     return {
         "ok": all(one["ok"] for one in findings),
@@ -221,7 +221,7 @@ def _ledger(admin: Admin, _: Given) -> object:
 
 
 def _finding(count: int, good: str, bad: str) -> dict[str, object]:
-    return {"ok": not count, "text": f"{count:,} {bad}" if count else good}
+    return {"ok": not count, "text": f"{bad}: {count:,}." if count else good}
 
 
 def _check(admin: Admin, given: Given) -> object:

@@ -168,6 +168,7 @@ def described(routes: Sequence[Route], prefix: str, base_url: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Admin API of the sandbox</title>'
+        f'<link rel="icon" href="{prefix}page/icon.svg">'
         f'<link rel="stylesheet" href="{prefix}page/page.css"></head><body class="described"><main>'
         '<p><a href="/">Back to the sandbox</a></p><h1>Admin API of the sandbox</h1>'
         "<p>Seed the sandbox, break it, look into it and check it, from any language. Bodies and answers are JSON; "

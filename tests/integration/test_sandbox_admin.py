@@ -191,7 +191,7 @@ async def test_the_ledger_says_what_was_made_twice(start_sandbox, http):
     await admin.update(request_id="a")
     told = await admin("GET", "/ledger")
     assert not told["ok"]
-    assert told["findings"][0] == {"ok": False, "text": "1 changes were made twice under one Request-ID."}
+    assert told["findings"][0] == {"ok": False, "text": "Changes made twice under one Request-ID: 1."}
     assert [one["request_id"] for one in told["made_twice"]] == ["a"]
 
 
@@ -314,13 +314,10 @@ async def test_no_answer_of_the_admin_api_has_a_token(admin):
         url + UPDATE, data=f"<xml><token>{FOREIGN}</token>", headers={"Content-Type": "text/xml"}
     ):
         pass
-    texts = []
-    for route in ROUTES:
-        if route.method == "GET" and "{" not in route.path and route.path != "/events":
-            texts.append(json.dumps(await admin("GET", route.path)))
-    for number in range(1, admin.sandbox.traffic.last + 1):
-        texts.append(json.dumps(await admin("GET", f"/requests/{number}")))
-    texts.append(json.dumps(await admin("GET", "/orders/order_1/lines/line_1_1")))
+    paths = [one.path for one in ROUTES if one.method == "GET" and "{" not in one.path and one.path != "/events"]
+    paths += [f"/requests/{number}" for number in range(1, admin.sandbox.traffic.last + 1)]
+    paths.append("/orders/order_1/lines/line_1_1")
+    texts = [json.dumps(await admin("GET", path)) for path in paths]
     texts.append((await _events(admin, after=0)).decode())
     for text in texts:
         assert TOKEN not in text

@@ -32,8 +32,15 @@ function tag(result) {
   return make("span", { class: `tag ${result}` }, (RESULTS[result] || result).toLowerCase());
 }
 
-function plain(text, click, label) {
-  return make("button", { type: "button", class: "plain id", click, "aria-label": label }, text);
+function plain(text, click, key, label) {
+  return make("button", { type: "button", class: "plain id", click, "data-key": key, "aria-label": label }, text);
+}
+
+// Puts rows in place of those that are there, and leaves the focus on the row that had it.
+function put(parent, rows) {
+  const focused = parent.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  parent.replaceChildren(...rows);
+  if (focused) parent.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
 }
 
 const number = (value) => value.toLocaleString("en");
@@ -104,12 +111,12 @@ const drawRefused = gentle(700, async () => {
   $("reasons").replaceChildren(...groups.map(([words, count]) =>
     make("li", {}, make("b", {}, `${number(count)} ×`), make("span", {}, words))));
   const settled = refusals.filter((one) => one.applied_later);
-  $("refused-rows").replaceChildren(...[...open, ...settled].slice(0, SHOWN).map((one) => make("tr", { role: "row", class: one.applied_later ? "settled" : "" },
-    cell("Line", one.order ? plain(`${one.order} / ${one.line}`, () => showLine(one.order, one.line)) : make("span", { class: "id" }, one.method)),
+  put($("refused-rows"), [...open, ...settled].slice(0, SHOWN).map((one) => make("tr", { role: "row", class: one.applied_later ? "settled" : "" },
+    cell("Line", one.order ? plain(`${one.order} / ${one.line}`, () => showLine(one.order, one.line), `${one.order}/${one.line}`) : make("span", { class: "id" }, one.method)),
     cell("Wanted", one.status ? make("span", { class: "id" }, one.status) : one.rows ? `${number(one.rows)} rows` : "—"),
     cell("Why", make("span", { class: "why" }, why(one.reason)), " ", make("span", { class: "quiet" }, `code ${one.code}`),
       one.applied_later ? [" ", make("span", { class: "tag good" }, "applied later")] : null),
-    cell("Last", plain(clock(one.at), () => showRequest(one.number), `request ${one.number}, ${clock(one.at)}`),
+    cell("Last", plain(clock(one.at), () => showRequest(one.number), `${one.number}`, `request ${one.number}, ${clock(one.at)}`),
       one.times > 1 ? make("span", { class: "quiet" }, ` ${number(one.times)} times`) : null))));
   $("refused-more").textContent = found > SHOWN ? `The last ${SHOWN} of ${number(found)}.` : "";
 });
@@ -131,7 +138,7 @@ function requestRow(one, fresh) {
   const answer = [one.reason || (one.http_status ? `HTTP ${one.http_status}` : "none"),
     one.fault ? [" ", make("span", { class: "quiet" }, one.fault.replaceAll("_", " "))] : ""];
   return make("tr", { role: "row", class: fresh ? "fresh" : "" },
-    cell("No.", plain(number(one.number), () => showRequest(one.number), `request ${one.number}`)),
+    cell("No.", plain(number(one.number), () => showRequest(one.number), `${one.number}`, `request ${one.number}`)),
     cell("Result", tag(one.result)),
     cell("About", ...about),
     cell("Answer", ...answer),
@@ -142,7 +149,7 @@ const drawRequests = gentle(300, async () => {
   const query = new URLSearchParams({ limit: SHOWN, search: filter.search });
   if (filter.result) query.set("result", filter.result);
   const { requests } = await ask("GET", `/requests?${query}`);
-  $("requests-rows").replaceChildren(...requests.map((one) => requestRow(one, false)));
+  put($("requests-rows"), requests.map((one) => requestRow(one, false)));
   showIfAny();
 });
 
@@ -169,16 +176,14 @@ const drawOrders = gentle(1500, async () => {
   const { orders, found, next } = await ask("GET", `/orders?${query}`);
   $("orders-found").textContent = found ? `${number(found)} found` : "There is no such order.";
   $("orders-more").hidden = next === null || found <= ordersShown;
-  const focused = document.activeElement?.dataset?.line;
-  $("orders-rows").replaceChildren(...orders.map(orderRow));
-  if (focused) document.querySelector(`[data-line="${CSS.escape(focused)}"]`)?.focus();
+  put($("orders-rows"), orders.map(orderRow));
 });
 
 function orderRow(order) {
   const shown = order.lines.slice(0, 12);
   const chips = shown.map((line) => make("li", {},
     make("button", {
-      type: "button", "data-line": `${order.external_id}/${line.external_id}`,
+      type: "button", "data-key": `${order.external_id}/${line.external_id}`,
       click: () => showLine(order.external_id, line.external_id),
     }, make("span", { class: "id" }, line.external_id), " ", make("b", {}, line.status))));
   const more = order.lines.length - shown.length;
@@ -244,9 +249,11 @@ const drawFaults = gentle(300, async () => drawTheseFaults(await ask("GET", "/fa
 function drawTheseFaults({ faults, preset, presets, fields }) {
   const known = presets.find((one) => one.name === preset);
   $("faults-now").textContent = known ? `Now: ${known.name}.` : "Now: chosen one by one.";
-  $("presets").replaceChildren(...presets.map((one) => make("button",
-    { type: "button", "data-preset": one.name, "aria-pressed": String(one.name === preset), click: () => choose(one.name) },
-    one.name, make("span", {}, one.text))));
+  if (!$("presets").children.length) {
+    $("presets").append(...presets.map((one) => make("button",
+      { type: "button", "data-preset": one.name, click: () => choose(one.name) }, one.name, make("span", {}, one.text))));
+  }
+  for (const one of $("presets").children) one.setAttribute("aria-pressed", String(one.dataset.preset === preset));
   const text = JSON.stringify(faults);
   if (text === faultsShown) return;
   faultsShown = text;
@@ -263,7 +270,6 @@ const INPUTS = {
 
 async function choose(preset) {
   drawTheseFaults(await ask("PUT", "/faults", { preset }));
-  document.querySelector(`[data-preset="${CSS.escape(preset)}"]`).focus();
 }
 
 async function switchOwn() {
