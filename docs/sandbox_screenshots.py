@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import sys
 import time
 from pathlib import Path
@@ -16,10 +17,12 @@ from altcraft_async.sandbox import PRESETS, ThreadedSandbox
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from PIL import Image
+
 from chromium import browser
 
 IMAGES = Path(__file__).parent / "images"
-SIZES = {"desktop": (1280, 1000, False, False), "phone": (390, 844, True, False), "dark": (1280, 1000, False, True)}
+SIZES = {"desktop": (1200, 900, False, False), "phone": (390, 844, True, False), "dark": (1200, 900, False, True)}
 
 
 async def push(base_url: str, token: str) -> None:
@@ -54,15 +57,8 @@ def main() -> None:
                 driver.get(f"{sandbox.base_url}/")
                 time.sleep(2.5)  # until the first pictures are drawn and have faded
                 shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-                (IMAGES / f"sandbox-{name}.png").write_bytes(base64.b64decode(shot["data"]))
-                if "--whole" in sys.argv:
-                    size = driver.execute_script("return [document.body.scrollWidth, document.body.scrollHeight]")
-                    clip = {"x": 0, "y": 0, "width": size[0], "height": min(size[1], 3500), "scale": 1}
-                    options = {"format": "png", "captureBeyondViewport": True, "clip": clip}
-                    shot = driver.execute_cdp_cmd("Page.captureScreenshot", options)
-                    Path(f"/tmp/whole-{name}.png").write_bytes(base64.b64decode(shot["data"]))  # noqa: S108
-                for entry in driver.get_log("browser"):
-                    sys.stderr.write(f"{name}: {entry['message']}\n")
+                picture = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
+                picture.quantize(64).save(IMAGES / f"sandbox-{name}.png", optimize=True)
 
 
 if __name__ == "__main__":
