@@ -105,6 +105,10 @@ class Sandbox:
             "Whether a Request-ID used for another method or change is refused: here the first answer is replayed, and "
             "the ledger counts it in id_conflicts."
         ),
+        (
+            "Whether all nodes of the platform recognise a repeat, and what becomes of one that comes while the first "
+            "is in process: here one node, which holds it back; choose with nodes and repeats."
+        ),
         "Any limit of rate, concurrency or time: choose with faults.",
         (
             "Whether an import is applied in part, and whether it answers per row: here all or nothing, a bare "
