@@ -195,6 +195,9 @@ def wheel(session: nox.Session) -> None:
     # without the extra: the library imports, and the command names what is missing
     session.run("python", "-c", "import altcraft_async; print(altcraft_async.AltcraftClient)")
     session.run("altcraft-async", "--help", success_codes=[1])
+    page = "files('altcraft_async.sandbox').joinpath('page', name).read_text('utf-8')"
+    names = "('index.html', 'page.css', 'page.js', 'icon.svg')"
+    session.run("python", "-c", f"from importlib.resources import files; assert all({page} for name in {names})")
     session.run("python", "-m", "pip", "install", f"{built}[cli]", silent=True)
     session.run("altcraft-async", "demo", "--lines", "2000")
 
