@@ -95,6 +95,10 @@ BALANCERS = {"nginx": "nginx-light", "haproxy": "haproxy"}
 """The programs, and Debian's packages of them."""
 
 
+CHROMIUM = {"chromium": "chromium", "chromedriver": "chromium-driver"}
+"""The programs, and Debian's packages of them."""
+
+
 @nox.session
 def balancers(session: nox.Session) -> None:
     """Run the engine through nginx and HAProxy, which a root on Debian gets installed; arguments go to pytest."""
@@ -123,6 +127,27 @@ def postgres(session: nox.Session) -> None:
         install = ("apt-get", "install", "-y", "--no-install-recommends", "postgresql", "pgbouncer")
         session.run(*install, external=True, silent=True, success_codes=anyhow)
     session.run("pytest", *(session.posargs or ["-m", "postgres and not chaos", *SIDE_BY_SIDE]))
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Test the sandbox's page in a headless Chromium, which a root on Debian gets; or make screenshots."""
+    session.install(".[test]", "selenium>=4.20", "axe-core-python>=0.1", "pillow>=10")
+    if (
+        not all(map(shutil.which, CHROMIUM))
+        and hasattr(os, "geteuid")
+        and os.geteuid() == 0
+        and shutil.which("apt-get")
+    ):
+        # without a network the tests are skipped, and say why
+        anyhow = list(range(256))
+        session.run("apt-get", "update", external=True, silent=True, success_codes=anyhow)
+        install = ("apt-get", "install", "-y", "--no-install-recommends", *CHROMIUM.values(), "fonts-dejavu-core")
+        session.run(*install, external=True, silent=True, success_codes=anyhow)
+    if session.posargs == ["screenshots"]:
+        session.run("python", "docs/sandbox_screenshots.py")
+    else:
+        session.run("pytest", "tests/browser", *(session.posargs or ["-q"]))
 
 
 @nox.session
@@ -177,6 +202,9 @@ def wheel(session: nox.Session) -> None:
     # without the extra: the library imports, and the command names what is missing
     session.run("python", "-c", "import altcraft_async; print(altcraft_async.AltcraftClient)")
     session.run("altcraft-async", "--help", success_codes=[1])
+    page = "files('altcraft_async.sandbox').joinpath('page', name).read_text('utf-8')"
+    names = "('index.html', 'page.css', 'page.js', 'icon.svg')"
+    session.run("python", "-c", f"from importlib.resources import files; assert all({page} for name in {names})")
     session.run("python", "-m", "pip", "install", f"{built}[cli]", silent=True)
     session.run("altcraft-async", "demo", "--lines", "2000")
 

@@ -32,7 +32,7 @@ default_role = "soft"
 nitpicky = True
 nitpick_ignore_regex = [
     # the standard library: its documents are not loaded, so that the build needs no network
-    (r"py:class", r"(collections\.abc|logging|os)\.\w+|CancelledError|Path"),
+    (r"py:class", r"(collections\.abc|logging|os)\.\w+|CancelledError|(pathlib\.)?Path|(_?asyncio\.)?Future"),
     # other libraries, for the same reason
     (r"py:class", r"(aiohttp|prometheus_client)\..+|TracerProvider|MeterProvider|TextMapPropagator"),
     # FastAPI's and Starlette's own documents are not loaded either

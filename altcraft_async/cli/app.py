@@ -34,7 +34,7 @@ from altcraft_async.cli.options import (
 from altcraft_async.cli.orders import orders
 from altcraft_async.cli.outbox_commands import database_options, store_of
 from altcraft_async.cli.outbox_commands import outbox as outbox_group
-from altcraft_async.cli.presets import PRESETS
+from altcraft_async.cli.presets import PresetName
 from altcraft_async.cli.sandbox_command import sandbox
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.talk import complain, emit
@@ -307,7 +307,7 @@ def doctor(as_json: bool, outbox: str | None, schema: str, buckets: int, **field
 
 @cli.command(short_help="Show the whole job against a server that misbehaves; needs no account.")
 @click.option("--lines", type=click.IntRange(min=1, max=200_000), default=2000, show_default=True, help="Order lines.")
-@click.option("--faults", type=click.Choice(list(PRESETS)), default="mixed", show_default=True,
+@click.option("--faults", type=PresetName(), default="mixed", show_default=True,
               help="How the server misbehaves.")  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True, help="Repeats the same orders and faults.")
 @click.option("--json", "as_json", is_flag=True, help="Write the report as one JSON object to stdout.")

@@ -19,9 +19,8 @@ from rich.text import Text
 from altcraft_async import AltcraftClient, LineStatusUpdate, OrderLineStatus, RetryPolicy
 from altcraft_async.cli.display import Talk, following, stderr_console
 from altcraft_async.cli.exits import ExitCode, Tally
-from altcraft_async.cli.presets import PRESETS, faults_of
 from altcraft_async.cli.signals import interruptible
-from altcraft_async.sandbox import Sandbox
+from altcraft_async.sandbox import PRESETS, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,10 +100,10 @@ async def _demo(lines: int, faults: str, seed: int) -> _Result | int:
     console = stderr_console()
     with interruptible() as interruption:
         try:
-            async with Sandbox(seed=seed, faults=faults_of(faults)) as sandbox:
+            async with Sandbox(seed=seed, faults=PRESETS[faults].faults) as sandbox:
                 keys = sandbox.seed_orders(-(-lines // _LINES_PER_ORDER), _LINES_PER_ORDER)[:lines]
                 updates = _updates(keys, random.Random(seed))  # noqa: S311 - chosen to be repeatable
-                console.print(f"A sandbox of the platform listens on {sandbox.base_url}: {PRESETS[faults]}.")
+                console.print(f"A sandbox of the platform listens on {sandbox.base_url}: {PRESETS[faults].text}.")
                 console.print(f"Sending {len(updates):,} status updates of {len(keys):,} order lines.")
                 return await _push(sandbox, keys, updates, (faults, seed))
         except asyncio.CancelledError:

@@ -1,39 +1,56 @@
-"""The ways in which the sandbox can be told to misbehave, by name."""
+"""The option ``--faults``: the ways in which the sandbox can be told to misbehave, by name."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
-    from altcraft_async.sandbox import Faults
+    from click.shell_completion import CompletionItem
 
-__all__ = ["PRESETS", "faults_of"]
+    _TextType = click.ParamType[str]
+else:  # older releases of click are not generic
+    _TextType = click.ParamType
 
-PRESETS = {
-    "none": "answers at once and always",
-    "mixed": "24 calls at once, 429 above; 10 % of requests meet a 5xx, HTML page, reset or broken answer",
-    "harsh": "24 calls at once, 429 above; 30 % of requests meet one of these",
-    "throttled": "at most 400 calls a second; above that 429 with Retry-After",
-    "slow": "24 slots of 150 ms with long tails",
-}
-"""Each preset, and what it does."""
-
-_SHARES = {"mixed": 0.10, "harsh": 0.30}
+__all__ = ["PresetName", "words_of"]
 
 
-def faults_of(preset: str) -> Faults:
-    """Return the faults of a preset."""
-    from altcraft_async.sandbox import Faults  # noqa: PLC0415 - slow to import, and most commands need only the names
+def _names() -> tuple[str, ...]:
+    from altcraft_async.sandbox import PRESETS  # noqa: PLC0415 - slow to import, and most commands need no sandbox
 
-    if preset in _SHARES:
-        each = _SHARES[preset] / 8
-        return Faults(
-            latency=0.04, jitter=0.3, slots=24, over_slots="reject", retry_after=0.05,
-            error_500=each, error_502=each, html_502=each, error_after=each,
-            reset_before=each, reset_after=each, truncated=each, malformed=each,
-        )  # fmt: skip
-    if preset == "throttled":
-        return Faults(latency=0.02, jitter=0.3, rate=400, burst=40, retry_after=0.1)
-    if preset == "slow":
-        return Faults(latency=0.1, jitter=0.5, jitter_form="exponential", slots=24)
-    return Faults()
+    return tuple(PRESETS)
+
+
+def words_of(preset: str) -> str:
+    """Return what a server with the faults of a preset does."""
+    from altcraft_async.sandbox import PRESETS  # noqa: PLC0415
+
+    return PRESETS[preset].text
+
+
+class PresetName(_TextType):
+    """The name of a preset. As a choice, but the names are asked for only when they are needed."""
+
+    name = "preset"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 - as click calls it
+        """Show the names in the help."""
+        return f"[{'|'.join(_names())}]"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take a name that there is."""
+        if value not in _names():
+            self.fail(f"{value!r} is not one of {', '.join(map(repr, _names()))}.", param, ctx)
+        return str(value)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - as click calls it
+        param: click.Parameter,  # noqa: ARG002 - as click calls it
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Complete the names."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - for the shell's completion alone
+
+        return [CompletionItem(name) for name in _names() if name.startswith(incomplete)]

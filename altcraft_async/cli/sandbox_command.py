@@ -1,13 +1,14 @@
-"""The command ``sandbox``: its options, of which most choose how it takes what the guide leaves open."""
+"""The command ``sandbox``: an option for every setting of `altcraft_async.sandbox.Sandbox` and of `Readings`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from altcraft_async.cli.options import with_options
-from altcraft_async.cli.presets import PRESETS
+from altcraft_async.cli.presets import PresetName
 from altcraft_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,22 +37,54 @@ _READINGS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
 }  # fmt: skip
 """The options that choose a reading, by the fields of `altcraft_async.sandbox.Readings`."""
 
-_OTHERS = (
-    click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True,
-                 help="0 takes any free one."),
-    click.option("--faults", type=click.Choice(list(PRESETS)), default="none", show_default=True,
-                 help="How it misbehaves."),
-    click.option("--seed", type=int, default=1, show_default=True, help="Repeats the same faults."),
-    click.option("--orders", type=click.IntRange(0, 100_000), default=100, show_default=True,
-                 help="Orders that are there: order_1 with line_1_1 to line_1_4, and so on."),
-    click.option("--state", "state_file", metavar="FILE", help="Keep all of it here, over restarts and kills."),
-    click.option("--role", "roles", multiple=True, metavar="TOKEN=ROLE",
-                 help="A further token, which may do all (market), only read (read), or nothing (none)."),
-    click.option("--error-style", type=click.Choice(["http200", "http4xx"]), default="http200", show_default=True,
-                 help="How a refused call comes: HTTP 200 with a code, or the code's own HTTP status."),
-    click.option("--answer-format", type=click.Choice(["json", "xml"]),
-                 help="Answer always so. Default: as asked."),
-)  # fmt: skip
+_SETTINGS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    "host": click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True,
+                         help="Where it listens; 0.0.0.0 for a container."),
+    "port": click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True,
+                         help="0 takes any free one."),
+    "faults": click.option("--faults", type=PresetName(), default="none", show_default=True,
+                           help="How it misbehaves."),
+    "seed": click.option("--seed", type=int, default=1, show_default=True, help="Repeats the same faults."),
+    "state_file": click.option("--state", "state_file", metavar="FILE",
+                               help="Keep all of it here, over restarts and kills."),
+    "tokens": click.option("--role", "tokens", multiple=True, metavar="TOKEN=ROLE",
+                           help="A further token, which may do all (market), only read (read), or nothing (none)."),
+    "market_right": click.option("--market-right/--no-market-right", default=True, show_default=True,
+                                 help="Whether tokens may use the market at all."),
+    "wrong_token_code": click.option("--wrong-token-code", type=click.Choice(["401", "403"]), default="401",
+                                     show_default=True, help="The code of a wrong token."),
+    "error_style": click.option("--error-style", type=click.Choice(["http200", "http4xx"]), default="http200",
+                                show_default=True,
+                                help="How a refused call comes: HTTP 200 with a code, or the code's own HTTP status."),
+    "answer_format": click.option("--answer-format", type=click.Choice(["json", "xml"]),
+                                  help="Answer always so. Default: as asked."),
+    "custom_statuses": click.option("--custom-status", "custom_statuses", multiple=True, metavar="ID",
+                                    help="A custom line status that is known; can be given again."),
+    "nodes": click.option("--nodes", type=click.IntRange(1, 1000), default=1, show_default=True,
+                          help="Nodes behind the address; each recognises only the repeats of its own answers."),
+    "repeats": click.option("--repeats", type=click.Choice(["hold", "refuse", "make"]), default="hold",
+                            show_default=True, help="A repeat that comes while the first is in process: it waits for "
+                            "the answer, is refused with 409, or is made twice."),
+    "dedup_request_id": click.option("--dedup-request-id/--no-dedup-request-id", default=True, show_default=True,
+                                     help="Whether repeats are recognised by Request-ID."),
+    "dedup_checksum": click.option("--dedup-checksum/--no-dedup-checksum", default=True, show_default=True,
+                                   help="Whether they are by headers and body, without an id."),
+    "dedup_window": click.option("--dedup-window", type=click.FloatRange(min=0), default=86400.0, show_default=True,
+                                 metavar="SECONDS", help="How long an answer is kept."),
+    "cache_failures": click.option("--cache-failures", is_flag=True,
+                                   help="Keep the 429 and 5xx answers of faults too."),
+    "legacy_headers": click.option("--legacy-headers", is_flag=True, help="X- before Duplicate-Request and -Key."),
+    "max_body_bytes": click.option("--max-body-bytes", type=click.IntRange(min=1), default=10 * 2**20,
+                                   show_default=True, metavar="N", help="The longest body that is taken."),
+    "admin": click.option("--admin", type=click.Choice(["loopback", "network", "off"]), default="loopback",
+                          show_default=True, help="Who reaches the admin API and the page: this machine, whoever "
+                          "reaches the port, nobody."),
+    "admin_hosts": click.option("--admin-host", "admin_hosts", multiple=True, metavar="NAME",
+                                help="A name besides localhost by which they may be addressed; can be given again."),
+    "keep_requests": click.option("--keep-requests", type=click.IntRange(min=0), default=1000, show_default=True,
+                                  metavar="N", help="Requests that they show."),
+}  # fmt: skip
+"""The options of the sandbox itself, by the keywords of `altcraft_async.sandbox.Sandbox`."""
 
 
 def _tokens(roles: Sequence[str]) -> dict[str, str]:
@@ -65,19 +98,34 @@ def _tokens(roles: Sequence[str]) -> dict[str, str]:
     return tokens
 
 
+def _given(fields: dict[str, Any]) -> set[str]:
+    """Return the names of the options that were given, and do not stand at their default."""
+    context = click.get_current_context()
+    return {name for name in fields if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+
+
 @click.command(short_help="Run an Altcraft to try things on.")
-@with_options(*_OTHERS, *_READINGS.values())
+@click.option("--scenario", metavar="FILE", help="Take settings, orders, and faults over time from a TOML file; "
+              "options that are given go before it.")  # fmt: skip
+@click.option("--orders", type=click.IntRange(0, 100_000), default=100, show_default=True,
+              help="Orders that are there: order_1 with line_1_1 to line_1_4, and so on.")  # fmt: skip
+@with_options(*_SETTINGS.values(), *_READINGS.values())
 @click.option("--assumptions", is_flag=True, help="Tell what is assumed about the real platform, and end.")
-def sandbox(assumptions: bool, roles: Sequence[str], **fields: Any) -> int:
+def sandbox(assumptions: bool, scenario: str | None, orders: int, **fields: Any) -> int:
     """Run a sandbox of the platform on this machine until Ctrl-C.
 
-    Its address goes to stdout. It accepts the token in ALTCRAFT_TOKEN, or
-    sandbox-token where that is not set. The last options choose how it takes what the
+    Its address goes to stdout; opened in a browser it shows a page with orders, requests
+    and faults to switch on, and below /_sandbox/ is an admin API for programs. It accepts the token in
+    ALTCRAFT_TOKEN, or sandbox-token where that is not set. The last options choose how it takes what the
     platform's guide leaves open, so that a program can be tried both ways.
     """
     from altcraft_async.cli import serve  # noqa: PLC0415 - the sandbox is slow to import
 
     if assumptions:
         return serve.assumptions()
+    given = _given(fields) | _given({"orders": orders})
+    fields["tokens"] = _tokens(fields["tokens"])
+    fields["wrong_token_code"] = int(fields["wrong_token_code"])
+    fields["currencies"] = fields["currencies"] or None
     readings = {name: fields.pop(name) for name in _READINGS}
-    return serve.serve(readings=readings, tokens=_tokens(roles), **fields)
+    return serve.serve(scenario, given, orders=orders, readings=readings, settings=fields)

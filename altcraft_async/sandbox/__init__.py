@@ -3,7 +3,8 @@
 It emulates the thirteen methods of the Market section of the User API v1.1 in
 JSON and XML, with deduplication, chosen faults from a seed, and a ledger of what was lost, duplicated or reordered. It
 reads requests with its own strict code, so that it cannot share a mistake with
-the client.
+the client. Programs in any language drive it through an admin API below ``/_sandbox/``,
+and people through a page at ``/``.
 
 It was made from the public API guide and never compared with a live platform.
 Where the guide is silent, `Sandbox.UNKNOWNS` says what was assumed.
@@ -22,11 +23,15 @@ from altcraft_async.sandbox.ledger import (
     LedgerStatistics,
     mark_of,
 )
+from altcraft_async.sandbox.presets import PRESETS, Preset
 from altcraft_async.sandbox.readings import Readings
+from altcraft_async.sandbox.scenario import Scenario
 from altcraft_async.sandbox.server import Sandbox
 from altcraft_async.sandbox.thread import ThreadedSandbox
+from altcraft_async.sandbox.traffic import Refusals, Result, Seen, Traffic
 
 __all__ = [
+    "PRESETS",
     "Arrival",
     "Change",
     "Fault",
@@ -38,8 +43,14 @@ __all__ = [
     "Ledger",
     "LedgerCheck",
     "LedgerStatistics",
+    "Preset",
     "Readings",
+    "Refusals",
+    "Result",
     "Sandbox",
+    "Scenario",
+    "Seen",
     "ThreadedSandbox",
+    "Traffic",
     "mark_of",
 ]

@@ -12,19 +12,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from altcraft_async.sandbox.handlers import HANDLERS, put_order
+from altcraft_async.sandbox.ledger import Ledger
 from altcraft_async.sandbox.reading import Fields, Refusal, read_body, write_answer
 from altcraft_async.sandbox.shapes import IMPORTS, METHODS, READS, read_fields
+from altcraft_async.sandbox.snapshot import SNAPSHOT, check_snapshot
 from altcraft_async.sandbox.state import Answer, Answers, Market, Record, StateFile, order_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from altcraft_async.sandbox.ledger import Ledger
     from altcraft_async.sandbox.readings import Readings
 
 __all__ = ["Account", "AccountRules", "Call", "Refused", "duplicate_key", "method_of"]
@@ -60,7 +61,7 @@ class Call:
     `key` is its deduplication key, None where none applies; `line` is the order
     line that it is about, None for other methods, `rows` the kind and ids of an import's
     rows; `about` is what it asks for, to tell a retry from an id used twice; `xml` is the
-    format of its answer.
+    format of its answer. `node` is the one of the account's nodes that it came to.
     """
 
     method: str
@@ -71,12 +72,27 @@ class Call:
     about: tuple[str, ...]
     xml: bool
     rows: tuple[tuple[str, str], ...] = ()
+    node: int = 0
 
 
 class Account:
-    """The state of one account and the rules of its API."""
+    """The state of one account and the rules of its API.
 
-    __slots__ = ("_file", "_records", "_restored", "_roles", "_token", "answers", "ledger", "market", "rules")
+    `answers` are what each of its nodes remembers; all else is common to them.
+    """
+
+    __slots__ = (
+        "_custom_at_start",
+        "_file",
+        "_records",
+        "_restored",
+        "_roles",
+        "_token",
+        "answers",
+        "ledger",
+        "market",
+        "rules",
+    )
 
     def __init__(  # noqa: PLR0913 - the parts of an account
         self,
@@ -84,7 +100,7 @@ class Account:
         rules: AccountRules,
         *,
         market: Market,
-        answers: Answers,
+        answers: Sequence[Answers],
         ledger: Ledger,
         file: StateFile | None,
         roles: Mapping[str, str],
@@ -98,10 +114,11 @@ class Account:
         self._file = file
         self._records: list[Record] = []
         self._restored = False
+        self._custom_at_start = frozenset(market.custom_statuses)
 
     def __repr__(self) -> str:
         """Show what is remembered, never the token."""
-        return f"<Account: {len(self.market)} orders, {len(self.answers)} answers kept>"
+        return f"<Account: {len(self.market)} orders, {sum(map(len, self.answers))} answers kept>"
 
     # -- the file -------------------------------------------------------------------------------
 
@@ -154,6 +171,48 @@ class Account:
         if self._file is None or self._restored:
             self._records.clear()
 
+    # -- all of it --
+
+    def snapshot(self) -> Record:
+        """Return orders, goods, answers and ledger as a JSON object that `restore` takes."""
+        return {
+            "format": SNAPSHOT,
+            "market": self.market.dump(),
+            "answers": [answers.dump() for answers in self.answers],
+            "ledger": self.ledger.dump(),
+        }
+
+    def restore(self, document: Mapping[str, Any]) -> None:
+        """Replace everything by what `snapshot` returned; raises `ConfigurationError` for what is none."""
+        check_snapshot(document)
+        if self._file is not None and not self._restored:
+            msg = "the sandbox keeps a state file, which is not open yet; start it first"
+            raise RuntimeError(msg)
+        self.take_in(document)
+        self.note({"kind": "snapshot", "document": document})
+        self._write()
+
+    def reset(self) -> None:
+        """Forget everything but the custom statuses that were there at the start."""
+        nothing = Account(
+            self._token,
+            self.rules,
+            market=Market(),
+            answers=[Answers(one.window) for one in self.answers],
+            ledger=Ledger(),
+            file=None,
+            roles={},
+        )
+        self.restore(nothing.snapshot())
+
+    def take_in(self, document: Mapping[str, Any]) -> None:
+        """Replace everything by a snapshot that has been checked; nodes that there are not any more are left out."""
+        self.market.load(document["market"])
+        self.market.custom_statuses |= self._custom_at_start
+        for answers, rows in zip(self.answers, (*document["answers"], *([] for _ in self.answers)), strict=False):
+            answers.load(rows)
+        self.ledger.load(document["ledger"])
+
     # -- orders made without a request ----------------------------------------------------------
 
     def seed(self, orders: Iterable[tuple[str, str, str, Mapping[str, str]]]) -> None:
@@ -182,8 +241,8 @@ class Account:
 
     # -- reading a request ----------------------------------------------------------------------
 
-    def read(self, path: str, headers: Mapping[str, str], body: bytes) -> Call:
-        """Turn a request into a call; raises `Refused`."""
+    def read(self, path: str, headers: Mapping[str, str], body: bytes, *, node: int = 0) -> Call:
+        """Turn a request that came to a node into a call; raises `Refused`."""
         method = method_of(path)
         if method is None:
             known = ", ".join(_PREFIX + name for name in METHODS)
@@ -215,7 +274,7 @@ class Account:
         key = self._key(method, request_id, headers, body)
         if key is not None and token != self._token:  # an id is scoped to its token
             key = f"{hashlib.sha256(token.encode()).hexdigest()[:8]} {key}"
-        return Call(method, fields, request_id, key, line, about, xml, rows)
+        return Call(method, fields, request_id, key, line, about, xml, rows, node)
 
     def _authorize(self, fields: Fields, authorization: str | None, given: list[str]) -> None:
         if "token" in fields:
@@ -261,21 +320,22 @@ class Account:
     def keep(self, call: Call, answer: Answer, now: float) -> None:
         """Remember the answer under the call's key, and write everything new to the file."""
         if call.key is not None:
-            self.answers.put(call.key, answer, call.about, now)
+            self.answers[call.node].put(call.key, answer, call.about, now)
             if self._file is not None:
                 kept: Record = {"kind": "answer", "key": call.key, "at": now, "about": call.about, "name": answer.kind}
                 kept |= {"status": answer.status, "type": answer.content_type, "body": answer.body.decode()}
+                kept |= {"node": call.node, "code": answer.code, "reason": answer.reason}
                 self._records.append(kept)
         self._write()
 
     def keep_first(self, call: Call, answer: Answer, now: float) -> None:
         """Remember an answer, unless there is one for this call."""
-        if call.key is not None and self.answers.get(call.key, now) is None:
+        if call.key is not None and self.answers[call.node].get(call.key, now) is None:
             self.keep(call, answer, now)
 
     def repeat(self, call: Call, now: float) -> Answer | None:
-        """Return the answer given before to the same call, or None."""
-        kept = None if call.key is None else self.answers.get(call.key, now)
+        """Return the answer that the same node gave before to the same call, or None."""
+        kept = None if call.key is None else self.answers[call.node].get(call.key, now)
         if kept is None:
             return None
         answer, about = kept
@@ -301,7 +361,7 @@ class Account:
         if xml is None or self.rules.answer_format is not None:
             xml = self.rules.answer_format == "xml"
         body = write_answer({"error": code, "error_text": text}, xml=xml)
-        return Answer(status, _CONTENT_TYPES[xml], body, kind or f"refused {code}")
+        return Answer(status, _CONTENT_TYPES[xml], body, kind or f"refused {code}", code=code, reason=text)
 
     def _scrubbed(self, text: str, given: Iterable[str]) -> str:
         """Take the token out, also where it came in the wrong field and was shortened."""
@@ -350,9 +410,15 @@ def _restore_imported(account: Account, fields: Fields, _: float) -> None:
 
 
 def _restore_answer(account: Account, fields: Fields, now: float) -> None:
-    if now - fields["at"] < account.answers.window:
-        answer = Answer(fields["status"], fields["type"], fields["body"].encode(), fields["name"])
-        account.answers.put(fields["key"], answer, tuple(fields["about"]), fields["at"])
+    node = fields.get("node", 0)
+    if node < len(account.answers) and now - fields["at"] < account.answers[node].window:
+        told = {"code": fields.get("code", 0), "reason": fields.get("reason", "")}
+        answer = Answer(fields["status"], fields["type"], fields["body"].encode(), fields["name"], **told)
+        account.answers[node].put(fields["key"], answer, tuple(fields["about"]), fields["at"])
+
+
+def _restore_snapshot(account: Account, fields: Fields, _: float) -> None:
+    account.take_in(fields["document"])
 
 
 _RESTORERS: Mapping[str, Callable[[Account, Fields, float], None]] = {
@@ -363,6 +429,7 @@ _RESTORERS: Mapping[str, Callable[[Account, Fields, float], None]] = {
     "gone": _restore_gone,
     "imported": _restore_imported,
     "answer": _restore_answer,
+    "snapshot": _restore_snapshot,
 }
 """How each kind of record in the file is taken in."""
 

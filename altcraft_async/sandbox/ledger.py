@@ -10,18 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
+
+from altcraft_async.sandbox.alignment import unaligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["Arrival", "Change", "Import", "ImportArrival", "Ledger", "LedgerCheck", "LedgerStatistics", "mark_of"]
-
-_EXACT_LIMIT = 4_000_000
-"""Cells of the alignment table above which an approximate alignment is used: 4 million take about a second."""
 
 
 class Arrival:
@@ -192,6 +190,51 @@ class Ledger:
         self.repeats = 0
         self.id_conflicts = 0
 
+    def dump(self) -> dict[str, object]:
+        """Return the whole book as a JSON object that `load` takes."""
+        return {
+            "lines": [
+                [
+                    *key,
+                    [[a.number, a.request_id, a.status, a.fate] for a in line.arrivals],
+                    list(map(list, line.applied)),
+                ]
+                for key, line in self._lines.items()
+            ],
+            "rows": [[*key, list(map(list, made))] for key, made in self._rows.items()],
+            "import_arrivals": [[list(map(list, a.rows)), a.request_id, a.fate] for a in self.import_arrivals],
+            "answers": dict(self._answers),
+            "arrivals": self._number,
+            "peak_in_flight": self._peak,
+            "overlaps": self.in_flight_overlaps,
+            "repeats": self.repeats,
+            "id_conflicts": self.id_conflicts,
+        }
+
+    def load(self, document: Mapping[str, object]) -> None:
+        """Replace the whole book by what `dump` returned; what was in flight then counts as dropped."""
+        self.clear()
+        book: dict[str, Any] = dict(document)
+        for order, name, arrivals, applied in book["lines"]:
+            line = self._lines[order, name]
+            line.arrivals = [
+                Arrival(number, request_id, status, _settled_fate(fate))
+                for number, request_id, status, fate in arrivals
+            ]
+            line.applied = [(status, request_id) for status, request_id in applied]
+        for kind, external_id, made in book["rows"]:
+            self._rows[kind, external_id] = [(mark, request_id) for mark, request_id in made]
+        for rows, request_id, fate in book["import_arrivals"]:
+            arrival = ImportArrival(tuple((kind, name) for kind, name in rows), request_id)
+            arrival.fate = _settled_fate(fate)
+            self.import_arrivals.append(arrival)
+        self._answers.update(book["answers"])
+        self._number = book["arrivals"]
+        self._peak = book["peak_in_flight"]
+        self.in_flight_overlaps = book["overlaps"]
+        self.repeats = book["repeats"]
+        self.id_conflicts = book["id_conflicts"]
+
     # -- written by the server ------------------------------------------------------------------
 
     def arrived(self, line: tuple[str, str], status: str, request_id: str | None) -> Arrival:
@@ -294,6 +337,18 @@ class Ledger:
         record = self._lines.get((order_external_id, order_line_external_id))
         return () if record is None else tuple(record.arrivals)
 
+    def made_twice(self) -> Sequence[Change]:
+        """Return the changes made under an id that had changed the same line before: none, on a good day."""
+        found = []
+        for key, line in self._lines.items():
+            ids: set[str] = set()
+            for status, request_id in line.applied if len(line.applied) > 1 else ():
+                if request_id in ids:
+                    found.append(Change(*key, status, request_id))
+                elif request_id is not None:
+                    ids.add(request_id)
+        return tuple(found)
+
     def changes(self, order_external_id: str, order_line_external_id: str) -> Sequence[Change]:
         """Return the changes made to one line, in the order in which they were made."""
         line = (order_external_id, order_line_external_id)
@@ -339,6 +394,10 @@ class Ledger:
         for order, line, status in expected:
             wanted[(order, line)].append(str(status))
         return _check(wanted, {key: line.applied for key, line in self._lines.items()}, Change)
+
+
+def _settled_fate(fate: str) -> str:
+    return "dropped" if fate == "open" else fate
 
 
 def _check(
@@ -390,7 +449,7 @@ class _Findings:
             once.append((status, request_id))
         if [status for status, _ in once] == wanted:
             return
-        missing, extra = _unaligned(wanted, [status for status, _ in once])
+        missing, extra = unaligned(wanted, [status for status, _ in once])
         absent = Counter(wanted[place] for place in missing)
         known = set(wanted)
         for place in extra:
@@ -404,50 +463,3 @@ class _Findings:
             else:
                 self.unexpected.append(change)
         self.lost.extend(self._kind(*line, status) for status in absent.elements())
-
-
-def _unaligned(wanted: list[str], made: list[str]) -> tuple[list[int], list[int]]:
-    """Return the places of both lists that a longest common subsequence leaves out."""
-    start = 0
-    shortest = min(len(wanted), len(made))
-    while start < shortest and wanted[start] == made[start]:
-        start += 1
-    end = 0
-    while end < shortest - start and wanted[-1 - end] == made[-1 - end]:
-        end += 1
-    left, right = wanted[start : len(wanted) - end], made[start : len(made) - end]
-    pairs = _common(left, right) if len(left) * len(right) <= _EXACT_LIMIT else _roughly_common(left, right)
-    kept_left, kept_right = {i for i, _ in pairs}, {j for _, j in pairs}
-    return (
-        [start + i for i in range(len(left)) if i not in kept_left],
-        [start + j for j in range(len(right)) if j not in kept_right],
-    )
-
-
-def _common(left: list[str], right: list[str]) -> list[tuple[int, int]]:
-    """Return the places of one longest common subsequence, by the textbook table."""
-    width = len(right)
-    table = [[0] * (width + 1)]
-    for item in left:
-        above = table[-1]
-        row = [0]
-        for j in range(width):
-            row.append(above[j] + 1 if item == right[j] else max(above[j + 1], row[j]))
-        table.append(row)
-    pairs = []
-    i, j = len(left), width
-    while i and j:
-        if left[i - 1] == right[j - 1]:
-            i, j = i - 1, j - 1
-            pairs.append((i, j))
-        elif table[i - 1][j] >= table[i][j - 1]:
-            i -= 1
-        else:
-            j -= 1
-    return pairs
-
-
-def _roughly_common(left: list[str], right: list[str]) -> list[tuple[int, int]]:
-    """Return the places of a long common subsequence, for lines of thousands of differing changes."""
-    blocks = SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks()
-    return [(block.a + k, block.b + k) for block in blocks for k in range(block.size)]

@@ -1,32 +1,25 @@
-"""The sandbox on the network: one aiohttp server around an `Account`, with faults and capacity.
-
-What it does with a request, in this order: read the body, refuse what is no
-well-formed and permitted call, write the arrival in the ledger, ask the rate
-limit, ask the plan for a fault, wait for a slot, answer a repeat from memory or
-process the call (`Faults.latency` long, the change made at its end), answer.
-"""
+"""The sandbox on the network: one aiohttp server around an `Account`, its calls, its admin API and its page."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Mapping
-from email.utils import formatdate
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
-from urllib.parse import unquote
 
 from aiohttp import web
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.sandbox.account import Account, AccountRules, Call, Refused, duplicate_key
-from altcraft_async.sandbox.breaking import reset, send_broken
-from altcraft_async.sandbox.faults import Fault, FaultKind, FaultPlan, Faults
-from altcraft_async.sandbox.ledger import Arrival, ImportArrival, Ledger
+from altcraft_async.sandbox.account import Account, AccountRules
+from altcraft_async.sandbox.admin import ADMIN_BODY, PREFIX, Admin, is_admin
+from altcraft_async.sandbox.calls import CallRules, Calls, Repeats
+from altcraft_async.sandbox.faults import Faults
+from altcraft_async.sandbox.ledger import Ledger
 from altcraft_async.sandbox.readings import Readings
-from altcraft_async.sandbox.state import Answer, Answers, Market, StateFile
+from altcraft_async.sandbox.state import Answers, Market, StateFile
+from altcraft_async.sandbox.traffic import Traffic
 
 if TYPE_CHECKING:
     import os
@@ -40,9 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Sandbox"]
 
-_HTML = (
-    b"<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>"
-)
 _LISTEN_BACKLOG = 1024
 """A client that opens its whole pool at once must not be refused."""
 _QUIET = logging.getLogger("altcraft_async.sandbox")
@@ -79,12 +69,19 @@ class Sandbox:
     ``X-Request-ID``) where `dedup_request_id`, and to the same headers and body
     where there is no id and `dedup_checksum`; it then carries ``Duplicate-Request``
     and ``Duplicate-Key`` (with `legacy_headers` ``X-`` before both). A repeat that
-    comes while the first is in process waits for its answer. `cache_failures`
-    keeps the 429 and 5xx answers of faults as well.
+    comes while the first is in process waits for its answer (`repeats` is ``"hold"``), is
+    refused with the code 409 (``"refuse"``), or is made as well (``"make"``). `cache_failures`
+    keeps the 429 and 5xx answers of faults as well. With `nodes` above 1 each request goes to the
+    next of so many in turn; they share the orders, but a repeat is recognised only by the node that gave the answer.
 
     `state_file` keeps orders, answers and applied changes over a restart, also
     after a kill. `custom_statuses` are known from the start. A body longer than
     `max_body_bytes` is refused. `clock` gives wall time in seconds for the window.
+
+    `admin` says who reaches the admin API below ``/_sandbox/`` and the page at ``/``: ``"loopback"`` programs of this
+    machine, ``"network"`` whoever reaches the port (for a container that is published on loopback), ``"off"``
+    nobody. It answers to the names and addresses of loopback only, and to `admin_hosts`.
+    `keep_requests` is how many requests it shows, with their bodies, and never with a token.
 
     Raises `altcraft_async.errors.ConfigurationError` where a setting cannot work,
     and `OSError` at the start where the port is taken.
@@ -108,6 +105,10 @@ class Sandbox:
             "Whether a Request-ID used for another method or change is refused: here the first answer is replayed, and "
             "the ledger counts it in id_conflicts."
         ),
+        (
+            "Whether all nodes of the platform recognise a repeat, and what becomes of one that comes while the first "
+            "is in process: here one node, which holds it back; choose with nodes and repeats."
+        ),
         "Any limit of rate, concurrency or time: choose with faults.",
         (
             "Whether an import is applied in part, and whether it answers per row: here all or nothing, a bare "
@@ -128,21 +129,18 @@ class Sandbox:
     __slots__ = (
         "_account",
         "_address",
-        "_cache_failures",
+        "_admin",
+        "_calls",
         "_clock",
-        "_faults",
         "_host",
-        "_legacy",
         "_listener",
         "_max_body",
-        "_pending",
-        "_plan",
         "_port",
-        "_seed",
         "_server",
-        "_slots",
         "ledger",
+        "made_with",
         "token",
+        "traffic",
     )
 
     def __init__(  # noqa: PLR0913 - the settings of an emulator
@@ -167,17 +165,28 @@ class Sandbox:
         custom_statuses: Iterable[str] = (),
         state_file: str | os.PathLike[str] | None = None,
         max_body_bytes: int = 10 * 2**20,
+        nodes: int = 1,
+        repeats: Literal["hold", "refuse", "make"] = "hold",
+        admin: Literal["loopback", "network", "off"] = "loopback",
+        admin_hosts: Iterable[str] = (),
+        keep_requests: int = 1000,
         clock: Callable[[], float] = time.time,
     ) -> None:
         _check_choice("error_style", error_style, ("http200", "http4xx"))
         _check_choice("answer_format", answer_format, (None, "json", "xml"))
+        _check_choice("wrong_token_code", wrong_token_code, (401, 403))
+        _check_choice("repeats", repeats, tuple(map(str, Repeats)))
+        _check_choice("admin", admin, ("loopback", "network", "off"))
         for role in (tokens or {}).values():
             _check_choice("tokens", role, ("market", "read", "none"))
+        for name, number, least in (("nodes", nodes, 1), ("keep_requests", keep_requests, 0)):
+            _check_number(name, number, least)
         if not token:
             msg = "token must not be empty; the sandbox accepts this one token"
             raise ConfigurationError(msg, field="token")
         self.token = token
         self.ledger = Ledger()
+        self.traffic = Traffic(keep_requests, (token, *(tokens or ())))
         rules = AccountRules(
             error_style=error_style,
             answer_format=answer_format,
@@ -191,23 +200,30 @@ class Sandbox:
             token,
             rules,
             market=Market(custom_statuses),
-            answers=Answers(dedup_window),
+            answers=[Answers(dedup_window) for _ in range(nodes)],
             ledger=self.ledger,
             file=None if state_file is None else StateFile(state_file),
             roles=dict(tokens or {}),
         )
+        self.made_with = faults or Faults()
+        serving = CallRules(
+            seed=seed,
+            nodes=nodes,
+            repeats=Repeats(repeats),
+            cache_failures=cache_failures,
+            legacy_headers=legacy_headers,
+            max_body_bytes=max_body_bytes,
+            clock=clock,
+        )
+        self._calls = Calls(self._account, serving, self.made_with, self.traffic)
+        self._admin = None if admin == "off" else Admin(self, self._account, admin == "network", admin_hosts)
         self._host = host
         self._port = port
-        self._seed = seed
-        self._cache_failures = cache_failures
-        self._legacy = "X-" if legacy_headers else ""
         self._max_body = max_body_bytes
         self._clock = clock
         self._address: tuple[str, int] | None = None
         self._listener: asyncio.Server | None = None
         self._server: web.Server | None = None
-        self._pending: dict[str, asyncio.Future[None]] = {}
-        self.faults = faults or Faults()
 
     def __repr__(self) -> str:
         """Show where it listens and what it has seen, never the token."""
@@ -257,6 +273,8 @@ class Sandbox:
             return
         self._listener = self._server = None
         listener.close()
+        if self._admin is not None:
+            await self._admin.close()
         server.pre_shutdown()
         await server.shutdown(0.01)
         with contextlib.suppress(TimeoutError):
@@ -277,13 +295,22 @@ class Sandbox:
     @property
     def faults(self) -> Faults:
         """How the sandbox misbehaves. Assigning starts a new plan from the seed, for the requests to come."""
-        return self._faults
+        return self._calls.faults
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
-        self._faults = faults
-        self._plan = FaultPlan(faults, self._seed)
-        self._slots = None if faults.slots is None else asyncio.Semaphore(faults.slots)
+        self._calls.faults = faults
+        self.traffic.tell()
+
+    @property
+    def has_admin(self) -> bool:
+        """Whether it has an admin API and a page."""
+        return self._admin is not None
+
+    @property
+    def order_count(self) -> int:
+        """How many orders there are."""
+        return len(self._account.market)
 
     def seed_orders(self, orders: int, lines_per_order: int = 1) -> list[tuple[str, str]]:
         """Make orders ``order_1``, … with lines ``line_1_1``, … of status ``new``; return every line's key.
@@ -329,6 +356,33 @@ class Sandbox:
         """Return the present status of an order; `KeyError` where there is none."""
         return self._account.market.orders[order_external_id].status
 
+    # -- all of it ------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, object]:
+        """Return orders, products, SKU, kept answers and the ledger, ready for JSON; faults and settings are no part.
+
+        What is in process at this moment counts as dropped in it.
+        """
+        return self._account.snapshot()
+
+    def restore(self, snapshot: Mapping[str, object]) -> None:
+        """Take in a `snapshot`, of this sandbox or another, in place of everything that is there.
+
+        The traffic is forgotten. Raises `altcraft_async.errors.ConfigurationError` for what is no snapshot; nothing
+        has changed then.
+        """
+        self._account.restore(snapshot)
+        self.traffic.clear()
+
+    def reset(self) -> None:
+        """Forget all orders, products, SKU, answers and the ledger; misbehave again as at the beginning.
+
+        The custom statuses that the sandbox was made with stay.
+        """
+        self._account.reset()
+        self.faults = self.made_with
+        self.traffic.clear()
+
     # -- one request ----------------------------------------------------------------------------
 
     def _make_request(
@@ -340,160 +394,22 @@ class Sandbox:
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
         loop = asyncio.get_running_loop()
-        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=self._max_body)
+        most = ADMIN_BODY if self._admin is not None and message.path.startswith(PREFIX) else self._max_body
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=most)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            call = await self._read(request)
-        except Refused as refused:
-            self.ledger.answered(refused.answer.kind)
-            response = _response(refused.answer)
-            if refused.answer.status == web.HTTPMethodNotAllowed.status_code:
-                response.headers["Allow"] = "POST"
-            if not request.content.is_eof():
-                response.force_close()
-            return response
-        except ConnectionError:  # the client went away in the middle of its request
-            self.ledger.answered("cut by client")
-            raise
-        arrival: Arrival | ImportArrival | None = None
-        if call.line is not None:
-            arrival = self.ledger.arrived(call.line, call.fields["status_external_id"], call.request_id)
-        elif call.rows:
-            arrival = self.ledger.import_arrived(call.rows, call.request_id)
-        fate = "dropped"
-        try:
-            answer, replayed, fault = await self._serve(call)
-            fate = "replayed" if replayed else _fate(answer, fault)
-        finally:
-            self._settle(call, arrival, fate)
-        return await self._send(request, call, answer, fault, replayed=replayed)
-
-    def _settle(self, call: Call, arrival: Arrival | ImportArrival | None, fate: str) -> None:
-        if isinstance(arrival, ImportArrival):
-            self.ledger.import_settled(arrival, fate)
-        elif call.line is not None and arrival is not None:
-            self.ledger.settled(call.line, arrival, fate)
-
-    async def _read(self, request: web.BaseRequest) -> Call:
-        account = self._account
-        if request.method != "POST":
-            raise Refused(account.envelope(405, "methods are called with POST", status=405))
-        try:
-            body = await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            text = f"the body is longer than {self._max_body} bytes; send fewer objects in one call"
-            raise Refused(account.refusal(413, text, xml=False)) from None
-        return account.read(unquote(request.rel_url.raw_path), request.headers, body)
-
-    async def _serve(self, call: Call) -> tuple[Answer, bool, Fault | None]:
-        """Return the answer to a call, whether it is a repeat, and the fault that befalls it."""
-        plan, slots = self._plan, self._slots
-        now = time.monotonic()
-        fault = plan.next(call.method, call.line, now)
-        concerned = not plan.faults.only or call.method in plan.faults.only
-        if concerned and not plan.admit(now):
-            fault = plan.throttled()
-        if fault is not None and fault.delay:
-            await asyncio.sleep(fault.delay)
-        if fault is None or fault.kind.applies:
-            if slots is None or not concerned:
-                return *await self._process(call, plan, concerned=concerned), fault
-            if plan.faults.over_slots == "queue" or not slots.locked():
-                async with slots:
-                    return *await self._process(call, plan, concerned=True), fault
-            fault = plan.throttled()
-        answer = self._failure(call, fault)
-        if self._cache_failures and fault.kind is not FaultKind.RESET_BEFORE and call.key not in self._pending:
-            self._account.keep_first(call, answer, self._clock())
-        return answer, False, fault
-
-    async def _process(self, call: Call, plan: FaultPlan, *, concerned: bool) -> tuple[Answer, bool]:
-        """Return the answer kept for a repeat, else perform the call; one of equal calls at a time."""
-        account, key, pending = self._account, call.key, self._pending
-        while key is not None:
-            answer = account.repeat(call, self._clock())
-            if answer is not None:
-                return answer, True
-            if key not in pending:
-                break
-            await asyncio.wait((pending[key],))
-        latency = plan.latency() if concerned else 0.0
-        if not latency:
-            return account.perform(call, self._clock()), False
-        done = None
-        if key is not None:
-            done = pending[key] = asyncio.get_running_loop().create_future()
-        try:
-            await asyncio.sleep(latency)
-            return account.perform(call, self._clock()), False
-        finally:
-            if key is not None and done is not None:
-                del pending[key]
-                done.set_result(None)
-
-    def _failure(self, call: Call, fault: Fault) -> Answer:
-        if fault.kind is FaultKind.HTML:
-            return Answer(fault.status, "text/html; charset=utf-8", _HTML, f"html {fault.status}")
-        text = {429: "Too many requests", 503: "Service unavailable"}.get(fault.status, "Internal error")
-        kind = f"error {fault.status}"
-        answer = self._account.envelope(fault.status, text, status=fault.status, xml=call.xml, kind=kind)
-        if fault.retry_after is None:
-            return answer
-        if self._faults.retry_after_form == "date":
-            after = formatdate(math.ceil(time.time() + fault.retry_after), usegmt=True)
-        else:
-            after = f"{fault.retry_after:g}"
-        return Answer(answer.status, answer.content_type, answer.body, kind, after)
-
-    # -- answers, whole and broken --------------------------------------------------------------
-
-    async def _send(
-        self, request: web.BaseRequest, call: Call, answer: Answer, fault: Fault | None, *, replayed: bool
-    ) -> web.StreamResponse:
-        """Send an answer as its fault wants it; a broken connection is nothing to complain of."""
-        kind = None if fault is None else fault.kind
-        if kind is FaultKind.ERROR_AFTER and fault is not None:
-            answer, replayed = self._failure(call, fault), False
-        if kind in _NAMED:
-            self.ledger.answered(str(kind))
-        else:
-            self.ledger.answered("replayed" if replayed else answer.kind)
-        headers = {"Content-Type": answer.content_type}
-        if answer.retry_after is not None:
-            headers["Retry-After"] = answer.retry_after
-        if replayed and call.key is not None:
-            headers[self._legacy + "Duplicate-Request"] = "true"
-            headers[self._legacy + "Duplicate-Key"] = duplicate_key(call.key)
-        if fault is None or kind not in _NAMED:
-            return web.Response(body=answer.body, status=answer.status, headers=headers)
-        if kind is FaultKind.MALFORMED:
-            return web.Response(body=answer.body[: len(answer.body) // 2], status=answer.status, headers=headers)
-        if kind in _RESETS:
-            reset(request.transport)
-            return web.Response()
-        response = web.StreamResponse(status=answer.status, headers=headers)
-        with contextlib.suppress(ConnectionError):
-            await send_broken(request, response, answer, fault, xml=call.xml)
-        return response
-
-
-_RESETS = frozenset({FaultKind.RESET_BEFORE, FaultKind.RESET_AFTER})
-_NAMED = _RESETS | {FaultKind.TRUNCATED, FaultKind.MALFORMED, FaultKind.OVERSIZED, FaultKind.SLOW_BODY}
-"""The faults that are the kind of the answer, whatever it says."""
-
-
-def _response(answer: Answer) -> web.Response:
-    return web.Response(body=answer.body, status=answer.status, headers={"Content-Type": answer.content_type})
-
-
-def _fate(answer: Answer, fault: Fault | None) -> str:
-    if fault is not None and not fault.kind.applies:
-        return "throttled"
-    return "applied" if answer.kind in {"applied", "imported"} else "refused"
+        if self._admin is not None and is_admin(request):
+            return await self._admin.handle(request)
+        return await self._calls.handle(request)
 
 
 def _check_choice(field: str, value: object, allowed: tuple[object, ...]) -> None:
     if value not in allowed:
         msg = f"{field} must be one of {', '.join(map(repr, allowed))}, not {value!r}"
+        raise ConfigurationError(msg, field=field)
+
+
+def _check_number(field: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        msg = f"{field} must be a whole number from {least} up, not {value!r}"
         raise ConfigurationError(msg, field=field)

@@ -20,7 +20,7 @@ from altcraft_async.protocol.values import OrderLineStatus
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from io import FileIO
 
 __all__ = ["Answer", "Answers", "Goods", "Market", "Order", "StateFile", "order_records"]
@@ -73,6 +73,16 @@ class Goods:
         """Return the external id of a number, or None."""
         return next((name for name, given in self._numbers.items() if given == number), None)
 
+    def dump(self) -> Record:
+        """Return everything as a JSON object that `load` takes."""
+        return {"numbers_given": self._last, "rows": [[number, dict(row)] for number, row in self.numbered()]}
+
+    def load(self, document: Mapping[str, Any]) -> None:
+        """Replace everything by what `dump` returned."""
+        self._last = document["numbers_given"]
+        self.rows = {row["external_id"]: dict(row) for _, row in document["rows"]}
+        self._numbers = {row["external_id"]: number for number, row in document["rows"]}
+
     def numbered(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Give all rows with their numbers, which rise."""
         return ((number, self.rows[name]) for name, number in self._numbers.items())
@@ -124,6 +134,37 @@ class Market:
             self.remove(external_id)
         else:
             self.goods[kind].remove(external_id)
+
+    def dump(self) -> Record:
+        """Return everything as a JSON object that `load` takes."""
+        return {
+            "orders": [
+                [
+                    order.number,
+                    name,
+                    order.endpoint,
+                    order.status,
+                    dict(order.lines),
+                    order.row and json.loads(order.row),
+                ]
+                for name, order in self.orders.items()
+            ],
+            "numbers_given": len(self._numbers),
+            "custom_statuses": sorted(self.custom_statuses),
+            "goods": {kind: goods.dump() for kind, goods in self.goods.items()},
+        }
+
+    def load(self, document: Mapping[str, Any]) -> None:
+        """Replace everything by what `dump` returned; the number of an order that was removed stays given."""
+        self.custom_statuses = set(document["custom_statuses"])
+        self._numbers = dict.fromkeys(range(1, document["numbers_given"] + 1), "")
+        self.orders = {}
+        for number, name, endpoint, status, lines, row in document["orders"]:
+            self._numbers[number] = name
+            text = None if row is None else json.dumps(row, separators=(",", ":"))
+            self.orders[name] = Order(number, endpoint, status, dict(lines), text)
+        for kind, goods in self.goods.items():
+            goods.load(document["goods"][kind])
 
     def variants(self) -> dict[str, list[dict[str, Any]]]:
         """Return the SKU of each product."""
@@ -193,13 +234,18 @@ def _some(values: Iterable[str], limit: int = 5) -> str:
 
 @attrs.frozen(slots=True)
 class Answer:
-    """One answer as it goes out. `kind` is its name in the ledger's counts."""
+    """One answer as it goes out.
+
+    `kind` is its name in the ledger's counts; `code` and `reason` are those of its envelope, 0 and empty for a yes.
+    """
 
     status: int
     content_type: str
     body: bytes
     kind: str
     retry_after: str | None = None
+    code: int = 0
+    reason: str = ""
 
 
 @attrs.frozen(slots=True)
@@ -241,6 +287,24 @@ class Answers:
             if oldest == key or now - self._kept[oldest].at < self.window:
                 return
             del self._kept[oldest]
+
+    def dump(self) -> list[list[object]]:
+        """Return everything as a JSON array that `load` takes."""
+        return [
+            [key, kept.at, None if kept.about is None else list(kept.about), *_answer_row(kept.answer)]
+            for key, kept in self._kept.items()
+        ]
+
+    def load(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Replace everything by what `dump` returned."""
+        self._kept = {
+            key: _Kept(
+                Answer(status, kind, body.encode(), name, retry_after, code, reason),
+                at,
+                None if about is None else tuple(about),
+            )
+            for key, at, about, status, kind, body, name, retry_after, code, reason in rows
+        }
 
 
 class StateFile:
@@ -297,6 +361,13 @@ class StateFile:
             msg = f"{self.path}, line {number}: not a record of a sandbox; give another state_file or remove this one"
             raise ConfigurationError(msg, field="state_file")
         return record
+
+
+def _answer_row(answer: Answer) -> tuple[object, ...]:
+    return (
+        answer.status, answer.content_type, answer.body.decode(), answer.kind, answer.retry_after, answer.code,
+        answer.reason,
+    )  # fmt: skip
 
 
 def order_records(market: Market, external_ids: Iterable[str]) -> Iterator[Record]:

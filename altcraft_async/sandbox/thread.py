@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal, Self, TypeAlias, TypeVar
 from altcraft_async.sandbox.server import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from altcraft_async.sandbox.faults import Faults
     from altcraft_async.sandbox.ledger import Ledger, LedgerCheck
+    from altcraft_async.sandbox.traffic import Refusals, Seen
 
 __all__ = ["ThreadedSandbox"]
 
@@ -120,6 +121,26 @@ class ThreadedSandbox:
     def has(self, kind: Kind, external_id: str) -> bool:
         """See `Sandbox.has`."""
         return self._there(lambda sandbox: sandbox.has(kind, external_id))
+
+    def snapshot(self) -> dict[str, object]:
+        """See `Sandbox.snapshot`."""
+        return self._there(lambda sandbox: sandbox.snapshot())
+
+    def restore(self, snapshot: Mapping[str, object]) -> None:
+        """See `Sandbox.restore`."""
+        self._there(lambda sandbox: sandbox.restore(snapshot))
+
+    def reset(self) -> None:
+        """See `Sandbox.reset`."""
+        self._there(lambda sandbox: sandbox.reset())
+
+    def requests(self) -> Sequence[Seen]:
+        """Return the requests that are kept, the newest first; see `altcraft_async.sandbox.Traffic`."""
+        return self._there(lambda sandbox: sandbox.traffic.newest())
+
+    def refusals(self) -> Sequence[Refusals]:
+        """Return what was refused, an order line once, the newest first."""
+        return self._there(lambda sandbox: sandbox.traffic.refusals())
 
     def check_imports(self, kind: Kind, expected: Iterable[Mapping[str, object]]) -> LedgerCheck:
         """See `altcraft_async.sandbox.Ledger.check_imports`."""

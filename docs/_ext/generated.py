@@ -30,14 +30,17 @@ from altcraft_async import (
 )
 from altcraft_async.cli.app import cli
 from altcraft_async.cli.exits import ExitCode, exit_code_of
-from altcraft_async.cli.presets import PRESETS
 from altcraft_async.cli.results import COLUMNS
 from altcraft_async.doctor import Check, Level
 from altcraft_async.integrations.web import PROBLEMS
 from altcraft_async.kinds import SECONDS, ranges
 from altcraft_async.protocol.methods import METHODS
 from altcraft_async.protocol.verdict import TABLE
-from altcraft_async.sandbox import FaultKind, Sandbox
+from altcraft_async.sandbox import PRESETS, FaultKind, Result, Sandbox
+from altcraft_async.sandbox.admin import PREFIX, ROUTES
+from altcraft_async.sandbox.calls import Repeats
+from altcraft_async.sandbox.forms import FAULT_FIELDS
+from altcraft_async.sandbox.routes import within
 from altcraft_async.settings import CREDENTIALS, FILE
 from altcraft_async.settings.table import BY_NAME, KEYWORDS, OF_THE_POOL
 
@@ -239,6 +242,30 @@ def _faults() -> nodes.table:
     return _table(("kind", "what happens"), [(f"`{kind}`", docs[kind.name]) for kind in FaultKind])
 
 
+def _routes() -> nodes.table:
+    rows = []
+    for route in ROUTES:
+        takes = [f"`{one.name}`" + ("*" if one.required else "") for one in route.arguments if one.place != "path"]
+        if route.body is not None:
+            takes.append(route.body.help)
+        rows.append((f"`{route.method} {within(PREFIX, route)}`", route.summary, ", ".join(takes), route.answer))
+    return _table(("call", "what it does", "query or body", "answer"), rows)
+
+
+def _fault_fields() -> nodes.table:
+    rows = [
+        (f"`{name}`", " or ".join((*field.choices, *(["null"] if field.empty else []))) if field.choices
+         else str(field.kind) + (", or null" if field.empty else ""), field.help)
+        for name, field in FAULT_FIELDS.items()
+    ]  # fmt: skip
+    return _table(("field", "takes", "what it does"), rows)
+
+
+def _named(enumeration: type[enum.StrEnum], head: str) -> Callable[[], nodes.table]:
+    docs = _member_docs(enumeration)
+    return lambda: _table((head, "meaning"), [(f"`{one}`", docs[one.name]) for one in enumeration])
+
+
 def _exit_codes() -> nodes.table:
     docs = _member_docs(ExitCode)
     rows = [(f"`{code.value}`", docs[code.name]) for code in ExitCode]
@@ -247,7 +274,7 @@ def _exit_codes() -> nodes.table:
 
 
 def _presets() -> nodes.table:
-    return _table(("preset", "the server"), [(f"`{name}`", said) for name, said in PRESETS.items()])
+    return _table(("preset", "the server"), [(f"`{name}`", one.text) for name, one in PRESETS.items()])
 
 
 def _columns() -> nodes.paragraph:
@@ -294,6 +321,10 @@ CONTENTS: Mapping[str, Callable[[], nodes.Node]] = {
     "result-columns": _columns,
     "outage-policy": _fields_of(OutagePolicy),
     "retry-policy": _fields_of(RetryPolicy),
+    "sandbox-fault-fields": _fault_fields,
+    "sandbox-repeats": _named(Repeats, "repeats"),
+    "sandbox-results": _named(Result, "result"),
+    "sandbox-routes": _routes,
     "sandbox-unknowns": _unknowns,
     "settings": _settings,
     "statuses": _statuses,

@@ -7,8 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from altcraft_async.sandbox import Change, Ledger
-from altcraft_async.sandbox import ledger as ledger_module
+from altcraft_async.sandbox import Change, Ledger, alignment
 
 LINE = ("order_1", "line_1")
 
@@ -130,11 +129,11 @@ def _mutated(draw: st.DrawFn, sequence: list[str]) -> list[str]:
 
 @given(STATUSES, STATUSES)
 def test_the_approximate_alignment_of_long_lines_misses_nothing(expected: list[str], made: list[str]) -> None:
-    exact, ledger_module._EXACT_LIMIT = ledger_module._EXACT_LIMIT, -1
+    exact, alignment._EXACT_LIMIT = alignment._EXACT_LIMIT, -1
     try:
         assert book(*made).check(wanted(*expected)).ok == (expected == made)
     finally:
-        ledger_module._EXACT_LIMIT = exact
+        alignment._EXACT_LIMIT = exact
 
 
 def test_arrivals_are_told_in_order_with_their_ids_and_fates() -> None:
