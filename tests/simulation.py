@@ -196,7 +196,7 @@ class MemoryStore:
             told = self._book.open.get(entry.update.status_external_id)
             anew = anew or told is None
             if told is None:
-                told = self._book.begin(attrs.astuple(entry.update))
+                told = self._book.begin((*entry.update.key, entry.update.status_external_id))
             if anew:  # in the store's order from here on
                 told.begun, told.placed = self._book.ledger.now(), sys.maxsize
         return EntryPage(found, frozenset({0}) if len(found) == limit else frozenset())

@@ -221,7 +221,7 @@ def _format_of(output: str) -> str:
 
 
 def _ids(update: LineStatusUpdate, *, as_json: bool) -> bytes:
-    values = attrs.asdict(update)
+    values = {field: getattr(update, field) for field in FIELDS}
     return json.dumps(values, ensure_ascii=False).encode() + b"\n" if as_json else csv_record(list(values.values()))
 
 

@@ -80,89 +80,95 @@ def test_a_journalled_import_goes_on_and_then_has_nothing_to_do(
 
 
 @pytest.fixture
-def half_wrong(run: CommandLine) -> list[dict[str, Any]]:
+def half_wrong(command: CommandLine, here: Here) -> list[dict[str, Any]]:
     """Run an import with a journal, of which one batch is refused and one row is invalid; give its rows."""
     rows = orders_of(30, 1000, 1)
     rows[12]["currency"] = "XXX"
-    put(run, "in.jsonl", rows, '{"external_id": "x"}\n')
+    put(command, "in.jsonl", rows, '{"external_id": "x"}\n')
     how = ("orders", "import", "in.jsonl", "--skip-triggers", "--batch-size", "10", "--journal", "run.journal")
-    assert run(*how).returncode == 2
+    assert here(*how).returncode == 2
     return rows
 
 
 def test_the_journal_of_an_import_gives_back_the_rows_that_failed(
-    run: CommandLine, half_wrong: list[dict[str, Any]]
+    command: CommandLine, here: Here, half_wrong: list[dict[str, Any]]
 ) -> None:
-    ended = run("journal", "failed", "run.journal", "--input", "in.jsonl", "-o", "failed.jsonl")
+    ended = here("journal", "failed", "run.journal", "--input", "in.jsonl", "-o", "failed.jsonl")
     assert ended.returncode == 0
-    failed = (run.directory / "failed.jsonl").read_text().splitlines()
+    failed = (command.directory / "failed.jsonl").read_text().splitlines()
     assert failed == [*map(json.dumps, half_wrong[10:20]), '{"external_id": "x"}']
     said = "INPUT --skip-triggers --batch-size 10 --batch-bytes 1000000 --journal run.journal --retry-failed"
-    assert said in run("journal", "show", "run.journal").stdout
+    assert said in here("journal", "show", "run.journal").stdout
     assert "orders import with --retry-failed" in ended.stderr
 
 
 def test_the_journal_of_an_import_is_exported_like_its_results(
-    run: CommandLine, half_wrong: list[dict[str, Any]]
+    command: CommandLine, here: Here, half_wrong: list[dict[str, Any]]
 ) -> None:
-    ended = run("journal", "export", "run.journal", "--input", "in.jsonl", "-o", "out.csv")
+    ended = here("journal", "export", "run.journal", "--input", "in.jsonl", "-o", "out.csv")
     assert ended.returncode == 0
-    with (run.directory / "out.csv").open() as file:
+    with (command.directory / "out.csv").open() as file:
         told = list(csv.DictReader(file))
     assert [row["external_id"] for row in told] == [*(row["external_id"] for row in half_wrong), ""]
     assert [row["state"] for row in told] == ["applied"] * 10 + ["rejected"] * 10 + ["applied"] * 10 + ["invalid"]
-    alone = run("journal", "export", "run.journal")
+    alone = here("journal", "export", "run.journal")
     ids = [json.loads(line)["external_id"] for line in alone.stdout.splitlines()]
     assert ids == [None] * 10 + [row["external_id"] for row in half_wrong[10:20]] + [None] * 11
 
 
 def test_another_input_than_the_imports_is_named_by_its_line(
-    run: CommandLine, half_wrong: list[dict[str, Any]]
+    command: CommandLine, here: Here, half_wrong: list[dict[str, Any]]
 ) -> None:
     half_wrong[4]["status"] = "paid"
-    put(run, "other.jsonl", half_wrong)
-    for command in ("failed", "export"):
-        ended = run("journal", command, "run.journal", "--input", "other.jsonl")
+    put(command, "other.jsonl", half_wrong)
+    for kind in ("failed", "export"):
+        ended = here("journal", kind, "run.journal", "--input", "other.jsonl")
         assert ended.returncode == 1
         assert "other.jsonl, line 5" in ended.stderr
-    (run.directory / "updates.csv").write_text("order_external_id,order_line_external_id,status_external_id\no,l,new\n")
+    (command.directory / "updates.csv").write_text(
+        "order_external_id,order_line_external_id,status_external_id\no,l,new\n"
+    )
     for words in (("reconcile", "updates.csv"), ("sync", "updates.csv", "--dry-run")):
-        ended = run(*words, "--journal", "run.journal")
+        ended = here(*words, "--journal", "run.journal")
         assert ended.returncode == 1
         assert "records a run of market/orders/import" in ended.stderr
-    refused = run("journal", "failed", "run.journal", "--input", "in.jsonl", "--status", "a=b")
+    refused = here("journal", "failed", "run.journal", "--input", "in.jsonl", "--status", "a=b")
     assert refused.returncode == 1
     assert "--status" in refused.stderr
 
 
-def test_a_dry_run_with_a_journal_counts_what_is_left(run: CommandLine, market: ThreadedSandbox) -> None:
+def test_a_dry_run_with_a_journal_counts_what_is_left(
+    command: CommandLine, here: Here, market: ThreadedSandbox
+) -> None:
     rows = orders_of(50, 1000, 1)
-    put(run, "in.jsonl", rows)
+    put(command, "in.jsonl", rows)
     how = ("orders", "import", "in.jsonl", "--skip-triggers", "--batch-size", "10", "--journal", "run.journal")
-    begun = run(*how, "--dry-run", "--json")
+    begun = here(*how, "--dry-run", "--json")
     assert json.loads(begun.stdout)["batches"] == 5
-    assert not (run.directory / "run.journal").exists()
-    assert run(*how, "--sample", "20").returncode == 0
+    assert not (command.directory / "run.journal").exists()
+    assert here(*how, "--sample", "20").returncode == 0
     assert len(market.ledger.import_arrivals) == 2
-    left = json.loads(run(*how, "--dry-run", "--json").stdout)
+    left = json.loads(here(*how, "--dry-run", "--json").stdout)
     assert (left["batches"], left["states"], left["done_before"]) == (3, {"valid": 30}, 20)
-    assert run(*how).returncode == 0
+    assert here(*how).returncode == 0
     assert market.ledger.check_imports("orders", rows).ok
     assert len(market.ledger.import_arrivals) == 5
-    other = run(*how[:-4], "--batch-size", "7", "--journal", "run.journal", "--dry-run")
+    other = here(*how[:-4], "--batch-size", "7", "--journal", "run.journal", "--dry-run")
     assert other.returncode == 1
     assert "batch_size" in other.stderr
 
 
 @pytest.mark.parametrize("options", [("--sample", "15"), ("--sample", "20", "--dry-run")])
-def test_a_sample_with_a_journal_is_of_whole_batches(run: CommandLine, options: tuple[str, ...]) -> None:
-    put(run, "in.jsonl", orders_of(30, 1000, 1))
-    ended = run(
+def test_a_sample_with_a_journal_is_of_whole_batches(
+    command: CommandLine, here: Here, options: tuple[str, ...]
+) -> None:
+    put(command, "in.jsonl", orders_of(30, 1000, 1))
+    ended = here(
         "orders", "import", "in.jsonl", "--triggers", "--batch-size", "10", "--journal", "run.journal", *options
     )
     assert ended.returncode == 1
     assert "--sample" in ended.stderr
-    assert not (run.directory / "run.journal").exists()
+    assert not (command.directory / "run.journal").exists()
 
 
 def test_a_dry_run_counts_batches_and_bytes_and_sends_nothing(

@@ -48,9 +48,11 @@ def test_it_stays_within_its_settings() -> None:
     assert begun(2, minimum=4).limit == 4
 
 
-def test_it_comes_up_to_what_was_remembered_in_a_round_trip_and_holds_there() -> None:
+def test_it_comes_up_to_what_was_remembered_in_two_round_trips_and_holds_there() -> None:
     law = begun(100)
     served(law, 50)
+    assert 50 < law.limit < 100
+    served(law, law.limit)
 
     assert (law.limit, law.state) == (100, LimitState.HOLDING)
 
