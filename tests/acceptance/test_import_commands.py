@@ -30,8 +30,8 @@ def sandbox() -> Iterator[ThreadedSandbox]:
         yield running
 
 
-def put(command: CommandLine, rows: list[dict[str, Any]], *more: str) -> None:
-    command.write("in.jsonl", "".join(json.dumps(row) + "\n" for row in rows) + "".join(more))
+def put(command: CommandLine, rows: list[dict[str, Any]], *more: str, name: str = "in.jsonl") -> None:
+    command.write(name, "".join(json.dumps(row) + "\n" for row in rows) + "".join(more))
 
 
 def test_orders_must_say_whether_they_start_automations(command: CommandLine, here: Here) -> None:
@@ -84,7 +84,7 @@ def half_wrong(command: CommandLine, here: Here) -> list[dict[str, Any]]:
     """Run an import with a journal, of which one batch is refused and one row is invalid; give its rows."""
     rows = orders_of(30, 1000, 1)
     rows[12]["currency"] = "XXX"
-    put(command, "in.jsonl", rows, '{"external_id": "x"}\n')
+    put(command, rows, '{"external_id": "x"}\n')
     how = ("orders", "import", "in.jsonl", "--skip-triggers", "--batch-size", "10", "--journal", "run.journal")
     assert here(*how).returncode == 2
     return rows
@@ -120,7 +120,7 @@ def test_another_input_than_the_imports_is_named_by_its_line(
     command: CommandLine, here: Here, half_wrong: list[dict[str, Any]]
 ) -> None:
     half_wrong[4]["status"] = "paid"
-    put(command, "other.jsonl", half_wrong)
+    put(command, half_wrong, name="other.jsonl")
     for kind in ("failed", "export"):
         ended = here("journal", kind, "run.journal", "--input", "other.jsonl")
         assert ended.returncode == 1
@@ -141,7 +141,7 @@ def test_a_dry_run_with_a_journal_counts_what_is_left(
     command: CommandLine, here: Here, market: ThreadedSandbox
 ) -> None:
     rows = orders_of(50, 1000, 1)
-    put(command, "in.jsonl", rows)
+    put(command, rows)
     how = ("orders", "import", "in.jsonl", "--skip-triggers", "--batch-size", "10", "--journal", "run.journal")
     begun = here(*how, "--dry-run", "--json")
     assert json.loads(begun.stdout)["batches"] == 5
@@ -162,7 +162,7 @@ def test_a_dry_run_with_a_journal_counts_what_is_left(
 def test_a_sample_with_a_journal_is_of_whole_batches(
     command: CommandLine, here: Here, options: tuple[str, ...]
 ) -> None:
-    put(command, "in.jsonl", orders_of(30, 1000, 1))
+    put(command, orders_of(30, 1000, 1))
     ended = here(
         "orders", "import", "in.jsonl", "--triggers", "--batch-size", "10", "--journal", "run.journal", *options
     )
