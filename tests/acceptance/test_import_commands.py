@@ -138,7 +138,7 @@ def test_another_input_than_the_imports_is_named_by_its_line(
 
 
 def test_a_dry_run_with_a_journal_counts_what_is_left(
-    command: CommandLine, here: Here, market: ThreadedSandbox
+    command: CommandLine, here: Here, sandbox: ThreadedSandbox
 ) -> None:
     rows = orders_of(50, 1000, 1)
     put(command, rows)
@@ -147,12 +147,12 @@ def test_a_dry_run_with_a_journal_counts_what_is_left(
     assert json.loads(begun.stdout)["batches"] == 5
     assert not (command.directory / "run.journal").exists()
     assert here(*how, "--sample", "20").returncode == 0
-    assert len(market.ledger.import_arrivals) == 2
+    assert len(sandbox.ledger.import_arrivals) == 2
     left = json.loads(here(*how, "--dry-run", "--json").stdout)
     assert (left["batches"], left["states"], left["done_before"]) == (3, {"valid": 30}, 20)
     assert here(*how).returncode == 0
-    assert market.ledger.check_imports("orders", rows).ok
-    assert len(market.ledger.import_arrivals) == 5
+    assert sandbox.ledger.check_imports("orders", rows).ok
+    assert len(sandbox.ledger.import_arrivals) == 5
     other = here(*how[:-4], "--batch-size", "7", "--journal", "run.journal", "--dry-run")
     assert other.returncode == 1
     assert "batch_size" in other.stderr
