@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
 os.environ["ALTCRAFT_LIMIT_GROUP"] = "off"  # the tests' own clients are no group; those of groups turn it on
 os.environ["ALTCRAFT_REMEMBER"] = "false"  # nor do they learn from each other
 QUICK = RetryPolicy(attempts=3, base=0.001, max_delay=0.01)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_that_are_not_ignored() -> Iterator[None]:
+    """Let the tests' processes get every signal, also where the tests run under ``nohup`` or in the background."""
+    handlers = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    ignored = [number for number in handlers if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, handlers[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @attrs.frozen

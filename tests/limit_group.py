@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NUMBERS = 20_000
+WINDOW = 64
+"""Rows that are sent beyond the end, at most: more than are ever in flight, and no more than a moment's work."""
 
 
 async def work(base_url: str, token: str, seconds: float, settings: Settings) -> dict[str, object]:
@@ -33,7 +35,7 @@ async def work(base_url: str, token: str, seconds: float, settings: Settings) ->
                     return
                 yield f"order_{number % NUMBERS}", "1", "delivered"
 
-        async for outcome in client.market.orders.stream_order_line_statuses(lines()):
+        async for outcome in client.market.orders.stream_order_line_statuses(lines(), window=WINDOW):
             if outcome.ok:
                 bucket = int(time.monotonic() * 10)
                 served[bucket] = served.get(bucket, 0) + 1

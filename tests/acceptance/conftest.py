@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -20,18 +19,6 @@ if TYPE_CHECKING:
 
 CANARY = "canary-5c0ffee5-token"
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def signals_that_are_not_ignored() -> Iterator[None]:
-    """Let the tests' processes get every signal, also where the tests run under ``nohup`` or in the background."""
-    handlers = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-    ignored = [number for number in handlers if signal.getsignal(number) is signal.SIG_IGN]
-    for number in ignored:
-        signal.signal(number, handlers[number])
-    yield
-    for number in ignored:
-        signal.signal(number, signal.SIG_IGN)
 
 
 class CommandLine:
