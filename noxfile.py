@@ -9,7 +9,7 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "types", "architecture", "tests", "docs", "minimum", "wheel"]
+nox.options.sessions = ["lint", "types", "architecture", "tests", "coverage", "docs", "minimum", "wheel"]
 nox.options.stop_on_first_error = False
 
 MINIMUM = (
@@ -29,8 +29,8 @@ WHICH_WAY = (
     "print('aiohttp', aiohttp.__version__, 'the direct way' if unknown is None else f'the session, for {unknown}')"
 )
 
-SIDE_BY_SIDE = ("-n", "auto", "--dist", "worksteal")
-"""The tests mostly wait for servers and processes, so a worker a core does not get in the way of another."""
+SIDE_BY_SIDE = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
+"""The tests often wait for servers and processes, so there is one worker more than there are cores."""
 
 
 @nox.session
@@ -61,7 +61,14 @@ def architecture(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests with branch coverage; arguments after ``--`` go to pytest."""
+    """Run the tests; arguments after ``--`` go to pytest."""
+    session.install(".[test,speed]")
+    session.run("pytest", *SIDE_BY_SIDE, *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests and measure their branch coverage, which takes twice their time; arguments go to pytest."""
     session.install(".[test,speed]")
     session.run("coverage", "erase")
     # coverage starts before pytest, because pytest loads the package's own plugin
