@@ -41,11 +41,15 @@ class Comparison:
 
     def run(self, client: AltcraftClient) -> int:
         """Write a row for each difference, and say the whole on stderr; return the exit code."""
-        expected = list(self._expected().values())
-        return asyncio.run(self._compare(client, expected))
+        expected, unchecked = self._expected()
+        code = asyncio.run(self._compare(client, list(expected.values())))
+        return ExitCode.NOT_ALL_APPLIED if unchecked and code == ExitCode.OK else code
 
-    def _expected(self) -> dict[LineKey, LineStatusUpdate]:
-        """Read the last status of every line that should be there; of what is in doubt nothing can be expected."""
+    def _expected(self) -> tuple[dict[LineKey, LineStatusUpdate], int]:
+        """Read the last status of every line that should be there, and count what is left out.
+
+        Of what is in doubt nothing can be expected.
+        """
         expected: dict[LineKey, LineStatusUpdate] = {}
         in_doubt: set[LineKey] = set()
         left_out = 0
@@ -64,7 +68,7 @@ class Comparison:
             complain(
                 f"Note: {len(in_doubt):,} lines are left out: the journal does not know whether they were updated."
             )
-        return expected
+        return expected, left_out + len(in_doubt)
 
     def _rows(self) -> Iterator[tuple[LineStatusUpdate | InvalidUpdateError, OutcomeState | None]]:
         """Give each row with its state by the journal; without one every row was applied."""

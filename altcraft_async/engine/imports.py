@@ -345,9 +345,13 @@ class ImportRun(Run[RowT]):
             self._send([entry])
 
     def _send(self, batch: Sequence[Entry]) -> None:
-        """Send what is open of a batch, in parts of the size that the server is known to take."""
+        """Send what is open of a batch, in parts of the size that the server is known to take.
+
+        One that may have been sent by an earlier run goes as it went then, under its id.
+        """
         for part in open_parts(batch, is_open) if self._batches_of is not None else [batch]:
-            for piece in fitting(part, _bytes_of, self._largest):
+            whole = bool(part) and self._batches_of is not None and self._batches_of.asked_before(part[0].place)
+            for piece in [part] if whole else fitting(part, _bytes_of, self._largest):
                 if piece:
                     self._submit(self._item_of(piece))
 
@@ -395,8 +399,10 @@ class ImportRun(Run[RowT]):
         return split and not isinstance(error, TariffLimitError)  # which would meet each of the halves too
 
     def _divides_first(self, item: WorkItem) -> bool:
-        if not isinstance(item, BatchItem) or item.batch.size <= self._largest or len(item.batch_rows) == 1:
+        small = not isinstance(item, BatchItem) or item.batch.size <= self._largest or len(item.batch_rows) == 1
+        if small or item.asked_before:  # what may have been sent goes as it went, under its id
             return False
+        assert isinstance(item, BatchItem)  # noqa: S101 - of this run
         parts = fitting(self._entries_of(item), _bytes_of, self._largest)
         self._crew.take_over(list(map(self._item_of, parts)), item)
         return True
@@ -408,9 +414,12 @@ class ImportRun(Run[RowT]):
     def _divide(self, item: BatchItem) -> None:
         """Send the halves of a batch in its place."""
         parts = halves(self._entries_of(item))
-        if item.last is not None and item.last.verdict is TABLE[Evidence.TOO_LARGE]:
+        too_large = item.last is not None and item.last.verdict is TABLE[Evidence.TOO_LARGE]
+        if too_large:
             self._largest = min(self._largest, _TAKEN * item.batch.size)
         heirs = list(map(self._item_of, parts))
+        for heir in heirs:
+            heir.refused = item.refused if too_large else item
         if self._stopped is None:
             self._crew.take_over(heirs, item)
             return
@@ -463,8 +472,14 @@ class ImportRun(Run[RowT]):
     def _give_up(self, item: WorkItem, error: DeliveryError) -> None:
         """Settle a batch that never got its turn; it holds no lane."""
         assert isinstance(item, BatchItem)  # noqa: S101 - of this run
-        error.subject = item.subject
-        self._sink.settle(self._outcomes(item, OutcomeState.NOT_SENT, error), cut=True)
+        refused = item.refused
+        if refused is None:
+            error.subject = item.subject
+            self._sink.settle(self._outcomes(item, OutcomeState.NOT_SENT, error), cut=True)
+            return
+        said = self._outcomes(refused, refused.state, self._dispatcher.delivery.failure(refused))
+        own = {*item.batch_rows.indices}
+        self._sink.settle([outcome for outcome in said if outcome.index in own], cut=True)
 
     def _counts(self, outcome: Outcome[object]) -> bool:
         """Count each answer once: that of a batch with its first row, and each row's own."""

@@ -315,10 +315,11 @@ class BatchItem(WorkItem):
     """One call for a batch of rows, `batch_rows` of `size` bytes; it can be divided, and has a `timeout` of its own.
 
     `batch` is what its outcomes say of it. `results` is what the answer said of each row, None
-    where it spoke of none.
+    where it spoke of none. `refused` is the batch of which this is a part, where the server said no to that: its rows
+    end so where the part is never sent.
     """
 
-    __slots__ = ("batch", "batch_rows", "results", "timeout")
+    __slots__ = ("batch", "batch_rows", "refused", "results", "timeout")
     apart = True
 
     def __init__(  # noqa: PLR0913 - what a call is made of
@@ -340,6 +341,7 @@ class BatchItem(WorkItem):
         self.timeout = timeout
         self.batch = Batch(rows.indices[0], len(rows), size)
         self.results: Sequence[RowResult] | None = None
+        self.refused: BatchItem | None = None
 
     @property
     def subject(self) -> str:

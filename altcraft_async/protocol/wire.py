@@ -47,7 +47,8 @@ _MAX_TEXT = 300
 """Longest part of an ``error_text`` that is kept: enough to act on, too short to be a body."""
 
 _USUAL_CHARSETS = (None, "utf-8")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+"""What no log, no file and no database takes: control characters, and halves of pairs of surrogates."""
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
 
 
@@ -217,7 +218,7 @@ class Wire:
         )
 
     def clean(self, text: JSON) -> str:
-        """Make the server's text fit for a log: no token, no control characters, not too long."""
+        """Make the server's text fit for a log: no token, no control characters or lone surrogates, not too long."""
         if not isinstance(text, str):
             return ""
         text = _CONTROL.sub(" ", text.replace(self._token, "***")).strip()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import web
 
 from altcraft_async import (
     Adaptive,
@@ -23,6 +26,9 @@ from altcraft_async.observe import AttemptStarted, CallEnded
 from altcraft_async.protocol.values.orders import Order
 from altcraft_async.protocol.values.products import Product, Sku
 from altcraft_async.sandbox import Fault, Faults, Readings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 PATIENT = RetryPolicy(attempts=12, base=0.001, max_delay=0.01)
 
@@ -512,3 +518,70 @@ async def test_imports_of_seconds_do_not_spoil_the_limit_of_updates_nor_the_othe
     assert sandbox.ledger.in_flight_overlaps == 0
     assert sandbox.ledger.check(updates * 2).ok
     assert sandbox.ledger.check_imports("orders", rows).ok
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[list[str], str], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """Serve imports by a function of the rows' ids and the ``Request-ID``."""
+
+    async def handle(request: web.Request) -> web.Response:
+        rows = json.loads(await request.read())["data"]
+        return await answer([row["external_id"] for row in rows], request.headers["Request-ID"])
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+OK = {"error": 0, "error_text": ""}
+
+
+async def test_a_batch_in_doubt_goes_whole_under_its_id_whatever_was_too_large_meanwhile(connect, tmp_path):
+    rows = [order(number, region="x" * (1000 if number <= 4 else 800)) for number in range(1, 9)]
+    ids = [row["external_id"] for row in rows]
+    seen: list[tuple[list[str], str]] = []
+    silent = True
+
+    async def answer(given: list[str], request_id: str) -> web.Response:
+        seen.append((given, request_id))
+        if silent:
+            await asyncio.sleep(5)
+        if given == ids[:4] and not silent:
+            return web.Response(status=413)
+        return web.json_response(OK)
+
+    async with answering(answer) as url:
+        first = connect(url, concurrency=2).market.orders.import_orders(
+            rows, batch_size=4, journal=tmp_path / "j", deadline=0.3
+        )
+        assert states((await first).outcomes) == ["unknown"] * 8
+        silent = False
+        assert (
+            await connect(url, concurrency=1).market.orders.import_orders(rows, batch_size=4, journal=tmp_path / "j")
+        ).ok
+    whole = [request_id for given, request_id in seen if given == ids[4:]]
+    assert len(whole) == 2
+    assert len(set(whole)) == 1
+    assert not [given for given, _ in seen if given in (ids[4:6], ids[6:])]
+
+
+async def test_the_parts_of_a_refused_batch_that_are_never_sent_are_rejected_and_not_unsent(connect):
+    async def answer(given: list[str], request_id: str) -> web.Response:
+        return web.json_response({"error": 400, "error_text": "some rows"})
+
+    async with answering(answer) as url:
+        report = await connect(url, concurrency=1).market.orders.import_orders(
+            orders_of(40), batch_size=20, on_refused="split", stop_after=FailureLimit(count=2)
+        )
+    refused = [outcome for outcome in report if outcome.state == "rejected"]
+    assert len(refused) >= 20, "the server has had these rows"
+    assert {outcome.attempts for outcome in refused} == {1}
+    assert all(outcome.request_id for outcome in refused)
+    assert states(report.outcomes[:20]) == ["rejected"] * 20

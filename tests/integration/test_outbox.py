@@ -579,3 +579,17 @@ async def test_a_client_that_was_closed_first_is_told_and_loses_nothing(sandbox,
         await until(lambda: outbox.statistics().problem is not None)
         assert "closed" in outbox.statistics().problem
     assert outbox.statistics().pending == 1
+
+
+async def test_half_a_surrogate_in_an_error_text_keeps_nobody_from_the_outbox(start_raw_server, connect, path, until):
+    body = b'{"error":400,"error_text":"no \\ud800 such line"}'
+    answer = b"HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    server = await start_raw_server(answer, keep_alive=True)
+    async with Outbox(path, connect(server)) as outbox:
+        await outbox.put((*LINE[:2], "delivered"))
+        await until(lambda: outbox.statistics().dead == 1)
+        (letter,) = [letter async for letter in outbox.dead_letters()]
+        await outbox.put(("order_2", "line_2_1", "new"))
+        await until(lambda: outbox.statistics().dead == 2)
+    assert "such line" in letter.reason
+    assert letter.reason.isprintable()
