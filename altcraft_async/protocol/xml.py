@@ -7,6 +7,7 @@ so the caller turns numbers into numbers; blanks around a text are not kept.
 
 from __future__ import annotations
 
+import math
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -104,6 +105,7 @@ def encode(fields: Mapping[str, JSON]) -> bytes:
 
 
 def _check_names(value: JSON) -> None:
+    """Raise for what JSON could not carry either, and for a name that no element can have."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if not _is_name(name):
@@ -115,6 +117,12 @@ def _check_names(value: JSON) -> None:
         for item in value:
             if type(item) is not str:
                 _check_names(item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        msg = f"{value} is no number that can be sent"
+        raise ValueError(msg)
+    elif not isinstance(value, str | int | float | None):
+        msg = f"Object of type {type(value).__name__} cannot be sent; give it as text, or its to_dict()"
+        raise TypeError(msg)
 
 
 @lru_cache(maxsize=4096)

@@ -109,3 +109,10 @@ def test_the_body_is_no_part_of_the_error_or_of_its_context(body):
 def test_any_bytes_are_an_envelope_or_unreadable(body):
     with suppress(UnreadableResponseError):
         assert type(xml.decode(body)) is dict
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"x", object()])
+@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: [value], lambda value: {"inner": [value]}])
+def test_what_json_cannot_carry_is_not_written_as_xml_either(value, wrap):
+    with pytest.raises((TypeError, ValueError)):
+        xml.encode_row({"external_id": "o", "field": wrap(value)})
