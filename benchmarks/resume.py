@@ -54,7 +54,7 @@ async def _sync(base_url: str, *arguments: str) -> _Run:
     environ = {**os.environ, "ALTCRAFT_BASE_URL": base_url, "ALTCRAFT_TOKEN": "0123456789abcdef"}
     _Watched.first = None
     started = time.monotonic()
-    command = [sys.executable, "-m", "altcraft_async.cli", "sync", *arguments]
+    command = [sys.executable, "-m", "altcraft_async", "sync", *arguments]
     process = await asyncio.create_subprocess_exec(*command, env=environ, stderr=asyncio.subprocess.PIPE)
     _, said = await process.communicate()
     if process.returncode or _Watched.first is None:

@@ -43,7 +43,7 @@ _SAID = {
 
 
 def show_problems(app: FastAPI, statuses: Mapping[Callable[..., object], tuple[int, ...]]) -> None:
-    """Add to the OpenAPI of `app` what its operations answer in trouble, by the dependencies that they use."""
+    """Add to the OpenAPI of `app` what its operations answer when a call fails, by the dependencies that they use."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:

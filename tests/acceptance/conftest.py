@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class CommandLine:
-    """Runs ``python -m altcraft_async.cli`` in a directory of its own."""
+    """Runs ``python -m altcraft_async`` in a directory of its own."""
 
     def __init__(self, directory: Path, base_url: str) -> None:
         self.directory = directory
@@ -40,7 +40,7 @@ class CommandLine:
 
     def __call__(self, *arguments: str, stdin: bytes = b"", **environ: str) -> subprocess.CompletedProcess[str]:
         ended = subprocess.run(
-            [sys.executable, "-m", "altcraft_async.cli", *arguments],
+            [sys.executable, "-m", "altcraft_async", *arguments],
             cwd=self.directory,
             env=self.environ | environ,
             input=stdin,
@@ -54,7 +54,7 @@ class CommandLine:
 
     def start(self, *arguments: str, **options: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "altcraft_async.cli", *arguments],
+            [sys.executable, "-m", "altcraft_async", *arguments],
             cwd=self.directory,
             env=self.environ,
             stdout=subprocess.PIPE,

@@ -185,7 +185,7 @@ def inbox_job(directory: Path, sandbox: ThreadedSandbox) -> subprocess.Popen[byt
     """Start the script with an `altcraft-async` of this checkout in its path."""
     script = directory / "bin" / "altcraft-async"
     script.parent.mkdir(exist_ok=True)
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m altcraft_async.cli "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m altcraft_async "$@"\n')
     script.chmod(0o755)
     environ = environment(sandbox, PATH=f"{script.parent}{os.pathsep}{os.environ['PATH']}")
     command = ["sh", str(EXAMPLES / "sync_inbox.sh"), "inbox", "."]

@@ -103,7 +103,7 @@ def test_a_drainer_runs_by_itself_until_sigterm(sandbox: ThreadedSandbox, postgr
     put(postgres, schema, ("order_1", "line_1_1", "delivered"))
     arguments = ["outbox", "run", postgres.url(), "--schema", schema, "--listen", "127.0.0.1:0"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "altcraft_async.cli", *arguments],
+        [sys.executable, "-m", "altcraft_async", *arguments],
         stderr=subprocess.PIPE,
         text=True,
         env={

@@ -287,7 +287,7 @@ def test_a_run_says_only_what_is_so(command: CommandLine, here: Here) -> None:
         "Nothing is left to do: the one update was done in an earlier run." in here("sync", "in.csv", *JOURNAL).stderr
     )
     closed = subprocess.run(
-        ["bash", "-c", "python -m altcraft_async.cli sync in.csv --results - >&-"],
+        ["bash", "-c", "python -m altcraft_async sync in.csv --results - >&-"],
         cwd=command.directory,
         env=command.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         capture_output=True,

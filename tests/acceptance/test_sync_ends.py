@@ -32,7 +32,7 @@ HEADER = "order_external_id,order_line_external_id,status_external_id\n"
 def shell(command: CommandLine, script: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
     """Run a script in which ``$sync`` is the command with its file."""
     return subprocess.run(
-        ["bash", "-c", f"sync='{shlex.quote(sys.executable)} -m altcraft_async.cli sync in.csv'; {script}"],
+        ["bash", "-c", f"sync='{shlex.quote(sys.executable)} -m altcraft_async sync in.csv'; {script}"],
         cwd=command.directory,
         env=command.environ | environ,
         capture_output=True,
@@ -132,7 +132,7 @@ def test_where_nothing_was_accepted_the_advice_is_to_look_first(command: Command
 def started(command: CommandLine, *before: str) -> subprocess.Popen[bytes]:
     command.write("in.csv", HEADER + "".join(f"order_{n % 20 + 1},line_{n % 20 + 1}_1,new\n" for n in range(2000)))
     process = subprocess.Popen(
-        [*before, sys.executable, "-m", "altcraft_async.cli", "sync", "in.csv", "--concurrency", "4", "--json",
+        [*before, sys.executable, "-m", "altcraft_async", "sync", "in.csv", "--concurrency", "4", "--json",
          "--results", "out.jsonl", "--journal", "run.journal", "--failed", "failed.csv", "--sample", "400"],
         cwd=command.directory, env=command.environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
