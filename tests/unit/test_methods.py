@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import altcraft_async
 from altcraft_async.protocol.methods import BY_PATH, GET_ORDER_STATUS, LIST_ORDERS, LIST_PRODUCTS, METHODS, Repeat
 
 
@@ -46,7 +45,7 @@ def test_what_is_no_array_of_the_method_is_left_alone():
 
 
 def test_the_method_that_contributors_are_shown_is_the_one_that_there_is():
-    root = Path(altcraft_async.__file__).parent.parent
+    root = Path(__file__).parents[2]
     shown = re.search(r"```diff\n(.*?)```", (root / "CONTRIBUTING.md").read_text(), re.DOTALL)
     assert shown is not None
     added = [line for line in shown[1].splitlines() if line.startswith("+")]
