@@ -141,6 +141,14 @@ class Tap(asyncio.BufferedProtocol):
             await asyncio.sleep(0)
         return not (self.received or self.transport.is_closing() or self.waiting())
 
+    async def read_on(self) -> int:
+        """Let the loop read what waits on an idle connection; give the bytes since `begin`."""
+        for _ in range(_TURNS):
+            if self.transport.is_closing() or not self.waiting():
+                break
+            await asyncio.sleep(0)
+        return self.received
+
 
 def _poll(transport: asyncio.Transport) -> Callable[[], object]:
     """Return what tells whether bytes, or the end, wait in the kernel."""
@@ -158,7 +166,8 @@ def _poll(transport: asyncio.Transport) -> Callable[[], object]:
 class Carriage:
     """How one call travelled on the session's way.
 
-    `in_doubt` is true where the same request went out before, without an answer.
+    `in_doubt` is true where the same request went out before, without an answer, `unasked`
+    where a kept connection brought bytes that nobody had asked for.
     `tap` is that of its connection, `kept` whether that had carried calls before,
     `written` whether the request's body was begun, and `spoiled` whether
     bytes came before that.
@@ -169,6 +178,7 @@ class Carriage:
     kept: bool = False
     written: bool = False
     spoiled: bool = False
+    unasked: bool = False
 
     @property
     def unanswered(self) -> bool:
@@ -212,13 +222,16 @@ class CleanConnector(aiohttp.TCPConnector):
             connection = await super().connect(req, traces, timeout)
             tap = Tap.of(connection)
             kept = tap is not None
+            carriage = carriage_of_task.get()
             if tap is None:
                 tap = await self._tapped(connection)
             elif tap.busy or not tap.ended() or connection.protocol.should_close or tap.waiting():  # type: ignore[union-attr]
+                if carriage is not None and not tap.busy:
+                    await tap.read_on()
+                    carriage.unasked |= not tap.ended()
                 connection.close()
                 continue
             tap.begin()
-            carriage = carriage_of_task.get()
             if carriage is not None:
                 carriage.tap, carriage.kept = tap, kept
                 tap.busy = True

@@ -32,7 +32,7 @@ from altcraft_async.errors import (
 )
 from altcraft_async.flow.outage import OutageState
 from altcraft_async.flow.retry import Retry, RetryPolicy, Stop, StopReason, decide
-from altcraft_async.protocol.answer import another_line, echo_of, line_named, row_results
+from altcraft_async.protocol.answer import another_line, confirms, echo_of, line_named, row_results
 from altcraft_async.protocol.retry_after import parse_retry_after
 from altcraft_async.protocol.verdict import TABLE, Evidence, Scope
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.work import Patience, RowResult, WorkItem
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryBudget
-    from altcraft_async.protocol.values import LineKey
+    from altcraft_async.protocol.values import LineKey, LineStatusUpdate
     from altcraft_async.protocol.verdict import Verdict
     from altcraft_async.protocol.wire import Format, Reply, Wire, WireRequest, WireResponse
 
@@ -60,6 +60,7 @@ _MIN_ATTEMPT: Final = 0.001
 _REASKED_AT_MOST: Final = 3
 """How often a call is asked again at once, for an answer that was not its own or is not to be believed yet."""
 
+_UNPROVEN: Final = "the answer does not say that it is this line's, and a connection has just brought unasked bytes"
 _STRANGE: Final = (TABLE[Evidence.FOREIGN], TABLE[Evidence.UNREADABLE])
 """Answers that are not the API's: where nothing else has ever come, the address is wrong."""
 # named once: a look at a member through its class is slow before Python 3.12
@@ -214,6 +215,8 @@ class Delivery:
             return self._failed_send(_odd(error)), 0
         if response.resent:
             item.doubt()
+        if response.unasked:
+            self.questions.distrust(asyncio.get_running_loop().time())
         reply = wire.decode(response)
         if reply.code == 0:
             return self._believed(item, wire, reply, response), response.status
@@ -246,7 +249,10 @@ class Delivery:
                 if self._is_anothers(item, another, fresh=fresh):
                     response.discard()
                     return self._anothers(another)
-                item.echo = echo_of(reply.payload, update)
+            elif not fresh and self._is_unproven(item, update, reply):
+                response.discard()
+                return Attempt(TABLE[Evidence.ANOTHERS], {}, UnreadableResponseError(_UNPROVEN))
+            item.echo = echo_of(reply.payload, update)
         elif isinstance(item, BatchItem) and (named := self._take_rows(item, wire, reply)) is not None:
             response.discard()
             return self._anothers(named)
@@ -320,6 +326,14 @@ class Delivery:
         item.fresh = True
         return True
 
+    def _is_unproven(self, item: WorkItem, update: LineStatusUpdate, reply: Reply) -> bool:
+        """Say whether a success could be another call's, as one just was; mark the item to be asked again."""
+        questions = self.questions
+        if not questions.suspicious(asyncio.get_running_loop().time()) or confirms(reply.payload, update):
+            return False
+        item.fresh = True
+        return True
+
     def _anothers(self, another: LineKey) -> Attempt:
         msg = f"the answer was that of another line ({another[0]}/{another[1]})"
         return Attempt(TABLE[Evidence.ANOTHERS], {}, UnreadableResponseError(msg))
@@ -387,7 +401,7 @@ class Delivery:
             spent=item.attempts - item.unpaid,
             state=state,
             in_outage=in_outage,
-            misdirected=gate.outage.misdirected and any(last.verdict is strange for strange in _STRANGE),
+            misdirected=self._is_misdirected(last.verdict),
             now=asyncio.get_running_loop().time(),
             expires_at=item.expires_at,
             retry_after=last.retry_after,
@@ -395,6 +409,11 @@ class Delivery:
             budget=self.budget,
             random=self.random.random(),
         )
+
+    def _is_misdirected(self, verdict: Verdict) -> bool:
+        """Say whether the address is wrong: strange answers, and nothing under way that may prove otherwise."""
+        gate = self.gate
+        return gate.outage.misdirected and not gate.in_flight and any(verdict is strange for strange in _STRANGE)
 
     async def acquire(self, item: WorkItem, patience: Patience) -> int | Stop:
         """Wait for a permit, until the item expires and while the patience lasts."""

@@ -136,7 +136,7 @@ class DirectWay:
 
     __slots__ = (
         "_connector", "_due", "_head", "_heads", "_idle", "_keep", "_loop", "_sweeper", "_target", "_timeouts",
-        "_timer", "_timer_at",
+        "_timer", "_timer_at", "_unclean",
     )  # fmt: skip
 
     def __init__(self, session: aiohttp.ClientSession, base: str, headers: Mapping[str, str], *, keep: float) -> None:
@@ -153,6 +153,7 @@ class DirectWay:
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
         self._keep = keep
         self._idle: deque[_Carrier] = deque()
+        self._unclean: list[_Carrier] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._due: dict[_Carrier, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -176,26 +177,38 @@ class DirectWay:
         data = self._written(request)
         answer: WireResponse | _Died = _Died.UNSENT
         carrier = None if fresh else self._taken()
+        unasked = bool(self._unclean) and await self._drop_unclean()
         if carrier is not None:
-            answer = await self._exchange(carrier, data, due, max_bytes)
+            answer = await self._exchange(carrier, data, due, max_bytes, unasked=unasked)
             if type(answer) is WireResponse:
                 return answer
             total = due - self._loop.time()
         carrier = await self._connected(min(connect, total), in_doubt=answer is _Died.UNANSWERED)
-        answer = await self._exchange(carrier, data, due, max_bytes)
+        answer = await self._exchange(carrier, data, due, max_bytes, unasked=unasked)
         assert type(answer) is WireResponse  # noqa: S101 - only kept connections die without an error
         if fresh:
             carrier.close()
         return answer
 
     def _taken(self) -> _Carrier | None:
-        """Take a clean connection out of those that are idle, and close those that are not clean."""
+        """Take a clean connection out of those that are idle, and put those aside that are not clean."""
         while self._idle:
             carrier = self._idle.pop()
             if carrier.clean():
                 return carrier
-            carrier.close()
+            self._unclean.append(carrier)
         return None
+
+    async def _drop_unclean(self) -> bool:
+        """Close what is not clean; say whether any of it brought bytes, and not just its end."""
+        spoke = False
+        while self._unclean:
+            carrier = self._unclean.pop()
+            try:
+                spoke |= await carrier.tap.read_on() > 0
+            finally:
+                carrier.close()
+        return spoke
 
     async def _connected(self, connect: float, *, in_doubt: bool) -> _Carrier:
         try:
@@ -205,7 +218,9 @@ class DirectWay:
             failure = map_unsent(error, in_doubt=in_doubt)
         raise failure  # outside the handler, so that no context clings to it
 
-    async def _exchange(self, carrier: _Carrier, data: bytes, due: float, max_bytes: int) -> WireResponse | _Died:
+    async def _exchange(
+        self, carrier: _Carrier, data: bytes, due: float, max_bytes: int, *, unasked: bool
+    ) -> WireResponse | _Died:
         """Write the request and read its answer; the connection is then idle where it may be, or else closed."""
         protocol, tap = carrier.protocol, carrier.tap
         reusable = False
@@ -226,7 +241,8 @@ class DirectWay:
                 whole = tap.received == tap.head_length + len(body) or tap.ended()
                 reusable = whole and not protocol.should_close
                 plain = _plain(message, body, max_bytes)
-                return WireResponse(message.code, message.headers, plain, carrier.close, carrier.in_doubt)
+                unasked |= not whole and tap.received > tap.head_length + len(body)
+                return WireResponse(message.code, message.headers, plain, carrier.close, carrier.in_doubt, unasked)
             failure: AltcraftError | _Died = AttemptTimeoutError("no answer in time")
         except (aiohttp.ClientError, HttpProcessingError, OSError, DeliveryError) as error:
             failure = self._judged(carrier, error)

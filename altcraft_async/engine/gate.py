@@ -515,13 +515,16 @@ class Gate:
         """Take the permits of calls that are overdue: nobody will answer them any more."""
         before = self.lost
         for permit, (started, kind) in list(self._held.items()):
-            if now - started >= self.outage.overdue_after(kind):
+            if self._is_overdue(now, permit, started, kind):
                 del self._held[permit]
                 self.lost += 1
                 self._let_go_of_batch(permit)
         if self.lost > before:
             for staff in tuple(self.crews):
                 staff()
+
+    def _is_overdue(self, now: float, permit: int, started: float, kind: str) -> bool:
+        return now - started >= self.outage.overdue_after(kind, apart=permit in self._batches.held)
 
     def _look(self) -> None:
         """Look for calls that are overdue."""
@@ -530,7 +533,8 @@ class Gate:
             return
         loop = asyncio.get_running_loop()
         now, outage = loop.time(), self.outage
-        overdue = [started for started, kind in self._held.values() if now - started >= outage.overdue_after(kind)]
+        held = self._held.items()
+        overdue = [started for permit, (started, kind) in held if self._is_overdue(now, permit, started, kind)]
         if len(overdue) >= THRESHOLD and outage.on_overdue(now, overdue[0], overdue[THRESHOLD - 1]):
             self._on_state(now)
         if outage.state is _OPEN:

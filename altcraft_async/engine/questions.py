@@ -15,7 +15,7 @@ _REMEMBERED: Final = 4096
 _ENOUGH: Final = 10
 """Answers under another name that were confirmed before more of their kind are taken at once."""
 _DISTRUST: Final = 60.0
-"""Seconds for which refusals, which name no line, are confirmed after an answer that was another line's."""
+"""Seconds for which answers that do not name their line and status are confirmed, once a connection was not clean."""
 
 _log = logging.getLogger("altcraft_async")
 
@@ -47,11 +47,11 @@ class Questions:
         return asked in self._now or asked in self._before
 
     def distrust(self, now: float) -> None:
-        """Take note of an answer that was another line's."""
+        """Take note of an answer that was another line's, or of bytes that nobody had asked for."""
         self._distrusted_until = now + _DISTRUST
 
     def suspicious(self, now: float) -> bool:
-        """Say whether there was such an answer within the last minute."""
+        """Say whether there were such within the last minute."""
         return now < self._distrusted_until
 
     @property

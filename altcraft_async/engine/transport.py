@@ -289,7 +289,7 @@ class _SessionWay:
         if answer is not None:
             return answer
         left = max(due - loop.time(), 0.001)
-        carriage = Carriage(in_doubt=not carriage.spoiled)
+        carriage = Carriage(in_doubt=not carriage.spoiled, unasked=carriage.unasked)
         answer = await self._ask(self._fresh_one(), request, min(connect, left), left, max_bytes, carriage)
         assert answer is not None  # noqa: S101 - only kept connections die without an error
         return answer
@@ -325,7 +325,9 @@ class _SessionWay:
             ) as response:
                 body = await self._body(response, max_bytes)
             if not carriage.spoiled:
-                return WireResponse(response.status, response.headers, body, carriage.discard, carriage.in_doubt)
+                return WireResponse(
+                    response.status, response.headers, body, carriage.discard, carriage.in_doubt, carriage.unasked
+                )
         except DeliveryError as error:
             failure = error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -28,8 +28,8 @@ is not full but away. (A server that counts calls by the second may be shut for 
 one.)
 
 **Overdue** is a call without an answer for three times the usual latency, and at least
-a second. A server that accepts everything and answers nothing is noticed by it long
-before a timeout.
+a second; before anything was served, `SILENT` seconds. A server that accepts everything
+and answers nothing is noticed by it long before a timeout.
 
 **Probes** start `FIRST_WAIT` after the opening, then after twice as long each time, at
 most `SHORT_WAIT` in the first minute and `LONG_WAIT` later. A probe that is overdue does
@@ -50,7 +50,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["FIRST_WAIT", "LONG_WAIT", "SHORT_WAIT", "THRESHOLD", "Outage", "OutageState"]
+__all__ = ["FIRST_WAIT", "LONG_WAIT", "SHORT_WAIT", "SILENT", "THRESHOLD", "Outage", "OutageState"]
 
 THRESHOLD: Final = 3
 """Failures that make an outage suspected, overdue calls that prove one, and strange answers that prove a wrong address.
@@ -60,6 +60,8 @@ SHORT_WAIT: Final = 1.0
 LONG_WAIT: Final = 5.0
 _SHORT_FOR = 60.0
 """Seconds of an outage in which somebody may look for its end: a restart, a reload."""
+SILENT: Final = 5.0
+"""Seconds without any answer that a server may take for its first; a batch's takes as long as it takes."""
 _OVERDUE = 1.0
 _OVERDUE_TRIPS = 3.0
 _SHUT = 0.5
@@ -131,10 +133,15 @@ class Outage:
         """Whether all that has ever come were answers that are not the API's."""
         return not self.served and self._strange >= THRESHOLD
 
-    def overdue_after(self, kind: str) -> float:
-        """Give the seconds after which a call of this `kind` is overdue; infinite before one was served."""
+    def overdue_after(self, kind: str, *, apart: bool = False) -> float:
+        """Give the seconds after which a call of this `kind` is overdue, where `apart` means that it carries a batch.
+
+        Infinite where it cannot be known: nothing of this kind was served, but others were, or it is a batch.
+        """
         latency = self._latency.get(kind)
-        return math.inf if latency is None else max(_OVERDUE, _OVERDUE_TRIPS * latency)
+        if latency is None:
+            return math.inf if apart or self.served else SILENT
+        return max(_OVERDUE, _OVERDUE_TRIPS * latency)
 
     # -- what has come
 
@@ -231,8 +238,7 @@ class Outage:
         """Take note that the probe that was due goes out."""
         self._wait = min(2 * self._wait, SHORT_WAIT if now - self.since < _SHORT_FOR else LONG_WAIT)
         self._probe_at = now + self._wait
-        after = self.overdue_after(kind)
-        self._probe_over = now + (_OVERDUE if after == math.inf else after)
+        self._probe_over = now + max(_OVERDUE, _OVERDUE_TRIPS * self._latency.get(kind, 0.0))
 
     def probe_ended(self, *, unused: bool = False) -> None:
         """Take note that a probe has ended: the next waits only for its time, and not if it was `unused`."""

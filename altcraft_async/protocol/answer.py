@@ -4,7 +4,8 @@ A kept connection can carry an answer that belongs to another call: a late one,
 one given twice, one of a proxy. The envelope of a success echoes the ids of its
 line, and by them such an answer is told. Ids are compared without regard to case,
 outer blanks, and whether they are numbers or texts. What an answer leaves out, or
-says of the status, is no sign.
+says of the status, is no sign; only where connections were seen to bring what nobody
+asked for, an answer that does not say all of it is asked for once more.
 
 Guide: "Update order line status".
 """
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.protocol.values import JSON, LineStatusUpdate
 
-__all__ = ["another_line", "canonical", "echo_of", "line_named", "row_results"]
+__all__ = ["another_line", "canonical", "confirms", "echo_of", "line_named", "row_results"]
 
 
 def echo_of(payload: Mapping[str, JSON], asked: LineStatusUpdate) -> UpdatedOrderLine:
@@ -47,6 +48,15 @@ def another_line(payload: Mapping[str, JSON], update: LineStatusUpdate) -> LineK
         _text(found.get("order_external_id")) or asked[0], _text(found.get("order_line_external_id")) or asked[1]
     )
     return None if canonical(named) == canonical(asked) else named
+
+
+def confirms(payload: Mapping[str, JSON], update: LineStatusUpdate) -> bool:
+    """Say whether the envelope names the line of the `update` and the status that was asked for."""
+    found = _data(payload)
+    line = _text(found.get("order_external_id")), _text(found.get("order_line_external_id"))
+    asked = update.order_external_id, update.order_line_external_id
+    status = _text(found.get("status_external_id")).casefold()
+    return canonical(line) == canonical(asked) and status == update.status_external_id.strip().casefold()
 
 
 def line_named(payload: Mapping[str, JSON]) -> LineKey | None:

@@ -88,7 +88,8 @@ class WireResponse:
     is ever sent on it. It is for the moment in which ``send`` returns: later the
     connection may be at work for another call. `resent` is true where the same
     request had gone out before, on a kept connection that died without an answer:
-    the server may have taken it then already.
+    the server may have taken it then already. `unasked` is true where, since the answer
+    before, a kept connection brought bytes that nobody had asked for.
     """
 
     status: int
@@ -96,6 +97,7 @@ class WireResponse:
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
     discard: Callable[[], None] = attrs.field(default=_nothing, repr=False, eq=False)
     resent: bool = False
+    unasked: bool = False
 
 
 @attrs.define
