@@ -133,6 +133,11 @@ class Tap(asyncio.BufferedProtocol):
             return self._last.endswith(b"0\r\n\r\n")
         return body == 0
 
+    def said_more(self) -> bool:
+        """Whether more came than the answer that its head announces, as far as it does."""
+        length = _LENGTH.search(self._head[: self.head_length])
+        return length is not None and self.received > self.head_length + int(length[1])
+
     async def settled(self) -> bool:
         """Let the loop read what waits on a new connection, as TLS tickets do; false where it was anything else."""
         for _ in range(_TURNS):

@@ -325,6 +325,7 @@ class _SessionWay:
             ) as response:
                 body = await self._body(response, max_bytes)
             if not carriage.spoiled:
+                carriage.unasked |= carriage.tap is not None and carriage.tap.said_more()
                 return WireResponse(
                     response.status, response.headers, body, carriage.discard, carriage.in_doubt, carriage.unasked
                 )

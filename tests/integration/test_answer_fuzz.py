@@ -18,7 +18,7 @@ from random import Random
 import aiohttp
 import pytest
 
-from altcraft_async import AltcraftClient, RetryPolicy, Timeout
+from altcraft_async import AltcraftClient, DeliveryError, RetryPolicy, Timeout
 
 WAYS = {"direct": dict, "session": lambda: {"trace_configs": [aiohttp.TraceConfig()]}}
 UNASKED = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"
@@ -173,3 +173,47 @@ async def test_no_outcome_rests_on_anothers_bytes(way, seed):
 async def test_no_outcome_rests_on_anothers_bytes_in_many_rounds(way):
     for seed in range(1000, 1100):
         await fuzz(seed, way)
+
+
+class Stutterer(Liar):
+    """A server that says each of its answers once more, too late; `echoes` are with the status or without."""
+
+    def __init__(self, seed, *, echoes):
+        super().__init__(seed)
+        self.echoes = echoes
+
+    async def _visit(self, reader, writer):
+        self.tasks.add(asyncio.current_task())
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                asked = json.loads(await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0])))
+                said = {"error": 0, "error_text": ""} | ({"data": {**asked, "token": ""}} if self.echoes else {})
+                if self.draw.random() < 0.3:
+                    said = {"error": 400, "error_text": f"no {asked['status_external_id']}"}
+                body = json.dumps(said).encode()
+                whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+                self.asked.append((asked["status_external_id"], said["error"]))
+                await asyncio.sleep(0.003)
+                writer.write(whole)
+                await asyncio.sleep(self.draw.random() * 0.003)
+                writer.write(whole)
+        writer.close()
+
+
+@pytest.mark.parametrize("echoes", [True, False], ids=["with ids", "without ids"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("seed", range(5))
+async def test_of_answers_that_come_twice_for_one_line_only_the_first_can_deceive(way, seed, echoes):
+    wrong = 0
+    async with Stutterer(seed, echoes=echoes) as server, AltcraftClient(server.base_url, "t", **WAYS[way]()) as client:
+        for number in range(40):
+            status = f"s{number}"
+            try:
+                await client.market.orders.update_order_line_status("o", "l", status)
+                believed = 0
+            except DeliveryError as error:
+                believed = error.code
+            wrong += (status, believed) not in server.asked
+            await asyncio.sleep(server.draw.random() * 0.004)
+    assert wrong <= 2

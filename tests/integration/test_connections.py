@@ -162,15 +162,18 @@ def test_a_connection_that_said_more_than_it_was_asked_is_not_used_again(run, op
         nonlocal go_on, said
         go_on, said = asyncio.Event(), asyncio.Event()
         async with Server(script) as server, Caller(server, **options) as caller:
-            assert await caller.heard("one") == "one"
+            first = await caller.ask("one")
+            assert first.body == b"one"
             if when != "in one piece with the answer":
                 go_on.set()
                 await said.wait()
             if when == "later and read":
                 await asyncio.sleep(0.02)
             go_on.set()
-            assert await caller.heard("two") == "two"
+            second = await caller.ask("two")
+            assert second.body == b"two"
             assert server.asked == [["one"], ["two"]]
+            assert first.unasked or second.unasked
 
     go_on = said = None
     run(scenario())
@@ -257,6 +260,21 @@ def test_a_kept_connection_that_dies_before_a_byte_of_the_answer_is_replaced(run
             assert not (await caller.ask("three")).resent
             assert server.asked[0] == ["one", "two"]
             assert [asked for visit in server.asked for asked in visit] == ["one", "two", "two", "three"]
+
+    run(scenario())
+
+
+def test_the_end_of_an_idle_connection_is_nothing_that_nobody_asked_for(run, options):
+    async def script(visit):
+        visit.say(answer((await visit.request()).encode()))
+        visit.writer.close()
+
+    async def scenario():
+        async with Server(script) as server, Caller(server, **options) as caller:
+            for text in ("one", "two"):
+                answered = await caller.ask(text)
+                assert (answered.body.decode(), answered.unasked) == (text, False)
+                await asyncio.sleep(0.02)
 
     run(scenario())
 

@@ -16,9 +16,11 @@ async def test_an_outage_is_waited_out_and_every_line_is_applied():
         updates = [(*keys[n % len(keys)], "delivering") for n in range(2000)]
         async with AltcraftClient(sandbox.base_url, token=sandbox.token, concurrency=20) as client:
             run = asyncio.create_task(client.market.orders.update_order_line_statuses(updates))
-            await asyncio.sleep(0.2)
+            while client.statistics().sent < 300:  # noqa: ASYNC110 - a statistic is polled
+                await asyncio.sleep(0.001)
             await sandbox.stop()
-            while client.statistics().outage is None:  # noqa: ASYNC110 - a statistic is polled
+            while client.statistics().outage is None:
+                assert not run.done()
                 await asyncio.sleep(0.01)
             down = client.statistics()
             await asyncio.sleep(0.5)

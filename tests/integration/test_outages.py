@@ -102,6 +102,18 @@ async def test_a_server_that_comes_up_after_the_client_is_waited_for(kinds):
     assert await run_side_by_side(kinds, after=0, **outage_options(first_patience=60.0)) == {}
 
 
+@pytest.mark.hostile
+@pytest.mark.parametrize("weather", [Weather.SILENT, Weather.BLACK_HOLE])
+async def test_a_server_that_is_silent_from_the_first_call_on_is_noticed_long_before_a_timeout(weather):
+    with hostile(weather) as (server, _, options):
+        server.plan(weather, after=0, seconds=8.0)
+        patient = outage_options(first_patience=60.0)
+        async with asyncio.timeout(60), AltcraftClient(**options, **patient, timeout=30.0) as client:
+            report = await client.market.orders.update_order_line_statuses(UPDATES)
+    assert broken_promises(server.ledger, UPDATES, report.outcomes) == []
+    assert soon_back(server.ledger)
+
+
 @pytest.mark.parametrize("weather", [Weather.RESET, pytest.param(Weather.BAD_GATEWAY, marks=pytest.mark.hostile)])
 async def test_an_outbox_buries_nothing_in_an_outage_and_says_so_while_it_lasts(tmp_path, weather):
     attempts = Attempts()
