@@ -7,6 +7,7 @@ is shared by a client and its copies, whatever formats they speak.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,6 +20,9 @@ __all__ = ["Credentials", "Token", "TokenFile", "TokenSource"]
 
 TokenSource: TypeAlias = Callable[[], str | Awaitable[str]]
 """Gives a token when it is called; a plain function runs on the event loop, so it must not block."""
+
+_BEING_WRITTEN = 2.0
+_LOOK_AGAIN = 0.1
 
 
 class Token:
@@ -142,7 +146,14 @@ class TokenFile:
         return f"<TokenFile {self._path}>"
 
     async def __call__(self) -> str:
-        """Read the file in a thread: it may lie on a network's disk."""
+        """Read the file in a thread: it may lie on a network's disk.
+
+        One that is missing or empty is looked at again for `_BEING_WRITTEN` seconds: it may just be replaced.
+        """
+        for _ in range(round(_BEING_WRITTEN / _LOOK_AGAIN)):
+            with contextlib.suppress(ConfigurationError):
+                return await asyncio.to_thread(self._read)
+            await asyncio.sleep(_LOOK_AGAIN)
         return await asyncio.to_thread(self._read)
 
     def _read(self) -> str:

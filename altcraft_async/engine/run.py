@@ -565,11 +565,8 @@ class Run(Generic[RowT]):
         for outcome in outcomes:
             if self._counts(outcome) and failures.add(outcome.state) and self._stopped is None:
                 said = f"{failures.failures} of {failures.outcomes} {self._counted} have failed"
-                self._stop(
-                    RunStoppedError(
-                        f"the run was stopped before this line's turn, because {said}, as many as stop_after allows"
-                    )
-                )
+                said += ", as many as the failure limit allows"
+                self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {said}"))
 
     def _counts(self, outcome: Outcome[object]) -> bool:
         """Say whether an outcome counts for `stop_after`."""

@@ -149,7 +149,8 @@ class Drainer:
                 pause = await self._deliver_once(pause)
                 if self._finishing.is_set():
                     return
-                _log.warning("the outbox %s delivers again in %.0f s: %s", self._store.path, pause, self._stopped_by)
+                reason = self.problem or "a part of it could not be delivered"
+                _log.warning("the outbox %s delivers again in %.0f s: %s", self._store.path, pause, reason)
                 await _within(self._finishing, pause)
         finally:
             keeper.cancel()

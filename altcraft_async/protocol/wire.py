@@ -47,6 +47,8 @@ _MAX_TEXT = 300
 """Longest part of an ``error_text`` that is kept: enough to act on, too short to be a body."""
 
 _USUAL_CHARSETS = (None, "utf-8")
+_SECRETS_OF_URL = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)
+"""The user and password, query and fragment of a redirect's target."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 """What no log, no file and no database takes: control characters, and halves of pairs of surrogates."""
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
@@ -109,7 +111,7 @@ class Reply:
     is the whole envelope. `duplicate` is true for a replayed answer.
     `retry_after` is the header's text where the call did not succeed and there
     was one; a header that came twice is a list with commas. `location` is where a
-    redirect leads, without its query, which could hold anything.
+    redirect leads, without its query and whatever else of it could hold a secret.
     """
 
     status: int
@@ -206,7 +208,7 @@ class Wire:
                 duplicate=duplicate,
                 retry_after=_retry_after(headers),
                 problem=problem,
-                location=self.clean((headers.get("Location") or "").partition("?")[0]),
+                location=self.clean(_SECRETS_OF_URL.sub("", headers.get("Location") or "")),
             )
         if code == 0:  # the usual case pays for nothing more
             return Reply(response.status, 0, "", payload, duplicate)

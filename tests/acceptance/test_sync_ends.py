@@ -213,7 +213,7 @@ def test_a_bound_of_failures_stops_a_run(command, here, sandbox, bound):
     command.write("in.csv", HEADER + good + rejected_rows(500).removeprefix(HEADER))
     ended = here("sync", "in.csv", "--concurrency", "4", "--max-failures", bound)
     assert ended.returncode == 2
-    assert "as many as stop_after allows" in ended.stderr
+    assert "as many as the failure limit allows" in ended.stderr
     assert sandbox.ledger.requests < 140
 
 

@@ -535,7 +535,7 @@ async def test_so_many_failures_as_stop_after_allows_end_the_run(client, server)
     assert report.counts["not_sent"] == 14
     assert len(server.sent) == 6
     assert isinstance(report.outcomes[-1].error, RunStoppedError)
-    assert "3 of 6 updates have failed, as many as stop_after allows" in str(report.outcomes[-1].error)
+    assert "3 of 6 updates have failed, as many as the failure limit allows" in str(report.outcomes[-1].error)
 
 
 @played(concurrency=4)

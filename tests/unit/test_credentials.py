@@ -194,6 +194,20 @@ async def test_a_token_file_is_read_again_after_a_refusal(tmp_path):
     assert token_of(await credentials.renew(refused)) == "new"
 
 
+@pytest.mark.slow
+async def test_a_token_file_that_is_being_written_is_waited_for(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("old\n")
+    credentials = credentials_of(TokenFile(file))
+    file.write_text("")
+    renewed = asyncio.create_task(credentials.renew(credentials.wire))
+    await asyncio.sleep(0.15)
+    assert not renewed.done()
+    file.write_text("new\n")
+    assert token_of(await renewed) == "new"
+
+
+@pytest.mark.slow
 async def test_a_token_file_that_went_away_is_named(tmp_path):
     file = tmp_path / "token"
     file.write_text("old\n")

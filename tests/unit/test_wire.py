@@ -233,3 +233,8 @@ def test_a_call_may_bring_any_fields_and_its_own_go_first(request_format, fields
     expected = {"token": "canary-1", "format": "json", **fields}
     assert READERS[request_format](body) == expected
     assert list(READERS[request_format](body)) == list(expected)
+
+
+def test_where_a_redirect_leads_is_told_without_what_could_be_a_secret():
+    reply = read(b"", status=302, Location="https://user:pass@new.test/x?token=a#b")
+    assert reply.location == "https://new.test/x"
