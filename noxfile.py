@@ -54,7 +54,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def architecture(session: nox.Session) -> None:
     """Check the floors and the absence of import cycles."""
-    session.install(".", "import-linter>=2.3", "pytest>=8.2", "pytest-asyncio>=1.0")
+    session.install(".", "import-linter>=2.3", "pytest>=8.2", "pytest-asyncio>=1.0", "pytest-timeout>=2.3")
     session.run("lint-imports")
     session.run("pytest", "tests/unit/test_architecture.py", "-q", "-p", "no:altcraft_async")
 
