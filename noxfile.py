@@ -186,6 +186,13 @@ def minimum(session: nox.Session) -> None:
     session.run("pytest", "-q", *SIDE_BY_SIDE, *session.posargs)
 
 
+@nox.session(python=["3.12", "3.13", "3.14"])
+def pythons(session: nox.Session) -> None:
+    """Run the tests on the other interpreters that are supported, as far as they are there."""
+    session.install(".[test]")
+    session.run("pytest", "-q", *SIDE_BY_SIDE, *session.posargs)
+
+
 @nox.session(name="aiohttp")
 @nox.parametrize("version", AIOHTTP)
 def aiohttp_versions(session: nox.Session, version: str) -> None:
