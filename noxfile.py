@@ -35,10 +35,12 @@ SIDE_BY_SIDE = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format."""
-    session.install("ruff==0.17.*")
+    """Check style and format, and of the prose words, spelling, links and pictures."""
+    session.install("ruff==0.17.*", "codespell>=2.4")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("python", "docs/prose.py")
+    session.run("codespell")
 
 
 @nox.session
