@@ -35,10 +35,12 @@ SIDE_BY_SIDE = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format."""
-    session.install("ruff==0.17.*")
+    """Check style and format, and of the prose words, spelling, links and pictures."""
+    session.install("ruff==0.17.*", "codespell>=2.4")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("python", "docs/prose.py")
+    session.run("codespell")
 
 
 @nox.session
@@ -183,6 +185,13 @@ def programs(session: nox.Session) -> None:
 def minimum(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that are allowed."""
     session.install(".[test]", *MINIMUM)
+    session.run("pytest", "-q", *SIDE_BY_SIDE, *session.posargs)
+
+
+@nox.session(python=["3.12", "3.13", "3.14"])
+def pythons(session: nox.Session) -> None:
+    """Run the tests on the other interpreters that are supported, as far as they are there."""
+    session.install(".[test]")
     session.run("pytest", "-q", *SIDE_BY_SIDE, *session.posargs)
 
 

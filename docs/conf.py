@@ -13,11 +13,24 @@ author = "The altcraft_async maintainers"
 copyright = author  # noqa: A001 - the name that Sphinx asks for
 version = release = version_of("altcraft-async")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "generated", "soft_role"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "generated",
+    "soft_role",
+]
 exclude_patterns = ["_build", "_ext"]
 
 html_theme = "furo"
 html_title = f"altcraft_async {version}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -104,7 +104,7 @@ PROBLEMS: Final[Mapping[type[AltcraftError], ProblemKind]] = {
     EventLoopError: ProblemKind(500, "The service is set up wrongly", _MENDING),
     ClientClosedError: ProblemKind(503, "The service is shutting down", _NOTHING_CHANGED, 1.0),
     MissingExtraError: ProblemKind(500, "The service is set up wrongly", _MENDING),
-    InvalidUpdateError: ProblemKind(422, "The update is invalid", "It was not sent; mend it."),
+    InvalidUpdateError: ProblemKind(422, "The update is invalid", "It was not sent; correct it."),
     SourceError: ProblemKind(500, "Reading the updates failed", "Those read before that were delivered as usual."),
     RunFailedError: ProblemKind(500, "The run failed", _MENDING),
     StorageError: ProblemKind(503, "The service cannot keep updates now", _NOTHING_CHANGED, 5.0),
@@ -128,7 +128,7 @@ PROBLEMS: Final[Mapping[type[AltcraftError], ProblemKind]] = {
     ResponseTooLargeError: ProblemKind(502, "Altcraft's answer is too long", _NOTHING_CHANGED),
     APIError: ProblemKind(502, "Altcraft refused the call", "Asking again for the same will hardly help."),
     BadRequestError: ProblemKind(
-        422, "Altcraft does not accept the update", "The order, the line or the status may not exist; mend it."
+        422, "Altcraft does not accept the update", "The order, the line or the status may not exist; correct it."
     ),
     AuthenticationError: ProblemKind(502, "Altcraft does not let the service in", _MENDING),
     TariffLimitError: ProblemKind(503, "The service has used up its share of Altcraft", _MENDING),

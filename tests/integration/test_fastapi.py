@@ -286,7 +286,7 @@ async def test_a_refusal_of_the_server_is_told_without_its_words(http, sandbox):
         "type": "urn:problem-type:altcraft:bad-request",
         "title": "Altcraft does not accept the update",
         "status": 422,
-        "detail": "The order, the line or the status may not exist; mend it.",
+        "detail": "The order, the line or the status may not exist; correct it.",
         "instance": "/lines/order_99/line_99_1",
         "request_id": "change-1",
         "maybe_applied": False,
