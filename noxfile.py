@@ -188,6 +188,22 @@ def minimum(session: nox.Session) -> None:
     session.run("pytest", "-q", *SIDE_BY_SIDE, *session.posargs)
 
 
+@nox.session
+def release(session: nox.Session) -> None:
+    """Make all that is published in ``dist/``: sdist, wheel, the documents, and what the library stands on."""
+    session.install(".[docs]", "build", "twine", "cyclonedx-bom")
+    target = Path("dist")
+    shutil.rmtree(target, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(target), ".")
+    session.run("twine", "check", "--strict", *map(str, sorted(target.glob("altcraft_async-*"))))
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", str(target / "docs"))
+    session.run("python", "-m", "venv", "--clear", str(target / "bare"), silent=True)
+    bare = str(target / "bare" / "bin" / "python")
+    session.run(bare, "-m", "pip", "install", "--quiet", str(next(target.glob("*.whl"))), external=True)
+    session.run("cyclonedx-py", "environment", bare, "--output-file", str(target / "sbom.cdx.json"))
+    shutil.rmtree(target / "bare")
+
+
 @nox.session(python=["3.12", "3.13", "3.14"])
 def pythons(session: nox.Session) -> None:
     """Run the tests on the other interpreters that are supported, as far as they are there."""

@@ -20,6 +20,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "generated",
+    "llms",
     "soft_role",
 ]
 exclude_patterns = ["_build", "_ext"]
