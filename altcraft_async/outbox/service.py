@@ -20,13 +20,12 @@ from altcraft_async.outbox.store import Counts
 from altcraft_async.protocol.values import check_request_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from types import TracebackType
 
     from altcraft_async.client import AltcraftClient
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.rows import Row
-    from altcraft_async.outbox.hook import OnDead
     from altcraft_async.outbox.store import DeadLetter, Forgotten, OutboxStore
 
 __all__ = ["Outbox", "OutboxStatistics"]
@@ -159,7 +158,7 @@ class Outbox:
         drain_timeout: float = 10.0,
         give_up_after: float | None = 86_400.0,
         standby: bool = True,
-        on_dead: OnDead | None = None,
+        on_dead: Callable[[DeadLetter], Awaitable[None] | None] | None = None,
         dead_capacity: int | None = 100_000,
         dead_age: float | None = 90 * 86_400.0,
         traceparent: Callable[[], str | None] | None = None,
