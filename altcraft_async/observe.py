@@ -12,6 +12,7 @@ call fails, is cancelled or is cut off.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import attrs
@@ -44,6 +45,7 @@ __all__ = [
     "OutboxChanged",
     "RetryPlanned",
     "SendingPaused",
+    "TracingObserver",
     "UpdateSettled",
     "UpdatesSkipped",
     "notify",
@@ -69,7 +71,13 @@ class CallEvent:
 
 @attrs.frozen
 class CallStarted(CallEvent):
-    """A call begins: a single one when it is made, an update of a bulk run with its first attempt."""
+    """A call begins: a single one when it is made, an update of a bulk run with its first attempt.
+
+    `traceparent` names the span that put the update into the outbox out of which it comes, as the W3C's header of that
+    name does; None where it was not traced, or comes from elsewhere.
+    """
+
+    traceparent: str | None = attrs.field(default=None, kw_only=True)
 
 
 @attrs.frozen
@@ -227,6 +235,20 @@ class Observer(Protocol):
 
     def on_event(self, event: Event, /) -> None:
         """Take note of `event`; called on the event loop, must not block."""
+
+
+class TracingObserver(ABC):
+    """An observer that also knows the span in which something is done now."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def on_event(self, event: Event, /) -> None:
+        """Take note of `event`, as of any `Observer`."""
+
+    @abstractmethod
+    def traceparent(self) -> str | None:
+        """Name the span that is current, as the W3C's header ``traceparent`` does; None where there is none."""
 
 
 _log = logging.getLogger("altcraft_async")

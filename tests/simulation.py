@@ -49,7 +49,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from altcraft_async import Adaptive, AltcraftClient, FailureLimit, OutagePolicy, OutcomeState, RetryPolicy, Timeout
 from altcraft_async.errors import AltcraftError, DeliveryError, OutboxError, OutboxFullError, SourceError
 from altcraft_async.observe import CallEnded, UpdateSettled
-from altcraft_async.outbox import Burial, Counts, Entry, EntryPage, Leases, Outbox
+from altcraft_async.outbox import Burial, Counts, Entry, EntryPage, Leases, Outbox, Settled
 from simulated_network import Fault, Ledger, Network, Outage, Weather
 from virtual import VirtualLoop
 
@@ -177,7 +177,13 @@ class MemoryStore:
     async def try_writing(self) -> None:
         """Be ready."""
 
-    async def put(self, update: LineStatusUpdate, request_id: str, put_at: float) -> Counts:
+    async def trim(self, *, most: int | None, age: float | None, now: float) -> int:
+        """Keep all dead letters."""
+        return 0
+
+    async def put(
+        self, update: LineStatusUpdate, request_id: str, put_at: float, traceparent: str | None = None
+    ) -> Counts:
         """Accept an update."""
         if len(self.entries) >= self.capacity:
             msg = "the outbox is full"
@@ -201,7 +207,7 @@ class MemoryStore:
                 told.begun, told.placed = self._book.ledger.now(), sys.maxsize
         return EntryPage(found, frozenset({0}) if len(found) == limit else frozenset())
 
-    async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Counts:
+    async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Settled:
         """Forget the delivered, and bury the dead."""
         await asyncio.sleep(self._commit)
         if self.luck is not None and self.luck.random() < 0.05:
@@ -211,7 +217,7 @@ class MemoryStore:
         for entry in (*delivered, *(burial.entry for burial in dead)):
             del self.entries[entry.id]
         self.dead |= {burial.entry.id: burial for burial in dead}
-        return self._counted()
+        return Settled(self._counted(), frozenset(burial.entry.id for burial in dead))
 
     async def counts(self) -> Counts:
         """Count."""

@@ -27,7 +27,7 @@ from altcraft_async.cli.results import (
 )
 from altcraft_async.cli.talk import shell, tidy
 from altcraft_async.ingest import FIELDS
-from altcraft_async.journal import JournalReader
+from altcraft_async.journal import JournalReader, forget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from altcraft_async.ingest import KeptRow, UpdateReader
     from altcraft_async.journal import JournalSummary
 
-__all__ = ["Extract", "export", "failed", "show"]
+__all__ = ["Extract", "export", "failed", "forget_order", "show"]
 
 _DONE = "Next: nothing is left to do; without the journal the same input would be sent anew\n"
 _IN_USE = "Next: a run writes the journal now; wait until that has ended\n"
@@ -227,7 +227,8 @@ def _ids(update: LineStatusUpdate, *, as_json: bool) -> bytes:
 
 def _left_out(summary: JournalSummary, without_ids: int) -> Iterator[str]:
     if without_ids > 0:
-        yield f"invalid rows, whose ids the journal does not have: {without_ids:,}; give --input FILE to get them too"
+        said = "invalid rows, or forgotten ones, whose ids the journal does not have"
+        yield f"{said}: {without_ids:,}; give --input FILE to get them too"
     if not summary.finished:
         yield "the run is not finished: rows without an outcome are sent when it is continued"
     if summary.failed - summary.counts[OutcomeState.INVALID]:
@@ -253,6 +254,14 @@ def export(asked: Extract) -> int:
             if output.problem is not None:
                 break
         return _end(output, [f"outcomes written: {written:,}"])
+
+
+def forget_order(path: str, order: str) -> int:
+    """Delete what a journal says of an order."""
+    count = forget(path, order)
+    rows = "1 failed row was" if count == 1 else f"{count:,} failed rows were"
+    stderr_console().print(Text(f"{rows} about this order; what the journal said of it is deleted."))
+    return ExitCode.OK
 
 
 def _joined(journal: JournalReader, reader: UpdateReader) -> Iterator[tuple[KeptRow | None, Outcome[object] | None]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.outbox import DeadLetter, DrainerSeen, OutboxStatistics
 
-__all__ = ["dead", "purge", "retry", "run", "show"]
+__all__ = ["dead", "forget", "purge", "retry", "run", "show"]
 
 
 def show(store: PostgresStore | str, place: str, *, as_json: bool) -> int:
@@ -97,6 +97,19 @@ def purge(store: PostgresStore | str, ids: Sequence[int]) -> int:
         async with Outbox(store) as outbox:
             count = await outbox.purge(ids or None)
         stderr_console().print(f"{_letters(count)} deleted.")
+        return ExitCode.OK
+
+    return asyncio.run(work())
+
+
+def forget(store: PostgresStore | str, order: str) -> int:
+    """Delete what concerns an order."""
+
+    async def work() -> int:
+        async with Outbox(store) as outbox:
+            forgotten = await outbox.forget(order)
+        waiting = "1 update that waited" if forgotten.waiting == 1 else f"{forgotten.waiting:,} updates that waited"
+        stderr_console().print(f"{waiting} and {_letters(forgotten.dead)} of this order deleted.")
         return ExitCode.OK
 
     return asyncio.run(work())

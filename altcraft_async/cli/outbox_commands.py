@@ -91,15 +91,16 @@ def _address(listen: str | None) -> tuple[str, int] | None:
 
 
 @outbox.command(name="schema", short_help="Print the SQL that makes a database's tables.")
+@click.option("--since", type=int, metavar="VERSION", help="Print what brings tables of an older version to this one.")
 @database_options
-def outbox_schema(schema: str, buckets: int) -> int:
+def outbox_schema(since: int | None, schema: str, buckets: int) -> int:
     """Print the SQL that makes the tables in PostgreSQL, for those who make them by hand.
 
     The role of a service then needs USAGE on the schema, SELECT, INSERT, UPDATE and DELETE on its tables.
     """
     from altcraft_async.outbox import schema_sql  # noqa: PLC0415 - quick start of the other commands
 
-    sys.stdout.write(schema_sql(schema=schema, buckets=buckets))
+    sys.stdout.write(schema_sql(schema=schema, buckets=buckets, since=since))
     return 0
 
 
@@ -144,3 +145,18 @@ def outbox_purge(place: str, ids: Sequence[int], everything: bool, **database: A
         msg = "say which dead letters to delete: their ids, or --all"
         raise click.UsageError(msg)
     return purge(store_of(place, **database), ids)
+
+
+@outbox.command(name="forget", short_help="Delete what concerns an order.")
+@_PLACE
+@click.option("--order", metavar="ID", required=True, help="The order's external id.")
+@database_options
+def outbox_forget(place: str, order: str, **database: Any) -> int:
+    """Delete what waits for an order and its dead letters, for requests of people to be forgotten.
+
+    What the service has just read may still be sent. Of a file nothing is left of the order then; a database takes
+    deleted rows out of its files when it cleans up.
+    """
+    from altcraft_async.cli.outbox import forget  # noqa: PLC0415 - quick start of the other commands
+
+    return forget(store_of(place, **database), order)

@@ -21,6 +21,7 @@ from altcraft_async.observe import (
     OutboxChanged,
     RetryPlanned,
     SendingPaused,
+    TracingObserver,
     UpdateSettled,
     UpdatesSkipped,
     notify,
@@ -62,7 +63,7 @@ class Notifier:
             "order_line_external_id": line if isinstance(line, str) else None,
             "call_id": next(_call_ids),
         }
-        notify(self._observers, CallStarted(**item.facts))
+        notify(self._observers, CallStarted(**item.facts, traceparent=item.traceparent))
 
     def attempt_started(self, item: WorkItem, now: float) -> None:
         """Tell that a request goes out; an update of a bulk run begins with its first."""
@@ -116,6 +117,13 @@ class Notifier:
     def journal_opened(self, path: str, run_id: str, recorded: int, retried: int) -> None:
         """Tell which journal a run keeps."""
         notify(self._observers, JournalOpened(path, run_id, recorded, retried))
+
+    def traceparent(self) -> str | None:
+        """Name the span that is current, where an observer knows of one."""
+        for observer in self._observers:
+            if isinstance(observer, TracingObserver) and (found := observer.traceparent()) is not None:
+                return found
+        return None
 
     def outbox_changed(self, pending: int, dead: int) -> None:
         """Tell how much is in an outbox."""

@@ -70,6 +70,10 @@ class Recorder(Protocol):
         An update whose lease is over ends as not sent, and its outcome is not recorded.
         """
 
+    @property
+    def traceparent_of(self) -> Callable[[int], str | None] | None:
+        """What gives, by its index, the span in which an update was accepted; None where nothing does."""
+
     def record(self, outcomes: Sequence[Outcome[object]]) -> None:
         """Queue final outcomes that belong together: they are recorded all at once or not at all."""
 

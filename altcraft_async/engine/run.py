@@ -96,7 +96,8 @@ class RunOptions:
     """The keywords of a bulk call, checked.
 
     `deadline` is in seconds from the start, `grace` how many seconds requests in flight
-    get when the run is cancelled. Raises `ConfigurationError`, naming the keyword.
+    get when the run is cancelled. A run that is `watched` leaves it to
+    its owner to log what stopped it. Raises `ConfigurationError`, naming the keyword.
     """
 
     deadline: float | None = None
@@ -107,6 +108,7 @@ class RunOptions:
     stop_after: FailureLimit | None = None
     outage: OutagePolicy | None = None
     grace: float = 5.0
+    watched: bool = False
 
     def __attrs_post_init__(self) -> None:
         """Check the keywords."""
@@ -332,12 +334,18 @@ class Run(Generic[RowT]):
         live = isinstance(self._source, AsyncIterable) and not isinstance(self._source, Feed)
         self._stop(DeadlineError("the run's deadline came before this line's turn"), read_on=not live)
 
+    def stop(self, why: str) -> None:
+        """Read and start nothing more: requests under way end, and all else that was taken in is not sent."""
+        self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {why}"), read_on=False)
+
     def _stop(self, error: DeliveryError, *, read_on: bool = True) -> None:
         """Start nothing more: what waits ends as not sent, and so does, where `read_on`, the rest of the source."""
         if self._stopped is None:
             self._stopped = error
             self._phase = max(self._phase, RunPhase.STOPPED)
-            if read_on and isinstance(error, RunStoppedError):  # nobody may look at the report
+            if (
+                read_on and not self._options.watched and isinstance(error, RunStoppedError)
+            ):  # nobody may look at the report
                 _log.warning("a bulk run was stopped: %s", error.message)
             for item in self._crew.stop():
                 self._settle_unsent(item)
@@ -479,6 +487,8 @@ class Run(Generic[RowT]):
         """Give an item its id right before its first attempt: whatever has one may have been sent."""
         index, _, update = item.rows[0]
         item.request_id = self._id_of(index, update)
+        if self._recorder is not None and self._recorder.traceparent_of is not None:
+            item.traceparent = self._recorder.traceparent_of(index)
 
     def _divides_first(self, item: WorkItem) -> bool:
         """Let the parts of a batch take it over before it is sent, where it is known to be too large."""

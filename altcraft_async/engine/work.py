@@ -179,7 +179,8 @@ class WorkItem:
     attempt of the policy. `asked_before` says that an earlier call may have been made under the
     same id, and may still be at work. `first_failure` is when its first failure came. `another`
     is the line that an answer named last, where it was not this one; `fresh` asks for an
-    unused connection.
+    unused connection. `traceparent` names the span in which the call was asked for, where that is another than
+    where it is made.
 
     `timeout` is for an attempt of the item, in seconds, None for the client's. An item that is
     `apart` has a limit of its kind's own, apart from the client's others. `once` says that it is
@@ -193,7 +194,7 @@ class WorkItem:
     __slots__ = (
         "another", "arrival", "asked_before", "attempts", "blocked", "bulk", "call", "claims", "doubt_ends_at",
         "echo", "expires_at", "facts", "first_failure", "fresh", "last", "lease", "maybe_applied", "owner", "phase",
-        "reasked", "renewed", "request_id", "rows", "started", "stop", "unpaid", "update", "withdrawn",
+        "reasked", "renewed", "request_id", "rows", "started", "stop", "traceparent", "unpaid", "update", "withdrawn",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a call is made of
@@ -233,6 +234,7 @@ class WorkItem:
         self.another: LineKey | None = None
         self.echo: UpdatedOrderLine | None = None
         self.facts: Facts | None = None
+        self.traceparent: str | None = None
 
     def __repr__(self) -> str:
         """Show what it is about and where it is."""

@@ -29,6 +29,7 @@ from altcraft_async.observe import (
     CallStarted,
     LimitChanged,
     OutboxChanged,
+    TracingObserver,
     UpdateSettled,
 )
 
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.observe import Event
 
-__all__ = ["OpenTelemetryObserver", "propagation"]
+__all__ = ["OpenTelemetryObserver", "current_traceparent", "propagation"]
 
 _Attributes: TypeAlias = "dict[str, str | int]"
 
@@ -74,6 +75,8 @@ _GAUGES = (
 _levels_of: WeakKeyDictionary[MeterProvider, dict[str, int]] = WeakKeyDictionary()
 """What the gauges of a provider show; of a gauge that is made twice, it would only ask the first."""
 
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
+
 _CURRENT = otel_context.create_key("altcraft-attempt")
 
 
@@ -91,14 +94,26 @@ class _OpenCall:
     attempt: _OpenAttempt | None = None
 
 
-class OpenTelemetryObserver:
+def current_traceparent() -> str | None:
+    """Name the span that is current, as the header ``traceparent`` does; None without one, or where it is not sampled.
+
+    For an outbox without a client: ``Outbox(path, traceparent=current_traceparent)``.
+    """
+    carrier: dict[str, str] = {}
+    if trace.get_current_span().get_span_context().trace_flags.sampled:
+        _TRACE_CONTEXT.inject(carrier)
+    return carrier.get("traceparent")
+
+
+class OpenTelemetryObserver(TracingObserver):
     """Turns events into spans and metrics, by the given providers or the global ones.
 
     The span of a call is a child of the span that is current where the call was
     made (of a bulk run: where the run was started). The span of an attempt is
     current while the request is under way, so what is traced or logged below
     belongs to it. Spans end with their call or attempt, also when that is
-    cancelled; nothing is kept of a call that has ended.
+    cancelled; nothing is kept of a call that has ended. The span of a delivery out of an outbox
+    has a link to the span in which the update was put, whichever process that was in.
 
     Clients may share one observer, or have several; limit and backlog are those that
     were told last.
@@ -142,6 +157,10 @@ class OpenTelemetryObserver:
         for name, unit, said in _GAUGES:
             meter.create_observable_gauge(name, [partial(_observe, self._levels, name)], unit, said)
 
+    def traceparent(self) -> str | None:
+        """Name the span that is current; see `current_traceparent`."""
+        return current_traceparent()
+
     def on_event(self, event: Event, /) -> None:
         """Begin or end a span, and count."""
         match event:
@@ -166,7 +185,8 @@ class OpenTelemetryObserver:
             attributes["altcraft.order_external_id"] = event.order_external_id
         if event.order_line_external_id is not None:
             attributes["altcraft.order_line_external_id"] = event.order_line_external_id
-        span = self._tracer.start_span(event.method, attributes=attributes)
+        links = None if event.traceparent is None else _links(event.traceparent)
+        span = self._tracer.start_span(event.method, attributes=attributes, links=links)
         self._calls[event.call_id] = _OpenCall(span, trace.set_span_in_context(span))
 
     def _end_call(self, event: CallEnded) -> None:
@@ -214,6 +234,11 @@ class OpenTelemetryObserver:
         _end(attempt.span, event.error)
         if attempt.token is not None and otel_context.get_value(_CURRENT) is attempt:
             otel_context.detach(attempt.token)  # a task that nobody awaits may be collected in another context
+
+
+def _links(traceparent: str) -> list[trace.Link]:
+    context = trace.get_current_span(_TRACE_CONTEXT.extract({"traceparent": traceparent})).get_span_context()
+    return [trace.Link(context)] if context.is_valid else []
 
 
 def _observe(levels: Mapping[str, int], name: str, _: metrics.CallbackOptions) -> list[metrics.Observation]:

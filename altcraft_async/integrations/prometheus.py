@@ -12,7 +12,7 @@ HTTP statuses, names of error classes and states of outcomes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from altcraft_async.errors import MissingExtraError
 from altcraft_async.observe import (
@@ -45,7 +45,8 @@ class PrometheusObserver:
 
     Clients may share one observer; limit and backlog are those that were told last. A
     registry takes each name once, so a second observer needs another `namespace`. Where
-    several processes report as one (``PROMETHEUS_MULTIPROC_DIR``), gauges are added up.
+    several processes report as one (``PROMETHEUS_MULTIPROC_DIR``), their limits and their requests in flight are
+    added up, and of the outbox, which is the same for all, the latest word counts.
     """
 
     __slots__ = (
@@ -59,8 +60,8 @@ class PrometheusObserver:
         def counter(name: str, said: str, label: str) -> Counter:
             return Counter(name, said, (label,), namespace=namespace, registry=registry)
 
-        def gauge(name: str, said: str) -> Gauge:
-            return Gauge(name, said, namespace=namespace, registry=registry, multiprocess_mode="livesum")
+        def gauge(name: str, said: str, mode: Literal["livesum", "livemostrecent"] = "livesum") -> Gauge:
+            return Gauge(name, said, namespace=namespace, registry=registry, multiprocess_mode=mode)
 
         self._requests = histogram(
             "request_duration_seconds", "Duration of requests.", ("method", "status", "error"), _REQUEST_SECONDS
@@ -76,8 +77,8 @@ class PrometheusObserver:
         self._rejected = counter("rejected_sends_total", "Requests that met with back-pressure.", "method")
         self._updates = counter("updates_total", "Updates of bulk runs that got their outcome.", "state")
         self._limit = gauge("limit", "How many requests may be in flight.")
-        self._pending = gauge("outbox_pending", "Updates that wait in the outbox.")
-        self._dead = gauge("outbox_dead", "Updates that the outbox has given up.")
+        self._pending = gauge("outbox_pending", "Updates that wait in the outbox.", "livemostrecent")
+        self._dead = gauge("outbox_dead", "Updates that the outbox has given up.", "livemostrecent")
 
     def on_event(self, event: Event, /) -> None:
         """Count `event`."""

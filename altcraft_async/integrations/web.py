@@ -360,7 +360,7 @@ def readiness_of(altcraft: AltcraftClient | None, outbox: Outbox | None = None, 
     It fails where the client is missing or closed, and where the outbox takes no
     more: it is full, or its file cannot be used. It warns where Altcraft serves
     nobody, has asked for a pause, or fails so often that no retries are left;
-    where something keeps the outbox from delivering, where it has dead letters, and
+    where something keeps the outbox from delivering or it is paused, where it has dead letters, and
     where its oldest update has waited longer than `overdue` seconds.
 
     An Altcraft that is away is never a failure: a service that gets no requests for
@@ -387,6 +387,8 @@ def readiness_of(altcraft: AltcraftClient | None, outbox: Outbox | None = None, 
             failures.append("the outbox is full")
         if kept.accepting and kept.problem is not None:
             warnings.append("the outbox does not deliver")
+        if kept.paused:
+            warnings.append("the outbox is paused")
         if kept.dead:
             warnings.append("the outbox has dead letters")
         if kept.oldest > overdue:

@@ -6,12 +6,22 @@ A run writes its journal where it is given one:
 
     report = await altcraft.market.orders.update_order_line_statuses(updates, journal="run.journal")
 
-and `JournalReader` reads it, also while the run goes on.
+and `JournalReader` reads it, also while the run goes on. `forget` deletes what it says of an order.
 """
 
 from __future__ import annotations
 
 from altcraft_async.engine.timeline import Bucket, Level
+from altcraft_async.journal.forgetting import forget
 from altcraft_async.journal.reader import DedupWindowWarning, JournalReader, JournalSummary, LongerRowWarning, Slow
 
-__all__ = ["Bucket", "DedupWindowWarning", "JournalReader", "JournalSummary", "Level", "LongerRowWarning", "Slow"]
+__all__ = [
+    "Bucket",
+    "DedupWindowWarning",
+    "JournalReader",
+    "JournalSummary",
+    "Level",
+    "LongerRowWarning",
+    "Slow",
+    "forget",
+]

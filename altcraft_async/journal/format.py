@@ -38,6 +38,7 @@ __all__ = [
     "APART",
     "CORRECTED",
     "ENDS",
+    "FORGOTTEN",
     "KIND",
     "LINE_STATUS",
     "LONGER",
@@ -95,6 +96,9 @@ ENDS: Final = "ends"
 APART: Final = "apart"
 """The fact of a run of batches that names the rows that were invalid once: they go out by themselves, so that all
 other batches are what they were."""
+
+FORGOTTEN: Final = "{}"
+"""The content of a failed row whose content was deleted: nothing is left to hold its seal against."""
 
 OPEN: Final = 15
 """The number of a row that failed and is to be sent again: the highest that the seal has room for, and no state's."""
@@ -291,10 +295,11 @@ def outcome_of(
         if not state.ok:
             query = "SELECT content, error, facts FROM failure WHERE row = ?"
             recorded, error = _failure_from(connection.execute(query, (ended.row,)).fetchone(), path)
-            content = content_of(recorded or error)  # type: ignore[arg-type]  # without update: invalid
-            if row is None and sealed(ended.row, content, ended.state, ended.round) != ended.seal:
-                raise damaged(KIND, path)
-            said = said or recorded
+            if recorded is not _GONE:
+                content = content_of(recorded or error)  # type: ignore[arg-type]  # without update: invalid
+                if row is None and sealed(ended.row, content, ended.state, ended.round) != ended.seal:
+                    raise damaged(KIND, path)
+                said = said or recorded
     if isinstance(said, Fingerprint):
         return Outcome(ended.row, None, state, attempts, milliseconds / 1000, None, error, **said._asdict())
     request_id = None
@@ -312,7 +317,12 @@ def _failure_from(found: tuple[Any, ...], path: str) -> tuple[LineStatusUpdate |
         raise damaged(KIND, path) from None
 
 
+_GONE: Final = Fingerprint("", 0, 0)
+
+
 def _said(content: Mapping[str, Any]) -> LineStatusUpdate | Fingerprint:
+    if not content:
+        return _GONE
     if "external_id" in content:
         return Fingerprint(content["external_id"], int(content["content"]), int(content["size"]))
     return LineStatusUpdate(*(content[name] for name in _IDS), request_id=content.get("request_id"))

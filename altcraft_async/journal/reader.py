@@ -150,7 +150,8 @@ class JournalReader:
         """Give the recorded outcomes of these states, or of all, by index.
 
         The journal keeps the ids of an update only where it failed; elsewhere
-        `Outcome.update` and `Outcome.request_id` are None here. `joined` has them all.
+        `Outcome.update` and `Outcome.request_id` are None here, and so they are where the row was forgotten.
+        `joined` has them all.
         """
         wanted = ",".join(str(state.number) for state in states or OutcomeState)
         with translated(KIND, self.path, write=False):

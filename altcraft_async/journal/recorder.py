@@ -171,6 +171,7 @@ class Journal:
     _writer: GroupWriter[Item]
 
     lease_of = None  # a journal is one process's
+    traceparent_of = None  # the run's own span is its updates'
     doubt_ends_at = None  # a doubt lasts until the run ends
 
     def __init__(  # noqa: PLR0913 - the settings of a record

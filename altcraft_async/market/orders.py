@@ -223,4 +223,5 @@ class Orders(OrderCalls, OrderImports):
         """
         delivery = attrs.evolve(self._dispatcher.delivery, budget=RetryBudget(None))
         patient = type(self._dispatcher)(delivery, self._dispatcher.lanes)
-        return Run(patient, updates, RunOptions(outage=_WITHOUT_END), call_of=_call_of, recorder=recorder)
+        options = RunOptions(outage=_WITHOUT_END, watched=True)
+        return Run(patient, updates, options, call_of=_call_of, recorder=recorder)

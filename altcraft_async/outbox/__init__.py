@@ -21,7 +21,17 @@ from __future__ import annotations
 from altcraft_async.outbox.postgres import DrainerSeen, PostgresStore, schema_sql
 from altcraft_async.outbox.service import Outbox, OutboxStatistics
 from altcraft_async.outbox.sqlite import SqliteStore
-from altcraft_async.outbox.store import Burial, Counts, DeadLetter, Entry, EntryPage, Leases, OutboxStore
+from altcraft_async.outbox.store import (
+    Burial,
+    Counts,
+    DeadLetter,
+    Entry,
+    EntryPage,
+    Forgotten,
+    Leases,
+    OutboxStore,
+    Settled,
+)
 from altcraft_async.outbox.transaction import Statement
 
 __all__ = [
@@ -31,11 +41,13 @@ __all__ = [
     "DrainerSeen",
     "Entry",
     "EntryPage",
+    "Forgotten",
     "Leases",
     "Outbox",
     "OutboxStatistics",
     "OutboxStore",
     "PostgresStore",
+    "Settled",
     "SqliteStore",
     "Statement",
     "schema_sql",

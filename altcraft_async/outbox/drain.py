@@ -7,9 +7,10 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from altcraft_async.errors import AltcraftError, OutboxError, StorageError
+from altcraft_async.errors import AltcraftError, DeadlineError, OutboxError, StorageError
+from altcraft_async.outbox.failures import Topic
 from altcraft_async.outbox.holding import Held, Holding
-from altcraft_async.outbox.store import Burial
+from altcraft_async.outbox.store import Burial, DeadLetter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from altcraft_async.engine.timeline import Sample
     from altcraft_async.engine.work import Lease
     from altcraft_async.errors import InvalidUpdateError
-    from altcraft_async.outbox.store import Counts, Entry, EntryPage, OutboxStore
+    from altcraft_async.outbox.failures import FailureLog
+    from altcraft_async.outbox.store import Counts, Entry, EntryPage, OutboxStore, Settled
     from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
@@ -47,13 +49,15 @@ class Drainer:
     One run lasts for as long as nothing stops it, like a refused token, which
     `problem` then says; then it starts anew with all that waits. A store that fails is
     asked again, while the run goes on as far as its leases reach. `changed` is
-    called with the store's counts after each commit, `leased` as `Holding` says.
+    called with the store's counts after each commit, `leased` as `Holding` says, `died` with
+    new dead letters once they are safe.
     """
 
     __slots__ = (
-        "_altcraft", "_changed", "_clock", "_closing", "_cut", "_ended", "_entries", "_failed", "_fed", "_finishing",
-        "_flusher", "_give_up_after", "_last", "_loop", "_news", "_recorded", "_run", "_since",
-        "_stopped_by", "_store", "_troubles", "_unplaced", "delivered", "holding", "last_success",
+        "_altcraft", "_changed", "_clock", "_closing", "_cut", "_died", "_ended", "_entries", "_failed", "_failures",
+        "_fed", "_finishing", "_flowing", "_flusher", "_give_up_after", "_last", "_loop", "_news", "_recorded",
+        "_resting", "_run", "_since", "_stopped_by", "_store", "_troubles", "_unplaced", "delivered", "holding",
+        "last_success",
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome[object]]], None]
@@ -68,16 +72,24 @@ class Drainer:
         clock: Callable[[], float],
         changed: Callable[[Counts], None],
         leased: Callable[[int, int, int], None],
+        died: Callable[[Sequence[DeadLetter]], None],
+        failures: FailureLog,
     ) -> None:
         self._store = store
         self._altcraft = altcraft
         self._give_up_after = give_up_after
         self._clock = clock
         self._changed = changed
+        self._died = died
+        self._failures = failures
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._finishing = asyncio.Event()
         self._closing = asyncio.Event()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._resting = asyncio.Event()  # set while no run is under way
+        self._resting.set()
         self._since = clock()
         self._entries: dict[int, tuple[Entry, Held]] = {}
         self._last: EntryPage | None = None
@@ -89,7 +101,9 @@ class Drainer:
         self._flusher: asyncio.Task[None] | None = None
         self.delivered = 0
         self.last_success: float | None = None
-        self.holding = Holding(store, clock=clock, changed=self._on_leased(leased), shared=altcraft.take_part)
+        self.holding = Holding(
+            store, clock=clock, changed=self._on_leased(leased), shared=altcraft.take_part, failures=failures
+        )
         self._stopped_by: str | None = None
         self._troubles: dict[str, str] = {}
 
@@ -109,6 +123,26 @@ class Drainer:
             return None
         return f"the server has served nobody for {now.outage:.0f} s; next try in {now.paused:.1f} s; {now.problem}"
 
+    @property
+    def paused(self) -> bool:
+        """Whether delivery is paused."""
+        return not self._flowing.is_set()
+
+    async def pause(self) -> None:
+        """Begin nothing more, and wait until all that is under way has ended and is safe; cancelled, it stays paused.
+
+        A wait between two attempts ends: the next attempt is made after `resume`, under the same id.
+        """
+        self._flowing.clear()
+        self._let_go()
+        if self._run is not None:
+            self._run.stop("the outbox is paused")
+        await self._resting.wait()
+
+    def resume(self) -> None:
+        """Deliver again."""
+        self._flowing.set()
+
     def wake_again(self) -> None:
         """Say that something waits that may have been sent before."""
         self._since = self._clock()
@@ -119,7 +153,7 @@ class Drainer:
 
         Not where it could last: nothing is delivered now, or so much waits that the run reads no more.
         """
-        if not self.holding.holds(self._store.bucket_of(update)):
+        if self.paused or not self.holding.holds(self._store.bucket_of(update)):
             return
         self._news.set()
         if self._run is not None and not self._run.full and "reading" not in self._troubles:
@@ -145,13 +179,15 @@ class Drainer:
         again = await self.holding.try_to_take()
         keeper = self._loop.create_task(self.holding.keep(again))
         try:
-            while await self._holds_some():
+            while await self._may_deliver():
                 pause = await self._deliver_once(pause)
                 if self._finishing.is_set():
                     return
-                reason = self.problem or "a part of it could not be delivered"
-                _log.warning("the outbox %s delivers again in %.0f s: %s", self._store.path, pause, reason)
-                await _within(self._finishing, pause)
+                if not self.paused:
+                    reason = self.problem or "a part of it could not be delivered"
+                    said = f"the outbox {self._store.path} delivers again in {pause:.0f} s: {reason}"
+                    self._failures.record(Topic.DELIVERY, said)
+                    await _within(self._finishing, pause)
         finally:
             keeper.cancel()
             await asyncio.wait((keeper,))
@@ -164,7 +200,8 @@ class Drainer:
         except AltcraftError as error:
             self._stopped_by = str(error)
         except Exception as error:  # noqa: BLE001 - a defect must not end the delivery of a service for good
-            _log.exception("the delivery of the outbox %s failed, and is begun anew", self._store.path)
+            said = f"the delivery of the outbox {self._store.path} failed, and is begun anew"
+            self._failures.record(Topic.DELIVERY, said, error=error)
             self._stopped_by = f"delivery failed ({type(error).__name__})"
         return _FIRST_PAUSE if self.delivered > before else min(2 * pause, _LONGEST_PAUSE)
 
@@ -176,16 +213,19 @@ class Drainer:
 
         return changed
 
-    async def _holds_some(self) -> bool:
+    async def _may_deliver(self) -> bool:
         """Wait until this process may deliver something; false when there is nothing to wait for any more."""
-        some = self._loop.create_task(self.holding.some.wait())
-        finishing = self._loop.create_task(self._finishing.wait())
-        try:
-            await asyncio.wait((some, finishing), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            some.cancel()
-            finishing.cancel()
-        return self.holding.some.is_set()
+        while not (self._flowing.is_set() and self.holding.some.is_set()):
+            if self._finishing.is_set():
+                return False
+            awaited = self.holding.some if self._flowing.is_set() else self._flowing
+            tasks = [self._loop.create_task(event.wait()) for event in (awaited, self._finishing)]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+        return True
 
     async def _deliver(self) -> None:
         self._entries.clear()
@@ -195,11 +235,12 @@ class Drainer:
         self._fed = 0
         self._cut = False
         self._run = run = self._altcraft.market.orders.drain(self._feed(), recorder=self)
+        self._resting.clear()
         try:
             async with contextlib.aclosing(run.stream()) as outcomes:
                 async for outcome in outcomes:
                     _, held = self._entries.get(outcome.index, (None, None))
-                    if held is None or outcome.error is None:
+                    if held is None or outcome.error is None or self.paused:
                         continue
                     if held.lease.left() <= 0:  # another process has it, or reads it again
                         del self._entries[outcome.index]
@@ -211,6 +252,7 @@ class Drainer:
             self._run = None
             self._since = self._clock()  # whatever waits now may have been sent
             self._let_go()
+            self._resting.set()
 
     async def _feed(self) -> AsyncGenerator[LineStatusUpdate, None]:
         while not self._cut:
@@ -241,6 +283,7 @@ class Drainer:
                 batch = await self._read()
             except StorageError as error:
                 self._troubles["reading"] = str(error)
+                self._failures.record(Topic.STORE, str(error))
                 self._let_go()
                 if self._finishing.is_set() or self._cut:
                     raise
@@ -306,6 +349,10 @@ class Drainer:
             return None
         return self._loop.time() + self._entries[index][0].put_at + self._give_up_after - self._clock()
 
+    def traceparent_of(self, index: int) -> str | None:
+        """Return the span that put the entry."""
+        return self._entries[index][0].traceparent
+
     def lease_of(self, index: int) -> Lease:
         """Return the lease of the entry's bucket."""
         return self._entries[index][1].lease
@@ -347,29 +394,56 @@ class Drainer:
         """Bring ends into the store, as often as it takes until the run is closed."""
         ended = [(*self._entries[outcome.index], outcome) for outcome in outcomes]
         delivered = [entry for entry, _, outcome in ended if outcome.ok]
-        buried = [self._buried(entry, held, outcome) for entry, held, outcome in ended if not outcome.ok]
-        while True:
-            try:
-                counts = await self._store.settle(delivered, buried)
-            except StorageError as error:
-                self._troubles["settling"] = str(error)
-                if self._closing.is_set():
-                    raise
-                await _within(self._closing, _AFTER_TROUBLE)
-            else:
-                break
-        self._troubles.pop("settling", None)
+        dead = [self._buried(entry, held, outcome) for entry, held, outcome in ended if not outcome.ok]
+        settled = await self._settle(delivered, dead)
         for outcome in outcomes:
             self._entries.pop(outcome.index)[1].unsettled -= 1
         if delivered:
             self.delivered += len(delivered)
             self.last_success = self._clock()
             self._stopped_by = None
-        return counts
+        if settled.buried:
+            self._died([_letter(burial) for burial in dead if burial.entry.id in settled.buried])
+        return settled.counts
+
+    async def _settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Settled:
+        while True:
+            try:
+                settled = await self._store.settle(delivered, dead)
+            except StorageError as error:
+                self._troubles["settling"] = str(error)
+                self._failures.record(Topic.STORE, str(error))
+                if self._closing.is_set():
+                    raise
+                await _within(self._closing, _AFTER_TROUBLE)
+            else:
+                self._troubles.pop("settling", None)
+                return settled
 
     def _buried(self, entry: Entry, held: Held, outcome: Outcome[object]) -> Burial:
         reason = "" if outcome.error is None else str(outcome.error)
+        if isinstance(outcome.error, DeadlineError):
+            said = (
+                f"the outbox {self._store.path} gives dead letter {entry.id} up after {outcome.attempts} attempts "
+                f"since the last start: it was put {self._clock() - entry.put_at:,.0f} s ago, more than give_up_after"
+            )
+            self._failures.record(Topic.EXPIRED, said)
         return Burial(entry, held.epoch, outcome.state, reason, outcome.attempts, self._clock())
+
+
+def _letter(burial: Burial) -> DeadLetter:
+    entry = burial.entry
+    return DeadLetter(
+        id=entry.id,
+        update=entry.update,
+        request_id=entry.request_id,
+        state=burial.state,
+        reason=burial.reason,
+        attempts=burial.attempts,
+        put_at=entry.put_at,
+        died_at=burial.died_at,
+        traceparent=entry.traceparent,
+    )
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

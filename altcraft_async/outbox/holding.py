@@ -15,11 +15,13 @@ import attrs
 
 from altcraft_async.engine.work import Lease
 from altcraft_async.errors import StorageError
+from altcraft_async.outbox.failures import Topic
 from altcraft_async.outbox.store import lease_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from altcraft_async.outbox.failures import FailureLog
     from altcraft_async.outbox.store import Leases, OutboxStore
 
 __all__ = ["Held", "Holding"]
@@ -66,7 +68,8 @@ class Holding:
     """
 
     __slots__ = (
-        "_buckets", "_changed", "_clock", "_held", "_shared", "_stands_by", "_store", "drainers", "problem", "some",
+        "_buckets", "_changed", "_clock", "_failures", "_held", "_shared", "_stands_by", "_store", "drainers",
+        "problem", "some",
     )  # fmt: skip
 
     def __init__(
@@ -76,11 +79,13 @@ class Holding:
         clock: Callable[[], float],
         changed: Callable[[int, int, int], None],
         shared: Callable[[float], bool],
+        failures: FailureLog,
     ) -> None:
         self._store = store
         self._clock = clock
         self._changed = changed
         self._shared = shared
+        self._failures = failures
         self._buckets = 1
         self._held: dict[int, Held] = {}
         self._stands_by = False
@@ -122,6 +127,7 @@ class Holding:
             again = await self.take()
         except StorageError as error:
             self.problem = str(error)
+            self._failures.record(Topic.STORE, str(error))
             self._drop_lapsed()
             return _AFTER_TROUBLE
         self.problem = None

@@ -22,7 +22,7 @@ from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullErr
 from altcraft_async.flow.partition import bucket_of
 from altcraft_async.outbox.grouped import Grouped
 from altcraft_async.outbox.leasing import Leasing
-from altcraft_async.outbox.store import Counts, DeadLetter, Entry, EntryPage, Leases
+from altcraft_async.outbox.store import Counts, DeadLetter, Entry, EntryPage, Forgotten, Leases, Settled
 from altcraft_async.outbox.tables import VERSION, Tables
 from altcraft_async.outbox.transaction import Statement, bind, execute_on
 from altcraft_async.protocol.states import OutcomeState
@@ -32,6 +32,7 @@ from altcraft_async.storage.postgres import Database, Failure, Fate, array
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from altcraft_async.engine.rows import Row
     from altcraft_async.outbox.store import Burial
     from altcraft_async.outbox.transaction import ParamStyle
     from altcraft_async.storage.postgres import Pool, Rows
@@ -70,9 +71,20 @@ class DrainerSeen:
     buckets: int
 
 
-def schema_sql(*, schema: str = "altcraft", buckets: int = 64) -> str:
-    """Give the statements that make the tables of an outbox, for those who make them by hand."""
-    return str(Tables(schema, buckets))
+def schema_sql(*, schema: str = "altcraft", buckets: int = 64, since: int | None = None) -> str:
+    """Give the statements that make the tables of an outbox, for those who make them by hand.
+
+    `since` gives those that bring tables of that version to this release's; raises `ConfigurationError` for one that
+    never was.
+    """
+    tables = Tables(schema, buckets)
+    if since is None:
+        return str(tables)
+    upgrade = tables.upgrade(since)
+    if upgrade is None:
+        msg = f"since must be an older version of the tables than {VERSION}, not {since}"
+        raise ConfigurationError(msg, field="since")
+    return upgrade
 
 
 class PostgresStore:
@@ -136,6 +148,13 @@ class PostgresStore:
                     self._refuse("does not exist; check the address and the schema, or `altcraft-async outbox schema`")
                 await self._looking.transact((self._tables.lock, ()), (self._tables.make, ()))
             version, buckets, aim = (await self._looking.rows(self._tables.meta))[0]
+            upgrade = self._tables.upgrade(version) if version < VERSION else None
+            if upgrade is not None:
+                if not self._make_tables:
+                    self._refuse(f"has tables of version {version}; run what `altcraft-async outbox schema --since "
+                                 f"{version}` prints")  # fmt: skip
+                await self._looking.transact((_LOCK_WAIT, ()), (self._tables.lock, ()), (upgrade, ()))
+                version, buckets, aim = (await self._looking.rows(self._tables.meta))[0]
             if version == VERSION and target is not None and aim is None:
                 aim = (await self._looking.rows(self._tables.aim, (target,)))[0][0]
         if version != VERSION:
@@ -191,7 +210,9 @@ class PostgresStore:
 
     # -- accepting
 
-    async def put(self, update: LineStatusUpdate, request_id: str, put_at: float) -> Counts:
+    async def put(
+        self, update: LineStatusUpdate, request_id: str, put_at: float, traceparent: str | None = None
+    ) -> Counts:
         """Accept an update, at the database's time; one whose request id waits already is accepted by that.
 
         An `OutboxError` with ``maybe_accepted`` says that the connection was lost at the end: the same put under the
@@ -200,44 +221,52 @@ class PostgresStore:
         del put_at
         self._check_room()
         with self._told():
-            await self._puts.do(self._row(update, request_id))
+            await self._puts.do(self._row(update, request_id, traceparent))
         return self._counts
 
-    async def put_within(self, connection: object, update: LineStatusUpdate, request_id: str) -> None:
+    async def put_within(
+        self, connection: object, update: LineStatusUpdate, request_id: str, traceparent: str | None = None
+    ) -> None:
         """Accept an update when the transaction of a connection is committed; see `execute_on`."""
         self._check_room()
-        await execute_on(connection, lambda style: self._statement([self._row(update, request_id)], style))
+        row = self._row(update, request_id, traceparent)
+        await execute_on(connection, lambda style: self._statement([row], style))
 
     def statement(
         self,
-        updates: Iterable[LineStatusUpdate | tuple[str, str, str]],
+        updates: Iterable[Row],
         *,
         request_ids: Iterable[str] | None = None,
         paramstyle: ParamStyle = "format",
+        traceparent: str | None = None,
     ) -> Statement:
         """Give the SQL that accepts updates, for any driver, sync ones too; nothing is asked or sent.
 
         They are accepted when the transaction in which it is executed is committed, and never if that is rolled back.
-        `request_ids` are those of the updates, by default fresh ones. Raises `InvalidUpdateError` as a put does, and
+        `updates` are rows of any shape, as for a put. `request_ids` are theirs, by default each update's own, or else
+        a fresh one. `traceparent` names the span that puts them. Raises `InvalidUpdateError` as a put does, and
         `ConfigurationError` without an update.
         """
         made = [update_of(update) for update in updates]
-        ids = [str(uuid4()) for _ in made] if request_ids is None else [check_request_id(id_) for id_ in request_ids]
+        given = (update.request_id or str(uuid4()) for update in made) if request_ids is None else request_ids
+        ids = [check_request_id(id_) for id_ in given]
         if not made or len(ids) != len(made):
             msg = f"a statement needs updates, and as many request ids, not {len(made)} and {len(ids)}"
             raise ConfigurationError(msg, field="request_ids" if made else "updates")
-        return self._statement([self._row(*pair) for pair in zip(made, ids, strict=True)], paramstyle)
+        rows = [self._row(update, id_, traceparent) for update, id_ in zip(made, ids, strict=True)]
+        return self._statement(rows, paramstyle)
 
     def _statement(self, rows: Sequence[tuple[object, ...]], paramstyle: str) -> Statement:
         marks, parameters = bind(rows, paramstyle)
-        return Statement(self._tables.put_values(marks), parameters, tuple(str(row[-1]) for row in rows))
+        return Statement(self._tables.put_values(marks), parameters, tuple(str(row[-2]) for row in rows))
 
-    def _row(self, update: LineStatusUpdate, request_id: str) -> tuple[object, ...]:
+    def _row(self, update: LineStatusUpdate, request_id: str, traceparent: str | None) -> tuple[object, ...]:
         ids = (update.order_external_id, update.order_line_external_id, update.status_external_id)
-        return (self.bucket_of(update), *ids, request_id)
+        return (self.bucket_of(update), *ids, request_id, traceparent)
 
     async def _put_all(self, rows: Sequence[tuple[object, ...]]) -> None:
-        await self._writing.transact((_LOCK_WAIT, ()), (self._tables.put, _columns(rows)))
+        columns = _columns((*row[:-1], row[-1] or "") for row in rows)
+        await self._writing.transact((_LOCK_WAIT, ()), (self._tables.put, columns))
         self._count(waiting=len(rows))
 
     def _check_room(self) -> None:
@@ -251,7 +280,7 @@ class PostgresStore:
 
     async def try_writing(self) -> None:
         """Accept an update, and take it back."""
-        row = (0, "", "", "", str(uuid4()))
+        row = (0, "", "", "", str(uuid4()), "")
         with self._told():
             await self._writing.rehearse(self._tables.put, [[value] for value in row])
 
@@ -283,17 +312,17 @@ class PostgresStore:
         _, end, open_then = mark.snapshot.split(":")
         with self._told():
             (first, *rows) = await self._reading.rows(sql, {**wanted, "end": end, "open": f"{{{open_then}}}"})
-        return rows, first[7]
+        return rows, first[8]
 
     def _page(self, rows: Rows, snapshot: str, after: Mapping[int, int], more: frozenset[int]) -> EntryPage:
         now = self._clock()  # of this host, which may be wrong: only ages are believed
         cursors = dict(after)
         for row in rows:
             cursors[row[0]] = max(cursors[row[0]], row[1])
-        entries = [Entry(row[1], LineStatusUpdate(*row[2:5]), row[5], now - row[6], row[0]) for row in rows]
+        entries = [Entry(row[1], LineStatusUpdate(*row[2:5]), row[5], now - row[7], row[0], row[6]) for row in rows]
         return EntryPage(entries, more, _Mark(snapshot, cursors))
 
-    async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Counts:
+    async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Settled:
         """Delete what was delivered, and move the dead."""
         statements: list[tuple[str, Sequence[object]]] = []
         if delivered:
@@ -313,9 +342,9 @@ class PostgresStore:
             statements.append((self._tables.buried, [self._leases.owner, *_columns(rows)]))
         with self._told():
             found = await self._settling.transact(*statements)
-        gone = sum(rows[0][0] for rows in found)
-        self._count(waiting=-gone, dead=found[-1][0][0] if dead else 0)
-        return self._counts
+        buried = frozenset(row[0] for row in found[-1]) if dead else frozenset()
+        self._count(waiting=-(found[0][0][0] if delivered else 0) - len(buried), dead=len(buried))
+        return Settled(self._counts, buried)
 
     # -- looking
 
@@ -376,13 +405,33 @@ class PostgresStore:
         count: int = rows[0][0]
         return count
 
+    async def trim(self, *, most: int | None, age: float | None, now: float) -> int:
+        """Delete old dead letters, by the database's clock; the oldest are those that were accepted first."""
+        del now
+        with self._told():
+            rows = await self._looking.rows(self._tables.trim, {"age": age, "most": most})
+        self._next_count = 0.0
+        count: int = rows[0][0]
+        return count
+
+    async def forget(self, order_external_id: str) -> Forgotten:
+        """Delete what concerns an order; the database's own cleaning takes the deleted rows out of its files."""
+        bucket = bucket_of(order_external_id, self.buckets)
+        with self._told():
+            rows = await self._looking.rows(self._tables.forget, (bucket, order_external_id, order_external_id))
+        self._next_count = 0.0
+        return Forgotten(*rows[0])
+
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> list[str]:
     return [array(column) for column in zip(*rows, strict=True)]
 
 
 def _letters(rows: Rows) -> list[DeadLetter]:
-    return [DeadLetter(row[0], LineStatusUpdate(*row[1:4]), row[4], OutcomeState(row[5]), *row[6:]) for row in rows]
+    return [
+        DeadLetter(row[0], LineStatusUpdate(*row[1:4]), row[4], OutcomeState(row[5]), *row[6:])  # as `Tables.letters`
+        for row in rows
+    ]
 
 
 def _place() -> tuple[str, int]:

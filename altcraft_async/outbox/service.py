@@ -13,23 +13,28 @@ import attrs
 from altcraft_async.engine.rows import update_of
 from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullError, StorageError
 from altcraft_async.outbox.drain import Drainer
+from altcraft_async.outbox.failures import FailureLog, Topic
+from altcraft_async.outbox.hook import DeadLetterHook
 from altcraft_async.outbox.sqlite import SqliteStore
 from altcraft_async.outbox.store import Counts
 from altcraft_async.protocol.values import check_request_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from types import TracebackType
 
     from altcraft_async.client import AltcraftClient
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.rows import Row
-    from altcraft_async.outbox.store import DeadLetter, OutboxStore
+    from altcraft_async.outbox.store import DeadLetter, Forgotten, OutboxStore
 
 __all__ = ["Outbox", "OutboxStatistics"]
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks at the counts, which other processes change too."""
+
+_TRIM_EVERY = 60.0
+"""Seconds between two looks for dead letters that are too old; of too many they are rid at once."""
 
 _LETTERS_AT_ONCE = 256
 
@@ -61,8 +66,9 @@ class OutboxStatistics:
     up. `oldest` is how many seconds the first in the queue has been waiting, 0.0
     where none is. `delivered` counts what this process delivered since it
     started, `last_success` is the Unix time of the last of them, or None.
-    `draining` is true in the process that delivers. `accepting` is false where the
-    outbox is not open, or where its file could not be read or written the last time;
+    `draining` is true in the process that delivers, `paused` where `Outbox.pause` has stopped that. `dropped` counts
+    the dead letters that this process deleted, as there were too many or they were too old. `accepting` is false
+    where the outbox is not open, or where its file could not be read or written the last time;
     one that is full still counts as accepting. `problem` says in words what keeps
     updates from being delivered or accepted, or is None.
 
@@ -83,6 +89,8 @@ class OutboxStatistics:
     drainers: int = 0
     dead_rows: int | None = None
     oldest_transaction: float | None = None
+    paused: bool = False
+    dropped: int = 0
 
 
 class Outbox:
@@ -99,7 +107,17 @@ class Outbox:
     was refused, or that failed in all attempts of the client's `RetryPolicy` while others
     were served, becomes a dead letter. An outage is waited out without end, and costs no
     attempts. An update in doubt is repeated for `give_up_after` seconds after its put, a day by
-    default, since after that the platform no longer recognises a repeat; with None, without end.
+    default, since after that the platform no longer recognises a repeat; with None, without end. Whatever its age,
+    each gets an attempt after each start before it is given up.
+
+    `on_dead`, a function or an async one, is called with each `DeadLetter` that this process makes, once, after it
+    is on disk: one after the other, beside the delivery. What it raises is logged. It is not called again for
+    what was dead when the process ended in between. Of dead letters the process that delivers keeps
+    `dead_capacity`, the newest, for `dead_age` seconds: 100,000 and 90 days by default, with None all. What is dropped
+    is logged and counted.
+
+    `traceparent` is asked at each put for the span in which it happens, as the W3C's header of that name says it;
+    the delivery is linked to it. By default the client's observers are asked.
 
     It belongs to one event loop. Close it before the client: that waits up to
     `drain_timeout` seconds for what waits to be delivered, and up to 5 more for requests
@@ -113,15 +131,22 @@ class Outbox:
         "_clock",
         "_closed",
         "_counts",
+        "_dead_age",
+        "_dead_capacity",
         "_drain_timeout",
         "_drainer",
+        "_dropped",
+        "_failures",
         "_give_up_after",
+        "_hook",
         "_problems",
         "_room",
         "_said",
         "_standby",
         "_store",
         "_tasks",
+        "_traceparent",
+        "_trim_at",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - the settings of a service
@@ -133,9 +158,16 @@ class Outbox:
         drain_timeout: float = 10.0,
         give_up_after: float | None = 86_400.0,
         standby: bool = True,
+        on_dead: Callable[[DeadLetter], Awaitable[None] | None] | None = None,
+        dead_capacity: int | None = 100_000,
+        dead_age: float | None = 90 * 86_400.0,
+        traceparent: Callable[[], str | None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        for field, value in (("capacity", capacity), ("give_up_after", give_up_after)):
+        above_zero = {
+            "capacity": capacity, "give_up_after": give_up_after, "dead_capacity": dead_capacity, "dead_age": dead_age,
+        }  # fmt: skip
+        for field, value in above_zero.items():
             if value is not None and not value > 0:
                 msg = f"{field} of an outbox must be above zero, not {value}"
                 raise ConfigurationError(msg, field=field)
@@ -144,6 +176,13 @@ class Outbox:
         self._drain_timeout = drain_timeout
         self._give_up_after = give_up_after
         self._standby = standby
+        self._dead_capacity = dead_capacity
+        self._dead_age = dead_age
+        self._dropped = 0
+        self._trim_at = 0.0
+        self._traceparent = self._traceparent_of_client if traceparent is None else traceparent
+        self._failures = FailureLog()
+        self._hook = None if on_dead is None else DeadLetterHook(on_dead, self._failures)
         self._clock = clock
         self._counts = self._said = Counts(0, 0, None)
         self._room = asyncio.Event()
@@ -173,6 +212,8 @@ class Outbox:
             await self._store.aclose()
             raise
         self._closed = False
+        if self._notifier is not None:  # what was there before, before anything changes
+            self._notifier.outbox_changed(self._counts.pending, self._counts.dead)
         self._tasks.append(asyncio.create_task(self._look()))
 
     async def _start_drainer(self, altcraft: AltcraftClient) -> None:
@@ -183,6 +224,8 @@ class Outbox:
             clock=self._clock,
             changed=self._on_changed,
             leased=self._on_leased,
+            died=self._on_died,
+            failures=self._failures,
         )
         if not self._standby:
             await drainer.holding.take()
@@ -211,6 +254,8 @@ class Outbox:
                 task.cancel()
             try:
                 await asyncio.wait(self._tasks)
+                if self._hook is not None:
+                    await self._hook.aclose()
             finally:
                 await self._store.aclose()
 
@@ -247,7 +292,8 @@ class Outbox:
         done with the client after a put comes after it too, while delivery is not stopped as a
         whole and fewer than 1,000 updates are under way. Puts that overlap share a commit.
         `request_id` is the id of the change, where the caller has one of its own, like that
-        of the message it came with; by default it is the update's own, or else a fresh UUID.
+        of the message it came with; by default it is the update's own, or else a fresh UUID. A put under an id that
+        waits already changes nothing, and returns it.
 
         With a `connection`, of psycopg or asyncpg or a session of SQLAlchemy, all async, the update is part of that
         one's transaction: it is accepted when that is committed, and never where it is rolled back. The outbox has to
@@ -263,15 +309,16 @@ class Outbox:
         made = update_of(update)
         request_id = made.request_id if request_id is None else request_id
         request_id = _fresh_id() if request_id is None else check_request_id(request_id)
+        traceparent = self._traceparent()
         if connection is not None:
             self._check_open()
-            await self._store.put_within(connection, made, request_id)
+            await self._store.put_within(connection, made, request_id, traceparent)
             return request_id
         give_up = asyncio.get_running_loop().time() + timeout
         while True:
             self._check_open()
             try:
-                counts = await self._store.put(made, request_id, self._clock())
+                counts = await self._store.put(made, request_id, self._clock(), traceparent)
             except OutboxFullError:
                 if not await self._wait_for_room(give_up):
                     raise
@@ -306,6 +353,28 @@ class Outbox:
             msg = f"the outbox {self._store.path} is {state}"
             raise OutboxError(msg, path=self._store.path)
 
+    # -- delivering
+
+    async def pause(self) -> None:
+        """Stop delivering in this process: return when all that is under way has ended, and is on disk.
+
+        What is put meanwhile waits, and so does what waited: other processes do not take it over while this one holds
+        it, and each is paused by itself. The process that is started next knows of no pause. Harmless when called
+        again. Raises `ConfigurationError` where the outbox has no client, so that nothing is delivered here.
+        """
+        await self._delivering().pause()
+
+    def resume(self) -> None:
+        """Deliver again after `pause`; harmless without one."""
+        self._delivering().resume()
+
+    def _delivering(self) -> Drainer:
+        self._check_open()
+        if self._drainer is None:
+            msg = f"the outbox {self._store.path} has no client here and delivers nothing; pause it where it has one"
+            raise ConfigurationError(msg, field="altcraft")
+        return self._drainer
+
     # -- looking
 
     def statistics(self) -> OutboxStatistics:
@@ -325,6 +394,8 @@ class Outbox:
             drainers=0 if drainer is None else drainer.holding.drainers,
             dead_rows=counts.dead_rows,
             oldest_transaction=counts.oldest_transaction,
+            paused=drainer is not None and drainer.paused,
+            dropped=self._dropped,
         )
 
     async def _look(self) -> None:
@@ -336,9 +407,30 @@ class Outbox:
                 if "writing" in self._problems:
                     await self._store.try_writing()
                     del self._problems["writing"]
+                if self._drainer is not None and self._drainer.draining:
+                    await self._trim()
             except StorageError as error:
                 self._problems["reading"] = str(error)
+                self._failures.record(Topic.STORE, str(error))
             await asyncio.sleep(_LOOK_EVERY)
+
+    async def _trim(self) -> None:
+        """Drop the dead letters that are too many or too old."""
+        now, most = asyncio.get_running_loop().time(), self._dead_capacity
+        if now < self._trim_at and (most is None or self._counts.dead <= most):
+            return
+        self._trim_at = now + _TRIM_EVERY
+        if not self._counts.dead or (most is None and self._dead_age is None):
+            return
+        count = await self._store.trim(most=most, age=self._dead_age, now=self._clock())
+        if count:
+            self._dropped += count
+            said = (
+                f"the outbox {self._store.path} dropped {count:,} dead letters: more than dead_capacity were kept, or "
+                "they were older than dead_age"
+            )
+            self._failures.record(Topic.DROPPED, said, times=count)
+            self._on_changed(await self._store.counts())
 
     def _on_changed(self, counts: Counts) -> None:
         if counts is self._said:  # puts that shared a commit
@@ -358,6 +450,14 @@ class Outbox:
         notifier = self._notifier
         if notifier is not None and (counts.pending, counts.dead) != (before.pending, before.dead):
             notifier.outbox_changed(counts.pending, counts.dead)
+
+    def _on_died(self, letters: Sequence[DeadLetter]) -> None:
+        if self._hook is not None:
+            self._hook.tell(letters)
+
+    def _traceparent_of_client(self) -> str | None:
+        notifier = self._notifier
+        return None if notifier is None else notifier.traceparent()
 
     def _on_leased(self, held: int, won: int, lost: int) -> None:
         if self._notifier is not None:
@@ -401,3 +501,15 @@ class Outbox:
         count = await self._store.purge(None if ids is None else list(ids))
         self._on_changed(await self._store.counts())
         return count
+
+    async def forget(self, order_external_id: str) -> Forgotten:
+        """Delete for good what concerns an order: what waits for it is never sent, its dead letters are gone.
+
+        For requests of people to be forgotten. What is under way, or was just read to be sent, may still reach the
+        platform. Of a file nothing of it is left afterwards, also of what was deleted earlier; a database's own
+        cleaning does that later.
+        """
+        self._check_open()
+        forgotten = await self._store.forget(order_external_id)
+        self._on_changed(await self._store.counts())
+        return forgotten

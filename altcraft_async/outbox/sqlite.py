@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
 from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullError, StorageError
-from altcraft_async.outbox.store import Counts, DeadLetter, Entry, EntryPage, Leases
+from altcraft_async.outbox.store import Counts, DeadLetter, Entry, EntryPage, Forgotten, Leases, Settled
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.storage.lock import Lock
-from altcraft_async.storage.sqlite import FileKind, GroupWriter, insert_many, open_database, translated
+from altcraft_async.storage.sqlite import (
+    FileKind,
+    GroupWriter,
+    Upgrade,
+    insert_many,
+    open_database,
+    shred,
+    translated,
+)
 
 if TYPE_CHECKING:
     import os
@@ -29,20 +37,30 @@ __all__ = ["SqliteStore"]
 
 _T = TypeVar("_T")
 
+
+def _bring_to_version_2(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE entry ADD COLUMN traceparent TEXT")
+    connection.execute("ALTER TABLE dead ADD COLUMN traceparent TEXT")
+    # not unique: in a file of the first version two puts may wait under one id
+    connection.execute("CREATE INDEX entry_of_request ON entry (request_id)")
+
+
 _KIND = FileKind(
     name="the outbox",
     application_id=0x414C544F,
-    version=1,
+    version=2,
     schema="""
         CREATE TABLE IF NOT EXISTS entry (
             id INTEGER PRIMARY KEY, order_external_id TEXT NOT NULL, order_line_external_id TEXT NOT NULL,
-            status_external_id TEXT NOT NULL, request_id TEXT NOT NULL, put_at REAL NOT NULL
+            status_external_id TEXT NOT NULL, request_id TEXT NOT NULL, put_at REAL NOT NULL, traceparent TEXT
         );
+        CREATE INDEX IF NOT EXISTS entry_of_request ON entry (request_id);
         CREATE INDEX IF NOT EXISTS entry_of_line ON entry (order_external_id, order_line_external_id);
         CREATE TABLE IF NOT EXISTS dead (
             id INTEGER PRIMARY KEY, order_external_id TEXT NOT NULL, order_line_external_id TEXT NOT NULL,
             status_external_id TEXT NOT NULL, request_id TEXT NOT NULL, put_at REAL NOT NULL, state TEXT NOT NULL,
-            reason TEXT NOT NULL, attempts INTEGER NOT NULL, died_at REAL NOT NULL, overtaken INTEGER NOT NULL DEFAULT 0
+            reason TEXT NOT NULL, attempts INTEGER NOT NULL, died_at REAL NOT NULL,
+            overtaken INTEGER NOT NULL DEFAULT 0, traceparent TEXT
         );
         CREATE INDEX IF NOT EXISTS dead_of_line ON dead (order_external_id, order_line_external_id);
         CREATE TABLE IF NOT EXISTS state (
@@ -52,6 +70,13 @@ _KIND = FileKind(
         INSERT OR IGNORE INTO state VALUES (1, 0, 0, 0)
     """,
     error=OutboxError,
+    upgrades={1: Upgrade(write=_bring_to_version_2, read=_bring_to_version_2)},  # every opening may write
+)
+
+_ENTRY = "id, order_external_id, order_line_external_id, status_external_id, request_id, put_at, traceparent"
+_LETTER = (
+    "id, order_external_id, order_line_external_id, status_external_id, request_id, put_at, state, reason, attempts, "
+    "died_at, overtaken, traceparent"
 )
 
 _NOT_OVERTAKEN = """
@@ -62,6 +87,9 @@ _NOT_OVERTAKEN = """
 """
 """No newer update of the line has been delivered, or waits to be."""
 
+_IDS_AT_ONCE = 500
+"""Ids in one question; SQLite takes 999 parameters at least."""
+
 _LINGER = 0.01
 """Seconds that ends of deliveries wait for company; a put never waits."""
 
@@ -70,37 +98,60 @@ _LOOK_EVERY = 0.25
 
 
 class _Job(Generic[_T]):
-    """One piece of writing: `work` does it inside the transaction, `done` gets its result after the commit."""
+    """One piece of writing: `work` does it inside the transaction, `done` gets its result after the commit.
 
-    __slots__ = ("done", "result", "work")
+    `request_id` is that of a put, None for anything else.
+    """
 
-    def __init__(self, work: Callable[[_Ledger], _T]) -> None:
+    __slots__ = ("done", "request_id", "result", "work")
+
+    def __init__(self, work: Callable[[_Ledger], _T], request_id: str | None = None) -> None:
         self.work = work
+        self.request_id = request_id
         self.done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         self.result: _T | OutboxError | None = None
 
 
 class _Ledger:
-    """One transaction: the counts as they stand in it, and the puts that are inserted together at its end."""
+    """One transaction: the counts as they stand in it, and the puts that are inserted together at its end.
 
-    __slots__ = ("connection", "dead", "last_id", "pending", "puts")
+    `waiting` has those of the `asked` request ids, and of the ids of its own puts, that wait.
+    """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    __slots__ = ("connection", "dead", "last_id", "pending", "puts", "waiting")
+
+    def __init__(self, connection: sqlite3.Connection, asked: Sequence[str]) -> None:
         self.connection = connection
+        self.waiting = _waiting_among(connection, asked)
         self.pending, self.dead, self.last_id = connection.execute(
             "SELECT pending, dead, last_id FROM state"
         ).fetchone()
         self.puts: list[tuple[object, ...]] = []
 
-    def add(self, update: LineStatusUpdate, request_id: str, put_at: float) -> None:
+    def add(self, update: LineStatusUpdate, request_id: str, put_at: float, traceparent: str | None) -> None:
+        """Let an update wait, unless its id does so already."""
+        if request_id in self.waiting:
+            return
+        self.waiting.add(request_id)
         self.last_id += 1
         self.pending += 1
         ids = (update.order_external_id, update.order_line_external_id, update.status_external_id)
-        self.puts.append((self.last_id, *ids, request_id, put_at))
+        self.puts.append((self.last_id, *ids, request_id, put_at, traceparent))
+
+    def remove(self, entries: Sequence[Entry]) -> None:
+        """Delete what no longer waits, where it is still there."""
+        if entries:
+            ids = [(entry.id,) for entry in entries]
+            self.pending -= self.connection.executemany("DELETE FROM entry WHERE id = ?", ids).rowcount
+            self.waiting.difference_update(entry.request_id for entry in entries)
+
+    def has(self, entry: Entry) -> bool:
+        """Say whether an entry that was read waits still."""
+        return self.connection.execute("SELECT 1 FROM entry WHERE id = ?", (entry.id,)).fetchone() is not None
 
     def flush(self) -> None:
         """Insert the puts of the group so far, for a job that looks at what waits."""
-        insert_many(self.connection, "INSERT INTO entry", self.puts)
+        insert_many(self.connection, f"INSERT INTO entry ({_ENTRY})", self.puts)
         self.puts = []
 
     def close(self) -> None:
@@ -127,7 +178,7 @@ class SqliteStore:
     __slots__ = ("_connection", "_lock", "_phase", "_writer", "capacity", "path")
 
     _connection: sqlite3.Connection
-    _writer: GroupWriter[_Job[Counts] | _Job[int]]
+    _writer: GroupWriter[_Job[Any]]
 
     def __init__(self, path: str | os.PathLike[str], *, capacity: int) -> None:
         self.path = str(path)
@@ -172,9 +223,11 @@ class SqliteStore:
         if buckets:
             self._lock.release()
 
-    async def put_within(self, connection: object, update: LineStatusUpdate, request_id: str) -> None:
+    async def put_within(
+        self, connection: object, update: LineStatusUpdate, request_id: str, traceparent: str | None = None
+    ) -> None:
         """Refuse: a file of its own takes part in no transaction of others."""
-        del connection, update, request_id
+        del connection, update, request_id, traceparent
         msg = f"connection needs an outbox in the same database, and {self.path} is a file of its own; leave it out"
         raise ConfigurationError(msg, field="connection")
 
@@ -183,20 +236,22 @@ class SqliteStore:
         del update
         return 0
 
-    async def put(self, update: LineStatusUpdate, request_id: str, put_at: float) -> Counts:
+    async def put(
+        self, update: LineStatusUpdate, request_id: str, put_at: float, traceparent: str | None = None
+    ) -> Counts:
         """Accept an update; cancelled, it may or may not have been accepted."""
 
         def work(ledger: _Ledger) -> Counts:
-            if ledger.pending >= self.capacity:
+            if ledger.pending >= self.capacity and request_id not in ledger.waiting:
                 msg = (
                     f"the outbox {self.path} is full: {ledger.pending} updates wait; put it again later, and look "
                     "whether they are delivered at all"
                 )
                 raise OutboxFullError(msg, path=self.path, capacity=self.capacity)
-            ledger.add(update, request_id, put_at)
+            ledger.add(update, request_id, put_at, traceparent)
             return self._counted(ledger)
 
-        job = _Job(work)
+        job = _Job(work, request_id)
         self._writer.submit(job)
         self._writer.hurry()
         return await job.done
@@ -206,27 +261,28 @@ class SqliteStore:
         del last
         with translated(_KIND, self.path):
             rows = self._connection.execute(
-                "SELECT * FROM entry WHERE id > ? ORDER BY id LIMIT ?", (after[0], limit)
+                f"SELECT {_ENTRY} FROM entry WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608 - our own
+                (after[0], limit),
             ).fetchall()
-        entries = [Entry(row[0], LineStatusUpdate(*row[1:4]), *row[4:]) for row in rows]
+        entries = [Entry(row[0], LineStatusUpdate(*row[1:4]), row[4], row[5], 0, row[6]) for row in rows]
         return EntryPage(entries, frozenset({0}) if len(rows) == limit else frozenset())
 
-    async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Counts:
+    async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Settled:
         """Delete what was delivered, and move the dead."""
 
-        def work(ledger: _Ledger) -> Counts:
-            ended = [entry.id for entry in delivered] + [burial.entry.id for burial in dead]
-            ledger.connection.executemany("DELETE FROM entry WHERE id = ?", [(id_,) for id_ in ended])
+        def work(ledger: _Ledger) -> Settled:
+            ledger.remove(delivered)
             if ledger.dead:
                 ledger.connection.executemany(
                     "UPDATE dead SET overtaken = 1 "
                     "WHERE order_external_id = ? AND order_line_external_id = ? AND id < ?",
                     [(*entry.update.key, entry.id) for entry in delivered],
                 )
-            insert_many(ledger.connection, "INSERT INTO dead", [_buried(burial) for burial in dead])
-            ledger.pending -= len(delivered) + len(dead)
-            ledger.dead += len(dead)
-            return self._counted(ledger)
+            buried = [burial for burial in dead if ledger.has(burial.entry)]
+            ledger.remove([burial.entry for burial in buried])
+            insert_many(ledger.connection, f"INSERT INTO dead ({_LETTER})", [_buried(burial) for burial in buried])
+            ledger.dead += len(buried)
+            return Settled(self._counted(ledger), frozenset(burial.entry.id for burial in buried))
 
         return await self._done(_Job(work))
 
@@ -245,7 +301,8 @@ class SqliteStore:
         """Read dead letters."""
         with translated(_KIND, self.path):
             rows = self._connection.execute(
-                "SELECT * FROM dead WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+                f"SELECT {_LETTER} FROM dead WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608 - our own
+                (after, limit),
             ).fetchall()
         return [_letter(row) for row in rows]
 
@@ -255,9 +312,12 @@ class SqliteStore:
         def work(ledger: _Ledger) -> int:
             ledger.flush()  # a newer put of the line may be in this very group
             letters = [_letter(row) for row in _chosen(ledger.connection, ids, _NOT_OVERTAKEN)]
+            ids_of = [letter.request_id for letter in letters]
+            ledger.waiting |= _waiting_among(ledger.connection, ids_of)
             for letter in letters:
                 fresh = letter.state is OutcomeState.REJECTED  # an answer kept for the old id could only say the same
-                ledger.add(letter.update, str(uuid4()) if fresh else letter.request_id, put_at)
+                id_ = str(uuid4()) if fresh else letter.request_id
+                ledger.add(letter.update, id_, put_at, letter.traceparent)
             ledger.connection.executemany("DELETE FROM dead WHERE id = ?", [(letter.id,) for letter in letters])
             ledger.dead -= len(letters)
             return len(letters)
@@ -275,6 +335,37 @@ class SqliteStore:
 
         return await self._done(_Job(work))
 
+    async def trim(self, *, most: int | None, age: float | None, now: float) -> int:
+        """Delete old dead letters; the oldest are those that were accepted first."""
+
+        def work(ledger: _Ledger) -> int:
+            connection, count = ledger.connection, 0
+            if age is not None:
+                count += connection.execute("DELETE FROM dead WHERE died_at < ?", (now - age,)).rowcount
+            if most is not None and (surplus := ledger.dead - count - most) > 0:
+                oldest = "DELETE FROM dead WHERE id IN (SELECT id FROM dead ORDER BY id LIMIT ?)"
+                count += connection.execute(oldest, (surplus,)).rowcount
+            ledger.dead -= count
+            return count
+
+        return await self._done(_Job(work))
+
+    async def forget(self, order_external_id: str) -> Forgotten:
+        """Delete what concerns an order, and what is left of deleted updates in the file."""
+
+        def work(ledger: _Ledger) -> Forgotten:
+            ledger.flush()
+            of_order = "WHERE order_external_id = ?"
+            waiting = ledger.connection.execute(f"DELETE FROM entry {of_order}", (order_external_id,)).rowcount  # noqa: S608
+            dead = ledger.connection.execute(f"DELETE FROM dead {of_order}", (order_external_id,)).rowcount  # noqa: S608
+            ledger.pending -= waiting
+            ledger.dead -= dead
+            return Forgotten(waiting, dead)
+
+        forgotten = await self._done(_Job(work))
+        await asyncio.to_thread(shred, _KIND, self.path)
+        return forgotten
+
     async def aclose(self) -> None:
         """Commit what was begun, close the file, give the lock back."""
         try:
@@ -287,17 +378,28 @@ class SqliteStore:
             self._lock.release()
 
     async def _done(self, job: _Job[_T]) -> _T:
-        self._writer.submit(job)  # type: ignore[arg-type]  # the writer does not look at results
+        self._writer.submit(job)
         return await job.done
 
     def _counted(self, ledger: _Ledger) -> Counts:
         return Counts(ledger.pending, ledger.dead, None)
 
 
+def _waiting_among(connection: sqlite3.Connection, request_ids: Sequence[str]) -> set[str]:
+    """Say which of these ids wait."""
+    found: set[str] = set()
+    for start in range(0, len(request_ids), _IDS_AT_ONCE):
+        some = request_ids[start : start + _IDS_AT_ONCE]
+        query = f"SELECT request_id FROM entry WHERE request_id IN ({','.join('?' * len(some))})"  # noqa: S608 - marks
+        found.update(row[0] for row in connection.execute(query, some))
+    return found
+
+
 def _chosen(connection: sqlite3.Connection, ids: Sequence[int] | None, otherwise: str) -> list[tuple[object, ...]]:
+    chosen = f"SELECT {_LETTER} FROM dead WHERE"  # noqa: S608 - our own
     if ids is None:
-        return connection.execute(f"SELECT * FROM dead WHERE {otherwise} ORDER BY id").fetchall()  # noqa: S608 - our own
-    found = [connection.execute("SELECT * FROM dead WHERE id = ?", (id_,)).fetchone() for id_ in sorted(set(ids))]
+        return connection.execute(f"{chosen} {otherwise} ORDER BY id").fetchall()
+    found = [connection.execute(f"{chosen} id = ?", (id_,)).fetchone() for id_ in sorted(set(ids))]
     return [row for row in found if row is not None]
 
 
@@ -305,19 +407,19 @@ def _buried(burial: Burial) -> tuple[object, ...]:
     entry, update = burial.entry, burial.entry.update
     ids = (update.order_external_id, update.order_line_external_id, update.status_external_id)
     head = (entry.id, *ids, entry.request_id, entry.put_at)
-    return (*head, str(burial.state), burial.reason, burial.attempts, burial.died_at, 0)
+    return (*head, str(burial.state), burial.reason, burial.attempts, burial.died_at, 0, entry.traceparent)
 
 
 def _letter(row: Sequence[object]) -> DeadLetter:
-    id_, order, line, status, request_id, put_at, state, reason, attempts, died_at, overtaken = row
+    id_, order, line, status, request_id, put_at, state, reason, attempts, died_at, overtaken, trace = row
     update = LineStatusUpdate(order, line, status)  # type: ignore[arg-type]  # columns are typed by the schema
     state = OutcomeState(str(state))
-    return DeadLetter(id_, update, request_id, state, reason, attempts, put_at, died_at, bool(overtaken))  # type: ignore[arg-type]
+    return DeadLetter(id_, update, request_id, state, reason, attempts, put_at, died_at, bool(overtaken), trace)  # type: ignore[arg-type]
 
 
-def _write(connection: sqlite3.Connection, jobs: Sequence[_Job[Counts] | _Job[int]]) -> None:
+def _write(connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> None:
     """Do the jobs of one group; a refusal is the result of its job alone."""
-    ledger = _Ledger(connection)
+    ledger = _Ledger(connection, [job.request_id for job in jobs if job.request_id is not None])
     for job in jobs:
         try:
             job.result = job.work(ledger)
@@ -326,17 +428,17 @@ def _write(connection: sqlite3.Connection, jobs: Sequence[_Job[Counts] | _Job[in
     ledger.close()
 
 
-def _resolve(jobs: Sequence[_Job[Counts] | _Job[int]]) -> None:
+def _resolve(jobs: Sequence[_Job[Any]]) -> None:
     for job in jobs:
         if job.done.done():  # its caller was cancelled
             continue
         if isinstance(job.result, OutboxError):
             job.done.set_exception(job.result)
         else:
-            job.done.set_result(job.result)  # type: ignore[arg-type]  # the type of its own work
+            job.done.set_result(job.result)
 
 
-def _reject(error: StorageError, jobs: Sequence[_Job[Counts] | _Job[int]]) -> None:
+def _reject(error: StorageError, jobs: Sequence[_Job[Any]]) -> None:
     for job in jobs:
         if not job.done.done():
             job.done.set_exception(type(error)(error.message, path=error.path))

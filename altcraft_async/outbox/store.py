@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
 
-__all__ = ["Burial", "Counts", "DeadLetter", "Entry", "EntryPage", "Leases", "OutboxStore", "lease_clock"]
+__all__ = [
+    "Burial",
+    "Counts",
+    "DeadLetter",
+    "Entry",
+    "EntryPage",
+    "Forgotten",
+    "Leases",
+    "OutboxStore",
+    "Settled",
+    "lease_clock",
+]
 
 
 def lease_clock() -> float:
@@ -35,7 +46,7 @@ class Entry:
     """One accepted update. `put_at` is the Unix time of it by this host's clock, in seconds.
 
     `id` rises in the order of acceptance where one process accepts, or the callers put the updates of a line one
-    after the other.
+    after the other. `traceparent` names the span that put it, as the W3C's header of that name does, or is None.
     """
 
     id: int
@@ -43,6 +54,7 @@ class Entry:
     request_id: str
     put_at: float
     bucket: int = 0
+    traceparent: str | None = None
 
 
 @attrs.frozen
@@ -77,7 +89,7 @@ class DeadLetter:
     no, ``unknown`` or ``not_sent`` where the time for it ran out; `reason` says why in
     words, `attempts` how many requests were made since the last start. `put_at` and
     `died_at` are Unix times. `overtaken` is true once a newer update of the line has
-    been delivered: sending this one would put the line back.
+    been delivered: sending this one would put the line back. `traceparent` is that of its `Entry`.
     """
 
     id: int
@@ -89,6 +101,7 @@ class DeadLetter:
     put_at: float
     died_at: float
     overtaken: bool = False
+    traceparent: str | None = None
 
 
 @attrs.frozen
@@ -104,6 +117,22 @@ class Counts:
     oldest: float | None
     dead_rows: int | None = None
     oldest_transaction: float | None = None
+
+
+@attrs.frozen
+class Settled:
+    """What a commit of ends left: the counts, and the ids of those that are dead letters now."""
+
+    counts: Counts
+    buried: frozenset[int] = frozenset()
+
+
+@attrs.frozen
+class Forgotten:
+    """How many updates were deleted for good: those that waited, and those that were dead letters."""
+
+    waiting: int
+    dead: int
 
 
 @attrs.frozen
@@ -150,10 +179,17 @@ class OutboxStore(Protocol):
     async def release(self, buckets: Collection[int]) -> None:
         """Give buckets back, for others to take at once."""
 
-    async def put(self, update: LineStatusUpdate, request_id: str, put_at: float) -> Counts:
-        """Accept an update behind all accepted before it; raises `OutboxFullError` at the capacity."""
+    async def put(
+        self, update: LineStatusUpdate, request_id: str, put_at: float, traceparent: str | None = None
+    ) -> Counts:
+        """Accept an update behind all accepted before it; raises `OutboxFullError` at the capacity.
 
-    async def put_within(self, connection: object, update: LineStatusUpdate, request_id: str) -> None:
+        One whose request id waits already is accepted by that, and nothing is added.
+        """
+
+    async def put_within(
+        self, connection: object, update: LineStatusUpdate, request_id: str, traceparent: str | None = None
+    ) -> None:
         """Accept an update when the transaction of somebody's `connection` is committed.
 
         Raises `ConfigurationError` where the store or the connection cannot do that.
@@ -169,8 +205,11 @@ class OutboxStore(Protocol):
         of but those with -1. An entry that could be seen when another was put is never returned after that one.
         """
 
-    async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Counts:
-        """Forget what was delivered, and bury the dead whose buckets are still held under their epochs."""
+    async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Settled:
+        """Delete what was delivered, and bury the dead whose buckets are still held under their epochs.
+
+        What is not there any more, as it was forgotten meanwhile, is neither counted nor buried.
+        """
 
     async def counts(self) -> Counts:
         """Count."""
@@ -191,6 +230,15 @@ class OutboxStore(Protocol):
 
     async def purge(self, ids: Sequence[int] | None) -> int:
         """Delete these dead letters, or all; return how many they were."""
+
+    async def trim(self, *, most: int | None, age: float | None, now: float) -> int:
+        """Delete dead letters: those that died more than `age` seconds before `now`, and the oldest above `most`.
+
+        Returns how many they were.
+        """
+
+    async def forget(self, order_external_id: str) -> Forgotten:
+        """Delete for good what waits for an order, and its dead letters."""
 
     async def aclose(self) -> None:
         """Make durable what was begun, give up all buckets, free everything; harmless when called again."""

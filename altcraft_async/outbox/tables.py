@@ -15,12 +15,12 @@ from altcraft_async.errors import ConfigurationError
 
 __all__ = ["VERSION", "Tables"]
 
-VERSION = 1
+VERSION = 2
 """The version of the tables that this release makes and knows."""
 
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _MOST_BUCKETS = 1024
-_COLUMNS = "order_external_id, order_line_external_id, status_external_id, request_id"
+_COLUMNS = "order_external_id, order_line_external_id, status_external_id, request_id, traceparent"
 
 _MADE = """
 CREATE SCHEMA IF NOT EXISTS {s};
@@ -30,8 +30,8 @@ CREATE TABLE {s}.meta (
 CREATE TABLE {s}.entry (
     bucket smallint NOT NULL, id bigint GENERATED ALWAYS AS IDENTITY (CACHE 1), order_external_id text NOT NULL,
     order_line_external_id text NOT NULL, status_external_id text NOT NULL, request_id text NOT NULL,
-    put_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    xid xid8 NOT NULL DEFAULT pg_current_xact_id(), PRIMARY KEY (bucket, id), UNIQUE (request_id)
+    put_at timestamptz NOT NULL DEFAULT clock_timestamp(), xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    traceparent text, PRIMARY KEY (bucket, id), UNIQUE (request_id)
 ) WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,
@@ -42,7 +42,8 @@ CREATE TABLE {s}.dead (
     id bigint PRIMARY KEY, bucket smallint NOT NULL, order_external_id text NOT NULL,
     order_line_external_id text NOT NULL, status_external_id text NOT NULL, request_id text NOT NULL,
     put_at timestamptz NOT NULL, state text NOT NULL, reason text NOT NULL, attempts integer NOT NULL,
-    died_at timestamptz NOT NULL DEFAULT clock_timestamp(), overtaken boolean NOT NULL DEFAULT false
+    died_at timestamptz NOT NULL DEFAULT clock_timestamp(), overtaken boolean NOT NULL DEFAULT false,
+    traceparent text
 );
 CREATE INDEX dead_of_line ON {s}.dead (order_external_id, order_line_external_id);
 CREATE TABLE {s}.bucket (
@@ -53,6 +54,16 @@ CREATE TABLE {s}.drainer (id uuid PRIMARY KEY, seen_at timestamptz NOT NULL, hos
     WITH (fillfactor = 20);
 INSERT INTO {s}.meta (version, buckets) VALUES ({version}, {buckets});
 """
+
+
+_TRACED = """
+ALTER TABLE {s}.entry ADD COLUMN IF NOT EXISTS traceparent text;
+ALTER TABLE {s}.dead ADD COLUMN IF NOT EXISTS traceparent text;
+UPDATE {s}.meta SET version = 2 WHERE version = 1;
+"""
+
+_UPGRADES = {1: _TRACED}
+"""What brings the tables of an older version to the next; those of the older release go on with what they know."""
 
 
 @attrs.frozen
@@ -95,6 +106,12 @@ class Tables:
         """Make them where they are not there."""
         return f"DO $made$ BEGIN IF NOT ({self.there}) THEN {self} END IF; END $made$"
 
+    def upgrade(self, version: int) -> str | None:
+        """Bring tables of an older version to this one; None where nothing is known of that version."""
+        steps = [_UPGRADES.get(older) for older in range(version, VERSION)]
+        known = [step for step in steps if step is not None]
+        return self._of("".join(known)).strip() + "\n" if known and len(known) == len(steps) else None
+
     @property
     def meta(self) -> str:
         """Read what they were made as."""
@@ -112,15 +129,16 @@ class Tables:
 
     @property
     def put(self) -> str:
-        """Accept many, in their order. Parameters: five arrays, of buckets, the three ids and the request ids."""
+        """Accept many, in their order. Parameters: arrays of buckets, the three ids, request ids, traces (or '')."""
         return self._of("""
             INSERT INTO {s}.entry (bucket, {columns})
-            SELECT u.b, u.o, u.l, u.s, u.r FROM unnest(%s::smallint[], %s::text[], %s::text[], %s::text[], %s::text[])
-            WITH ORDINALITY AS u(b, o, l, s, r, n) ORDER BY u.n ON CONFLICT (request_id) DO NOTHING
+            SELECT u.b, u.o, u.l, u.s, u.r, nullif(u.t, '') FROM
+            unnest(%s::smallint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
+            WITH ORDINALITY AS u(b, o, l, s, r, t, n) ORDER BY u.n ON CONFLICT (request_id) DO NOTHING
         """)
 
     def put_values(self, rows: str) -> str:
-        """Accept many with the markers of any driver, in `rows` of five."""
+        """Accept many with the markers of any driver, in `rows` of six."""
         insert = self._of("INSERT INTO {s}.entry (bucket, {columns})")
         return f"{insert} VALUES {rows} ON CONFLICT (request_id) DO NOTHING"
 
@@ -149,7 +167,7 @@ class Tables:
                     SELECT * FROM {s}.entry WHERE xid = ANY (%(open)s::xid8[])
                 ) AS e JOIN asked ON e.bucket = asked.bucket AND e.id <= asked.cursor
             )
-            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
+            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
             UNION ALL
             SELECT * FROM (
                 SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
@@ -164,7 +182,7 @@ class Tables:
         Parameters: `buckets`; `most`; the `end` of the last snapshot, and what was `open` in it.
         """
         return self._of("""
-            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
+            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
             UNION ALL
             SELECT * FROM (
                 SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
@@ -217,11 +235,12 @@ class Tables:
                 WHERE entry.bucket = u.bucket AND entry.id = u.id
                 AND b.bucket = u.bucket AND b.owner = mine.owner AND b.epoch = u.epoch
                 RETURNING entry.id, entry.bucket, entry.order_external_id, entry.order_line_external_id,
-                    entry.status_external_id, entry.request_id, entry.put_at, u.state, u.reason, u.attempts
+                    entry.status_external_id, entry.request_id, entry.traceparent, entry.put_at, u.state, u.reason,
+                    u.attempts
             ), dead AS (
                 INSERT INTO {s}.dead (id, bucket, {columns}, put_at, state, reason, attempts)
-                SELECT id, bucket, {columns}, put_at, state, reason, attempts FROM gone RETURNING 1
-            ) SELECT count(*) FROM dead
+                SELECT id, bucket, {columns}, put_at, state, reason, attempts FROM gone RETURNING id
+            ) SELECT id FROM dead
         """)
 
     # -- leases
@@ -294,8 +313,9 @@ class Tables:
     def letters(self) -> str:
         """Read dead letters. Parameters: the id after which, the most."""
         return self._of("""
-            SELECT id, {columns}, state, reason, attempts, extract(epoch FROM put_at)::float8,
-                extract(epoch FROM died_at)::float8, overtaken
+            SELECT id, order_external_id, order_line_external_id, status_external_id, request_id, state, reason,
+                attempts, extract(epoch FROM put_at)::float8, extract(epoch FROM died_at)::float8, overtaken,
+                traceparent
             FROM {s}.dead WHERE id > %s ORDER BY id LIMIT %s
         """)
 
@@ -318,9 +338,35 @@ class Tables:
             ), again AS (
                 INSERT INTO {s}.entry (bucket, {columns})
                 SELECT bucket, order_external_id, order_line_external_id, status_external_id,
-                    CASE state WHEN 'rejected' THEN gen_random_uuid()::text ELSE request_id END
+                    CASE state WHEN 'rejected' THEN gen_random_uuid()::text ELSE request_id END, traceparent
                 FROM chosen ORDER BY id ON CONFLICT (request_id) DO NOTHING
             ) SELECT count(*) FROM chosen
+        """)
+
+    @property
+    def trim(self) -> str:
+        """Delete old dead letters. Parameters: their age in seconds or NULL, how many may stay or NULL."""
+        return self._of("""
+            WITH old AS (
+                DELETE FROM {s}.dead WHERE died_at < clock_timestamp() - make_interval(secs => %(age)s::float8)
+                RETURNING id
+            ), surplus AS (
+                DELETE FROM {s}.dead WHERE id IN (
+                    SELECT id FROM {s}.dead WHERE %(most)s::bigint IS NOT NULL AND id NOT IN (SELECT id FROM old)
+                    ORDER BY id DESC OFFSET coalesce(%(most)s::bigint, 0)
+                ) RETURNING id
+            ) SELECT (SELECT count(*) FROM old) + (SELECT count(*) FROM surplus)
+        """)
+
+    @property
+    def forget(self) -> str:
+        """Delete what concerns an order. Parameters: its bucket, its id, its id."""
+        return self._of("""
+            WITH waiting AS (
+                DELETE FROM {s}.entry WHERE bucket = %s AND order_external_id = %s RETURNING 1
+            ), dead AS (
+                DELETE FROM {s}.dead WHERE order_external_id = %s RETURNING 1
+            ) SELECT (SELECT count(*) FROM waiting), (SELECT count(*) FROM dead)
         """)
 
     @property

@@ -36,6 +36,7 @@ __all__ = [
     "damaged",
     "insert_many",
     "open_database",
+    "shred",
     "succeeds",
     "translated",
 ]
@@ -295,6 +296,20 @@ def insert_many(connection: sqlite3.Connection, head: str, rows: Sequence[tuple[
         part = rows[start : start + size]
         connection.execute(f"{head} VALUES {','.join([marks] * size)}", [value for row in part for value in row])
         start += size
+
+
+def shred(kind: FileKind, path: str) -> None:
+    """Write a file anew without what was deleted from it, and empty its log; raises the kind's error.
+
+    Other connections may be open, and wait meanwhile; where one of them reads, the log is emptied later.
+    """
+    with translated(kind, path):
+        connection = connect(path)
+        try:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.close()
 
 
 def succeeds(connection: sqlite3.Connection, statement: str) -> bool:

@@ -247,7 +247,7 @@ def test_failed_rows_come_as_they_stood_or_as_their_ids(command: CommandLine, he
     assert (whole.returncode, whole.stdout) == (0, command.read("failed.csv"))
     ids = here("journal", "failed", "run.journal")
     assert ids.stdout.splitlines()[1:] == ["order_77,line_77_1,delivering", "order_77,line_77_1,delivered"]
-    assert "Invalid rows, whose ids the journal does not have: 1; give --input FILE" in ids.stderr
+    assert "Invalid rows, or forgotten ones, whose ids the journal does not have: 1; give --input FILE" in ids.stderr
     here("journal", "failed", "run.journal", "-o", "failed.jsonl")
     assert [json.loads(line)["status_external_id"] for line in command.read("failed.jsonl").splitlines()] == [
         "delivering",
@@ -370,3 +370,18 @@ def test_options_that_do_not_go_together_are_refused(
     assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1)
     assert said in ended.stderr
     assert sandbox.ledger.requests == 0
+
+
+@pytest.mark.usefixtures("mixed")
+def test_an_order_is_forgotten_and_the_journal_goes_on(command: CommandLine, here: Here) -> None:
+    before = here("journal", "show", "run.journal", "--json").stdout
+    ended = here("journal", "forget", "run.journal", "--order", "order_77")
+    assert ended.returncode == 0
+    assert ended.stderr == "2 failed rows were about this order; what the journal said of it is deleted.\n"
+    assert b"order_77" not in (command.directory / "run.journal").read_bytes()
+    after = here("journal", "show", "run.journal", "--json").stdout
+    assert json.loads(after)["states"] == json.loads(before)["states"]
+    exported = [json.loads(line) for line in here("journal", "export", "run.journal").stdout.splitlines()]
+    assert [record["state"] for record in exported] == ["applied", "rejected", "invalid", "rejected", "applied"]
+    assert "forgotten ones, whose ids the journal does not have: 3" in here("journal", "failed", "run.journal").stderr
+    assert here(*SYNC).returncode == 2

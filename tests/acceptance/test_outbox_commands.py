@@ -78,3 +78,24 @@ def test_a_mistake_ends_in_one_sentence(
     ended = here("outbox", *arguments)
     assert ended.returncode == 1
     assert any(part in ended.stderr for part in said.split("|"))
+
+
+def test_what_concerns_an_order_is_forgotten(command: CommandLine, here: Here, filled: str) -> None:
+    ended = here("outbox", "forget", filled, "--order", "order_1")
+    assert ended.returncode == 0
+    assert ended.stderr == "0 updates that waited and 1 dead letter of this order deleted.\n"
+    ended = here("outbox", "forget", filled, "--order", "order_2")
+    assert ended.stderr == "1 update that waited and 0 dead letters of this order deleted.\n"
+    assert b"order_1" not in (command.directory / filled).read_bytes()
+    assert "Missing option '--order'" in here("outbox", "forget", filled).stderr
+
+
+def test_the_statements_for_older_tables_are_printed(here: Here) -> None:
+    printed = here("outbox", "schema", "--schema", "shop", "--since", "1").stdout
+    assert 'ALTER TABLE "shop".entry ADD COLUMN IF NOT EXISTS traceparent text;' in printed
+    assert "CREATE TABLE" not in printed
+    ended = here("outbox", "schema", "--since", "7")
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "Error: since must be an older version of the tables than 2, not 7\n",
+    )

@@ -24,8 +24,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from altcraft_async import Adaptive, BadRequestError
-from altcraft_async.integrations.opentelemetry import OpenTelemetryObserver, propagation
+from altcraft_async.integrations.opentelemetry import OpenTelemetryObserver, current_traceparent, propagation
 from altcraft_async.observe import AttemptStarted, LimitChanged, OutboxChanged
+from altcraft_async.outbox import Outbox
 from altcraft_async.sandbox import Fault, Faults
 
 LINE = ("order_1", "line_1_1", "delivered")
@@ -438,3 +439,53 @@ def test_a_missing_library_is_named_with_its_extra():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MissingExtraError: opentelemetry-api is not installed" in run.stderr
     assert "pip install 'altcraft-async[opentelemetry]'" in run.stderr
+
+
+async def linked_spans(telemetry):
+    """The spans that deliveries out of an outbox are linked to, by the line of the delivery."""
+    calls = [span for span in telemetry.spans if span.name == METHOD]
+    return {
+        span.attributes["altcraft.order_line_external_id"]: [link.context.span_id for link in span.links]
+        for span in calls
+    }
+
+
+async def test_a_delivery_out_of_the_outbox_is_linked_to_the_span_that_put_it(sandbox, connect, telemetry, tmp_path):
+    client = connect(sandbox, observers=[telemetry.observer])
+    async with Outbox(tmp_path / "outbox.db", client) as outbox:
+        with telemetry.tracer.start_as_current_span("POST /webhook") as span:
+            await outbox.put(LINE)
+        await outbox.put(("order_2", "line_2_1", "new"))
+    assert await linked_spans(telemetry) == {"line_1_1": [span.get_span_context().span_id], "line_2_1": []}
+    (delivery, *_) = [span for span in telemetry.spans if span.links]
+    assert delivery.links[0].context.trace_id == span.get_span_context().trace_id
+    assert delivery.context.trace_id != span.get_span_context().trace_id  # a link, not a parent: it may come days later
+
+
+async def test_the_link_outlives_the_process_and_a_dead_letter(sandbox, connect, telemetry, tmp_path):
+    path, late = tmp_path / "outbox.db", ("order_99", "line_99_1", "new")
+    async with Outbox(path, traceparent=current_traceparent) as outbox:  # it only accepts
+        with telemetry.tracer.start_as_current_span("POST /webhook") as span:
+            await outbox.put(late)
+    async with Outbox(path, connect(sandbox)) as outbox:
+        pass
+    sandbox.add_order("order_99", ["line_99_1"])
+    async with Outbox(path) as outbox:
+        (letter,) = [letter async for letter in outbox.dead_letters()]
+        assert letter.traceparent.split("-")[2] == f"{span.get_span_context().span_id:016x}"
+        assert await outbox.retry() == 1
+    async with Outbox(path, connect(sandbox, observers=[telemetry.observer])):
+        pass
+    assert await linked_spans(telemetry) == {"line_99_1": [span.get_span_context().span_id]}
+
+
+async def test_a_trace_that_nobody_keeps_or_can_read_is_no_link(sandbox, connect, telemetry, tmp_path):
+    unsampled = Telemetry(sampler=ALWAYS_OFF)
+    async with Outbox(tmp_path / "outbox.db", traceparent=current_traceparent) as outbox:
+        with unsampled.tracer.start_as_current_span("POST /webhook"):
+            await outbox.put(LINE)
+    async with Outbox(tmp_path / "outbox.db", traceparent=lambda: "nonsense") as outbox:
+        await outbox.put(("order_2", "line_2_1", "new"))
+    async with Outbox(tmp_path / "outbox.db", connect(sandbox, observers=[telemetry.observer])):
+        pass
+    assert await linked_spans(telemetry) == {"line_1_1": [], "line_2_1": []}

@@ -22,7 +22,7 @@ from altcraft_async import (
     RetryPolicy,
 )
 from altcraft_async.observe import OutboxChanged
-from altcraft_async.outbox import Burial, Counts, DeadLetter, Entry, EntryPage, Leases, Outbox, SqliteStore
+from altcraft_async.outbox import Burial, Counts, DeadLetter, Entry, EntryPage, Leases, Outbox, Settled, SqliteStore
 from altcraft_async.sandbox import Fault, Faults
 
 LINE = ("order_1", "line_1_1")
@@ -503,7 +503,7 @@ class MemoryStore:
     async def counts(self):
         return Counts(len(self.entries), len(self.dead), min((e.put_at for e in self.entries.values()), default=None))
 
-    async def put(self, update, request_id, put_at):
+    async def put(self, update, request_id, put_at, traceparent=None):
         if len(self.entries) >= self.capacity:
             raise OutboxFullError(path=self.path, capacity=self.capacity)
         self.last_id += 1
@@ -520,7 +520,7 @@ class MemoryStore:
             entry = burial.entry
             facts = (entry.id, entry.update, entry.request_id, burial.state, burial.reason, burial.attempts)
             self.dead[entry.id] = DeadLetter(*facts, entry.put_at, burial.died_at)
-        return await self.counts()
+        return Settled(await self.counts(), frozenset(burial.entry.id for burial in dead))
 
     async def dead_letters(self, *, after, limit):
         return [letter for id_, letter in sorted(self.dead.items()) if id_ > after][:limit]
@@ -536,6 +536,9 @@ class MemoryStore:
         for id_ in chosen:
             del self.dead[id_]
         return len(chosen)
+
+    async def trim(self, *, most, age, now):
+        return 0
 
     async def aclose(self):
         pass

@@ -19,7 +19,7 @@ from altcraft_async import (
     Shared,
 )
 from altcraft_async.observe import LeasesChanged
-from altcraft_async.outbox import Burial, Outbox, PostgresStore
+from altcraft_async.outbox import Burial, Outbox, PostgresStore, schema_sql
 from altcraft_async.outbox.store import lease_clock
 from altcraft_async.sandbox import Fault, Faults
 from altcraft_async.storage.postgres import Database, Failure, Fate, array
@@ -580,10 +580,10 @@ async def test_an_outbox_of_another_target_version_or_number_of_buckets_is_refus
         with pytest.raises(OutboxError, match=said):
             await store.open(target=target)
         await store.aclose()
-    await connection.execute(f"UPDATE {schema}.meta SET version = 2")
+    await connection.execute(f"UPDATE {schema}.meta SET version = 99")
     await connection.commit()
     store = store_of()
-    with pytest.raises(OutboxError, match="has version 2, and this altcraft_async knows version 1"):
+    with pytest.raises(OutboxError, match="has version 99, and this altcraft_async knows version 2"):
         await store.open(target=None)
     await store.aclose()
 
@@ -667,3 +667,137 @@ async def test_an_invalid_update_is_not_accepted(store_of):
     async with Outbox(store_of()) as outbox:
         with pytest.raises(InvalidUpdateError):
             await outbox.put(("order_1", "", "new"))
+
+
+# -- the owner's care
+
+
+async def as_of_version_1(connection, schema):
+    """Turn the tables into those of the first version."""
+    for table in ("entry", "dead"):
+        await connection.execute(f"ALTER TABLE {schema}.{table} DROP COLUMN traceparent")
+    await connection.execute(f"UPDATE {schema}.meta SET version = 1")
+    await connection.commit()
+
+
+async def test_tables_of_the_first_version_are_brought_to_this_one_with_all_that_waits(
+    sandbox, connect, store_of, connection, schema
+):
+    async with Outbox(store_of()) as outbox:
+        await outbox.put((*LINE, "delivered"), request_id="message-17")
+    await as_of_version_1(connection, schema)
+    await connection.execute(  # as a process of the first version goes on putting
+        f"INSERT INTO {schema}.entry "
+        "(bucket, order_external_id, order_line_external_id, status_external_id, request_id) "
+        "VALUES (0, 'nope', 'nope', 'new', 'message-18')"
+    )
+    await connection.commit()
+    async with Outbox(store_of(), connect(sandbox)) as outbox:
+        await outbox.put(("order_2", "line_2_1", "delivered"))
+    assert (outbox.statistics().delivered, outbox.statistics().dead) == (2, 1)
+    assert sandbox.line_status(*LINE) == "delivered"
+
+
+async def test_who_makes_the_tables_by_hand_is_told_how_to_bring_them_to_this_version(store_of, connection, schema):
+    async with opened(store_of()):
+        pass
+    await as_of_version_1(connection, schema)
+    store = store_of(make_tables=False)
+    with pytest.raises(OutboxError, match="has tables of version 1; run what `altcraft-async outbox schema --since 1`"):
+        await store.open(target=None)
+    await store.aclose()
+    await connection.execute(schema_sql(schema=schema, since=1).encode())
+    await connection.commit()
+    async with opened(store_of(make_tables=False)):
+        pass
+    with pytest.raises(ConfigurationError, match="since must be an older version"):
+        schema_sql(since=2)
+
+
+async def test_the_hook_is_called_once_for_each_dead_letter(sandbox, connect, store_of):
+    heard = []
+    async with Outbox(store_of(), connect(sandbox), on_dead=heard.append) as outbox:
+        await outbox.put((*LINE, "delivered"))
+        for order in ("nope-1", "nope-2"):
+            await outbox.put((order, "nope", "delivered"))
+    async with Outbox(store_of()) as outbox:
+        letters = await letters_of(outbox)
+    assert sorted(letter.id for letter in heard) == [letter.id for letter in letters]
+    assert {letter.request_id for letter in heard} == {letter.request_id for letter in letters}
+
+
+async def test_who_lost_the_bucket_has_no_dead_letter_to_tell_of(store_of):
+    async with opened(store_of(buckets=1)) as one:
+        epochs = (await one.lease()).epochs
+        await one.put(LineStatusUpdate(*LINE, "older"), "id-1", 0.0)
+        (entry,) = await read_all(one)
+        wrong = await one.settle([], [Burial(entry, epochs[0] - 1, OutcomeState.UNKNOWN, "", 1, 0.0)])
+        right = await one.settle([], [Burial(entry, epochs[0], OutcomeState.UNKNOWN, "", 1, 0.0)])
+    assert (wrong.buried, right.buried) == (frozenset(), {entry.id})
+
+
+async def test_a_paused_drainer_keeps_what_it_holds_and_sends_nothing(sandbox, connect, store_of, until):
+    async with Outbox(store_of(), connect(sandbox)) as outbox:
+        await until(lambda: outbox.statistics().leases == 8)
+        await outbox.pause()
+        await outbox.put((*LINE, "delivered"))
+        await asyncio.sleep(1.5)
+        assert (outbox.statistics().leases, sandbox.ledger.requests) == (8, 0)
+        outbox.resume()
+        await until(lambda: sandbox.line_status(*LINE) == "delivered")
+
+
+async def test_dead_letters_that_are_too_many_or_too_old_are_dropped(  # noqa: PLR0917 - fixtures
+    sandbox, connect, store_of, connection, schema, until
+):
+    async with Outbox(store_of(), connect(sandbox)) as outbox:
+        for number in range(5):
+            await outbox.put((f"nope-{number}", "nope", "delivered"))
+        await until(lambda: outbox.statistics().dead == 5)
+        oldest, *_ = await letters_of(outbox)
+    await connection.execute(f"UPDATE {schema}.dead SET died_at = died_at - interval '1 hour' WHERE id = {oldest.id}")
+    await connection.commit()
+    async with Outbox(store_of(), connect(sandbox), dead_capacity=2, dead_age=60.0) as outbox:
+        await until(lambda: outbox.statistics().dropped == 3)
+        assert [letter.update.order_external_id for letter in await letters_of(outbox)] == ["nope-3", "nope-4"]
+    async with opened(store_of()) as store:
+        assert await store.trim(most=None, age=None, now=0.0) == 0
+
+
+async def test_what_concerns_an_order_is_forgotten(sandbox, connect, store_of):
+    async with Outbox(store_of(), connect(sandbox)) as outbox:
+        await outbox.put(("secret", "nope", "delivered"))
+    async with Outbox(store_of()) as outbox:
+        await outbox.put(("secret", "nope", "delivered"))
+        await outbox.put((*LINE, "delivered"))
+        forgotten = await outbox.forget("secret")
+        assert (forgotten.waiting, forgotten.dead) == (1, 1)
+        assert await letters_of(outbox) == []
+        assert outbox.statistics().pending == 1
+
+
+async def test_a_statement_takes_the_request_ids_that_its_updates_have(store_of):
+    updates = [LineStatusUpdate(*LINE, "new", request_id="message-17"), (*LINE, "delivered")]
+    made = store_of().statement(updates)
+    assert made.request_ids[0] == "message-17"
+    assert len(made.request_ids[1]) == 36
+    assert made.request_ids[0] in made.parameters
+    assert store_of().statement(updates, request_ids=["a", "b"]).request_ids == ("a", "b")
+
+
+async def test_the_trace_of_a_put_comes_with_its_entry_and_its_dead_letter(store_of, connection):
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    async with Outbox(store_of(buckets=1), traceparent=lambda: trace) as outbox:
+        await outbox.put((*LINE, "new"))
+        await outbox.put((*LINE, "delivered"), connection=connection)
+        await connection.commit()
+    async with opened(store_of(buckets=1)) as store:
+        await store.put(LineStatusUpdate(*LINE, "untraced"), "id-1", 0.0)
+        epochs = (await store.lease()).epochs
+        entries = await read_all(store)
+        assert [entry.traceparent for entry in entries] == [trace, trace, None]
+        await store.settle([], [Burial(entry, epochs[0], OutcomeState.UNKNOWN, "", 1, 0.0) for entry in entries])
+        letters = await store.dead_letters(after=-1, limit=9)
+        assert [letter.traceparent for letter in letters] == [trace, trace, None]
+        await store.retry(None, 0.0)
+        assert [entry.traceparent for entry in await read_all(store)] == [trace, trace, None]

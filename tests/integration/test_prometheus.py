@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from altcraft_async import BadRequestError
 from altcraft_async.integrations.prometheus import PrometheusObserver
 from altcraft_async.observe import AttemptStarted, OutboxChanged
+from altcraft_async.outbox import Outbox
 from altcraft_async.sandbox import Fault, Faults
 
 LINE = ("order_1", "line_1_1", "delivered")
@@ -138,3 +141,58 @@ def test_a_missing_library_is_named_with_its_extra():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MissingExtraError: prometheus-client is not installed" in run.stderr
     assert "pip install 'altcraft-async[prometheus]'" in run.stderr
+
+
+WORKER = """
+import asyncio, sys
+from altcraft_async import AltcraftClient
+from altcraft_async.integrations.prometheus import PrometheusObserver
+from altcraft_async.outbox import Outbox
+
+async def work(path):
+    # nobody is there, so that what waits goes on waiting
+    client = AltcraftClient("http://127.0.0.1:9", "0123456789", concurrency=5, observers=[PrometheusObserver()])
+    async with client, Outbox(path, client, drain_timeout=0.01):
+        print("open", flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+
+asyncio.run(work(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+async def workers(tmp_path):
+    """Start real worker processes of one service, all with the same outbox open; give what would be scraped of them."""
+    folder, started = tmp_path / "metrics", []
+    folder.mkdir()
+
+    async def scrape(count, path):
+        environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder), "ALTCRAFT_LIMIT_GROUP": "off"}
+        for _ in range(count):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", WORKER, str(path), env=environ,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )  # fmt: skip
+            started.append(process)
+            assert (await process.stdout.readline()).strip() == b"open"
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=str(folder))
+        return samples(registry)
+
+    yield scrape
+    for process in started:
+        process.stdin.close()
+    for process in started:
+        await process.wait()
+
+
+@pytest.mark.slow
+async def test_the_outbox_of_many_workers_counts_once_and_is_right_before_anything_changes(workers, tmp_path):
+    path = tmp_path / "outbox.db"
+    async with Outbox(path) as outbox:
+        for number in range(40):
+            await outbox.put((f"order_{number}", "line", "new"))
+    found = await workers(3, path)
+    assert found["altcraft_outbox_pending", labels()] == 40
+    assert found["altcraft_outbox_dead", labels()] == 0
+    assert found["altcraft_limit", labels()] == 15  # each has its own: these are added up

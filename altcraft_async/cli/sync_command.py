@@ -1,0 +1,105 @@
+"""The commands ``sync`` and ``reconcile``: a file against the platform; their arguments and options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from altcraft_async import Adaptive
+from altcraft_async.cli.inputs import Input, input_options
+from altcraft_async.cli.options import (
+    ClientCommand,
+    Failures,
+    Seconds,
+    client_options,
+    environ_of,
+    make_client,
+    wire_log_option,
+)
+from altcraft_async.ingest import LastLine
+from altcraft_async.settings import Environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from altcraft_async import AltcraftClient
+    from altcraft_async.observe import Observer
+
+__all__ = ["reconcile", "sync"]
+
+_ONE_BY_ONE_FIRST = Adaptive(initial=1)
+"""Doubling makes up for it in a few round trips, and a wrong token costs one refused call instead of ten."""
+
+
+@click.command(
+    cls=ClientCommand,
+    short_help="Send the updates of a file.",
+    epilog="With --journal the same command can be run again at any time, also after it was killed: what is done is "
+    "not sent again, and what was in doubt goes out under its old id. Without it, sending again what failed "
+    "(altcraft-async sync failed.csv) may make a change twice whose outcome was unknown.",
+)
+@click.argument("source", metavar="FILE|-")
+@input_options("Default: by content and suffix.")
+@click.option("--last-line", type=click.Choice([str(choice) for choice in LastLine]), default="auto", show_default=True,
+              help="A last line without an end: auto holds it back where it may be half of one.")  # fmt: skip
+@click.option("--journal", metavar="FILE", help="Record the run here; or go on with the run that is recorded here.")
+@click.option("--retry-failed", is_flag=True, help="With --journal, when the run is finished: send again what failed.")
+@click.option("--extend", is_flag=True, help="With --journal: the input has got more rows at its end.")
+@click.option("--results", metavar="FILE", help="Write each outcome: as JSON lines, or CSV to *.csv; - is stdout.")
+@click.option("--failed", metavar="FILE", help="Write the rows that failed: as CSV or JSON lines, like the input.")
+@click.option("--dry-run", is_flag=True, help="Read and check all of the input; send nothing and write no file.")
+@click.option("--deadline", type=Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h.")
+@click.option("--sample", "limit", type=click.IntRange(min=1), metavar="N",
+              help="Send only the first N rows, and stop with the summary.")  # fmt: skip
+@click.option("--max-failures", type=Failures(), metavar="N|N%", help="Stop at so many failures, or none to go on "
+              "regardless. Default: stop when the first 100 are all rejected for one reason.")  # fmt: skip
+@click.option("--coalesce", type=click.Choice(["all", "latest"]), default="all", show_default=True,
+              help="latest: skip a waiting update that a newer one for its line replaces.")  # fmt: skip
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing where all went well: for cron.")
+@click.option("--json", "as_json", is_flag=True, help="Write the summary as one JSON object to stdout.")
+@wire_log_option
+@client_options
+def sync(source: str, **fields: Any) -> int:
+    """Send every update in FILE: CSV, JSON or Excel, also gzipped; - reads standard input.
+
+    The columns (keys) are order_external_id, order_line_external_id and
+    status_external_id; others are left alone. Updates of one order line go in
+    the order of their rows. A row that is wrong is named with its line number,
+    and the others go on. Where no row can be told for certain any more, as behind
+    a quote that is not closed, everything from that line on is held back.
+    """
+    from altcraft_async.cli.job import SyncJob  # noqa: PLC0415 - quick start of the other commands
+    from altcraft_async.cli.sync import sync as start  # noqa: PLC0415
+
+    environ = environ_of(fields)
+    own: dict[str, Any] = {"wire_log": fields.pop("wire_log")}
+    if Environment.read(environ).settings.concurrency == Adaptive():
+        own["concurrency"] = _ONE_BY_ONE_FIRST
+
+    def client_for(observers: Sequence[Observer]) -> AltcraftClient:
+        return make_client(environ, observers, **own)
+
+    return start(SyncJob(input=Input.of(source, fields), **fields), client_for)
+
+
+@click.command(cls=ClientCommand, short_help="Compare a file with what the platform shows.")
+@click.argument("source", metavar="FILE|-")
+@input_options("Default: by content and suffix.")
+@click.option("--journal", metavar="FILE", help="Expect only what this journal of sync says was applied.")
+@click.option("--by", type=click.Choice(["auto", "status", "list"]), default="auto", show_default=True,
+              help="status: look up each order; list: read the list of all; auto: by their number.")  # fmt: skip
+@click.option("--endpoint", metavar="ID", help="Of the list, only the orders of one touchpoint.")
+@wire_log_option
+@client_options
+def reconcile(source: str, journal: str | None, by: Any, endpoint: str | None, **fields: Any) -> int:
+    """Compare the last status of every line in FILE with what the platform shows.
+
+    Each difference is a JSON object on stdout, the whole is said on stderr. Orders that are looked up show
+    only that they are there; the list may show the statuses of lines. What could not be checked is
+    counted, and the exit code is 0 only where all was checked and nothing differs.
+    """
+    from altcraft_async.cli.reconcile import Comparison  # noqa: PLC0415 - quick start of the other commands
+
+    client = make_client(environ_of(fields), wire_log=fields.pop("wire_log"))
+    return Comparison(input=Input.of(source, fields), journal=journal, by=by, endpoint=endpoint).run(client)
