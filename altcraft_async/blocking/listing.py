@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+from altcraft_async.market.pages import Behind
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -31,12 +34,21 @@ class Listing(Generic[_V]):
 
     def __iter__(self) -> Generator[_V, None, None]:
         """Give the rows one by one."""
-        for page in self.pages():
+        for page in self.walk():
+            if page.behind is Behind.CUT:
+                warnings.warn(self._listing.warning(page), stacklevel=2)
             yield from page.items
 
     def pages(self, from_id: str = "") -> Generator[Page[_V], None, None]:
         """Give the pages, from the first one on, or from the one at a `Page.next_from_id` of before."""
-        pages = self._listing.pages(from_id)  # its loop closes it when nobody has it any more
+        for page in self.walk(from_id):
+            if page.behind is Behind.CUT:
+                warnings.warn(self._listing.warning(page), stacklevel=2)
+            yield page
+
+    def walk(self, from_id: str = "") -> Generator[Page[_V], None, None]:
+        """Give the pages as `pages` does, and warn of nothing: `Page.behind` says where the list is cut."""
+        pages = self._listing.walk(from_id)  # its loop closes it when nobody has it any more
 
         async def next_page() -> Page[_V] | None:
             return await anext(pages, None)

@@ -7,7 +7,7 @@ import json
 import sys
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -15,18 +15,21 @@ from altcraft_async import AltcraftError, DeliveryError
 from altcraft_async.cli.exits import ExitCode, exit_code_of
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.talk import complain, emit
+from altcraft_async.market import Behind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Sequence
 
     from altcraft_async import AltcraftClient
+    from altcraft_async.market import Listing
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["Named", "ask_each", "names_of", "objects_of", "preorder_of", "write_all", "write_row"]
+__all__ = ["Named", "ask_each", "names_of", "objects_of", "preorder_of", "write_all", "write_list", "write_row"]
 
 Named: TypeAlias = "dict[str, str | int]"
 """What names one thing: ``external_id``, or ``id``, its number on the platform."""
 
+_NOT_WHOLE = "what was written is not the whole list"
 _AT_ONCE = 200
 """Rows whose answers are awaited together; the client's own limit says how many are really under way."""
 
@@ -84,9 +87,9 @@ async def write_all(
     client: AltcraftClient,
     rows: Callable[[AltcraftClient], AsyncIterable[dict[str, JSON]]],
     *,
-    ends: str = "what was written is not the whole list",
+    ends: str = _NOT_WHOLE,
 ) -> int:
-    """Write every row of a list; return the exit code. `ends` says what it means where it ends early."""
+    """Write every row; return the exit code. `ends` says what it means where they end early."""
     with interruptible() as interruption:
         try:
             async with client:
@@ -101,6 +104,24 @@ async def write_all(
             complain(f"Interrupted; {ends}.")
             return interruption.exit_code
     return ExitCode.OK
+
+
+async def write_list(client: AltcraftClient, listing: Listing[Any]) -> int:
+    """Write every row of a list; return the exit code, which is 2 where the platform has probably cut it."""
+    cut: list[str] = []
+
+    async def rows(_: AltcraftClient) -> AsyncIterable[dict[str, JSON]]:
+        async for page in listing.walk():
+            if page.behind is Behind.CUT:
+                cut.append(str(listing.warning(page)))
+            for value in page.items:
+                yield value.to_dict()
+
+    code = await write_all(client, rows)
+    if cut and code == ExitCode.OK:
+        complain(f"Error: {cut[0]}; {_NOT_WHOLE}.")
+        return ExitCode.NOT_ALL_APPLIED
+    return code
 
 
 async def ask_each(

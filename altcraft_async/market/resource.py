@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from altcraft_async.engine.work import SingleItem
-from altcraft_async.errors import ConfigurationError, DeliveryError
+from altcraft_async.errors import ConfigurationError, DeliveryError, InvalidUpdateError
 from altcraft_async.protocol.methods import UPDATE_LINE_STATUS, Repeat
 from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.methods import Method
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["Resource", "journal_of", "one_of"]
+__all__ = ["Resource", "flag_of", "journal_of", "name_of", "number_of", "one_of"]
 
 
 def journal_of(
@@ -106,11 +106,38 @@ class Resource:
 
 
 def one_of(**given: int | str | None) -> dict[str, JSON]:
-    """Return the one field that was given; raise `ConfigurationError` where it is not exactly one."""
+    """Return the one field that was given, checked; raise `ConfigurationError` where it is not exactly one.
+
+    Raises `InvalidUpdateError` for a blank text or one with control characters, and for an ``id`` that is no number.
+    """
     fields: dict[str, JSON] = {name: value for name, value in given.items() if value is not None}
     if len(fields) != 1:
         names = " or ".join(given)
         what = f"{' and '.join(fields)} were given" if fields else "none was given"
         msg = f"give exactly one of {names}; {what}"
         raise ConfigurationError(msg, field=next(iter(fields or given)))
-    return fields
+    return {name: number_of(name, value) if name == "id" else name_of(name, value) for name, value in fields.items()}
+
+
+def name_of(field: str, value: object) -> str | int:
+    """Return what names something on the platform; raise `InvalidUpdateError` for what cannot. Numbers stay numbers."""
+    from altcraft_async.protocol.values.schema import check_name  # noqa: PLC0415 - a quick import of the package
+
+    text = check_name(field, value)
+    return value if type(value) is int and field == "profile_id" else text
+
+
+def number_of(field: str, value: object) -> int:
+    """Return a number that the platform gave; raise `InvalidUpdateError` for anything else."""
+    if type(value) is not int:
+        msg = f"{field} must be a whole number, not {type(value).__name__}; give an external id by its own keyword"
+        raise InvalidUpdateError(msg, field=field)
+    return value
+
+
+def flag_of(field: str, value: object) -> bool:
+    """Return a flag; raise `ConfigurationError` for what only looks like one: the text "no" is true."""
+    if not isinstance(value, bool):
+        msg = f"{field} must be True or False, not {value!r}"
+        raise ConfigurationError(msg, field=field)
+    return value

@@ -21,6 +21,7 @@ import attrs
 from altcraft_async.errors import ConfigurationError, UnreadableResponseError
 from altcraft_async.protocol import json
 from altcraft_async.protocol.charset import as_utf8, charset_of
+from altcraft_async.protocol.plain import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -49,7 +50,6 @@ _MAX_TEXT = 300
 _USUAL_CHARSETS = (None, "utf-8")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 """What no log, no file and no database takes: control characters, and halves of pairs of surrogates."""
-_INTEGER = re.compile(r"-?[0-9]{1,9}")
 
 
 @attrs.define
@@ -314,11 +314,10 @@ def _decode_body(content_type: str, body: bytes) -> dict[str, JSON]:
 
 
 def _code(value: JSON) -> int:
-    """Return the envelope's ``error`` as a number; XML gives it as text."""
-    if type(value) is int:
-        return value
-    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
-        return int(value)
+    """Return the envelope's ``error`` as a number."""
+    code = code_of(value)
+    if code is not None:
+        return code
     what = "no" if value is None else "a wrong"
     msg = f"the answer has {what} error code, so it is not an envelope of the API"
     raise UnreadableResponseError(msg)

@@ -18,7 +18,7 @@ from altcraft_async import (
     ServerError,
     UnreadableResponseError,
 )
-from altcraft_async.market import IncompleteListWarning, Page
+from altcraft_async.market import Behind, IncompleteListWarning, Page
 from altcraft_async.sandbox import Faults, Readings
 from altcraft_async.values import Order, OrderLine, OrderStatus, Preorder, Product, Profile, Sku
 
@@ -438,6 +438,97 @@ async def test_a_list_that_is_left_early_leaves_no_task_behind(start_raw_server,
         warnings.simplefilter("error")
         await pages.aclose()
     assert len(asyncio.all_tasks()) == before - 1
+
+
+async def test_the_warning_of_a_list_that_is_cut_names_the_line_that_reads_it(market):
+    _, market = await market(cursor=False)
+    with pytest.warns(IncompleteListWarning) as caught:
+        [product async for product in market.products.list(limit=5)]
+        [page async for page in market.products.list(limit=5).pages()]
+    assert [warning.filename for warning in caught] == [__file__, __file__]
+
+
+@pytest.mark.parametrize(
+    ("limit", "readings", "behind"),
+    [
+        (2, {}, [Behind.PAGE, Behind.PAGE, Behind.PAGE]),
+        (9, {"cursor": False}, [Behind.UNSAID]),
+        (9, {"cursor": False, "page_limit": 3}, [Behind.UNSAID]),
+    ],
+)
+async def test_a_page_says_what_is_behind_it(market, limit, readings, behind):
+    _, market = await market(**readings)
+    assert [page.behind async for page in market.products.list(limit=limit).pages()] == behind
+
+
+def listed(body, kind=b"json"):
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/%b\r\nContent-Length: %d\r\n\r\n" % (kind, len(body))
+    return head + body
+
+
+NO_ROWS = [
+    (b'{"error":0,"next_from_id":"b"}', b"json"),
+    (b"<xml><error>0</error><next_from_id>b</next_from_id></xml>", b"xml"),
+]
+
+
+@pytest.mark.parametrize(("body", "kind"), NO_ROWS, ids=["json", "xml"])
+async def test_an_answer_that_goes_on_and_has_no_rows_does_not_end_a_list_quietly(
+    start_raw_server, connect, body, kind
+):
+    server = await start_raw_server(page(0, 2, '"a"'), listed(body, kind))
+    found = []
+    with pytest.raises(UnreadableResponseError, match="gave a next_from_id and no rows") as caught:
+        await collect(connect(server).market.products.list(), found)
+    assert (found, len(server.requests), caught.value.maybe_applied) == (["p0", "p1"], 3, False)
+
+
+@pytest.mark.parametrize("body", [b'{"error":0,"next_from_id":"a"}', b'{"error":0,"result":[],"next_from_id":"z"}'])
+async def test_a_page_without_rows_ends_a_list_whose_cursor_stands_still_or_that_says_so(
+    start_raw_server, connect, body
+):
+    server = await start_raw_server(page(0, 2, '"a"'), listed(body))
+    assert len([one async for one in connect(server).market.products.list()]) == 2
+
+
+ROWS_OF_DATA = [
+    (b'{"error":0,"data":[{"external_id":"p0"},{"external_id":"p1"}]}', b"json"),
+    (b'{"error":0,"result":[],"data":[{"external_id":"p0"},{"external_id":"p1"}]}', b"json"),
+    (b"<xml><error>0</error><data><external_id>p0</external_id></data><data><external_id>p1</external_id></data></xml>",
+     b"xml"),
+    (b"<xml><error>0</error><result><product><external_id>p0</external_id></product>"
+     b"<product><external_id>p1</external_id></product></result></xml>", b"xml"),
+    (b"<xml><error>0</error><data><row><external_id>p0</external_id></row>"
+     b"<row><external_id>p1</external_id></row></data></xml>", b"xml"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "kind"), ROWS_OF_DATA)
+async def test_the_rows_of_a_list_may_stand_in_data_and_in_one_more_element(start_raw_server, connect, body, kind):
+    server = await start_raw_server(listed(body, kind))
+    assert [one.external_id async for one in connect(server).market.products.list()] == ["p0", "p1"]
+
+
+@pytest.mark.parametrize("body", [b"<xml><error>0</error><result><product/></result></xml>",
+                                  b"<xml><error>0</error><result/></xml>"])  # fmt: skip
+async def test_an_empty_array_in_one_more_element_is_an_empty_list(start_raw_server, connect, body):
+    server = await start_raw_server(listed(body, b"xml"))
+    assert [one async for one in connect(server).market.products.list()] == []
+
+
+async def test_data_that_are_no_rows_do_not_end_a_list_quietly(start_raw_server, connect):
+    server = await start_raw_server(listed(b'{"error":0,"data":{"order_external_id":"o"}}'))
+    with pytest.raises(UnreadableResponseError, match="gave data that are no rows"):
+        [one async for one in connect(server).market.products.list()]
+
+
+async def test_the_same_rows_under_ever_new_cursors_end_a_list_with_an_error(start_raw_server, connect):
+    answers = [page(2 * (number % 2), 2 * (number % 2) + 2, f'"c{number}"') for number in range(20)]
+    server = await start_raw_server(*answers)
+    found = []
+    with pytest.raises(UnreadableResponseError, match="gave the rows of a page that it had given before"):
+        await collect(connect(server).market.products.list(), found)
+    assert found == ["p0", "p1", "p2", "p3"]
 
 
 # -- lanes
