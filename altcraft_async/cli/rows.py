@@ -61,6 +61,9 @@ def _object(line: str, number: int) -> dict[str, JSON]:
 def names_of(given: Sequence[str], *, numbers: bool) -> Iterator[Named]:
     """Read what a command is about: ids, or ``-`` for a line each on standard input, plain or JSON with its name."""
     for word in given:
+        if not word.strip():
+            msg = "an id is empty; give it, or leave it out"
+            raise click.UsageError(msg)
         for text in sys.stdin if word == "-" else (word,):
             if text.strip():
                 yield _named(text.strip(), numbers=numbers)
@@ -71,7 +74,7 @@ def _named(text: str, *, numbers: bool) -> Named:
         found = _object(text, 1)
         for field, kind in (("external_id", str), ("id", int)):
             value = found.get(field)
-            if isinstance(value, kind) and not isinstance(value, bool):
+            if isinstance(value, kind) and not isinstance(value, bool) and str(value).strip():
                 return {field: value}
         msg = f"{text[:80]} has neither an external_id nor an id"
         raise click.UsageError(msg)

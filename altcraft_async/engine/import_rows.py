@@ -75,14 +75,11 @@ def rows_reader(method: str, codec: RowCodec) -> Callable[[list[object]], ReadRo
             return None
         try:
             ids: list[str] = list(map(id_of, rows))  # type: ignore[arg-type]  # they are dictionaries, and ids are looked at below
-            if set(map(type, ids)) != {str} or len(set(ids)) < len(ids):
+            if set(map(type, ids)) != {str} or len(set(ids)) < len(ids) or not all(ids):
                 return None
-            if (
-                "" in ids
-                or not "".join(ids).isprintable()
-                or [*map(str.strip, ids)] != ids
-                or not all(all(map(column, rows)) for column in columns)
-            ):  # type: ignore[arg-type]
+            if not "".join(ids).isprintable() or [*map(str.strip, ids)] != ids:
+                return None
+            if not all(all(map(column, rows)) for column in columns):  # type: ignore[arg-type]
                 return None
             return ids, encode(rows)  # type: ignore[arg-type]  # they are dictionaries
         except (LookupError, TypeError, ValueError, RecursionError):

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from altcraft_async.engine.rows import check_choice
 from altcraft_async.errors import UnreadableResponseError
-from altcraft_async.market.pages import Listing
 from altcraft_async.market.resource import Resource, flag_of, name_of, number_of, one_of
 from altcraft_async.protocol.methods import COMMIT_PREORDER, DELETE_ORDER, GET_ORDER_STATUS, LIST_ORDERS, PREORDER
 from altcraft_async.protocol.plain import as_text
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable, Mapping
 
     from altcraft_async.flow.policy import OutagePolicy
+    from altcraft_async.market.pages import Listing
     from altcraft_async.market.reconcile import By, Expected, Reconciliation
     from altcraft_async.protocol.values import JSON
     from altcraft_async.protocol.values.orders import Order, OrderStatus, Preorder
@@ -46,12 +46,8 @@ class OrderCalls(Resource):
         """
         from altcraft_async.protocol.values.orders import Order  # noqa: PLC0415 - most programs list nothing
 
-        return Listing(
-            LIST_ORDERS,
-            lambda fields: self._ask(LIST_ORDERS, fields, deadline=deadline, outage=outage),
-            Order.from_answer,
-            fields={"endpoint": endpoint},
-            limit=limit,
+        return self._listing(
+            LIST_ORDERS, Order.from_answer, limit=limit, deadline=deadline, outage=outage, endpoint=endpoint
         )
 
     async def get_status(

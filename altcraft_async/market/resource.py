@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from altcraft_async.engine.work import SingleItem
 from altcraft_async.errors import ConfigurationError, DeliveryError, InvalidUpdateError
+from altcraft_async.market.pages import Listing
 from altcraft_async.protocol.methods import UPDATE_LINE_STATUS, Repeat
 from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from altcraft_async.engine.delivery import Delivery
     from altcraft_async.engine.dispatch import Dispatcher
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.values import JSON
 
 __all__ = ["Resource", "flag_of", "journal_of", "name_of", "number_of", "one_of"]
+
+V = TypeVar("V")
 
 
 def journal_of(
@@ -103,6 +106,23 @@ class Resource:
             raise
         method.arrange(payload)
         return payload
+
+    def _listing(
+        self,
+        method: Method,
+        read: Callable[[Mapping[str, JSON]], V],
+        *,
+        limit: int,
+        deadline: float | None,
+        outage: OutagePolicy | None,
+        **fields: JSON,
+    ) -> Listing[V]:
+        """Return the list that `method` gives; `read` makes a value of a row, `fields` go with every page's call."""
+
+        async def ask(of_page: Mapping[str, JSON]) -> Mapping[str, JSON]:
+            return await self._ask(method, of_page, deadline=deadline, outage=outage)
+
+        return Listing(method, ask, read, fields=fields, limit=limit)
 
 
 def one_of(**given: int | str | None) -> dict[str, JSON]:

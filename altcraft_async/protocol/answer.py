@@ -76,8 +76,8 @@ def row_results(
     """Return what the answer to a batch says of each of its rows; None where it says nothing of any.
 
     It may say so in ``result`` or ``data``, as imports of other sections do: by the rows' `ids`, then perhaps of
-    some only, or else one after the other. A row of which it says nothing ended as the batch did, which `refused` tells;
-    but where it says of a row that cannot be found that this ended otherwise, that may be any row of which it says nothing.
+    some only, or else one after the other. A row of which it says nothing ended as the batch did, which `refused`
+    tells; but where it says of a row that cannot be found that this ended otherwise, that may be any of those.
     """
     for name in ROWS:
         given = payload.get(name)

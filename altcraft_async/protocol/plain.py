@@ -14,7 +14,7 @@ __all__ = ["as_text", "code_of", "plain_decimal"]
 
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
 _ARRAYS: Final = frozenset({"lines", "tags"})
-"""Names that are arrays wherever the guide has them; of any other in XML, one entry cannot be told from none around it."""
+"""Names that are arrays wherever the guide has them; others are taken for one where XML has one element."""
 
 
 def code_of(value: JSON) -> int | None:
