@@ -40,6 +40,8 @@ def journal_of(
     facts: Mapping[str, Fact] | None = None,
 ) -> Journal | None:
     """Return the journal that a bulk call asks for by its keywords; `method` and `facts` are of its run."""
+    flag_of("retry_failed", retry_failed)
+    flag_of("extend", extend)
     if path is None:
         if retry_failed or extend:
             field = "retry_failed" if retry_failed else "extend"

@@ -178,7 +178,7 @@ def write_answer(fields: Mapping[str, object], *, xml: bool) -> bytes:
 def _written(found: re.Match[str]) -> str:
     """Write a line break or a tab so that a reader gets it back, and what XML cannot carry as a mark."""
     letter = found[0]
-    return f"&#{ord(letter)};" if letter in "\t\n\r" else "\N{REPLACEMENT CHARACTER}"
+    return f"&#{ord(letter)};" if letter in "\t\n\r" or "\x7f" <= letter <= "\x9f" else "\N{REPLACEMENT CHARACTER}"
 
 
 def _write_elements(items: Iterable[tuple[str, object]], parts: list[str]) -> None:

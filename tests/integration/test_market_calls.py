@@ -167,6 +167,82 @@ async def test_a_preorder_is_committed_once(market, whose):
     assert len(sandbox.ledger.imports("orders", "new")) == 1
 
 
+BAD_NAMES = ["", "  ", "a\x01b", "a\nb", 2.5, True, b"o", None]
+
+
+@pytest.mark.parametrize("bad", BAD_NAMES)
+async def test_an_id_that_cannot_be_one_is_refused_before_anything_is_sent(start_sandbox, connect, bad):
+    sandbox = await start_sandbox()
+    orders = connect(sandbox).market.orders
+    given = {"external_id": bad}
+    for refused in (
+        orders.get_status(**given),
+        orders.delete(**given),
+        orders.preorder(PREORDER, **given, email="e"),
+        orders.preorder_commit(PREORDER, **given, email="e"),
+    ):
+        with pytest.raises((InvalidUpdateError, ConfigurationError), match="external_id"):
+            await refused
+    assert sandbox.ledger.requests == 0
+
+
+@pytest.mark.parametrize("bad", ["1", 1.0, True])
+async def test_a_number_that_is_none_is_refused_before_anything_is_sent(connect, closed_port, bad):
+    orders = connect(closed_port).market.orders
+    for refused in (
+        orders.get_status(id=bad),
+        orders.delete(id=bad),
+        orders.delete(id=1, group_id=bad),
+        orders.delete(id=1, with_fire="no"),
+        orders.preorder(PREORDER, external_id="o", email=" "),
+        orders.preorder_commit(PREORDER, external_id="o", email="e", skip_triggers="no"),
+    ):
+        with pytest.raises((InvalidUpdateError, ConfigurationError), match="must be|is empty"):
+            await refused
+
+
+async def test_a_whole_number_is_an_external_id_as_in_updates(market):
+    sandbox, market = await market()
+    sandbox.import_rows("orders", [{**ORDER, "external_id": "77"}])
+    assert (await market.orders.get_status(external_id=77)).status == "paid"
+    await market.orders.delete(external_id=77)
+    assert not sandbox.has("orders", "77")
+
+
+async def test_the_envelope_of_a_preorder_is_the_same_in_both_formats(start_raw_server, connect):
+    in_json = (
+        b'{"error":0,"error_text":"","data":{"total":1999.90,"points":12,"huge":1e17,"ok":true,"no":null,"text":"",'
+        b'"none":{},"lines":[{"external_id":"l","price":5}],"promo":["x","y"],"one":["z"]}}'
+    )
+    in_xml = (
+        b"<xml><error>0</error><error_text/><data><total>1999.9</total><points>12</points>"
+        b"<huge>100000000000000000</huge><ok>true</ok><no/><text></text><none/><lines><external_id>l</external_id>"
+        b"<price>5</price></lines><promo>x</promo><promo>y</promo><one>z</one></data></xml>"
+    )
+    found = []
+    for body, kind in ((in_json, b"json"), (in_xml, b"xml")):
+        server = await start_raw_server(listed(body, kind))
+        orders = connect(server).market.orders
+        found.append(await orders.preorder(PREORDER, external_id="o", email="e"))
+        found.append(await orders.preorder_commit(PREORDER, external_id="o", email="e"))
+    assert found[1:] == found[:-1]
+    assert (found[0]["error"], found[0]["error_text"]) == (0, "")
+    assert found[0]["data"]["lines"] == [{"external_id": "l", "price": "5"}]
+    assert found[0]["data"]["huge"] == "100000000000000000"
+
+
+ODD_STATUSES = [b"[]", b"{}", b"null", b'"new"', b'[{"status":"new"},{"status":"new"}]', b'{"status":null}',
+                b'{"status":" "}', b'{"status":{"x":1}}', b'{"endpoint":"e"}']  # fmt: skip
+
+
+@pytest.mark.parametrize("result", ODD_STATUSES)
+async def test_an_answer_without_a_status_is_an_error_that_names_the_order(start_raw_server, connect, result):
+    server = await start_raw_server(listed(b'{"error":0,"result":%b}' % result))
+    with pytest.raises(UnreadableResponseError, match="^order o: the answer has no result with a status") as caught:
+        await connect(server).market.orders.get_status(external_id="o")
+    assert not caught.value.maybe_applied
+
+
 async def test_a_preorder_that_cannot_be_sent_is_refused_by_its_field(connect, closed_port):
     orders = connect(closed_port).market.orders
     with pytest.raises(InvalidUpdateError, match=r"^lines\[0\].product is required"):
@@ -280,6 +356,8 @@ async def test_no_ids_are_no_call(connect, closed_port):
         ({"external_ids": [" "]}, ConfigurationError),
         ({"ids": ["1"]}, ConfigurationError),
         ({"ids": [True]}, ConfigurationError),
+        ({"external_ids": ["a\x01"]}, ConfigurationError),
+        ({"external_ids": [None]}, ConfigurationError),
     ],
 )
 async def test_ids_of_the_wrong_kind_are_refused(connect, closed_port, ids, error):
@@ -287,8 +365,22 @@ async def test_ids_of_the_wrong_kind_are_refused(connect, closed_port, ids, erro
         await connect(closed_port).market.products.delete(**ids)
 
 
-async def test_a_deletion_that_is_not_counted_says_so(start_raw_server, connect):
-    server = await start_raw_server(answer(200, OK))
+@pytest.mark.parametrize("bad", [" ", 2.5, "a\x00"])
+async def test_a_wrong_id_behind_a_thousand_good_ones_deletes_nothing(start_sandbox, connect, bad):
+    sandbox = await start_sandbox()
+    for goods in (connect(sandbox).market.products, connect(sandbox).market.skus):
+        for given in ({"external_ids": ["s"] * 1500 + [bad]}, {"ids": [1] * 1500 + [bad]}):
+            with pytest.raises(ConfigurationError, match=r"ids\[1500\]"):
+                await goods.delete(**given)
+    assert sandbox.ledger.requests == 0
+
+
+COUNTS = [b"", b',"deleted_count":-1', b',"deleted_count":"-3"', b',"deleted_count":true', b',"deleted_count":"x"']
+
+
+@pytest.mark.parametrize("count", COUNTS)
+async def test_a_deletion_that_is_not_counted_says_so(start_raw_server, connect, count):
+    server = await start_raw_server(answer(200, b'{"error":0%b}' % count))
     assert await connect(server).market.skus.delete(ids=[1]) is None
 
 
