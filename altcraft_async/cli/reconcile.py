@@ -11,12 +11,12 @@ import attrs
 from altcraft_async import AltcraftError, InvalidUpdateError, LineKey, LineStatusUpdate, OutcomeState
 from altcraft_async.cli.exits import ExitCode, exit_code_of
 from altcraft_async.cli.inputs import named_in
+from altcraft_async.cli.journal import IMPORTED
 from altcraft_async.cli.rows import write_row
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.talk import complain
 from altcraft_async.errors import JournalError
 from altcraft_async.journal import JournalReader
-from altcraft_async.protocol.methods import UPDATE_LINE_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ class Comparison:
         """Give each row with its state by the journal; without one every row was applied."""
         with contextlib.ExitStack() as stack:
             journal = None if self.journal is None else stack.enter_context(JournalReader(self.journal))
-            if journal is not None and (method := journal.summary().method) != UPDATE_LINE_STATUS.path:
+            if journal is not None and (method := journal.summary().method) in IMPORTED:
                 msg = (
                     f"the journal {self.journal} is that of an import ({method}), and this compares updates of order "
                     "lines: give the journal of a sync; what was imported a program compares with orders.reconcile()"

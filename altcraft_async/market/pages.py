@@ -51,6 +51,11 @@ class Page(Generic[_V]):
     next_from_id: str | None
     behind: Behind = Behind.NOTHING
 
+    @property
+    def cut(self) -> bool:
+        """Whether the platform has probably more than it shows."""
+        return self.behind is Behind.CUT
+
 
 class Listing(Generic[_V]):
     """A list on the platform: iterate over it with ``async for``, or over its `pages`.
@@ -88,7 +93,7 @@ class Listing(Generic[_V]):
         """Give the rows one by one."""
         async with aclosing(self.walk("")) as pages:
             async for page in pages:
-                if page.behind is Behind.CUT:
+                if page.cut:
                     warnings.warn(self.warning(page), stacklevel=2)
                 for item in page.items:
                     yield item
@@ -102,12 +107,12 @@ class Listing(Generic[_V]):
         """
         async with aclosing(self.walk(from_id)) as pages:
             async for page in pages:
-                if page.behind is Behind.CUT:
+                if page.cut:
                     warnings.warn(self.warning(page), stacklevel=2)
                 yield page
 
     async def walk(self, from_id: str = "") -> AsyncGenerator[Page[_V], None]:
-        """Give the pages as `pages` does, and warn of nothing: `Page.behind` says where the list is cut."""
+        """Give the pages as `pages` does, and warn of nothing: `Page.cut` says where the list is."""
         trail = _Trail({from_id}, set())
         ahead = asyncio.ensure_future(self._page(from_id, trail))
         try:
@@ -124,7 +129,7 @@ class Listing(Generic[_V]):
             await _drop(ahead)
 
     def warning(self, page: Page[_V]) -> IncompleteListWarning:
-        """Return what is to be said of a page that is `Behind.CUT`."""
+        """Return what is to be said of a page that is `Page.cut`."""
         message = (
             f"{self._method.path} gave {len(page.items)} rows, as many as were asked for, and no next_from_id: "
             "there may be more; ask with a larger limit"

@@ -197,7 +197,7 @@ async def test_a_number_that_is_none_is_refused_before_anything_is_sent(connect,
         orders.preorder(PREORDER, external_id="o", email=" "),
         orders.preorder_commit(PREORDER, external_id="o", email="e", skip_triggers="no"),
     ):
-        with pytest.raises((InvalidUpdateError, ConfigurationError), match="must be|is empty"):
+        with pytest.raises((InvalidUpdateError, ConfigurationError), match=r"must be|is empty"):
             await refused
 
 
@@ -238,7 +238,7 @@ ODD_STATUSES = [b"[]", b"{}", b"null", b'"new"', b'[{"status":"new"},{"status":"
 @pytest.mark.parametrize("result", ODD_STATUSES)
 async def test_an_answer_without_a_status_is_an_error_that_names_the_order(start_raw_server, connect, result):
     server = await start_raw_server(listed(b'{"error":0,"result":%b}' % result))
-    with pytest.raises(UnreadableResponseError, match="^order o: the answer has no result with a status") as caught:
+    with pytest.raises(UnreadableResponseError, match=r"^order o: the answer has no result with a status") as caught:
         await connect(server).market.orders.get_status(external_id="o")
     assert not caught.value.maybe_applied
 
