@@ -32,8 +32,8 @@ TARGET = PACKAGE / "blocking" / "api.py"
 
 RESOURCES = {
     "Orders": ("market/order_calls.py:OrderCalls", "market/imports.py:OrderImports", "market/orders.py:Orders"),
-    "Products": ("market/goods.py:ProductCalls", "market/imports.py:ProductImports", "market/products.py:Products"),
-    "Skus": ("market/goods.py:SkuCalls", "market/imports.py:SkuImports", "market/skus.py:Skus"),
+    "Products": ("market/goods.py:Products", "market/imports.py:ProductImports"),
+    "Skus": ("market/goods.py:Skus", "market/imports.py:SkuImports"),
 }
 SOURCES = [source for sources in RESOURCES.values() for source in sources] + ["client.py:AltcraftClient"]
 NOT_FOR_CALLERS = {"notifier", "drain", "take_part"}
@@ -116,7 +116,7 @@ def generated() -> str:
     body = []
     for name, sources in RESOURCES.items():
         classes = [class_of(source) for source in sources]
-        about = ast.get_docstring(classes[-1])
+        about = ast.get_docstring(next(one for one in classes if one.name == name))
         body.append(RESOURCE.format(name=name, about=about))
         body += [method(one, f"{name}.{one.name}") for found in classes for one in public_methods(found)]
     body.append(MARKET)

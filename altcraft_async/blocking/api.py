@@ -141,7 +141,7 @@ class Orders(Resource[AsyncOrders]):
         deadline: float | None = None,
         outage: OutagePolicy | None = None,
     ) -> dict[str, JSON]:
-        """Create an order and apply its discounts, points and promo codes; return the envelope.
+        """Create an order and apply its discounts, points and promo codes; return the envelope, as `preorder` does.
 
         As `altcraft_async.market.orders.Orders.preorder_commit`.
         """

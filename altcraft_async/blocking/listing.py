@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from altcraft_async.blocking.thread import LoopThread
+    from altcraft_async.market.pages import IncompleteListWarning, Page
     from altcraft_async.market.pages import Listing as AsyncListing
-    from altcraft_async.market.pages import Page
 
 __all__ = ["Listing"]
 
@@ -31,12 +32,25 @@ class Listing(Generic[_V]):
 
     def __iter__(self) -> Generator[_V, None, None]:
         """Give the rows one by one."""
-        for page in self.pages():
+        for page in self.walk():
+            if page.cut:
+                warnings.warn(self.warning(page), stacklevel=2)
             yield from page.items
 
     def pages(self, from_id: str = "") -> Generator[Page[_V], None, None]:
         """Give the pages, from the first one on, or from the one at a `Page.next_from_id` of before."""
-        pages = self._listing.pages(from_id)  # its loop closes it when nobody has it any more
+        for page in self.walk(from_id):
+            if page.cut:
+                warnings.warn(self.warning(page), stacklevel=2)
+            yield page
+
+    def warning(self, page: Page[_V]) -> IncompleteListWarning:
+        """Return what is to be said of a page that is `Page.cut`."""
+        return self._listing.warning(page)
+
+    def walk(self, from_id: str = "") -> Generator[Page[_V], None, None]:
+        """Give the pages as `pages` does, and warn of nothing: `Page.cut` says where the list is."""
+        pages = self._listing.walk(from_id)  # its loop closes it when nobody has it any more
 
         async def next_page() -> Page[_V] | None:
             return await anext(pages, None)

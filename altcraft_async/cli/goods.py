@@ -56,13 +56,10 @@ def _group(name: str, words: str) -> click.Group:
     @wire_log_option
     @client_options
     def list_all(limit: int, deadline: float | None, wire_log: str | None, **fields: Any) -> int:
-        from altcraft_async.cli.rows import write_all  # noqa: PLC0415 - quick start of the other commands
+        from altcraft_async.cli.rows import write_list  # noqa: PLC0415 - quick start of the other commands
 
-        async def rows(client: AltcraftClient) -> AsyncIterable[dict[str, JSON]]:
-            async for value in resource(client).list(limit=limit, deadline=deadline):
-                yield value.to_dict()
-
-        return asyncio.run(write_all(make_client(environ_of(fields), wire_log=wire_log), rows))
+        client = make_client(environ_of(fields), wire_log=wire_log)
+        return asyncio.run(write_list(client, resource(client).list(limit=limit, deadline=deadline)))
 
     @group.command(
         "delete",

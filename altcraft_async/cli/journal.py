@@ -145,7 +145,7 @@ class Extract:
         refuse_clashes(**{"input": source, "the journal": self.path, "--output": self.output})
         if given is None:
             return None
-        what = _IMPORTED.get(summary.method)
+        what = IMPORTED.get(summary.method)
         if what is None:
             return stack.enter_context(given.open())
         from altcraft_async.cli.imports import ValuesInput  # noqa: PLC0415 - only for journals of imports
@@ -153,7 +153,7 @@ class Extract:
         return stack.enter_context(ValuesInput.from_input(given, what).open())
 
 
-_IMPORTED: Mapping[str, What] = {
+IMPORTED: Mapping[str, What] = {
     "market/orders/import": "orders",
     "market/products/import": "products",
     "market/sku/import": "skus",
@@ -190,12 +190,12 @@ def failed(asked: Extract) -> int:
 
 def _command_of(method: str) -> list[str]:
     """Return the words of the command that makes runs of a method."""
-    return [_IMPORTED[method], "import"] if method in _IMPORTED else ["sync"]
+    return [IMPORTED[method], "import"] if method in IMPORTED else ["sync"]
 
 
 def _options_of(summary: JournalSummary) -> list[str]:
     """Return the options that an import must have had: its batches hang on them."""
-    what, facts = _IMPORTED.get(summary.method), summary.facts
+    what, facts = IMPORTED.get(summary.method), summary.facts
     if what is None:
         return []
     triggers = ["--skip-triggers" if facts.get("skip_triggers") else "--triggers"] if what == "orders" else []
@@ -208,7 +208,7 @@ def _options_of(summary: JournalSummary) -> list[str]:
 
 def _refuse_import(summary: JournalSummary) -> None:
     """Raise for the journal of an import without its input: it does not keep what rows say."""
-    if summary.method in _IMPORTED:
+    if summary.method in IMPORTED:
         msg = (
             f"the journal {summary.path} records a run of {summary.method}, and has only the ids of its rows; "
             "give --input FILE, the input of that run"
@@ -242,7 +242,7 @@ def export(asked: Extract) -> int:
         journal = stack.enter_context(JournalReader(asked.path))
         summary = journal.summary()
         reader = asked.open_input(stack, summary)
-        columns = IMPORT_COLUMNS if summary.method in _IMPORTED else COLUMNS
+        columns = IMPORT_COLUMNS if summary.method in IMPORTED else COLUMNS
         output = stack.enter_context(ResultsFile(asked.output, columns, at_end=True))
         output.start()
         written = 0

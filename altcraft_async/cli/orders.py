@@ -18,7 +18,7 @@ from altcraft_async.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Sequence
+    from collections.abc import Sequence
 
     from altcraft_async import AltcraftClient
     from altcraft_async.cli.rows import Named
@@ -53,15 +53,13 @@ def orders_list(endpoint: str | None, limit: int, deadline: float | None, wire_l
     """Write every order, with the platform's names.
 
     Amounts are as the platform gives them, perhaps in minor units. The exit code is 0
-    only where the whole list was written.
+    only where the whole list was written, and 2 where the platform has cut it.
     """
-    from altcraft_async.cli.rows import write_all  # noqa: PLC0415 - quick start of the other commands
+    from altcraft_async.cli.rows import write_list  # noqa: PLC0415 - quick start of the other commands
 
-    async def rows(client: AltcraftClient) -> AsyncIterable[dict[str, JSON]]:
-        async for order in client.market.orders.list(endpoint=endpoint, limit=limit, deadline=deadline):
-            yield order.to_dict()
-
-    return asyncio.run(write_all(make_client(environ_of(fields), wire_log=wire_log), rows))
+    client = make_client(environ_of(fields), wire_log=wire_log)
+    listing = client.market.orders.list(endpoint=endpoint, limit=limit, deadline=deadline)
+    return asyncio.run(write_list(client, listing))
 
 
 @orders.command("get-status", cls=ClientCommand, short_help="Say the status of orders.")

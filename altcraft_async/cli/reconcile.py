@@ -11,6 +11,7 @@ import attrs
 from altcraft_async import AltcraftError, InvalidUpdateError, LineKey, LineStatusUpdate, OutcomeState
 from altcraft_async.cli.exits import ExitCode, exit_code_of
 from altcraft_async.cli.inputs import named_in
+from altcraft_async.cli.journal import IMPORTED
 from altcraft_async.cli.rows import write_row
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.talk import complain
@@ -73,12 +74,18 @@ class Comparison:
     def _rows(self) -> Iterator[tuple[LineStatusUpdate | InvalidUpdateError, OutcomeState | None]]:
         """Give each row with its state by the journal; without one every row was applied."""
         with contextlib.ExitStack() as stack:
+            journal = None if self.journal is None else stack.enter_context(JournalReader(self.journal))
+            if journal is not None and (method := journal.summary().method) in IMPORTED:
+                msg = (
+                    f"the journal {self.journal} is that of an import ({method}), and this compares updates of order "
+                    "lines: give the journal of a sync; what was imported a program compares with orders.reconcile()"
+                )
+                raise JournalError(msg, path=self.journal)
             reader = stack.enter_context(self.input.open())
-            if self.journal is None:
+            if journal is None:
                 for row in reader:
                     yield row, OutcomeState.APPLIED
                 return
-            journal = stack.enter_context(JournalReader(self.journal))
             try:
                 yield from _joined(reader, journal)
             except JournalError as error:
@@ -116,8 +123,8 @@ def _joined(
 
 def _tell(found: Reconciliation) -> int:
     for difference in found.differences:
-        row = attrs.asdict(difference)
-        write_row({name: value for name, value in row.items() if value or name in {"expected", "found"}})
+        row = {name: value for name, value in attrs.asdict(difference).items() if value}
+        write_row(row if difference.found else {**row, "found": None})
     for external_id, reason in found.unchecked_orders.items():
         write_row({"order_external_id": external_id, "unchecked": reason})
     how = "looked up one by one" if found.by == "status" else "read from the list"

@@ -7,7 +7,7 @@ import json
 import sys
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Sequence
 
     from altcraft_async import AltcraftClient
+    from altcraft_async.market import Listing
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["Named", "ask_each", "names_of", "objects_of", "preorder_of", "write_all", "write_row"]
+__all__ = ["Named", "ask_each", "names_of", "objects_of", "preorder_of", "write_all", "write_list", "write_row"]
 
 Named: TypeAlias = "dict[str, str | int]"
 """What names one thing: ``external_id``, or ``id``, its number on the platform."""
 
+_NOT_WHOLE = "what was written is not the whole list"
 _AT_ONCE = 200
 """Rows whose answers are awaited together; the client's own limit says how many are really under way."""
 
@@ -58,6 +60,9 @@ def _object(line: str, number: int) -> dict[str, JSON]:
 def names_of(given: Sequence[str], *, numbers: bool) -> Iterator[Named]:
     """Read what a command is about: ids, or ``-`` for a line each on standard input, plain or JSON with its name."""
     for word in given:
+        if not word.strip():
+            msg = "an id is empty; give it, or leave it out"
+            raise click.UsageError(msg)
         for text in sys.stdin if word == "-" else (word,):
             if text.strip():
                 yield _named(text.strip(), numbers=numbers)
@@ -68,7 +73,7 @@ def _named(text: str, *, numbers: bool) -> Named:
         found = _object(text, 1)
         for field, kind in (("external_id", str), ("id", int)):
             value = found.get(field)
-            if isinstance(value, kind) and not isinstance(value, bool):
+            if isinstance(value, kind) and not isinstance(value, bool) and str(value).strip():
                 return {field: value}
         msg = f"{text[:80]} has neither an external_id nor an id"
         raise click.UsageError(msg)
@@ -84,9 +89,9 @@ async def write_all(
     client: AltcraftClient,
     rows: Callable[[AltcraftClient], AsyncIterable[dict[str, JSON]]],
     *,
-    ends: str = "what was written is not the whole list",
+    ends: str = _NOT_WHOLE,
 ) -> int:
-    """Write every row of a list; return the exit code. `ends` says what it means where it ends early."""
+    """Write every row; return the exit code. `ends` says what it means where they end early."""
     with interruptible() as interruption:
         try:
             async with client:
@@ -101,6 +106,24 @@ async def write_all(
             complain(f"Interrupted; {ends}.")
             return interruption.exit_code
     return ExitCode.OK
+
+
+async def write_list(client: AltcraftClient, listing: Listing[Any]) -> int:
+    """Write every row of a list; return the exit code, which is 2 where the platform has probably cut it."""
+    cut: list[str] = []
+
+    async def rows(_: AltcraftClient) -> AsyncIterable[dict[str, JSON]]:
+        async for page in listing.walk():
+            if page.cut:
+                cut.append(str(listing.warning(page)))
+            for value in page.items:
+                yield value.to_dict()
+
+    code = await write_all(client, rows)
+    if cut and code == ExitCode.OK:
+        complain(f"Error: {cut[0]}; {_NOT_WHOLE}.")
+        return ExitCode.NOT_ALL_APPLIED
+    return code
 
 
 async def ask_each(

@@ -34,6 +34,7 @@ from altcraft_async.flow.outage import OutageState
 from altcraft_async.flow.retry import Retry, RetryPolicy, Stop, StopReason, decide
 from altcraft_async.protocol.answer import another_line, confirms, echo_of, line_named, row_results
 from altcraft_async.protocol.retry_after import parse_retry_after
+from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.verdict import TABLE, Evidence, Scope
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.work import Patience, RowResult, WorkItem
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryBudget
+    from altcraft_async.protocol.answer import RowSaid
     from altcraft_async.protocol.values import LineKey, LineStatusUpdate
     from altcraft_async.protocol.verdict import Verdict
     from altcraft_async.protocol.wire import Format, Reply, Wire, WireRequest, WireResponse
@@ -280,6 +282,8 @@ class Delivery:
         elif evidence in {Evidence.FOREIGN, Evidence.UNREADABLE}:
             self.gate.outage.on_strange_answer()
         verdict = TABLE[evidence]
+        if isinstance(item, BatchItem) and evidence in {Evidence.REFUSED, Evidence.DUPLICATE_FAILURE}:
+            self._take_results(item, wire, reply)
         return Attempt(verdict, {}, self._error(reply, evidence), self._retry_after(reply.retry_after))
 
     def _take_rows(self, item: BatchItem, wire: Wire, reply: Reply) -> LineKey | None:
@@ -289,16 +293,25 @@ class Delivery:
             self.questions.distrust(asyncio.get_running_loop().time())
             item.fresh = True
             return named
-        said = row_results(reply.payload, item.batch_rows.external_ids)
-        item.results = None if said is None else [self._row_result(one, wire, reply) for one in said]
+        self._take_results(item, wire, reply)
         return None
 
-    def _row_result(self, said: tuple[int, str] | None, wire: Wire, reply: Reply) -> RowResult:
-        if said is None or said[0] == 0:
+    def _take_results(self, item: BatchItem, wire: Wire, reply: Reply) -> None:
+        """Take what an answer says of each row, which may be otherwise than what it says of the whole."""
+        said = row_results(reply.payload, item.batch_rows.external_ids, refused=reply.code != 0)
+        item.results = None if said is None else [self._row_result(one, wire, reply) for one in said]
+
+    def _row_result(self, said: RowSaid | None, wire: Wire, reply: Reply) -> RowResult:
+        if said is None:
             return None
-        code, text = said
-        verdict = TABLE[self.policy.rules.evidence(status=reply.status, code=code, duplicate=False)]
-        error = api_error(status=reply.status, code=code, text=wire.clean(text), maybe_applied=verdict.maybe_applied)
+        if said.code is None:
+            return OutcomeState.UNKNOWN, UnreadableResponseError(said.text)
+        if said.code == 0:
+            return TABLE[Evidence.DUPLICATE_SUCCESS if reply.duplicate else Evidence.SUCCESS].state, None
+        verdict = TABLE[self.policy.rules.evidence(status=200, code=said.code, duplicate=False)]
+        error = api_error(
+            status=reply.status, code=said.code, text=wire.clean(said.text), maybe_applied=verdict.maybe_applied
+        )
         return verdict.state, error
 
     def _error(self, reply: Reply, evidence: Evidence) -> DeliveryError:

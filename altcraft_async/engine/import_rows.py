@@ -18,6 +18,7 @@ from altcraft_async.outcome import Fingerprint
 from altcraft_async.protocol.methods import IMPORT_ORDERS, IMPORT_PRODUCTS, IMPORT_SKUS
 from altcraft_async.protocol.values.orders import Order
 from altcraft_async.protocol.values.products import Product, Sku
+from altcraft_async.protocol.values.schema import check_external_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.values import JSON
     from altcraft_async.protocol.wire import RowCodec
 
-__all__ = ["KINDS", "ReadRow", "ReadRows", "row_reader", "rows_reader"]
+__all__ = ["KINDS", "ReadRow", "ReadRows", "fields_reader", "row_reader", "rows_reader"]
 
 ReadRow: TypeAlias = "tuple[Fingerprint, bytes] | InvalidUpdateError"
 ReadRows: TypeAlias = "tuple[list[str], bytes]"
@@ -74,15 +75,24 @@ def rows_reader(method: str, codec: RowCodec) -> Callable[[list[object]], ReadRo
             return None
         try:
             ids: list[str] = list(map(id_of, rows))  # type: ignore[arg-type]  # they are dictionaries, and ids are looked at below
-            if set(map(type, ids)) != {str} or len(set(ids)) < len(ids):
+            if set(map(type, ids)) != {str} or len(set(ids)) < len(ids) or not all(ids):
                 return None
-            if not all(ids) or not all(all(map(column, rows)) for column in columns):  # type: ignore[arg-type]
+            if not "".join(ids).isprintable() or [*map(str.strip, ids)] != ids:
+                return None
+            if not all(all(map(column, rows)) for column in columns):  # type: ignore[arg-type]
                 return None
             return ids, encode(rows)  # type: ignore[arg-type]  # they are dictionaries
         except (LookupError, TypeError, ValueError, RecursionError):
             return None
 
     return read
+
+
+def fields_reader(method: str) -> Callable[[object], Mapping[str, JSON]]:
+    """Return what reads one mapping as an import does; it raises `InvalidUpdateError`."""
+    kind = KINDS[method]
+    required = _required(kind)
+    return lambda row: _fields_of(row, kind, required)
 
 
 def _required(kind: type[Order | Product | Sku]) -> Sequence[str]:
@@ -99,11 +109,8 @@ def _fields_of(row: object, kind: type, required: Sequence[str]) -> Mapping[str,
         raise InvalidUpdateError(msg)
     if not all(map(row.get, required)):
         _check_required(row, required)
-    external_id = row["external_id"]
-    if type(external_id) is not str and (isinstance(external_id, bool) or not isinstance(external_id, str | int)):
-        msg = f"external_id must be a string, not {_kind_of(external_id)}; convert it before"
-        raise InvalidUpdateError(msg, field="external_id")
-    return row
+    external_id = check_external_id(row["external_id"])
+    return row if external_id is row["external_id"] else {**row, "external_id": external_id}
 
 
 def _check_required(row: Mapping[str, object], required: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from altcraft_async.engine.import_rows import ReadRow, ReadRows
     from altcraft_async.engine.recorder import BatchRecorder
     from altcraft_async.engine.run import RunOptions
-    from altcraft_async.engine.work import WorkItem
+    from altcraft_async.engine.work import RowResult, WorkItem
     from altcraft_async.errors import DeliveryError
     from altcraft_async.flow.lanes import Claim
     from altcraft_async.protocol.values import JSON
@@ -395,6 +395,8 @@ class ImportRun(Run[RowT]):
             return False
         if item.last.verdict is TABLE[Evidence.TOO_LARGE]:
             return True
+        if any(result is not None and result[0] is not OutcomeState.REJECTED for result in item.results or ()):
+            return False  # a part of it was imported
         split = self._import.limits.on_refused == "split" and item.state is OutcomeState.REJECTED
         return split and not isinstance(error, TariffLimitError)  # which would meet each of the halves too
 
@@ -436,10 +438,10 @@ class ImportRun(Run[RowT]):
             notifier.call_ended(item, error, self._loop.time())
         if not cut and self._divides(item, error):
             self._divide(item)
-        elif item.results is None or error is not None:
+        elif item.results is None:
             self._sink.settle(self._outcomes(item, item.state, error), item, cut=cut)
         else:
-            self._sink.settle(self._outcomes_by_row(item, item.results), item, cut=cut)
+            self._sink.settle(self._outcomes_by_row(item, item.results, error), item, cut=cut)
 
     def _outcomes(self, item: BatchItem, state: OutcomeState, error: DeliveryError | None) -> list[Outcome[object]]:
         """Make the outcomes of a batch's rows, each of which ended as the batch did."""
@@ -451,18 +453,20 @@ class ImportRun(Run[RowT]):
         return outcomes_like(first, len(rows), rows.columns())
 
     def _outcomes_by_row(
-        self, item: BatchItem, results: Sequence[tuple[OutcomeState, DeliveryError] | None]
+        self, item: BatchItem, results: Sequence[RowResult], error: DeliveryError | None
     ) -> list[Outcome[object]]:
         """Make the outcomes of a batch whose answer spoke of each row."""
         item.batch = attrs.evolve(item.batch, answered_by_row=True)
-        outcomes = self._outcomes(item, item.state, None)
+        outcomes = self._outcomes(item, item.state, error)
         for place, result in enumerate(results):
             if result is not None:
-                state, error = result
                 outcome = outcomes[place]
-                error.subject = f"{item.call.method}, row {outcome.index + 1} ({outcome.external_id})"
-                error.request_id, error.attempts = item.request_id, item.attempts
-                outcomes[place] = attrs.evolve(outcome, state=state, error=error)
+                state, own = result
+                if own is not None:
+                    own.subject = f"{item.call.method}, row {outcome.index + 1} ({outcome.external_id})"
+                    own.request_id, own.attempts = item.request_id, item.attempts
+                if own is not None or error is not None:
+                    outcomes[place] = attrs.evolve(outcome, state=state, error=own)
         return outcomes
 
     def _settle_unsent(self, item: WorkItem) -> None:

@@ -44,7 +44,7 @@ __all__ = [
 
 Taken: TypeAlias = "tuple[int, object, LineStatusUpdate]"
 """A row that was taken in: its index in the input, what was given, and the update that it is."""
-RowResult: TypeAlias = "tuple[OutcomeState, DeliveryError] | None"
+RowResult: TypeAlias = "tuple[OutcomeState, DeliveryError | None] | None"
 """How one row of a batch ended, where that is not how the batch did."""
 
 

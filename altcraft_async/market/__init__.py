@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from altcraft_async.market.goods import Products, Skus
 from altcraft_async.market.orders import Orders
-from altcraft_async.market.pages import IncompleteListWarning, Listing, Page
-from altcraft_async.market.products import Products
-from altcraft_async.market.skus import Skus
+from altcraft_async.market.pages import Behind, IncompleteListWarning, Listing, Page
 
-__all__ = ["IncompleteListWarning", "Listing", "Market", "Orders", "Page", "Products", "Skus"]
+__all__ = ["Behind", "IncompleteListWarning", "Listing", "Market", "Orders", "Page", "Products", "Skus"]
 
 from typing import TYPE_CHECKING
 

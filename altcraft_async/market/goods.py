@@ -1,24 +1,25 @@
-"""Market → Products and Market → SKU: the lists, and deletions of many."""
+"""Market → Products and Market → SKU."""
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
-from altcraft_async.errors import ConfigurationError
-from altcraft_async.market.pages import Listing
-from altcraft_async.market.resource import Resource
+from altcraft_async.errors import ConfigurationError, InvalidUpdateError
+from altcraft_async.market.imports import ProductImports, SkuImports
+from altcraft_async.market.resource import Resource, name_of, number_of
 from altcraft_async.protocol.methods import DELETE_PRODUCTS, DELETE_SKUS, LIST_PRODUCTS, LIST_SKUS
+from altcraft_async.protocol.plain import code_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from altcraft_async.flow.policy import OutagePolicy
+    from altcraft_async.market.pages import Listing
     from altcraft_async.protocol.methods import Method
     from altcraft_async.protocol.values import JSON
     from altcraft_async.protocol.values.products import Product, Sku
 
-__all__ = ["ProductCalls", "SkuCalls"]
+__all__ = ["Products", "Skus"]
 
 _AT_ONCE = 1000
 """How many ids go into one call: tens of kilobytes, far below every limit, and work of a moment."""
@@ -39,26 +40,41 @@ class _Goods(Resource):
         deadline: float | None,
         outage: OutagePolicy | None,
     ) -> int | None:
+        numbers, names = _checked("ids", ids, number_of), _checked("external_ids", external_ids, name_of)
         deleted: int | None = 0
-        for field, given, kind in (("ids", ids, int), ("external_ids", external_ids, str)):
-            for some in _cut(field, given, kind):
-                topic = f"{method.path} of {len(some)} {field}"
-                lanes = dict.fromkeys(some) if kind is str else ()
+        for field, given in (("ids", numbers), ("external_ids", names)):
+            for start in range(0, len(given), _AT_ONCE):
+                some = given[start : start + _AT_ONCE]
+                lanes = dict.fromkeys(some) if given is names else ()
                 payload = await self._ask(
                     method,
                     {field: some},
-                    topic=topic,
+                    topic=f"{method.path} of {len(some)} {field}",
                     claims=tuple(((lane, one, None), True) for one in lanes),
                     deadline=deadline,
                     outage=outage,
                 )
-                count = _count(payload.get(method.payload or ""))
-                deleted = None if deleted is None or count is None else deleted + count
+                count = code_of(payload.get(method.payload or ""))
+                deleted = None if deleted is None or count is None or count < 0 else deleted + count
         return deleted
 
 
-class ProductCalls(_Goods):
-    """What is asked of the platform about products, one call at a time, and the list."""
+def _checked(field: str, given: Iterable[object], check: Callable[[str, object], str | int]) -> list[JSON]:
+    """Return all ids, checked: with one that cannot be, nothing is sent."""
+    if isinstance(given, str | bytes):
+        msg = f"{field} must be an iterable of ids, not one {type(given).__name__}"
+        raise TypeError(msg)
+    checked: list[JSON] = []
+    for place, one in enumerate(given):
+        try:
+            checked.append(check(f"{field}[{place}]", one))
+        except InvalidUpdateError as error:
+            raise ConfigurationError(error.message, field=field) from None
+    return checked
+
+
+class Products(_Goods, ProductImports):
+    """The products of the Market."""
 
     __slots__ = ()
 
@@ -74,13 +90,7 @@ class ProductCalls(_Goods):
         """
         from altcraft_async.protocol.values.products import Product  # noqa: PLC0415 - most programs list nothing
 
-        return Listing(
-            LIST_PRODUCTS,
-            lambda fields: self._ask(LIST_PRODUCTS, fields, deadline=deadline, outage=outage),
-            Product.from_answer,
-            fields={},
-            limit=limit,
-        )
+        return self._listing(LIST_PRODUCTS, Product.from_answer, limit=limit, deadline=deadline, outage=outage)
 
     async def delete(
         self,
@@ -92,7 +102,8 @@ class ProductCalls(_Goods):
     ) -> int | None:
         """Delete products by their numbers, their external ids, or both; return how many the platform deleted.
 
-        A thousand go into one call, one call after the other; `deadline` is in seconds for each.
+        A thousand go into one call, one call after the other; `deadline` is in seconds for each. An id that cannot
+        be one is a `ConfigurationError` before anything is sent.
         Ids that there are not presumably only lower the count, which is None where an answer
         has none. Raises the `DeliveryError` of the first call that fails: what went before is
         deleted, and to call again with all ids is harmless.
@@ -102,8 +113,8 @@ class ProductCalls(_Goods):
         return await self._delete(DELETE_PRODUCTS, "product", ids, external_ids, deadline=deadline, outage=outage)
 
 
-class SkuCalls(_Goods):
-    """What is asked of the platform about SKU, one call at a time, and the list."""
+class Skus(_Goods, SkuImports):
+    """The SKU of the Market."""
 
     __slots__ = ()
 
@@ -116,13 +127,7 @@ class SkuCalls(_Goods):
         """
         from altcraft_async.protocol.values.products import Sku  # noqa: PLC0415 - most programs list nothing
 
-        return Listing(
-            LIST_SKUS,
-            lambda fields: self._ask(LIST_SKUS, fields, deadline=deadline, outage=outage),
-            Sku.from_answer,
-            fields={},
-            limit=limit,
-        )
+        return self._listing(LIST_SKUS, Sku.from_answer, limit=limit, deadline=deadline, outage=outage)
 
     async def delete(
         self,
@@ -137,23 +142,3 @@ class SkuCalls(_Goods):
         Guide: "Delete SKU".
         """
         return await self._delete(DELETE_SKUS, "sku", ids, external_ids, deadline=deadline, outage=outage)
-
-
-def _cut(field: str, given: Iterable[int | str], kind: type[int | str]) -> Iterator[list[JSON]]:
-    if isinstance(given, str | bytes):
-        msg = f"{field} must be an iterable of ids, not one {type(given).__name__}"
-        raise TypeError(msg)
-    left = iter(given)
-    while some := list(islice(left, _AT_ONCE)):
-        for one in some:
-            if type(one) is not kind or (kind is str and not str(one).strip()):
-                msg = f"{field} has {one!r}, which is no {'number' if kind is int else 'id'}"
-                raise ConfigurationError(msg, field=field)
-        yield [*some]
-
-
-def _count(value: JSON) -> int | None:
-    """Return how many were deleted; XML gives it as text."""
-    if isinstance(value, str) and value.isdecimal():
-        return int(value)
-    return value if type(value) is int else None

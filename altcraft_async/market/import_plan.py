@@ -21,7 +21,7 @@ from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 from altcraft_async.flow.batch import open_parts
 from altcraft_async.flow.lanes import Alone
 from altcraft_async.market.options import ImportOptions
-from altcraft_async.market.resource import journal_of
+from altcraft_async.market.resource import flag_of, journal_of
 from altcraft_async.outcome import Batch, Outcome
 from altcraft_async.protocol.methods import IMPORT_ORDERS, IMPORT_PRODUCTS, IMPORT_SKUS
 from altcraft_async.protocol.states import OutcomeState
@@ -112,6 +112,12 @@ class Imports:
         fixed = codec.encode_row(all_fields)
         path, overhead = kind.method.path, OVERHEAD + len(fixed)
         limits = BatchLimits(**{_LIMITS[name]: value for name, value in options.items() if name in _LIMITS})  # type: ignore[arg-type]
+        if limits.room(overhead) < 1:
+            msg = (
+                f"batch_bytes must be above {overhead + 1}, not {limits.size}: "
+                "so much of every batch is for the token, names and definitions"
+            )
+            raise ConfigurationError(msg, field="batch_bytes")
         self._dispatcher = dispatcher
         self._options = options
         self._run_options = RunOptions(
@@ -210,7 +216,7 @@ def of_orders(
     """Return what imports orders."""
     statuses = _definitions("custom_line_statuses", CustomLineStatus, custom_line_statuses)
     fields: dict[str, JSON] = {"custom_line_statuses": statuses} if statuses else {}
-    if skip_triggers:
+    if flag_of("skip_triggers", skip_triggers):
         fields["skip_triggers"] = True
     return Imports(dispatcher, _ORDERS, options, fields)
 

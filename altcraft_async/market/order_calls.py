@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from altcraft_async.engine.rows import check_choice
 from altcraft_async.errors import UnreadableResponseError
-from altcraft_async.market.pages import Listing
-from altcraft_async.market.resource import Resource, one_of
+from altcraft_async.market.resource import Resource, flag_of, name_of, number_of, one_of
 from altcraft_async.protocol.methods import COMMIT_PREORDER, DELETE_ORDER, GET_ORDER_STATUS, LIST_ORDERS, PREORDER
+from altcraft_async.protocol.plain import as_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable, Mapping
 
     from altcraft_async.flow.policy import OutagePolicy
+    from altcraft_async.market.pages import Listing
     from altcraft_async.market.reconcile import By, Expected, Reconciliation
     from altcraft_async.protocol.values import JSON
     from altcraft_async.protocol.values.orders import Order, OrderStatus, Preorder
@@ -45,12 +46,8 @@ class OrderCalls(Resource):
         """
         from altcraft_async.protocol.values.orders import Order  # noqa: PLC0415 - most programs list nothing
 
-        return Listing(
-            LIST_ORDERS,
-            lambda fields: self._ask(LIST_ORDERS, fields, deadline=deadline, outage=outage),
-            Order.from_answer,
-            fields={"endpoint": endpoint},
-            limit=limit,
+        return self._listing(
+            LIST_ORDERS, Order.from_answer, limit=limit, deadline=deadline, outage=outage, endpoint=endpoint
         )
 
     async def get_status(
@@ -69,10 +66,12 @@ class OrderCalls(Resource):
         Guide: "Get order status".
         """
         named = one_of(external_id=external_id, id=id)
-        found = await self._status(named, _order(external_id, id), deadline=deadline, outage=outage)
+        topic = _order(external_id, id)
+        found = await self._status(named, topic, deadline=deadline, outage=outage)
         if found is None:
-            msg = "the answer has no result with a status"
-            raise UnreadableResponseError(msg, maybe_applied=False)
+            error = UnreadableResponseError("the answer has no result with a status", maybe_applied=False)
+            error.subject = topic
+            raise error
         return found
 
     async def _status(
@@ -82,10 +81,11 @@ class OrderCalls(Resource):
         from altcraft_async.protocol.values.orders import OrderStatus  # noqa: PLC0415 - most programs do not ask
 
         payload = await self._ask(GET_ORDER_STATUS, named, topic=topic, deadline=deadline, outage=outage)
-        found = payload.get("result")
+        found = payload.get("result") or payload.get("data")
         if isinstance(found, list) and len(found) == 1:
             found = found[0]
-        return OrderStatus.from_answer(found) if isinstance(found, dict) and "status" in found else None
+        status = OrderStatus.from_answer(found) if isinstance(found, dict) else None
+        return status if status is not None and status.status.strip() else None
 
     async def delete(
         self,
@@ -108,13 +108,17 @@ class OrderCalls(Resource):
 
         Guide: "Delete order".
         """
-        named = one_of(external_id=external_id, id=id)
-        older: dict[str, JSON] = {"group_id": group_id, "with_fire": with_fire}
+        fields = one_of(external_id=external_id, id=id)
+        name = fields.get("external_id")
+        if group_id is not None:
+            fields["group_id"] = number_of("group_id", group_id)
+        if with_fire is not None:
+            fields["with_fire"] = flag_of("with_fire", with_fire)
         await self._ask(
             DELETE_ORDER,
-            {**named, **{name: value for name, value in older.items() if value is not None}},
+            fields,
             topic=_order(external_id, id),
-            claims=() if external_id is None else ((external_id, True),),
+            claims=() if name is None else ((str(name), True),),
             request_id=request_id,
             deadline=deadline,
             outage=outage,
@@ -135,14 +139,16 @@ class OrderCalls(Resource):
 
         `order` is a `altcraft_async.values.Preorder` or a mapping with the platform's names. One of
         `email`, `phone` and `profile_id` says whose it is. Returns the envelope, as the guide does not say what
-        stands in it. Platforms before v75 do not have the method. Raises
+        stands in it: ``error`` is a number, everything else is text, as XML has nothing else, and what is empty is
+        None; so it is the same in both formats. Platforms before v75 do not have the method. Raises
         `InvalidUpdateError` for an order that cannot be sent.
 
         Guide: "Preorder".
         """
-        whose = one_of(email=email, phone=phone, profile_id=profile_id)
-        fields = {"external_id": external_id, "matching": next(iter(whose)), **whose, "data": _data(order)}
-        return await self._ask(PREORDER, fields, topic=f"preorder {external_id}", deadline=deadline, outage=outage)
+        name, whose = name_of("external_id", external_id), one_of(email=email, phone=phone, profile_id=profile_id)
+        fields = {"external_id": name, "matching": next(iter(whose)), **whose, "data": _data(order)}
+        found = await self._ask(PREORDER, fields, topic=f"preorder {name}", deadline=deadline, outage=outage)
+        return as_text(found)
 
     async def preorder_commit(
         self,
@@ -157,7 +163,7 @@ class OrderCalls(Resource):
         deadline: float | None = None,
         outage: OutagePolicy | None = None,
     ) -> dict[str, JSON]:
-        """Create an order and apply its discounts, points and promo codes; return the envelope.
+        """Create an order and apply its discounts, points and promo codes; return the envelope, as `preorder` does.
 
         A call that may have been applied is not repeated, unless the caller gives a `request_id`: keep
         it where a restart finds it. Without one, an error whose ``maybe_applied`` is true
@@ -168,17 +174,18 @@ class OrderCalls(Resource):
 
         Guide: "Preorder commit".
         """
-        whose = one_of(email=email, phone=phone, profile_id=profile_id)
-        fields = {"external_id": external_id, **whose, "skip_triggers": skip_triggers, "data": _data(order)}
-        return await self._ask(
+        name, whose = name_of("external_id", external_id), one_of(email=email, phone=phone, profile_id=profile_id)
+        skip = flag_of("skip_triggers", skip_triggers)
+        found = await self._ask(
             COMMIT_PREORDER,
-            fields,
-            topic=f"preorder {external_id}",
-            claims=((external_id, True),),
+            {"external_id": name, **whose, "skip_triggers": skip, "data": _data(order)},
+            topic=f"preorder {name}",
+            claims=((str(name), True),),
             request_id=request_id,
             deadline=deadline,
             outage=outage,
         )
+        return as_text(found)
 
     async def reconcile(
         self,
@@ -201,8 +208,9 @@ class OrderCalls(Resource):
         is in seconds for each call. Memory is that of what is expected.
 
         Raises what would befall every order, as a refused token or an outage, `InvalidUpdateError` for a
-        row that cannot be, and in ``"list"`` the `DeliveryError` of a page that cannot be had. An order
-        whose looking up is refused counts as missing, with the reason.
+        row that cannot be, and in ``"list"`` the `DeliveryError` of a page that cannot be had. An order that is
+        refused as incorrect or not found (400, 404) counts as missing, with the reason; after any other
+        refusal, and where a list may be cut, it is unchecked.
 
         Guide: "Get order status", "Get orders list".
         """
@@ -221,7 +229,6 @@ class OrderCalls(Resource):
             by=by if by != "auto" else "status" if len(wanted) <= bound else "list",
             look_up=look_up,
             listing=self.list(endpoint=endpoint, limit=limit, deadline=deadline, outage=outage),
-            limit=limit,
         )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import warnings
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import attrs
 
@@ -17,24 +18,43 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.methods import Method
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["IncompleteListWarning", "Listing", "Page"]
+__all__ = ["Behind", "IncompleteListWarning", "Listing", "Page"]
 
 _V = TypeVar("_V")
 
-_ASKED_AGAIN = 2
-"""How often a page is asked for again whose cursor leads back; each time under an id of its own."""
+_ASKED_AGAIN: Final = 2
+"""How often a page is asked for again that leads back, or was there; each time under an id of its own."""
+_CURSOR: Final = "next_from_id"
 
 
 class IncompleteListWarning(UserWarning):
     """A list is as long as its page may be, and the answer does not say how to go on: there may be more."""
 
 
+class Behind(enum.Enum):
+    """What is behind a page of a list, as far as its answer says."""
+
+    PAGE = "another page"
+    NOTHING = "nothing: the platform says that the list ends here"
+    UNSAID = "unknown: the page is not full and has no cursor; a platform with shorter pages would answer the same"
+    CUT = "probably more: the page is full and has no cursor"
+
+
 @attrs.frozen
 class Page(Generic[_V]):
-    """One page of a list; `next_from_id` is the cursor of the page behind it, None where there is none."""
+    """One page of a list; `next_from_id` is the cursor of the page behind it, None where there is none.
+
+    `behind` says why there is none.
+    """
 
     items: Sequence[_V]
     next_from_id: str | None
+    behind: Behind = Behind.NOTHING
+
+    @property
+    def cut(self) -> bool:
+        """Whether the platform has probably more than it shows."""
+        return self.behind is Behind.CUT
 
 
 class Listing(Generic[_V]):
@@ -71,8 +91,10 @@ class Listing(Generic[_V]):
 
     async def __aiter__(self) -> AsyncGenerator[_V, None]:
         """Give the rows one by one."""
-        async with aclosing(self.pages()) as pages:
+        async with aclosing(self.walk("")) as pages:
             async for page in pages:
+                if page.cut:
+                    warnings.warn(self.warning(page), stacklevel=2)
                 for item in page.items:
                     yield item
 
@@ -80,11 +102,19 @@ class Listing(Generic[_V]):
         """Give the pages, from the first one on, or from the one at a `Page.next_from_id` of before.
 
         Raises the `DeliveryError` of a page that cannot be had; what came before it was given. Where a
-        cursor leads back to a page that was there, the page is asked for again, and if that
-        does not help, `UnreadableResponseError` ends the list.
+        cursor leads back to a page that was there, or the rows of one come again, the page is asked
+        for again, and if that does not help, `UnreadableResponseError` ends the list.
         """
-        seen = {from_id}
-        ahead = asyncio.ensure_future(self._page(from_id, seen))
+        async with aclosing(self.walk(from_id)) as pages:
+            async for page in pages:
+                if page.cut:
+                    warnings.warn(self.warning(page), stacklevel=2)
+                yield page
+
+    async def walk(self, from_id: str = "") -> AsyncGenerator[Page[_V], None]:
+        """Give the pages as `pages` does, and warn of nothing: `Page.cut` says where the list is."""
+        trail = _Trail({from_id}, set())
+        ahead = asyncio.ensure_future(self._page(from_id, trail))
         try:
             while True:
                 page = await ahead
@@ -93,40 +123,103 @@ class Listing(Generic[_V]):
                 if page.next_from_id is None:
                     yield page
                     return
-                seen.add(page.next_from_id)
-                ahead = asyncio.ensure_future(self._page(page.next_from_id, seen))
+                ahead = asyncio.ensure_future(self._page(page.next_from_id, trail))
                 yield page
         finally:
             await _drop(ahead)
 
-    async def _page(self, from_id: str, seen: set[str]) -> Page[_V]:
-        """Fetch one page whose cursor leads on."""
+    def warning(self, page: Page[_V]) -> IncompleteListWarning:
+        """Return what is to be said of a page that is `Page.cut`."""
+        message = (
+            f"{self._method.path} gave {len(page.items)} rows, as many as were asked for, and no next_from_id: "
+            "there may be more; ask with a larger limit"
+        )
+        return IncompleteListWarning(message)
+
+    async def _page(self, from_id: str, trail: _Trail) -> Page[_V]:
+        """Fetch one page that leads on."""
+        circle = ""
         for times in range(1 + _ASKED_AGAIN):
             payload = await self._ask({**self._fields, "from_id": from_id, "limit": self._limit})
-            if self._method.payload not in payload and not times:
+            rows = _rows(payload)
+            if rows is None and not times:
                 continue  # in XML that is an empty array; it might as well be another call's answer
-            page = self._of(payload)
-            if page.next_from_id is None and len(page.items) >= self._limit and not from_id:
-                message = (
-                    f"{self._method.path} gave {len(page.items)} rows, as many as were asked for, and no next_from_id: "
-                    "there may be more; ask with a larger limit"
-                )
-                warnings.warn(message, IncompleteListWarning, stacklevel=2)
-            if page.next_from_id not in seen or not page.items:
+            page, mark = self._of(payload, rows, from_id), hash(repr(rows))
+            circle = trail.circle(page.next_from_id, mark)
+            if not page.items or not circle:
+                trail.add(page.next_from_id, mark)
                 return page
-        msg = f"{self._method.path} gave a next_from_id that it had given before, so the list would never end"
+        msg = f"{self._method.path} gave {circle} that it had given before, so the list would never end"
         raise UnreadableResponseError(msg, maybe_applied=False)
 
-    def _of(self, payload: Mapping[str, JSON]) -> Page[_V]:
-        rows = payload.get(self._method.payload or "")
+    def _of(self, payload: Mapping[str, JSON], rows: Sequence[JSON] | None, from_id: str) -> Page[_V]:
+        given = payload.get(_CURSOR)
+        cursor = None if given is None or given == "" else str(given)
+        if rows is None and (cursor not in {None, from_id} or payload.get("data")):
+            what = "data that are no rows" if payload.get("data") else "a next_from_id and no rows"
+            msg = f"{self._method.path} gave {what}, so whether the list ends here cannot be known"
+            raise UnreadableResponseError(msg, maybe_applied=False)
         items = []
-        for row in rows if isinstance(rows, list) else ():
+        for row in rows or ():
             if not isinstance(row, dict):
                 msg = f"{self._method.path} gave a row that is no object"
                 raise UnreadableResponseError(msg, maybe_applied=False)
             items.append(self._read(row))
-        cursor = payload.get("next_from_id")
-        return Page(tuple(items), None if cursor is None or cursor == "" else str(cursor))
+        return Page(tuple(items), cursor, self._behind(payload, len(items), cursor, from_id))
+
+    def _behind(self, payload: Mapping[str, JSON], many: int, cursor: str | None, from_id: str) -> Behind:
+        if cursor is not None:
+            return Behind.PAGE
+        if _CURSOR in payload or from_id or not many:  # who gave a cursor before leaves out an empty one
+            return Behind.NOTHING
+        return Behind.CUT if many >= self._limit else Behind.UNSAID
+
+
+@attrs.frozen
+class _Trail:
+    """The way through a list so far: the cursors, and a hash of each page's rows."""
+
+    cursors: set[str]
+    pages: set[int]
+
+    def circle(self, cursor: str | None, mark: int) -> str:
+        """Say what of a page was there before; empty where nothing was."""
+        if cursor is not None and cursor in self.cursors:
+            return "a next_from_id"
+        return "the rows of a page" if mark in self.pages else ""
+
+    def add(self, cursor: str | None, mark: int) -> None:
+        """Note a page that leads on."""
+        if cursor is not None:
+            self.cursors.add(cursor)
+        self.pages.add(mark)
+
+
+def _rows(payload: Mapping[str, JSON]) -> Sequence[JSON] | None:
+    """Return the rows of an answer, where it is that of a list; other calls answer with ``data`` too."""
+    listed = payload.get("result")
+    if isinstance(listed, list) and (found := _unwrapped(listed)):
+        return found
+    data = payload.get("data")
+    if isinstance(data, list) and (found := _unwrapped(data)):
+        if all(isinstance(row, dict) and "external_id" in row for row in found):
+            return found
+    elif "data" in payload:
+        return ()
+    return () if "result" in payload else None
+
+
+def _unwrapped(rows: Sequence[JSON]) -> Sequence[JSON]:
+    """Take away one element that stands around the rows, as some sections of the API have it in XML."""
+    alone = rows[0] if len(rows) == 1 else None
+    if alone in ({}, ""):
+        return ()
+    if isinstance(alone, dict) and len(alone) == 1 and "external_id" not in alone:
+        (inner,) = alone.values()
+        inside = [] if inner is None else inner if isinstance(inner, list) else [inner]
+        if all(isinstance(row, dict) for row in inside):
+            return inside
+    return rows
 
 
 async def _drop(task: asyncio.Future[Page[_V]]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
+from altcraft_async.engine.import_rows import fields_reader
 from altcraft_async.engine.rows import update_of
 from altcraft_async.errors import (
     APIError,
@@ -23,13 +24,16 @@ from altcraft_async.errors import (
     OutageError,
     PermissionDeniedError,
 )
-from altcraft_async.protocol.values.orders import Order, OrderStatus
+from altcraft_async.market.pages import Behind
+from altcraft_async.protocol.methods import IMPORT_ORDERS
+from altcraft_async.protocol.values.orders import Order, OrderLine, OrderStatus
+from altcraft_async.protocol.values.schema import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from altcraft_async.market.pages import Listing
-    from altcraft_async.protocol.values import LineStatusUpdate
+    from altcraft_async.protocol.values import JSON, LineStatusUpdate
 
 __all__ = ["Difference", "Expected", "Reconciliation"]
 
@@ -41,6 +45,15 @@ By: TypeAlias = Literal["auto", "status", "list"]
 _AT_ONCE = 200
 _FOR_ALL = (AuthenticationError, PermissionDeniedError, OutageError)
 """What ends the comparison: it would befall every order."""
+_NOT_THERE = frozenset({400, 404})
+"""The codes with which an order can be refused that there is not; every other one says nothing of the order."""
+_CUT = {
+    Behind.CUT: "the platform gave one full page of its list, and no way to go on",
+    Behind.UNSAID: "the platform gave one page of its list and no cursor, so its page may be shorter than the list",
+}
+"""Why an order that a list does not show may be there all the same."""
+
+_fields_of = fields_reader(IMPORT_ORDERS.path)
 
 
 @attrs.frozen
@@ -110,17 +123,33 @@ async def gathered(expected: Iterable[Expected] | AsyncIterable[Expected]) -> di
 
 
 def _add(wanted: dict[str, _Wanted], row: Expected) -> None:
-    if isinstance(row, Mapping):
-        row = Order.from_dict(row)
-    if not isinstance(row, Order):
+    if isinstance(row, Order):
+        _want(wanted, row.external_id, row.status, [(line.external_id, line.status) for line in row.lines])
+    elif isinstance(row, Mapping) and "order_external_id" not in row:
+        _add_mapping(wanted, _fields_of(row))
+    else:
         update = update_of(row)
-        wanted.setdefault(update.order_external_id, _Wanted()).lines[update.order_line_external_id] = (
-            update.status_external_id
-        )
-        return
-    one = wanted.setdefault(row.external_id, _Wanted())
-    one.status = row.status
-    one.lines.update({line.external_id: line.status for line in row.lines if line.status is not None})
+        _want(wanted, update.order_external_id, None, [(update.order_line_external_id, update.status_external_id)])
+
+
+def _add_mapping(wanted: dict[str, _Wanted], row: Mapping[str, JSON]) -> None:
+    """Take an order as an import takes it: what is not compared need not be right."""
+    lines = row["lines"]
+    known = [
+        OrderLine.from_dict({name: line.get(name) for name in ("external_id", "status")})
+        for line in (lines if isinstance(lines, list | tuple) else ())
+        if isinstance(line, dict)
+    ]
+    external_id, status = (check_name(name, row[name]) for name in ("external_id", "status"))
+    _want(wanted, external_id, status, [(line.external_id, line.status) for line in known])
+
+
+def _want(
+    wanted: dict[str, _Wanted], external_id: str, status: str | None, lines: Iterable[tuple[str, str | None]]
+) -> None:
+    one = wanted.setdefault(external_id, _Wanted())
+    one.status = status or one.status
+    one.lines.update({name: expected for name, expected in lines if expected is not None})
 
 
 async def reconcile(
@@ -129,14 +158,13 @@ async def reconcile(
     by: Literal["status", "list"],
     look_up: Callable[[str], Awaitable[OrderStatus | None]],
     listing: Listing[Order],
-    limit: int,
 ) -> Reconciliation:
     """Compare what is `wanted` with the platform; see `OrderCalls.reconcile`."""
     findings = _Findings(wanted)
     if by == "status":
         await findings.by_status(look_up)
     else:
-        await findings.by_list(listing, limit)
+        await findings.by_list(listing)
     places = {name: place for place, name in enumerate(wanted)}
     return Reconciliation(
         by=by,
@@ -180,32 +208,31 @@ class _Findings:
         except _FOR_ALL:
             raise
         except APIError as error:
-            if error.code is None or error.retry_after is not None or error.code >= 500:  # noqa: PLR2004 - not a "no"
-                self.unchecked_orders[external_id] = error.message
-            else:
+            if error.code in _NOT_THERE and error.retry_after is None:
                 self._missing(external_id, error.message)
+            else:
+                self.unchecked_orders[external_id] = error.message
         except DeliveryError as error:
             self.unchecked_orders[external_id] = error.message
         else:
             if status is None:
-                self._missing(external_id)
+                self.unchecked_orders[external_id] = "the answer has no status"
             else:
                 self._compare_status(external_id, status.status)
                 self.unchecked_lines += len(self._wanted[external_id].lines)
 
-    async def by_list(self, listing: Listing[Order], limit: int) -> None:
+    async def by_list(self, listing: Listing[Order]) -> None:
         unseen = dict.fromkeys(self._wanted)
-        rows, more = 0, False
-        async for page in listing.pages():
-            rows += len(page.items)
-            more = page.next_from_id is None and rows == len(page.items) >= limit
+        behind = Behind.NOTHING
+        async for page in listing.walk():
+            behind = page.behind
             for order in page.items:
                 if order.external_id in unseen:
                     del unseen[order.external_id]
                     self._compare(order)
         for external_id in unseen:
-            if more:
-                self.unchecked_orders[external_id] = "the platform gave one full page of its list, and no way to go on"
+            if behind in _CUT:
+                self.unchecked_orders[external_id] = _CUT[behind]
             else:
                 self._missing(external_id)
 

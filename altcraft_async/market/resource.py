@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from altcraft_async.engine.work import SingleItem
-from altcraft_async.errors import ConfigurationError, DeliveryError
+from altcraft_async.errors import ConfigurationError, DeliveryError, InvalidUpdateError
+from altcraft_async.market.pages import Listing
 from altcraft_async.protocol.methods import UPDATE_LINE_STATUS, Repeat
 from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from altcraft_async.engine.delivery import Delivery
     from altcraft_async.engine.dispatch import Dispatcher
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.methods import Method
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["Resource", "journal_of", "one_of"]
+__all__ = ["Resource", "flag_of", "journal_of", "name_of", "number_of", "one_of"]
+
+V = TypeVar("V")
 
 
 def journal_of(
@@ -37,6 +40,8 @@ def journal_of(
     facts: Mapping[str, Fact] | None = None,
 ) -> Journal | None:
     """Return the journal that a bulk call asks for by its keywords; `method` and `facts` are of its run."""
+    flag_of("retry_failed", retry_failed)
+    flag_of("extend", extend)
     if path is None:
         if retry_failed or extend:
             field = "retry_failed" if retry_failed else "extend"
@@ -104,13 +109,57 @@ class Resource:
         method.arrange(payload)
         return payload
 
+    def _listing(
+        self,
+        method: Method,
+        read: Callable[[Mapping[str, JSON]], V],
+        *,
+        limit: int,
+        deadline: float | None,
+        outage: OutagePolicy | None,
+        **fields: JSON,
+    ) -> Listing[V]:
+        """Return the list that `method` gives; `read` makes a value of a row, `fields` go with every page's call."""
+
+        async def ask(of_page: Mapping[str, JSON]) -> Mapping[str, JSON]:
+            return await self._ask(method, of_page, deadline=deadline, outage=outage)
+
+        return Listing(method, ask, read, fields=fields, limit=limit)
+
 
 def one_of(**given: int | str | None) -> dict[str, JSON]:
-    """Return the one field that was given; raise `ConfigurationError` where it is not exactly one."""
+    """Return the one field that was given, checked; raise `ConfigurationError` where it is not exactly one.
+
+    Raises `InvalidUpdateError` for a blank text or one with control characters, and for an ``id`` that is no number.
+    """
     fields: dict[str, JSON] = {name: value for name, value in given.items() if value is not None}
     if len(fields) != 1:
         names = " or ".join(given)
         what = f"{' and '.join(fields)} were given" if fields else "none was given"
         msg = f"give exactly one of {names}; {what}"
         raise ConfigurationError(msg, field=next(iter(fields or given)))
-    return fields
+    return {name: number_of(name, value) if name == "id" else name_of(name, value) for name, value in fields.items()}
+
+
+def name_of(field: str, value: object) -> str | int:
+    """Return what names something on the platform; raise `InvalidUpdateError` for what cannot. Numbers stay numbers."""
+    from altcraft_async.protocol.values.schema import check_name  # noqa: PLC0415 - a quick import of the package
+
+    text = check_name(field, value)
+    return value if type(value) is int and field == "profile_id" else text
+
+
+def number_of(field: str, value: object) -> int:
+    """Return a number that the platform gave; raise `InvalidUpdateError` for anything else."""
+    if type(value) is not int:
+        msg = f"{field} must be a whole number, not {type(value).__name__}; give an external id by its own keyword"
+        raise InvalidUpdateError(msg, field=field)
+    return value
+
+
+def flag_of(field: str, value: object) -> bool:
+    """Return a flag; raise `ConfigurationError` for what only looks like one: the text "no" is true."""
+    if not isinstance(value, bool):
+        msg = f"{field} must be True or False, not {value!r}"
+        raise ConfigurationError(msg, field=field)
+    return value

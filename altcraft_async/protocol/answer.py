@@ -12,16 +12,19 @@ Guide: "Update order line status".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from altcraft_async.protocol.methods import ROWS
+from altcraft_async.protocol.plain import code_of
 from altcraft_async.protocol.values import LineKey, UpdatedOrderLine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from altcraft_async.protocol.values import JSON, LineStatusUpdate
 
-__all__ = ["another_line", "canonical", "confirms", "echo_of", "line_named", "row_results"]
+__all__ = ["RowSaid", "another_line", "canonical", "confirms", "echo_of", "line_named", "row_results"]
 
 
 def echo_of(payload: Mapping[str, JSON], asked: LineStatusUpdate) -> UpdatedOrderLine:
@@ -66,40 +69,87 @@ def line_named(payload: Mapping[str, JSON]) -> LineKey | None:
     return LineKey(order, line) if order and line else None
 
 
-def row_results(payload: Mapping[str, JSON], ids: Iterable[str]) -> list[tuple[int, str] | None] | None:
-    """Return what the answer to a batch says of each of its rows, a code and a text; None where it says nothing.
+class RowSaid(NamedTuple):
+    """What an answer says of one row of a batch: its code, None where it cannot be read, and a text."""
 
-    It may say so in ``result`` or ``data``, as imports of other sections do: by the rows'
-    `ids`, then perhaps of some only, or else one after the other. What fits neither, and a row
-    whose code cannot be read, has no result of its own.
+    code: int | None
+    text: str = ""
+
+
+_UNREADABLE: Final = RowSaid(None, "what the answer says of the row cannot be read")
+_OF_ANOTHER: Final = RowSaid(None, "the answer says of a row that it does not name how that ended, perhaps of this one")
+
+
+def row_results(
+    payload: Mapping[str, JSON], ids: Sequence[str], *, refused: bool = False
+) -> list[RowSaid | None] | None:
+    """Return what the answer to a batch says of each of its rows; None where it says nothing of any.
+
+    It may say so in ``result`` or ``data``, as imports of other sections do: by the rows' `ids`, then perhaps of
+    some only, or else one after the other. A row of which it says nothing ended as the batch did, which `refused`
+    tells; but where it says of a row that cannot be found that this ended otherwise, that may be any of those.
     """
-    for name in ("result", "data"):
+    for name in ROWS:
         given = payload.get(name)
         results = [given] if isinstance(given, dict) else given
-        if isinstance(results, list) and results:
-            found = [one for one in results if isinstance(one, dict) and "error" in one]
-            if len(found) == len(results):
-                return _matched(found, list(ids))
+        if isinstance(results, list) and any(isinstance(one, dict) and "error" in one for one in results):
+            return _matched([_result(one) for one in results], [_name_of(one) for one in results], ids, refused=refused)
     return None
 
 
-def _matched(results: Sequence[Mapping[str, JSON]], ids: Sequence[str]) -> list[tuple[int, str] | None] | None:
-    named = {_text(one.get("external_id")): one for one in results}
-    if len(named) == len(results) and named.keys() <= set(ids):
-        return [_result(named[one]) if one in named else None for one in ids]
-    return [_result(one) for one in results] if len(results) == len(ids) else None
+def _matched(
+    results: Sequence[RowSaid | None], names: Sequence[str], ids: Sequence[str], *, refused: bool
+) -> list[RowSaid | None]:
+    if not any(names) and len(results) == len(ids):
+        return [*results]
+    named: dict[str, list[RowSaid | None]] = {}
+    for name, result in zip(names, results, strict=True):
+        named.setdefault(name, []).append(result)
+    found = [_one_of(named.pop(one.strip(), ())) for one in ids]
+    if named:
+        likely = Counter(map(_like, ids))
+        for place, one in enumerate(ids):
+            if found[place] is None and likely[_like(one)] == 1:
+                found[place] = _one_of(
+                    [said for name in [*named] if _like(name) == _like(one) for said in named.pop(name)]
+                )
+    lost = [said for some in named.values() for said in some]
+    if any(said is not None and (said.code is None or (said.code == 0) is refused) for said in lost):
+        return [_OF_ANOTHER if said is None else said for said in found]
+    return found
 
 
-def _result(said: Mapping[str, JSON]) -> tuple[int, str] | None:
-    code, text = said.get("error"), said.get("error_text")
-    if isinstance(code, str) and code.strip().isdecimal():
-        code = int(code)
-    return (code, text if isinstance(text, str) else "") if type(code) is int else None
+def _one_of(results: Sequence[RowSaid | None]) -> RowSaid | None:
+    """Return what was said of a row; several times only where it was the same."""
+    codes = {None if result is None else result.code for result in results}
+    return _UNREADABLE if len(codes) > 1 else results[0] if results else None
+
+
+def _result(said: JSON) -> RowSaid | None:
+    """Read what stands in the place of a row; one without a code says nothing."""
+    if not isinstance(said, dict):
+        return _UNREADABLE
+    text = said.get("error_text")
+    text = text if isinstance(text, str) else ""
+    code = said.get("error")
+    if code in (None, "") and not text:
+        return None
+    found = code_of(code)
+    return _UNREADABLE if found is None else RowSaid(found, text)
+
+
+def _name_of(said: JSON) -> str:
+    return _text(said.get("external_id")) if isinstance(said, dict) else ""
+
+
+def _like(name: str) -> str:
+    """Return what is equal for all ways to write an id."""
+    return name.strip().casefold()
 
 
 def canonical(key: tuple[str, str]) -> tuple[str, str]:
     """Return what is equal for all ways to write the ids of one line."""
-    return key[0].strip().casefold(), key[1].strip().casefold()
+    return _like(key[0]), _like(key[1])
 
 
 def _data(payload: Mapping[str, JSON]) -> Mapping[str, JSON]:

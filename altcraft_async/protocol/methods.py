@@ -29,6 +29,7 @@ __all__ = [
     "LIST_SKUS",
     "METHODS",
     "PREORDER",
+    "ROWS",
     "UPDATE_LINE_STATUS",
     "Method",
     "Repeat",
@@ -91,9 +92,14 @@ def _arrange(value: dict[str, JSON], place: list[str]) -> None:
                 _arrange(item, inner)
 
 
-_ROW_RESULTS: Final = ("data", "result")
-"""An import may answer per row, in one of these, as imports of other sections do."""
-_PRODUCT: Final = ("result", "result.sku")
+ROWS: Final = ("result", "data")
+"""Where an answer may have rows: those of a list, or what an import says of each, as other sections' do."""
+
+
+def _rows(*arrays: str) -> tuple[str, ...]:
+    """Return the places of rows, and of the arrays in each."""
+    return tuple(place for name in ROWS for place in (name, *(f"{name}.{array}" for array in arrays)))
+
 
 UPDATE_LINE_STATUS: Final = Method(
     path="market/orders/update_order_line_status",
@@ -107,7 +113,7 @@ IMPORT_ORDERS: Final = Method(
     page="Import orders",
     required=("data",),
     optional=("custom_fields", "custom_line_statuses", "skip_triggers"),
-    arrays=_ROW_RESULTS,
+    arrays=ROWS,
     repeat=Repeat.SAME,
 )
 LIST_ORDERS: Final = Method(
@@ -115,7 +121,7 @@ LIST_ORDERS: Final = Method(
     page="Get orders list",
     optional=("from_id", "limit", "endpoint"),
     payload="result",
-    arrays=("result", "result.tags", "result.lines"),
+    arrays=_rows("tags", "lines"),
     repeat=Repeat.READS,
 )
 GET_ORDER_STATUS: Final = Method(
@@ -154,7 +160,7 @@ IMPORT_PRODUCTS: Final = Method(
     page="Import products",
     required=("data",),
     optional=("custom_fields", "categories"),
-    arrays=_ROW_RESULTS,
+    arrays=ROWS,
     repeat=Repeat.SAME,
 )
 LIST_PRODUCTS: Final = Method(
@@ -162,7 +168,7 @@ LIST_PRODUCTS: Final = Method(
     page="Get products list",
     optional=("from_id", "limit"),
     payload="result",
-    arrays=_PRODUCT,
+    arrays=_rows("sku"),
     repeat=Repeat.READS,
 )
 DELETE_PRODUCTS: Final = Method(
@@ -177,7 +183,7 @@ IMPORT_SKUS: Final = Method(
     page="Import SKU",
     required=("data",),
     optional=("custom_fields", "categories"),
-    arrays=_ROW_RESULTS,
+    arrays=ROWS,
     repeat=Repeat.SAME,
 )
 LIST_SKUS: Final = Method(
@@ -185,7 +191,7 @@ LIST_SKUS: Final = Method(
     page="Get SKU list",
     optional=("from_id", "limit"),
     payload="result",
-    arrays=("result",),
+    arrays=ROWS,
     repeat=Repeat.READS,
 )
 DELETE_SKUS: Final = Method(

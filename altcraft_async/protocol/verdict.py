@@ -146,7 +146,7 @@ class VerdictRules:
         """
         if code == 0:
             return Evidence.DUPLICATE_SUCCESS if duplicate else Evidence.SUCCESS
-        if batch and (status if code is None else code) == _CONTENT_TOO_LARGE:
+        if batch and _CONTENT_TOO_LARGE in (status, code):
             return Evidence.TOO_LARGE
         if code is not None:
             return self._of_code(code, duplicate=duplicate, in_doubt=in_doubt)

@@ -21,6 +21,7 @@ import attrs
 from altcraft_async.errors import ConfigurationError, UnreadableResponseError
 from altcraft_async.protocol import json
 from altcraft_async.protocol.charset import as_utf8, charset_of
+from altcraft_async.protocol.plain import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -51,7 +52,6 @@ _SECRETS_OF_URL = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)
 """The user and password, query and fragment of a redirect's target."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 """What no log, no file and no database takes: control characters, and halves of pairs of surrogates."""
-_INTEGER = re.compile(r"-?[0-9]{1,9}")
 
 
 @attrs.define
@@ -318,11 +318,10 @@ def _decode_body(content_type: str, body: bytes) -> dict[str, JSON]:
 
 
 def _code(value: JSON) -> int:
-    """Return the envelope's ``error`` as a number; XML gives it as text."""
-    if type(value) is int:
-        return value
-    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
-        return int(value)
+    """Return the envelope's ``error`` as a number."""
+    code = code_of(value)
+    if code is not None:
+        return code
     what = "no" if value is None else "a wrong"
     msg = f"the answer has {what} error code, so it is not an envelope of the API"
     raise UnreadableResponseError(msg)

@@ -16,6 +16,7 @@ from xml.parsers import expat
 import xmltodict
 
 from altcraft_async.errors import ConfigurationError, UnreadableResponseError
+from altcraft_async.protocol.plain import plain_decimal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -101,7 +102,22 @@ def encode(fields: Mapping[str, JSON]) -> bytes:
     for value in fields.values():
         if type(value) is not str:
             _check_names(value)
-    return xmltodict.unparse({"xml": fields}, short_empty_elements=True).encode()
+    return _unparsed({"xml": _with_plain_numbers(fields)}, full_document=True)
+
+
+def _unparsed(tree: dict[str, Any], *, full_document: bool) -> bytes:
+    """Write a tree; what a reader would take for the end of a line goes as it can be read back."""
+    text: str = xmltodict.unparse(tree, full_document=full_document, short_empty_elements=True)
+    return text.replace("\r", "&#13;").encode()
+
+
+def _with_plain_numbers(value: Any) -> Any:
+    """Return the same with texts for numbers that would be written with an exponent, as no amount is."""
+    if isinstance(value, dict):
+        return {name: inner if type(inner) is str else _with_plain_numbers(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_plain_numbers(inner) for inner in value]
+    return plain_decimal(value) if isinstance(value, float) else value
 
 
 def _check_names(value: JSON) -> None:
@@ -158,8 +174,7 @@ def encode_row(row: Mapping[str, JSON]) -> bytes:
     """
     fields = row if type(row) is dict else dict(row)
     _check_names(fields)
-    text: str = xmltodict.unparse({"data": fields}, full_document=False, short_empty_elements=True)
-    body = text.encode()
+    body = _unparsed({"data": _with_plain_numbers(fields)}, full_document=False)
     if _UNFIT.search(body):
         msg = "a text has a control character, which XML cannot carry"
         raise ValueError(msg)

@@ -175,6 +175,12 @@ def write_answer(fields: Mapping[str, object], *, xml: bool) -> bytes:
     return "".join(parts).encode("utf-8", "replace")
 
 
+def _written(found: re.Match[str]) -> str:
+    """Write a line break or a tab so that a reader gets it back, and what XML cannot carry as a mark."""
+    letter = found[0]
+    return f"&#{ord(letter)};" if letter in "\t\n\r" or "\x7f" <= letter <= "\x9f" else "\N{REPLACEMENT CHARACTER}"
+
+
 def _write_elements(items: Iterable[tuple[str, object]], parts: list[str]) -> None:
     for name, value in items:
         if isinstance(value, list | tuple) and value:
@@ -188,5 +194,5 @@ def _write_elements(items: Iterable[tuple[str, object]], parts: list[str]) -> No
             _write_elements(value.items(), parts)
         else:
             text = str(value).lower() if isinstance(value, bool) else str(value)
-            parts.append(CONTROL.sub("\N{REPLACEMENT CHARACTER}", escape(text)))
+            parts.append(CONTROL.sub(_written, escape(text)))
         parts.append(f"</{name}>")

@@ -30,8 +30,9 @@ from altcraft_async import (
     SourceError,
 )
 from altcraft_async.blocking import AltcraftClient
+from altcraft_async.market import IncompleteListWarning
 from altcraft_async.observe import CallStarted
-from altcraft_async.sandbox import Fault, Faults, ThreadedSandbox
+from altcraft_async.sandbox import Fault, Faults, Readings, ThreadedSandbox
 from altcraft_async.values import CustomField
 
 if TYPE_CHECKING:
@@ -117,6 +118,17 @@ def test_lists_are_read_row_by_row_and_page_by_page(altcraft):
     pages = list(altcraft.market.orders.list(limit=20).pages())
     assert [len(page.items) for page in pages] == [20, 20, 10]
     assert len(list(altcraft.market.orders.list(limit=20).pages(pages[0].next_from_id))) == 2
+
+
+def test_the_warning_of_a_list_that_is_cut_names_the_callers_line():
+    with ThreadedSandbox(readings=Readings(cursor=False)) as sandbox:
+        sandbox.seed_orders(3)
+        with AltcraftClient(sandbox.base_url, sandbox.token) as altcraft:
+            listing = altcraft.market.orders.list(limit=3)
+            for read in (listing, listing.pages()):
+                with pytest.warns(IncompleteListWarning) as caught:
+                    list(read)
+                assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_a_list_that_is_left_early_leaves_nothing_behind(altcraft):

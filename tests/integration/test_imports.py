@@ -161,7 +161,27 @@ async def test_an_order_that_no_body_has_room_for_is_invalid_and_says_how_much_t
 
 async def test_integers_as_ids_are_texts(sandbox, orders):
     report = await orders.import_orders([order(1) | {"external_id": 77}])
-    assert report.outcomes[0].external_id == "77"
+    assert (report.outcomes[0].external_id, report.ok) == ("77", True)
+    assert sandbox.has("orders", "77")
+
+
+BAD_IDS = [" a", "a ", "a\tb", "a\nb", "a\x00b", "\x9f", " ", "\ud800", "\ufffe"]
+
+
+@pytest.mark.parametrize("form", ["json", "xml"])
+@pytest.mark.parametrize("count", [1, 500], ids=["a row by itself", "a whole batch"])
+async def test_an_id_that_a_value_cannot_have_is_refused_in_a_mapping_too(start_sandbox, connect, form, count):
+    sandbox = await start_sandbox(orders=0)
+    orders = connect(sandbox, request_format=form).market.orders
+    for bad in BAD_IDS:
+        with pytest.raises(InvalidUpdateError) as caught:
+            Order.from_dict(order(1, external_id=bad))
+        assert caught.value.field == "external_id"
+        report = await orders.import_orders([order(1, external_id=bad), *orders_of(count - 1)], batch_size=count)
+        first = report.outcomes[0]
+        assert (str(first.state), first.error.field, str(first.error)) == ("invalid", "external_id", str(caught.value))
+        assert states(report.outcomes[1:]) == ["applied"] * (count - 1)
+    assert not [name for name in BAD_IDS if sandbox.has("orders", name.strip())]
 
 
 async def test_no_batch_is_longer_than_it_may_be(start_sandbox, connect):
@@ -177,13 +197,19 @@ async def test_no_batch_is_longer_than_it_may_be(start_sandbox, connect):
     ("keyword", "value"),
     [
         ("batch_size", 0), ("batch_bytes", 0), ("window_bytes", 10), ("timeout", 0), ("on_refused", "retry"),
-        ("deadline", -1), ("stop_after", 3), ("custom_fields", "abc"), ("custom_fields", [{"name": "x"}]),
+        ("deadline", -1), ("stop_after", 3), ("batch_bytes", 10), ("batch_bytes", 500), ("skip_triggers", "no"),
+        ("retry_failed", "no"), ("extend", 1), ("custom_fields", "abc"), ("custom_fields", [{"name": "x"}]),
     ],
 )  # fmt: skip
 def test_a_keyword_that_cannot_work_is_named(orders, keyword, value):
     with pytest.raises(ConfigurationError) as raised:
         orders.stream_import_orders([], **{keyword: value})
     assert raised.value.field == keyword
+
+
+def test_a_batch_without_room_for_a_row_says_what_it_needs(orders):
+    with pytest.raises(ConfigurationError, match=r"^batch_bytes must be above \d+, not 10: so much of every batch"):
+        orders.stream_import_orders([], batch_bytes=10)
 
 
 def test_an_unknown_keyword_is_a_type_error(orders):
@@ -288,6 +314,85 @@ async def test_a_single_result_of_xml_is_one_too(start_sandbox, connect):
     sandbox = await start_sandbox(orders=0, readings=readings, answer_format="xml")
     report = await connect(sandbox).market.orders.import_orders([order(1, currency="XXX")])
     assert states(report.outcomes) == ["rejected"]
+
+
+def said(body, status=200, kind=b"json"):
+    head = b"HTTP/1.1 %d X\r\nContent-Type: application/%b\r\nContent-Length: %d\r\n\r\n"
+    return head % (status, kind, len(body)) + body
+
+
+NOT_MATCHED = [
+    (b'{"error":0,"data":[{"external_id":"other","error":400}]}', b"json"),
+    (b'{"error":0,"result":[{"error":0},{"error":400}]}', b"json"),
+    (b'{"error":0,"result":[{"error":0},{"error":0},{"error":0},{"error":"E_BAD"}]}', b"json"),
+    (b"<xml><error>0</error><data><external_id>other</external_id><error>400</error></data></xml>", b"xml"),
+    (b"<xml><error>0</error><result><error>E_BAD</error></result></xml>", b"xml"),
+]
+
+
+@pytest.mark.parametrize(("body", "kind"), NOT_MATCHED)
+async def test_rows_of_whose_end_the_answer_does_not_say_are_unknown_and_not_applied(
+    start_raw_server, connect, body, kind
+):
+    server = await start_raw_server(said(body, kind=kind))
+    report = await connect(server).market.orders.import_orders(orders_of(3))
+    assert states(report.outcomes) == ["unknown"] * 3
+    for outcome in report.outcomes:
+        assert outcome.error.maybe_applied
+        assert outcome.error.request_id == outcome.request_id
+        assert "the answer says of a row that it does not name" in str(outcome.error)
+
+
+@pytest.mark.parametrize("code", [b'"E_BAD"', b"true", b"[1]", b"1.5"])
+async def test_a_row_whose_code_cannot_be_read_is_unknown_and_the_others_are_applied(start_raw_server, connect, code):
+    server = await start_raw_server(said(b'{"error":0,"result":[{"error":0},{"error":%b},{"error":"0"}]}' % code))
+    report = await connect(server).market.orders.import_orders(orders_of(3))
+    assert states(report.outcomes) == ["applied", "unknown", "applied"]
+    assert "cannot be read" in str(report.outcomes[1].error)
+
+
+PARTLY = [(1, 0), (2, 7), (3, 0)]
+PARTLY_MADE = {
+    "json": b'{"error":400,"result":[%b]}' % b",".join(b'{"error":%d}' % code for _, code in PARTLY),
+    "xml": b"<xml><error>400</error>%b</xml>"
+    % b"".join(b"<data><external_id>order_%d</external_id><error>%d</error></data>" % row for row in reversed(PARTLY)),
+}
+
+
+@pytest.mark.parametrize("on_refused", ["report", "split"])
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("form", PARTLY_MADE)
+async def test_a_refusal_does_not_hide_the_rows_that_were_applied(start_raw_server, connect, form, status, on_refused):
+    server = await start_raw_server(said(PARTLY_MADE[form], status, form.encode()))
+    report = await connect(server).market.orders.import_orders(orders_of(3), on_refused=on_refused)
+    assert states(report.outcomes) == ["applied", "rejected", "applied"]
+    assert [outcome.error and outcome.error.code for outcome in report.outcomes] == [None, 7, None]
+    assert len(server.requests) == 1, "what was imported is not imported again"
+
+
+async def test_a_refusal_that_names_only_the_wrong_rows_is_each_others_too_and_can_be_split(start_raw_server, connect):
+    refusal = said(b'{"error":400,"error_text":"all","data":[{"external_id":"order_2","error":7}]}')
+    server = await start_raw_server(refusal, keep_alive=True)
+    report = await connect(server).market.orders.import_orders(orders_of(2))
+    assert [outcome.error.code for outcome in report.outcomes] == [400, 7]
+    server = await start_raw_server(refusal, RawServer_ok(), said(b'{"error":400,"error_text":"no"}'), keep_alive=True)
+    report = await connect(server, concurrency=1).market.orders.import_orders(orders_of(2), on_refused="split")
+    assert states(report.outcomes) == ["applied", "rejected"]
+
+
+async def test_in_a_refused_batch_an_applied_row_that_is_not_named_leaves_the_others_unknown(start_raw_server, connect):
+    server = await start_raw_server(said(b'{"error":400,"data":[{"error":0}]}'))
+    report = await connect(server).market.orders.import_orders(orders_of(2), on_refused="split")
+    assert states(report.outcomes) == ["unknown"] * 2
+
+
+@pytest.mark.parametrize("code", [1, 400, 413, 429, 500])
+async def test_a_413_goes_in_halves_whatever_its_envelope_says(start_raw_server, connect, code):
+    refusal = said(b'{"error":%d,"error_text":"too large"}' % code, 413)
+    server = await start_raw_server(refusal, RawServer_ok(), keep_alive=True)
+    report = await connect(server, concurrency=1).market.orders.import_orders(orders_of(4))
+    assert report.ok
+    assert len(server.requests) == 3
 
 
 async def test_a_batch_that_is_too_large_goes_in_halves_and_the_next_ones_are_smaller(start_sandbox, connect, watcher):

@@ -18,7 +18,7 @@ from altcraft_async import (
     ServerError,
     UnreadableResponseError,
 )
-from altcraft_async.market import IncompleteListWarning, Page
+from altcraft_async.market import Behind, IncompleteListWarning, Page
 from altcraft_async.sandbox import Faults, Readings
 from altcraft_async.values import Order, OrderLine, OrderStatus, Preorder, Product, Profile, Sku
 
@@ -167,6 +167,82 @@ async def test_a_preorder_is_committed_once(market, whose):
     assert len(sandbox.ledger.imports("orders", "new")) == 1
 
 
+BAD_NAMES = ["", "  ", "a\x01b", "a\nb", 2.5, True, b"o", None]
+
+
+@pytest.mark.parametrize("bad", BAD_NAMES)
+async def test_an_id_that_cannot_be_one_is_refused_before_anything_is_sent(start_sandbox, connect, bad):
+    sandbox = await start_sandbox()
+    orders = connect(sandbox).market.orders
+    given = {"external_id": bad}
+    for refused in (
+        orders.get_status(**given),
+        orders.delete(**given),
+        orders.preorder(PREORDER, **given, email="e"),
+        orders.preorder_commit(PREORDER, **given, email="e"),
+    ):
+        with pytest.raises((InvalidUpdateError, ConfigurationError), match="external_id"):
+            await refused
+    assert sandbox.ledger.requests == 0
+
+
+@pytest.mark.parametrize("bad", ["1", 1.0, True])
+async def test_a_number_that_is_none_is_refused_before_anything_is_sent(connect, closed_port, bad):
+    orders = connect(closed_port).market.orders
+    for refused in (
+        orders.get_status(id=bad),
+        orders.delete(id=bad),
+        orders.delete(id=1, group_id=bad),
+        orders.delete(id=1, with_fire="no"),
+        orders.preorder(PREORDER, external_id="o", email=" "),
+        orders.preorder_commit(PREORDER, external_id="o", email="e", skip_triggers="no"),
+    ):
+        with pytest.raises((InvalidUpdateError, ConfigurationError), match=r"must be|is empty"):
+            await refused
+
+
+async def test_a_whole_number_is_an_external_id_as_in_updates(market):
+    sandbox, market = await market()
+    sandbox.import_rows("orders", [{**ORDER, "external_id": "77"}])
+    assert (await market.orders.get_status(external_id=77)).status == "paid"
+    await market.orders.delete(external_id=77)
+    assert not sandbox.has("orders", "77")
+
+
+async def test_the_envelope_of_a_preorder_is_the_same_in_both_formats(start_raw_server, connect):
+    in_json = (
+        b'{"error":0,"error_text":"","data":{"total":1999.90,"points":12,"huge":1e17,"ok":true,"no":null,"text":"",'
+        b'"none":{},"lines":[{"external_id":"l","price":5}],"promo":["x","y"],"one":["z"]}}'
+    )
+    in_xml = (
+        b"<xml><error>0</error><error_text/><data><total>1999.9</total><points>12</points>"
+        b"<huge>100000000000000000</huge><ok>true</ok><no/><text></text><none/><lines><external_id>l</external_id>"
+        b"<price>5</price></lines><promo>x</promo><promo>y</promo><one>z</one></data></xml>"
+    )
+    found = []
+    for body, kind in ((in_json, b"json"), (in_xml, b"xml")):
+        server = await start_raw_server(listed(body, kind))
+        orders = connect(server).market.orders
+        found.append(await orders.preorder(PREORDER, external_id="o", email="e"))
+        found.append(await orders.preorder_commit(PREORDER, external_id="o", email="e"))
+    assert found[1:] == found[:-1]
+    assert (found[0]["error"], found[0]["error_text"]) == (0, "")
+    assert found[0]["data"]["lines"] == [{"external_id": "l", "price": "5"}]
+    assert found[0]["data"]["huge"] == "100000000000000000"
+
+
+ODD_STATUSES = [b"[]", b"{}", b"null", b'"new"', b'[{"status":"new"},{"status":"new"}]', b'{"status":null}',
+                b'{"status":" "}', b'{"status":{"x":1}}', b'{"endpoint":"e"}']  # fmt: skip
+
+
+@pytest.mark.parametrize("result", ODD_STATUSES)
+async def test_an_answer_without_a_status_is_an_error_that_names_the_order(start_raw_server, connect, result):
+    server = await start_raw_server(listed(b'{"error":0,"result":%b}' % result))
+    with pytest.raises(UnreadableResponseError, match=r"^order o: the answer has no result with a status") as caught:
+        await connect(server).market.orders.get_status(external_id="o")
+    assert not caught.value.maybe_applied
+
+
 async def test_a_preorder_that_cannot_be_sent_is_refused_by_its_field(connect, closed_port):
     orders = connect(closed_port).market.orders
     with pytest.raises(InvalidUpdateError, match=r"^lines\[0\].product is required"):
@@ -280,6 +356,8 @@ async def test_no_ids_are_no_call(connect, closed_port):
         ({"external_ids": [" "]}, ConfigurationError),
         ({"ids": ["1"]}, ConfigurationError),
         ({"ids": [True]}, ConfigurationError),
+        ({"external_ids": ["a\x01"]}, ConfigurationError),
+        ({"external_ids": [None]}, ConfigurationError),
     ],
 )
 async def test_ids_of_the_wrong_kind_are_refused(connect, closed_port, ids, error):
@@ -287,8 +365,22 @@ async def test_ids_of_the_wrong_kind_are_refused(connect, closed_port, ids, erro
         await connect(closed_port).market.products.delete(**ids)
 
 
-async def test_a_deletion_that_is_not_counted_says_so(start_raw_server, connect):
-    server = await start_raw_server(answer(200, OK))
+@pytest.mark.parametrize("bad", [" ", 2.5, "a\x00"])
+async def test_a_wrong_id_behind_a_thousand_good_ones_deletes_nothing(start_sandbox, connect, bad):
+    sandbox = await start_sandbox()
+    for goods in (connect(sandbox).market.products, connect(sandbox).market.skus):
+        for given in ({"external_ids": ["s"] * 1500 + [bad]}, {"ids": [1] * 1500 + [bad]}):
+            with pytest.raises(ConfigurationError, match=r"ids\[1500\]"):
+                await goods.delete(**given)
+    assert sandbox.ledger.requests == 0
+
+
+COUNTS = [b"", b',"deleted_count":-1', b',"deleted_count":"-3"', b',"deleted_count":true', b',"deleted_count":"x"']
+
+
+@pytest.mark.parametrize("count", COUNTS)
+async def test_a_deletion_that_is_not_counted_says_so(start_raw_server, connect, count):
+    server = await start_raw_server(answer(200, b'{"error":0%b}' % count))
     assert await connect(server).market.skus.delete(ids=[1]) is None
 
 
@@ -438,6 +530,99 @@ async def test_a_list_that_is_left_early_leaves_no_task_behind(start_raw_server,
         warnings.simplefilter("error")
         await pages.aclose()
     assert len(asyncio.all_tasks()) == before - 1
+
+
+async def test_the_warning_of_a_list_that_is_cut_names_the_line_that_reads_it(market):
+    _, market = await market(cursor=False)
+    listing = market.products.list(limit=5)
+    for read in (listing, listing.pages()):
+        with pytest.warns(IncompleteListWarning) as caught:
+            assert [one async for one in read]
+        assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
+    ("limit", "readings", "behind"),
+    [
+        (2, {}, [Behind.PAGE, Behind.PAGE, Behind.PAGE]),
+        (9, {"cursor": False}, [Behind.UNSAID]),
+        (9, {"cursor": False, "page_limit": 3}, [Behind.UNSAID]),
+    ],
+)
+async def test_a_page_says_what_is_behind_it(market, limit, readings, behind):
+    _, market = await market(**readings)
+    assert [page.behind async for page in market.products.list(limit=limit).pages()] == behind
+
+
+def listed(body, kind=b"json"):
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/%b\r\nContent-Length: %d\r\n\r\n" % (kind, len(body))
+    return head + body
+
+
+NO_ROWS = [
+    (b'{"error":0,"next_from_id":"b"}', b"json"),
+    (b"<xml><error>0</error><next_from_id>b</next_from_id></xml>", b"xml"),
+]
+
+
+@pytest.mark.parametrize(("body", "kind"), NO_ROWS, ids=["json", "xml"])
+async def test_an_answer_that_goes_on_and_has_no_rows_does_not_end_a_list_quietly(
+    start_raw_server, connect, body, kind
+):
+    server = await start_raw_server(page(0, 2, '"a"'), listed(body, kind))
+    found = []
+    with pytest.raises(UnreadableResponseError, match="gave a next_from_id and no rows") as caught:
+        await collect(connect(server).market.products.list(), found)
+    assert (found, len(server.requests), caught.value.maybe_applied) == (["p0", "p1"], 3, False)
+
+
+@pytest.mark.parametrize("body", [b'{"error":0,"next_from_id":"a"}', b'{"error":0,"result":[],"next_from_id":"z"}'])
+async def test_a_page_without_rows_ends_a_list_whose_cursor_stands_still_or_that_says_so(
+    start_raw_server, connect, body
+):
+    server = await start_raw_server(page(0, 2, '"a"'), listed(body))
+    assert len([one async for one in connect(server).market.products.list()]) == 2
+
+
+def two(name):
+    return "".join(f"<{name}><external_id>p{number}</external_id></{name}>" for number in (0, 1))
+
+
+ROWS_OF_DATA = [
+    ('{"error":0,"data":[{"external_id":"p0"},{"external_id":"p1"}]}', b"json"),
+    ('{"error":0,"result":[],"data":[{"external_id":"p0"},{"external_id":"p1"}]}', b"json"),
+    (f"<xml><error>0</error>{two('data')}</xml>", b"xml"),
+    (f"<xml><error>0</error><result>{two('product')}</result></xml>", b"xml"),
+    (f"<xml><error>0</error><data>{two('row')}</data></xml>", b"xml"),
+]
+
+
+@pytest.mark.parametrize(("body", "kind"), ROWS_OF_DATA)
+async def test_the_rows_of_a_list_may_stand_in_data_and_in_one_more_element(start_raw_server, connect, body, kind):
+    server = await start_raw_server(listed(body.encode(), kind))
+    assert [one.external_id async for one in connect(server).market.products.list()] == ["p0", "p1"]
+
+
+@pytest.mark.parametrize("body", [b"<xml><error>0</error><result><product/></result></xml>",
+                                  b"<xml><error>0</error><result/></xml>"])  # fmt: skip
+async def test_an_empty_array_in_one_more_element_is_an_empty_list(start_raw_server, connect, body):
+    server = await start_raw_server(listed(body, b"xml"))
+    assert [one async for one in connect(server).market.products.list()] == []
+
+
+async def test_data_that_are_no_rows_do_not_end_a_list_quietly(start_raw_server, connect):
+    server = await start_raw_server(listed(b'{"error":0,"data":{"order_external_id":"o"}}'))
+    with pytest.raises(UnreadableResponseError, match="gave data that are no rows"):
+        [one async for one in connect(server).market.products.list()]
+
+
+async def test_the_same_rows_under_ever_new_cursors_end_a_list_with_an_error(start_raw_server, connect):
+    answers = [page(2 * (number % 2), 2 * (number % 2) + 2, f'"c{number}"') for number in range(20)]
+    server = await start_raw_server(*answers)
+    found = []
+    with pytest.raises(UnreadableResponseError, match="gave the rows of a page that it had given before"):
+        await collect(connect(server).market.products.list(), found)
+    assert found == ["p0", "p1", "p2", "p3"]
 
 
 # -- lanes

@@ -80,12 +80,76 @@ async def test_few_orders_are_looked_up_and_many_listed(made):
 
 async def test_orders_behind_a_list_that_does_not_go_on_are_not_missing_but_unchecked(made):
     _, orders = await made(cursor=False)
-    with pytest.warns(UserWarning, match="there may be more"):
-        found = await orders.reconcile(
-            [("order_1", "line_1_1", "new"), ("order_5", "line_5_1", "new")], by="list", limit=2
-        )
+    rows = [("order_1", "line_1_1", "new"), ("order_5", "line_5_1", "new")]
+    found = await orders.reconcile(rows, by="list", limit=2)
     assert list(found.unchecked_orders) == ["order_5"]
     assert found.differences == ()
+
+
+async def test_orders_that_a_shorter_page_may_have_hidden_are_unchecked(made):
+    _, orders = await made(cursor=False, page_limit=3)
+    found = await orders.reconcile([("order_1", "line_1_1", "new"), ("order_5", "line_5_1", "new")], by="list")
+    assert list(found.unchecked_orders) == ["order_5"]
+    assert "may be shorter than the list" in found.unchecked_orders["order_5"]
+    assert found.differences == ()
+
+
+def answer(status, body):
+    kind = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+    return kind % (status, len(body), body)
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 400), (400, 400), (404, 404), (200, 404)])
+async def test_an_order_that_is_refused_as_incorrect_or_not_found_is_missing(start_raw_server, connect, status, code):
+    server = await start_raw_server(answer(status, b'{"error":%d,"error_text":"no such order"}' % code))
+    found = await connect(server).market.orders.reconcile([("order_1", "line_1_1", "new")])
+    (missing,) = found.differences
+    assert "no such order" in missing.reason
+    assert not found.unchecked_orders
+
+
+NOT_A_NO = [
+    (200, b'{"error":402,"error_text":"the tariff"}'),
+    (402, b'{"error":402,"error_text":"the tariff"}'),
+    (200, b'{"error":413,"error_text":"too large"}'),
+    (200, b'{"error":409,"error_text":"at work"}'),
+    (200, b'{"error":440,"error_text":"?"}'),
+    (404, b"<html>"),
+    (200, b'{"error":0}'),
+    (200, b'{"error":0,"result":[]}'),
+    (200, b'{"error":0,"result":{"status":null}}'),
+    (200, b'{"error":0,"result":[{"status":"new"},{"status":"paid"}]}'),
+    (200, b'{"error":0,"result":"new"}'),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), NOT_A_NO)
+async def test_whatever_else_is_answered_leaves_an_order_unchecked(start_raw_server, connect, status, body):
+    server = await start_raw_server(answer(status, body))
+    orders = connect(server, retry=RetryPolicy(attempts=1)).market.orders
+    found = await orders.reconcile([("order_1", "line_1_1", "new")])
+    assert (list(found.unchecked_orders), found.differences) == (["order_1"], ())
+    assert not found.ok
+
+
+@pytest.mark.parametrize("by", ["status", "list"])
+async def test_a_mapping_is_compared_as_the_order_that_an_import_makes_of_it(made, by):
+    _, orders = await made(line_statuses=True)
+    differing = {**ORDER, "status": "new", "lines": [{"external_id": "l", "status": "new"}, {"external_id": "n"}]}
+    as_value = await orders.reconcile([Order.from_dict(differing)], by=by)
+    assert as_value.differences
+    bare = {name: value for name, value in differing.items() if name != "email"}  # an import looks at no more
+    for given in (differing, bare):
+        assert await orders.reconcile([given], by=by) == as_value
+
+
+async def test_a_mapping_may_be_an_update_of_a_line_too(made):
+    _, orders = await made(line_statuses=True)
+    names = ("order_external_id", "order_line_external_id", "status_external_id")
+    row = ("order_2", "line_2_1", "canceled")
+    as_tuple = await orders.reconcile([row], by="list")
+    assert as_tuple.differences
+    assert await orders.reconcile([dict(zip(names, row, strict=True))], by="list") == as_tuple
 
 
 async def test_an_order_that_cannot_be_looked_up_is_unchecked(made):

@@ -27,7 +27,7 @@ FORBIDDEN_IN_PURE_CODE = {
 FLOORS = (
     ("errors",),
     ("kinds",),
-    ("protocol.states", "protocol.values"),
+    ("protocol.plain", "protocol.states", "protocol.values"),
     (
         "protocol.verdict",
         "protocol.charset",

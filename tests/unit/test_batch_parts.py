@@ -140,26 +140,60 @@ def test_what_no_xml_can_hold_is_an_error(letter):
 # -- results per row
 
 
+UNREADABLE, LOST = object(), object()
+
+
+def told(said):
+    """What a row's result says: its code and text, or which of the ways in which it says nothing that can be used."""
+    if said is None or said.code is not None:
+        return said
+    return LOST if "does not name" in said.text else UNREADABLE
+
+
 @pytest.mark.parametrize(
     ("payload", "found"),
     [
         ({"error": 0}, None),
         ({"data": {"order_external_id": "x"}}, None),
+        ({"data": [{"external_id": "a"}, {"external_id": "b"}]}, None),
         ({"result": [{"error": 0}, {"error": 400, "error_text": "no"}]}, [(0, ""), (400, "no")]),
         ({"result": [{"error": "0"}, {"error": " 400 ", "error_text": None}]}, [(0, ""), (400, "")]),
+        ({"result": [{}, {"error": -1}]}, [None, (-1, "")]),
         ({"data": [{"external_id": "b", "error": 1}, {"external_id": "a", "error": 0}]}, [(0, ""), (1, "")]),
         ({"data": [{"external_id": "b", "error": 1}]}, [None, (1, "")]),
-        ({"data": {"external_id": "b", "error": 1}}, [None, (1, "")]),
-        ({"data": [{"external_id": 77, "error": 1}, {"external_id": 78, "error": 0}]}, [(1, ""), (0, "")]),
-        ({"data": [{"error": 1}]}, None),
-        ({"data": [{"error": 1}, {"error": 1}, {"error": 1}]}, None),
-        ({"data": [{"error": 1}, "x"]}, None),
-        ({"data": [{"error": None}, {"error": True}]}, [None, None]),
+        ({"data": {"external_id": " B ", "error": 1}}, [None, (1, "")]),
+        ({"data": [{"external_id": "b", "error": 1}, {"external_id": "b", "error": 1}]}, [None, (1, "")]),
         ({"data": [], "result": None}, None),
+        # what cannot be read
+        ({"data": [{"error": 1}, "x"]}, [(1, ""), UNREADABLE]),
+        ({"data": [{"error": None}, {"error": True}]}, [None, UNREADABLE]),
+        ({"data": [{"error": "E_BAD"}, {"error": None, "error_text": "bad"}]}, [UNREADABLE, UNREADABLE]),
+        ({"data": [{"external_id": "b", "error": 1}, {"external_id": "b", "error": 0}]}, [None, UNREADABLE]),
+        # what is said of a row that cannot be found
+        ({"data": [{"external_id": 77, "error": 1}, {"external_id": 78, "error": 0}]}, [LOST, LOST]),
+        ({"data": [{"external_id": "b", "error": 0}, {"external_id": "c", "error": 400}]}, [LOST, (0, "")]),
+        ({"data": [{"external_id": "b", "error": 5}, {"external_id": "c", "error": 0}]}, [None, (5, "")]),
+        ({"data": [{"error": 1}]}, [LOST, LOST]),
+        ({"data": [{"error": 0}]}, [None, None]),
+        ({"data": [{"error": 1}, {"error": 1}, {"error": 1}]}, [LOST, LOST]),
+        ({"data": [{"error": "x"}, {"error": 0}, {"error": 0}]}, [LOST, LOST]),
     ],
 )
-def test_results_come_by_id_or_in_order_or_not_at_all(payload, found):
-    assert row_results(payload, ["a", "b"]) == found
+def test_results_come_by_id_or_in_order_and_what_cannot_be_used_is_not_passed_over(payload, found):
+    said = row_results(payload, ["a", "b"])
+    assert (None if said is None else [*map(told, said)]) == found
+
+
+def test_in_a_refused_batch_a_row_that_was_made_and_cannot_be_found_may_be_any():
+    payload = {"data": [{"external_id": "c", "error": 0}, {"external_id": "b", "error": 7}]}
+    assert [*map(told, row_results(payload, ["a", "b"], refused=True))] == [LOST, (7, "")]
+    payload["data"][0]["error"] = 8
+    assert row_results(payload, ["a", "b"], refused=True) == [None, (7, "")]
+
+
+def test_ids_that_are_alike_are_told_apart():
+    payload = {"data": [{"external_id": "A", "error": 1}, {"external_id": "a", "error": 0}]}
+    assert row_results(payload, ["a", "A"]) == [(0, ""), (1, "")]
 
 
 def test_an_answer_that_names_one_line_is_that_of_a_line_update():

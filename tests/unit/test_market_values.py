@@ -208,6 +208,16 @@ def test_an_answer_is_taken_as_it_is():
     assert order.to_dict() == {"external_id": "5", "total_price": "100.5", "create_time": "yesterday", "lines": 7}
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1e17, "1" + 17 * "0"), (1e-7, "0.0000001"), (199.9, "199.9"), (-0.5, "-0.5"), (10**20, "1" + 20 * "0")],
+)
+def test_an_amount_that_an_answer_gives_as_a_number_is_plain_decimal_text(number, text):
+    order = Order.from_answer({"total_price": number, "lines": [{"final_price_per_item": number}]})
+    assert (order.total_price, order.lines[0].final_price_per_item) == (text, text)
+    assert Product.from_answer({"price": number}).price == text
+
+
 def test_an_answer_in_xml_is_the_one_in_json():
     as_xml = {"external_id": "p", "name": "P", "count": "3", "is_available": "true", "tags": "a", "barcode": "12"}
     as_json = {"external_id": "p", "name": "P", "count": 3, "is_available": True, "tags": ["a"], "barcode": [12]}

@@ -212,4 +212,6 @@ def test_an_answer_reads_the_same_from_both_formats(value: str) -> None:
 
 
 def test_an_xml_answer_never_carries_what_xml_cannot() -> None:
+    text = "one\r\ntwo\tthree\rfour\x85five"
+    assert xmltodict.parse(write_answer({"error_text": text}, xml=True)) == {"xml": {"error_text": text}}
     assert xmltodict.parse(write_answer({"error_text": "a\x00b\x0bc"}, xml=True)) == {"xml": {"error_text": "a�b�c"}}

@@ -28,6 +28,15 @@ def test_values_are_written_the_way_xml_says_them():
     assert {child.tag: child.text for child in root} == {"yes": "true", "no": "false", "none": None, "count": "5"}
 
 
+@pytest.mark.parametrize("write", [xml.encode, xml.encode_row])
+def test_ends_of_lines_come_back_as_they_were_and_numbers_have_no_exponent(write):
+    root = ET.fromstring(write({"a": "one\r\ntwo\tthree\rfour", "b": 1e17, "c": {"d": [1e-7, 0.5]}}))
+    found = root if root.tag == "data" else ET.ElementTree(root).getroot()
+    assert found.findtext("a") == "one\r\ntwo\tthree\rfour"
+    assert found.findtext("b") == "100000000000000000"
+    assert [one.text for one in found.iter("d")] == ["0.0000001", "0.5"]
+
+
 @given(
     st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_categories=["Cc", "Cs"]), min_size=1)
 )

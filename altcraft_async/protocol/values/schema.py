@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 import attrs
 
 from altcraft_async.errors import InvalidUpdateError
+from altcraft_async.protocol.plain import plain_decimal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.values.lines import JSON
 
 __all__ = [
-    "ANY", "FIELDS", "FLAG", "ID", "KEY", "MONEY", "TEXT", "TIME", "WHOLE", "Form", "Value", "formed", "many", "one",
-    "text_up_to", "wrong",
+    "ANY", "FIELDS", "FLAG", "ID", "KEY", "MONEY", "TEXT", "TIME", "WHOLE", "Form", "Value", "check_external_id",
+    "check_name", "formed", "many", "one", "text_up_to", "wrong",
 ]  # fmt: skip
 
 
@@ -87,7 +88,8 @@ def _text(field: str, value: object) -> str:
     return text
 
 
-def _id(field: str, value: object) -> str:
+def check_name(field: str, value: object) -> str:
+    """Return what names a thing that is there, as text; raise `InvalidUpdateError` for what cannot name one."""
     if type(value) is str and value.isprintable() and value and not value.isspace():  # nearly every id
         return value
     text = _text(field, value)
@@ -98,9 +100,23 @@ def _id(field: str, value: object) -> str:
     return text
 
 
+def _id(field: str, value: object) -> str:
+    text = check_name(field, value)
+    if text[0].isspace() or text[-1].isspace():
+        wrong(field, "has a blank at an end, which XML does not keep; remove it")
+    return text
+
+
+def check_external_id(value: object) -> str:
+    """Return the id of what is to be imported, as text; raise `InvalidUpdateError`."""
+    return _id("external_id", value)
+
+
 def _take_text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError  # noqa: TRY004 - it is caught, and the value kept
+    if isinstance(value, float):
+        return plain_decimal(value)
     return value if isinstance(value, str) else repr(value)
 
 
@@ -119,7 +135,7 @@ def text_up_to(longest: int) -> dict[str, Form]:
 TEXT: Final = _as(_text, _take_text, "")
 """Any text; whole numbers become text."""
 ID: Final = _as(_id, _take_text, "")
-"""A text in one line that is not blank."""
+"""A text in one line, without blanks at its ends, that is not empty."""
 
 
 def _key(field: str, value: object) -> int | str:
