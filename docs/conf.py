@@ -59,7 +59,7 @@ nitpick_ignore_regex = [
     # aliases and arguments that are told in words where they are used
     (
         r"py:class",
-        r"(By|ParamStyle|(.*\.)?Pool|TracebackType|Coalesce|Expected|ImportOptions|Lifespan|OrderT|ProductT|SkuT|OutboxSource|Delivery|Event|Format|JSON|Lane|Method|ReadItem|Reading|RowT|_V|(.*\.)?Row_co|(.*\.)?WaitStrategy|(.*\.)?StopStrategy|Dispatcher|Source|TokenPlace|TokenSource|(.*\.)?ClientOptions)",
+        r"(By|ParamStyle|(.*\.)?Pool|TracebackType|Coalesce|Expected|ImportOptions|Lifespan|OrderT|ProductT|SkuT|OutboxSource|Delivery|Event|Format|JSON|Lane|Method|ReadItem|Reading|RowT|(.*\.)?_V|(.*\.)?Row_co|(.*\.)?WaitStrategy|(.*\.)?StopStrategy|Dispatcher|Source|TokenPlace|TokenSource|(.*\.)?ClientOptions)",
     ),
 ]
 

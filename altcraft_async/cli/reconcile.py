@@ -77,8 +77,8 @@ class Comparison:
             journal = None if self.journal is None else stack.enter_context(JournalReader(self.journal))
             if journal is not None and (method := journal.summary().method) in IMPORTED:
                 msg = (
-                    f"the journal {self.journal} is that of an import ({method}), and this compares updates of order "
-                    "lines: give the journal of a sync; what was imported a program compares with orders.reconcile()"
+                    f"the journal {self.journal} records a run of {method}, and this compares updates of order lines: "
+                    "give the journal of a sync; what was imported a program compares with orders.reconcile()"
                 )
                 raise JournalError(msg, path=self.journal)
             reader = stack.enter_context(self.input.open())

@@ -140,8 +140,9 @@ class OrderCalls(Resource):
         `order` is a `altcraft_async.values.Preorder` or a mapping with the platform's names. One of
         `email`, `phone` and `profile_id` says whose it is. Returns the envelope, as the guide does not say what
         stands in it: ``error`` is a number, everything else is text, as XML has nothing else, and what is empty is
-        None; so it is the same in both formats. Platforms before v75 do not have the method. Raises
-        `InvalidUpdateError` for an order that cannot be sent.
+        None; so it is the same in both formats. An array of one entry is that entry, but for ``lines``
+        and ``tags``. Platforms before v75 do not have the method. Raises `InvalidUpdateError` for an order that
+        cannot be sent.
 
         Guide: "Preorder".
         """

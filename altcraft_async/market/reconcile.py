@@ -138,7 +138,7 @@ def _add_mapping(wanted: dict[str, _Wanted], row: Mapping[str, JSON]) -> None:
     known = [
         OrderLine.from_dict({name: line.get(name) for name in ("external_id", "status")})
         for line in (lines if isinstance(lines, list | tuple) else ())
-        if isinstance(line, dict)
+        if isinstance(line, Mapping)
     ]
     external_id, status = (check_name(name, row[name]) for name in ("external_id", "status"))
     _want(wanted, external_id, status, [(line.external_id, line.status) for line in known])

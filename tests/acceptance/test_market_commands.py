@@ -167,7 +167,7 @@ def test_reconcile_with_the_journal_of_an_import_says_what_is_wrong(command: Com
         command.write("in.csv", f"{CSV}order_1,line_1_1,new\n")
         ended = here("reconcile", given, "--journal", "run.journal")
         assert (ended.returncode, ended.stdout) == (1, "")
-        assert "run.journal is that of an import (market/orders/import)" in ended.stderr
+        assert "run.journal records a run of market/orders/import, and this compares updates" in ended.stderr
 
 
 def test_reconcile_expects_what_the_journal_says_was_applied(
