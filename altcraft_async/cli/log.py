@@ -33,7 +33,7 @@ class _OnStderr(logging.Handler):
 class _InFile(logging.FileHandler):
     """Adds records to a file; what cannot be written is dropped, since a log is no reason to end a run."""
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name there
         """Drop a record."""
 
 

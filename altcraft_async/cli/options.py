@@ -32,9 +32,21 @@ if TYPE_CHECKING:
 else:  # older releases of click are not generic
     _TextType = _SecondsType = _FailuresType = click.ParamType
 
-__all__ = ["ClientCommand", "Failures", "Seconds", "client_options", "environ_of", "make_client", "wire_log_option"]
+__all__ = [
+    "SETTINGS",
+    "ClientCommand",
+    "Failures",
+    "Seconds",
+    "client_options",
+    "environ_of",
+    "make_client",
+    "wire_log_option",
+]
 
 _ROWS = {row.name: row for row in (*FILE, *CREDENTIALS, *TABLE) if row.flag and row.kind is not None}
+SETTINGS = frozenset(_ROWS)
+"""The names of the options that are settings of the client."""
+
 _HEADING = "Client settings (each is a variable too: --rate is ALTCRAFT_RATE)"
 
 _Decorated = TypeVar("_Decorated", bound="Callable[..., Any]")
@@ -142,8 +154,8 @@ def client_options(command: _Decorated) -> _Decorated:
 def environ_of(fields: dict[str, Any], *, source: str | None = None) -> dict[str, str]:
     """Take the client's options out of a command's `fields`; return the environment with them in it.
 
-    The log that was asked for is begun, in another file than the `source`; `quiet` is left. A variable that sets the same as an option is left out. Raises `click.UsageError`
-    for two options that do.
+    The log that was asked for is begun, in another file than the `source`; `quiet` is left. A variable that sets the
+    same as an option is left out. Raises `click.UsageError` for two options that do.
     """
     files = {"--log-file": fields.pop("log_file"), "input": source}
     files |= {f"--{name}": fields.get(name) for name in ("journal", "results", "failed")}

@@ -91,9 +91,7 @@ def sync(source: str, **fields: Any) -> int:
 @click.option("--endpoint", metavar="ID", help="Of the list, only the orders of one touchpoint.")
 @wire_log_option
 @client_options
-def reconcile(
-    source: str, journal: str | None, by: Any, endpoint: str | None, quiet: bool, **fields: Any
-) -> int:
+def reconcile(source: str, journal: str | None, by: Any, endpoint: str | None, quiet: bool, **fields: Any) -> int:
     """Compare the last status of every line in FILE with what the platform shows.
 
     Each difference is a JSON object on stdout, the whole is said on stderr. Orders that are looked up show

@@ -18,9 +18,7 @@ __all__ = ["demo", "doctor"]
 @click.option("--outbox", metavar="FILE|URL", help="Check this outbox too, a file or a database.")
 @database_options
 @client_options
-def doctor(
-    as_json: bool, outbox: str | None, schema: str, buckets: int, quiet: bool, **fields: Any
-) -> int:
+def doctor(as_json: bool, outbox: str | None, schema: str, buckets: int, quiet: bool, **fields: Any) -> int:
     """Check settings, name, connection, TLS, token, clock and round trips.
 
     Each check is told in a line on stdout: ok, warning, failed or skipped, with
