@@ -239,6 +239,8 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-c", f"from importlib.resources import files; assert all({page} for name in {names})")
     session.run("python", "-m", "pip", "install", f"{built}[cli]", silent=True)
     session.run("altcraft-async", "demo", "--lines", "2000")
+    for path in ("man/man1/altcraft-async.1", "bash-completion/completions/altcraft-async"):
+        session.run("python", "-c", f"import sys, pathlib; assert pathlib.Path(sys.prefix, 'share/{path}').is_file()")
 
 
 @nox.session

@@ -10,6 +10,7 @@ import time
 import click
 
 from altcraft_async import AltcraftError
+from altcraft_async.cli.examples import add_examples
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.goods import products, skus
 from altcraft_async.cli.inputs import said_of
@@ -75,3 +76,4 @@ def cli() -> None:
 
 for _command in (sync, update, reconcile, journal, orders, products, skus, outbox, doctor, demo, sandbox):
     cli.add_command(_command)
+add_examples(cli)

@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from altcraft_async import AltcraftClient, LineStatusUpdate, OrderLineStatus, RetryPolicy
-from altcraft_async.cli.display import Talk, following, stderr_console
+from altcraft_async.cli.display import Talk, stderr_console
 from altcraft_async.cli.exits import ExitCode, Tally
+from altcraft_async.cli.progress import following
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.sandbox import PRESETS, Sandbox
 
@@ -125,7 +126,7 @@ async def _push(
     retry = RetryPolicy(attempts=_ATTEMPTS, base=0.1, max_delay=2.0)  # a demo has no time for patience
     started = time.monotonic()
     async with AltcraftClient(sandbox.base_url, token=sandbox.token, retry=retry) as client:
-        async with following(Talk(), tally, len(updates), client):
+        async with following(Talk(), tally, lambda: len(updates), client):
             outcomes = client.market.orders.stream_order_line_statuses(updates)
             async with contextlib.aclosing(outcomes):
                 async for outcome in outcomes:

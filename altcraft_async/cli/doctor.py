@@ -32,14 +32,20 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 _STYLES = {Level.OK: "bold green", Level.WARNING: "bold yellow", Level.FAILED: "bold red", Level.SKIPPED: "dim"}
+_FINE = {Level.OK, Level.SKIPPED}
 _LEVEL, _CHECK = 9, 13
 """Widths of the columns."""
 _INDENT = " " * (_LEVEL + _CHECK)
 
 
-def doctor(environ: Mapping[str, str], *, as_json: bool, outbox: PostgresStore | str | None = None) -> int:
-    """Make all checks, tell what they find on stdout, and return the exit code."""
-    return asyncio.run(_doctor(environ, as_json=as_json, outbox=outbox))
+def doctor(
+    environ: Mapping[str, str], *, as_json: bool, quiet: bool = False, outbox: PostgresStore | str | None = None
+) -> int:
+    """Make all checks, tell what they find on stdout, and return the exit code.
+
+    A `quiet` one tells of warnings and failures only.
+    """
+    return asyncio.run(_doctor(environ, as_json=as_json, quiet=quiet, outbox=outbox))
 
 
 async def _all(environ: Mapping[str, str], outbox: PostgresStore | str | None) -> AsyncGenerator[Finding, None]:
@@ -50,7 +56,7 @@ async def _all(environ: Mapping[str, str], outbox: PostgresStore | str | None) -
         yield await check_outbox(outbox)
 
 
-async def _doctor(environ: Mapping[str, str], *, as_json: bool, outbox: PostgresStore | str | None) -> int:
+async def _doctor(environ: Mapping[str, str], *, as_json: bool, quiet: bool, outbox: PostgresStore | str | None) -> int:
     findings: list[Finding] = []
     page = None if as_json else _Page()
     with interruptible() as interruption:
@@ -58,7 +64,7 @@ async def _doctor(environ: Mapping[str, str], *, as_json: bool, outbox: Postgres
             async with contextlib.aclosing(_all(environ, outbox)) as source:
                 while (finding := await _next(source, findings)) is not None:
                     findings.append(finding)
-                    if page is not None:
+                    if page is not None and not (quiet and finding.level in _FINE):
                         page.add(finding)
         except asyncio.CancelledError:
             if interruption.exit_code is None:
@@ -67,7 +73,8 @@ async def _doctor(environ: Mapping[str, str], *, as_json: bool, outbox: Postgres
             return interruption.exit_code
     code = _code(findings)
     if page is not None:
-        page.end(_verdict(findings))
+        if not quiet or any(finding.level not in _FINE for finding in findings):
+            page.end(_verdict(findings))
     else:
         sys.stdout.write(json.dumps(_as_json(findings, code)) + "\n")
         sys.stdout.flush()

@@ -6,6 +6,7 @@ import enum
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from altcraft_async.cli.reasons import Reasons
 from altcraft_async.errors import (
     APIError,
     AuthenticationError,
@@ -29,7 +30,7 @@ _ENOUGH = 100
 """Rejections for one reason that say something of the whole input."""
 
 _SHOWN = 10
-"""Failures told one by one; more would push the summary off the screen."""
+"""Failures told one by one, to programs."""
 
 _MANY = 5
 
@@ -69,14 +70,14 @@ class Tally:
     run, and ``done_before`` is how many more rows were done in one, by the journal.
     ``sent`` counts the requests, ``retries`` those that were not an update's first,
     ``throttled`` those answered with back-pressure, as `take_traffic` had them from
-    the client. ``failures`` keeps the first few that need a person's attention,
+    the client. ``reasons`` has why the failed ones failed, ``failures`` the first few of them,
     ``refused`` the first answer 401 or 403, ``unreachable`` the first failed connection, ``stopped`` the first
     update that had no turn because the run was stopped.
     """
 
     __slots__ = (
-        "_codes", "_rejections", "_shown", "done_before", "failures", "recalled", "refused", "retries", "sent",
-        "states", "stopped", "throttled", "unreachable",
+        "_codes", "_rejections", "_shown", "done_before", "failures", "reasons", "recalled", "refused", "retries",
+        "sent", "states", "stopped", "throttled", "unreachable",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -86,6 +87,7 @@ class Tally:
         self.sent = 0
         self.retries = 0
         self.throttled = 0
+        self.reasons = Reasons()
         self.failures: list[tuple[int | None, Outcome[object]]] = []
         self.refused: BaseException | None = None
         self.unreachable: BaseException | None = None
@@ -133,6 +135,7 @@ class Tally:
         self.recalled += recalled
         if outcome.ok:
             return
+        self.reasons.add(outcome, line)
         error = outcome.error
         code = ExitCode.NOT_ALL_APPLIED if error is None or recalled else exit_code_of(error)
         self._codes.add(code)

@@ -64,7 +64,6 @@ _IMPORT_OPTIONS = (
     click.option("--sample", "limit", type=click.IntRange(min=1), metavar="N", help="Send only the first N rows."),
     click.option("--max-failures", type=Failures(), metavar="N|N%",
                  help="Stop at so many refused calls, or none to go on regardless."),
-    click.option("--quiet", "-q", is_flag=True, help="Say nothing where all went well: for cron."),
     click.option("--json", "as_json", is_flag=True, help="Write the summary as one JSON object to stdout."),
 )  # fmt: skip
 
@@ -86,7 +85,7 @@ def import_command(what: What) -> click.Command:
     def command(**fields: Any) -> int:
         from altcraft_async.cli.imports import run as start  # noqa: PLC0415 - quick start of the other commands
 
-        environ = environ_of(fields)
+        environ = environ_of(fields, source=fields["source"])
         own: dict[str, Any] = {"wire_log": fields.pop("wire_log")}
         fields["request_format"] = Environment.read(environ).settings.request_format
         return start(what, lambda observers: make_client(environ, observers, **own), fields)

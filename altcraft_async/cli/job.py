@@ -104,6 +104,7 @@ def print_json(  # noqa: PLR0913 - all that there is to tell
         "journal": None if journal is None else dict(journal),
         "exit_code": int(code),
         "suspicions": [attrs.asdict(suspicion) for suspicion in reader.suspicions],
+        "reasons": tally.reasons.records(),
         "failures": [
             {"index": outcome.index, "line": line, "state": str(outcome.state), "error": str(outcome.error)}
             for line, outcome in tally.failures

@@ -6,16 +6,19 @@ import contextlib
 import json
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from rich.console import Console
 from rich.text import Text
 
 from altcraft_async import ConfigurationError, JournalError, OutcomeState
 from altcraft_async.cli.advice import next_steps
-from altcraft_async.cli.display import stderr_console, utc
+from altcraft_async.cli.display import stderr_console, told_reasons, utc
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import Input, named_in
+from altcraft_async.cli.reasons import Reasons
 from altcraft_async.cli.results import (
     COLUMNS,
     IMPORT_COLUMNS,
@@ -27,7 +30,7 @@ from altcraft_async.cli.results import (
 )
 from altcraft_async.cli.talk import shell, tidy
 from altcraft_async.ingest import FIELDS
-from altcraft_async.journal import JournalReader, forget
+from altcraft_async.journal import CommandNote, JournalReader, forget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,20 +51,38 @@ def show(path: str, *, as_json: bool) -> int:
     """Say on standard output what became of the run."""
     with JournalReader(path) as journal:
         summary = journal.summary()
+        reasons = Reasons()
+        for outcome in journal.outcomes(*_FAILED):
+            reasons.add(outcome, None)
     if as_json:
-        sys.stdout.write(json.dumps(_as_json(summary)) + "\n")
+        sys.stdout.write(json.dumps(_as_json(summary, reasons)) + "\n")
     else:
         facts = _facts(summary)
         width = max(map(len, facts))
-        sys.stdout.write("".join(f"{name:<{width}}  {said}\n" for name, said in facts.items()))
-        command = ["altcraft-async", *_command_of(summary.method), "INPUT", *_options_of(summary), "--journal", path]
-        steps = [f"Next: {said}: {shell(words)}\n" for said, words in next_steps(summary, command, ["INPUT"])]
-        sys.stdout.write(_IN_USE if summary.in_use else "".join(steps) or _DONE)
+        console = Console(highlight=False, soft_wrap=True)
+        for name, said in facts.items():
+            console.print(Text.assemble((f"{name:<{width}}", "dim"), f"  {said}"))
+        if len(reasons):
+            console.print(Text("why rows failed", style="dim"))
+        for text in told_reasons(reasons):
+            console.print(text)
+        sys.stdout.write(_IN_USE if summary.in_use else "".join(_steps(summary, path)) or _DONE)
     sys.stdout.flush()
     return ExitCode.OK
 
 
-def _as_json(summary: JournalSummary) -> dict[str, object]:
+def _steps(summary: JournalSummary, path: str) -> Iterator[str]:
+    """Say how to go on: with the very command that made the run, where the journal has it."""
+    note = summary.command
+    if note is None:
+        command = ["altcraft-async", *_command_of(summary.method), "INPUT", *_options_of(summary), "--journal", path]
+        note = CommandNote(command, ["INPUT"], str(Path.cwd()))
+    there = "" if note.directory == str(Path.cwd()) else f"{shell(['cd', note.directory])} && "
+    for said, words in next_steps(summary, note.words, note.source):
+        yield f"Next: {said}: {there}{shell(words)}\n"
+
+
+def _as_json(summary: JournalSummary, reasons: Reasons) -> dict[str, object]:
     return {
         "path": summary.path,
         "run_id": summary.run_id,
@@ -73,6 +94,7 @@ def _as_json(summary: JournalSummary) -> dict[str, object]:
         "recorded": summary.recorded,
         "finished": summary.finished,
         "states": {str(state): count for state, count in summary.counts.items() if count},
+        "reasons": reasons.records(),
         "to_be_sent_again": summary.reopened,
         "not_recorded": _not_recorded(summary),
         "size": summary.size,

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from altcraft_async import AltcraftClient, ConfigurationError, FailureLimit, Settings, UnknownVariableWarning
+from altcraft_async.cli.log import start_log
+from altcraft_async.cli.results import refuse_clashes
 from altcraft_async.kinds import FLAG, SECONDS, shown
 from altcraft_async.settings import CREDENTIALS, FILE, TABLE
 from altcraft_async.settings.table import near_misses
@@ -30,9 +32,21 @@ if TYPE_CHECKING:
 else:  # older releases of click are not generic
     _TextType = _SecondsType = _FailuresType = click.ParamType
 
-__all__ = ["ClientCommand", "Failures", "Seconds", "client_options", "environ_of", "make_client", "wire_log_option"]
+__all__ = [
+    "SETTINGS",
+    "ClientCommand",
+    "Failures",
+    "Seconds",
+    "client_options",
+    "environ_of",
+    "make_client",
+    "wire_log_option",
+]
 
 _ROWS = {row.name: row for row in (*FILE, *CREDENTIALS, *TABLE) if row.flag and row.kind is not None}
+SETTINGS = frozenset(_ROWS)
+"""The names of the options that are settings of the client."""
+
 _HEADING = "Client settings (each is a variable too: --rate is ALTCRAFT_RATE)"
 
 _Decorated = TypeVar("_Decorated", bound="Callable[..., Any]")
@@ -121,19 +135,33 @@ wire_log_option = click.option(
 )
 
 
+_TALK = (
+    click.option("--quiet", "-q", is_flag=True, help="Say nothing where all went well: for cron."),
+    click.option("--verbose", "-v", count=True, help="Tell what the client does, on stderr; -vv tells all."),
+    click.option("--log-file", metavar="FILE", help="Add that to FILE, with times; with -v all of it."),
+)
+
+
 def client_options(command: _Decorated) -> _Decorated:
-    """Give a command every option of the client."""
+    """Give a command every option of the client, and those of how much is said."""
     for row in reversed(_ROWS.values()):
         command = _option(row)(command)
+    for option in reversed(_TALK):
+        command = option(command)
     return command
 
 
-def environ_of(fields: dict[str, Any]) -> dict[str, str]:
+def environ_of(fields: dict[str, Any], *, source: str | None = None) -> dict[str, str]:
     """Take the client's options out of a command's `fields`; return the environment with them in it.
 
-    A variable that sets the same as an option is left out. Raises `click.UsageError`
-    for two options that do.
+    The log that was asked for is begun, in another file than the `source`; `quiet` is left. A variable that sets the
+    same as an option is left out. Raises `click.UsageError` for two options that do.
     """
+    files = {"--log-file": fields.pop("log_file"), "input": source}
+    files |= {f"--{name}": fields.get(name) for name in ("journal", "results", "failed")}
+    if files["--log-file"] is not None:
+        refuse_clashes(**files)
+    start_log(verbose=fields.pop("verbose"), path=files["--log-file"])
     environ = dict(os.environ)
     found = {name: fields.pop(name) for name in _ROWS}
     given = {name: value for name, value in found.items() if value is not None}

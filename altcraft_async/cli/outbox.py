@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from altcraft_async.cli.display import stderr_console, utc
+from altcraft_async.cli.display import Talk, stderr_console, utc
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.options import make_client
 from altcraft_async.cli.signals import interruptible
@@ -115,25 +115,25 @@ def forget(store: PostgresStore | str, order: str) -> int:
     return asyncio.run(work())
 
 
-def run(store: PostgresStore | str, environ: Mapping[str, str], *, listen: tuple[str, int] | None) -> int:
+def run(store: PostgresStore | str, environ: Mapping[str, str], *, listen: tuple[str, int] | None, quiet: bool) -> int:
     """Deliver what is in an outbox until a signal comes: then end what is under way, and leave the rest to others."""
 
     async def work() -> int:
         with interruptible() as interruption:
             async with make_client(environ) as altcraft, Outbox(store, altcraft) as outbox, AsyncExitStack() as stack:
-                console = stderr_console()
+                talk = Talk(quiet=quiet)
                 if listen is not None:
                     server = HealthServer(altcraft, outbox, host=listen[0], port=listen[1])
                     await stack.enter_async_context(server)
-                    console.print(f"Health and metrics: {server.url}")
-                console.print(f"Delivering {outbox!r}; SIGTERM ends it in order.")
+                    talk.say(f"Health and metrics: {server.url}")
+                talk.say(f"Delivering {outbox!r}; SIGTERM ends it in order.")
                 try:
                     await asyncio.Event().wait()
                 except asyncio.CancelledError:
                     if interruption.exit_code is None:
                         raise
                     interruption.settle()
-        stderr_console().print(f"{outbox.statistics().delivered:,} delivered, {outbox.statistics().pending:,} left.")
+        talk.say(f"{outbox.statistics().delivered:,} delivered, {outbox.statistics().pending:,} left.")
         return ExitCode.OK
 
     return asyncio.run(work())

@@ -67,7 +67,9 @@ def outbox_show(place: str, as_json: bool, **database: Any) -> int:
               help="Seconds after which others take over from a process that died, in a database.")  # fmt: skip
 @database_options
 @client_options
-def outbox_run(place: str, listen: str | None, lease: float, schema: str, buckets: int, **fields: Any) -> int:
+def outbox_run(  # noqa: PLR0913, PLR0917 - the options of the command
+    place: str, listen: str | None, lease: float, schema: str, buckets: int, quiet: bool, **fields: Any
+) -> int:
     """Deliver what is in an outbox, and what comes, until SIGTERM or Ctrl-C.
 
     Any number may run for one database: they share the work, and take over from each other. At the signal what is
@@ -77,7 +79,7 @@ def outbox_run(place: str, listen: str | None, lease: float, schema: str, bucket
     from altcraft_async.cli.outbox import run  # noqa: PLC0415
 
     options = {"schema": schema, "buckets": buckets, **({"lease": lease} if is_database(place) else {})}
-    return run(store_of(place, make=True, **options), environ_of(fields), listen=_address(listen))
+    return run(store_of(place, make=True, **options), environ_of(fields), listen=_address(listen), quiet=quiet)
 
 
 def _address(listen: str | None) -> tuple[str, int] | None:

@@ -39,6 +39,7 @@ class Comparison:
     journal: str | None
     by: By
     endpoint: str | None
+    quiet: bool = False
 
     def run(self, client: AltcraftClient) -> int:
         """Write a row for each difference, and say the whole on stderr; return the exit code."""
@@ -104,7 +105,18 @@ class Comparison:
                     raise
                 complain("Interrupted; nothing was compared.")
                 return interruption.exit_code
-        return _tell(found)
+        return self._tell(found)
+
+    def _tell(self, found: Reconciliation) -> int:
+        for difference in found.differences:
+            row = {name: value for name, value in attrs.asdict(difference).items() if value}
+            write_row(row if difference.found else {**row, "found": None})
+        for external_id, reason in found.unchecked_orders.items():
+            write_row({"order_external_id": external_id, "unchecked": reason})
+        how = "looked up one by one" if found.by == "status" else "read from the list"
+        if not (self.quiet and found.ok):
+            complain(f"{found} ({how}).")
+        return ExitCode.OK if found.ok else ExitCode.NOT_ALL_APPLIED
 
 
 def _joined(
@@ -119,14 +131,3 @@ def _joined(
 
     for outcome in journal.joined(rows()):
         yield last[0], None if outcome is None else outcome.state
-
-
-def _tell(found: Reconciliation) -> int:
-    for difference in found.differences:
-        row = {name: value for name, value in attrs.asdict(difference).items() if value}
-        write_row(row if difference.found else {**row, "found": None})
-    for external_id, reason in found.unchecked_orders.items():
-        write_row({"order_external_id": external_id, "unchecked": reason})
-    how = "looked up one by one" if found.by == "status" else "read from the list"
-    complain(f"{found} ({how}).")
-    return ExitCode.OK if found.ok else ExitCode.NOT_ALL_APPLIED

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from altcraft_async import RunStoppedError
+from altcraft_async import JournalError, RunStoppedError
 from altcraft_async.cli.exits import Tally
+from altcraft_async.cli.inputs import INPUT_OPTIONS, command_again
 from altcraft_async.errors import AuthenticationError, DeadlineError, PermissionDeniedError, TransportError
 from altcraft_async.ingest import InputError
+from altcraft_async.journal import CommandNote, keep_command
 from altcraft_async.observe import JournalOpened, UpdateSettled, UpdatesSkipped
 
 if TYPE_CHECKING:
@@ -71,6 +75,13 @@ class Watcher:
             said += f"; rows that have ended: {event.recorded:,}" if self.continues else ""
             said += f", failed ones that are sent again: {event.retried:,}" if event.retried else ""
             self._talk.say(f"Journal {event.path}: {said}.")
+            self._note_command(event.path)
+
+    def _note_command(self, path: str) -> None:
+        """Let ``journal show`` say how to go on, also where this run is killed; it is no reason to end one."""
+        note = CommandNote(command_again(without=("limit",)), command_again(only=INPUT_OPTIONS), str(Path.cwd()))
+        with contextlib.suppress(JournalError, OSError):
+            keep_command(path, note)
 
 
 class Sink:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from altcraft_async import InputChangedError, JournalError, OutcomeState, SourceError
 from altcraft_async.cli.advice import Advice
 from altcraft_async.cli.descriptors import prepare_for_few_descriptors
-from altcraft_async.cli.display import Talk, following, summary
+from altcraft_async.cli.display import Talk, summary
 from altcraft_async.cli.dry_run import dry_run
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import named_in, said_of
 from altcraft_async.cli.job import print_json
 from altcraft_async.cli.memory import Memory
+from altcraft_async.cli.progress import following
 from altcraft_async.cli.results import RecordFile, ResultsFile, refuse_clashes
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.sink import Sink, Watcher
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     MakeClient = Callable[[Sequence[Observer]], AltcraftClient]
 
 __all__ = ["sync"]
+
+_GZIP = b"\x1f\x8b"
+"""What packed files begin with; their lines are not to be counted."""
 
 
 def sync(job: SyncJob, make_client: MakeClient, dry: Callable[[UpdateReader, Talk], int] | None = None) -> int:
@@ -89,7 +92,7 @@ class _Run:
         notes = len(self._reader.notes)
         with interruptible() as interruption, _warnings_as_notes(self._talk):
             try:
-                async with client, following(self._talk, self._sink.tally, self._total(), client):
+                async with client, following(self._talk, self._sink.tally, self._total, client):
                     await self._send(client)
             except asyncio.CancelledError:
                 if interruption.exit_code is None:
@@ -210,10 +213,13 @@ class _Run:
         return self._regular and self._job.limit is None and self._job.journal is None
 
     def _total(self) -> int | None:
-        """Count the lines of a regular file, for the bar; rows of several lines make it a little too high."""
-        if not self._regular or not sys.stderr.isatty() or self._reader.format.of_rows is not self._reader.format:
-            return None
+        """Count the lines of a regular file, for the eye; rows of several lines make it a little too high."""
+        if not self._regular or self._reader.format.of_rows is not self._reader.format:
+            return self._job.limit
         with Path(self._job.input.source).open("rb") as file:
+            if file.read(len(_GZIP)) == _GZIP:
+                return self._job.limit
+            file.seek(0)
             lines = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
         rows = max(0, lines - bool(self._reader.header))
         return rows if self._job.limit is None else min(rows, self._job.limit)

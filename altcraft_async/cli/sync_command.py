@@ -56,7 +56,6 @@ _ONE_BY_ONE_FIRST = Adaptive(initial=1)
               "regardless. Default: stop when the first 100 are all rejected for one reason.")  # fmt: skip
 @click.option("--coalesce", type=click.Choice(["all", "latest"]), default="all", show_default=True,
               help="latest: skip a waiting update that a newer one for its line replaces.")  # fmt: skip
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing where all went well: for cron.")
 @click.option("--json", "as_json", is_flag=True, help="Write the summary as one JSON object to stdout.")
 @wire_log_option
 @client_options
@@ -72,7 +71,7 @@ def sync(source: str, **fields: Any) -> int:
     from altcraft_async.cli.job import SyncJob  # noqa: PLC0415 - quick start of the other commands
     from altcraft_async.cli.sync import sync as start  # noqa: PLC0415
 
-    environ = environ_of(fields)
+    environ = environ_of(fields, source=source)
     own: dict[str, Any] = {"wire_log": fields.pop("wire_log")}
     if Environment.read(environ).settings.concurrency == Adaptive():
         own["concurrency"] = _ONE_BY_ONE_FIRST
@@ -92,7 +91,7 @@ def sync(source: str, **fields: Any) -> int:
 @click.option("--endpoint", metavar="ID", help="Of the list, only the orders of one touchpoint.")
 @wire_log_option
 @client_options
-def reconcile(source: str, journal: str | None, by: Any, endpoint: str | None, **fields: Any) -> int:
+def reconcile(source: str, journal: str | None, by: Any, endpoint: str | None, quiet: bool, **fields: Any) -> int:
     """Compare the last status of every line in FILE with what the platform shows.
 
     Each difference is a JSON object on stdout, the whole is said on stderr. Orders that are looked up show
@@ -102,4 +101,5 @@ def reconcile(source: str, journal: str | None, by: Any, endpoint: str | None, *
     from altcraft_async.cli.reconcile import Comparison  # noqa: PLC0415 - quick start of the other commands
 
     client = make_client(environ_of(fields), wire_log=fields.pop("wire_log"))
-    return Comparison(input=Input.of(source, fields), journal=journal, by=by, endpoint=endpoint).run(client)
+    asked = Comparison(input=Input.of(source, fields), journal=journal, by=by, endpoint=endpoint, quiet=quiet)
+    return asked.run(client)

@@ -10,7 +10,9 @@ import io
 import os
 import re
 import shlex
+import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,8 +46,16 @@ def _quoted(word: str) -> str:
 
 
 def complain(message: str) -> None:
-    """Write one message to stderr."""
-    sys.stderr.write(f"{tidy(message)}\n")
+    """Write one message to stderr, wrapped at words where that is a terminal."""
+    said = tidy(message)
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        lines = said.splitlines()
+        said = "\n".join(
+            textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+            for line in lines
+        )
+    sys.stderr.write(f"{said}\n")
 
 
 def emit(text: str) -> None:

@@ -18,7 +18,7 @@ __all__ = ["demo", "doctor"]
 @click.option("--outbox", metavar="FILE|URL", help="Check this outbox too, a file or a database.")
 @database_options
 @client_options
-def doctor(as_json: bool, outbox: str | None, schema: str, buckets: int, **fields: Any) -> int:
+def doctor(as_json: bool, outbox: str | None, schema: str, buckets: int, quiet: bool, **fields: Any) -> int:
     """Check settings, name, connection, TLS, token, clock and round trips.
 
     Each check is told in a line on stdout: ok, warning, failed or skipped, with
@@ -31,7 +31,7 @@ def doctor(as_json: bool, outbox: str | None, schema: str, buckets: int, **field
     from altcraft_async.cli.doctor import doctor as start  # noqa: PLC0415 - quick start of the other commands
 
     store = None if outbox is None else store_of(outbox, schema=schema, buckets=buckets)
-    return start(environ_of(fields), as_json=as_json, outbox=store)
+    return start(environ_of(fields), as_json=as_json, quiet=quiet, outbox=store)
 
 
 @click.command(short_help="Show the whole job against a server that misbehaves; needs no account.")

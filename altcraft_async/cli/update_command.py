@@ -36,7 +36,9 @@ __all__ = ["update"]
 @click.option("--json", "as_json", is_flag=True, help="Write the server's echo as one JSON object.")
 @wire_log_option
 @client_options
-def update(order: str, line: str, status: str, deadline: float | None, as_json: bool, **fields: Any) -> int:
+def update(  # noqa: PLR0913, PLR0917 - the arguments of the command
+    order: str, line: str, status: str, deadline: float | None, as_json: bool, quiet: bool, **fields: Any
+) -> int:
     """Give the LINE of ORDER, by their external ids, this STATUS.
 
     STATUS is new, processing, delivering, delivered, canceled, refunded, or the
@@ -44,10 +46,12 @@ def update(order: str, line: str, status: str, deadline: float | None, as_json: 
     """
     wire_log = fields.pop("wire_log")
     client = make_client(environ_of(fields), wire_log=wire_log)
-    return asyncio.run(_update(client, (order, line, status), deadline, as_json=as_json))
+    return asyncio.run(_update(client, (order, line, status), deadline, as_json=as_json, quiet=quiet))
 
 
-async def _update(client: AltcraftClient, ids: tuple[str, str, str], deadline: float | None, *, as_json: bool) -> int:
+async def _update(
+    client: AltcraftClient, ids: tuple[str, str, str], deadline: float | None, *, as_json: bool, quiet: bool
+) -> int:
     with interruptible() as interruption:
         try:
             async with client:
@@ -65,5 +69,6 @@ async def _update(client: AltcraftClient, ids: tuple[str, str, str], deadline: f
             complain("Interrupted; the change may have been applied.")
             return interruption.exit_code
     values = {field: getattr(echo, field) for field in FIELDS}
-    emit((json.dumps(values) if as_json else " ".join(values.values())) + "\n")
+    if as_json or not quiet:
+        emit((json.dumps(values) if as_json else " ".join(values.values())) + "\n")
     return ExitCode.OK

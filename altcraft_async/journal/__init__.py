@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from altcraft_async.engine.timeline import Bucket, Level
 from altcraft_async.journal.forgetting import forget
+from altcraft_async.journal.notes import CommandNote, keep_command
 from altcraft_async.journal.reader import DedupWindowWarning, JournalReader, JournalSummary, LongerRowWarning, Slow
 
 __all__ = [
     "Bucket",
+    "CommandNote",
     "DedupWindowWarning",
     "JournalReader",
     "JournalSummary",
@@ -24,4 +26,5 @@ __all__ = [
     "LongerRowWarning",
     "Slow",
     "forget",
+    "keep_command",
 ]

@@ -26,6 +26,7 @@ from altcraft_async.journal.format import (
     outcome_of,
 )
 from altcraft_async.journal.joining import joined, run_of
+from altcraft_async.journal.notes import command_of
 from altcraft_async.journal.recorder import DedupWindowWarning, LongerRowWarning
 from altcraft_async.journal.seals import id_prefix
 from altcraft_async.protocol.states import OutcomeState
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.engine.timeline import Bucket
     from altcraft_async.journal.format import RunRecord
+    from altcraft_async.journal.notes import CommandNote
     from altcraft_async.outcome import Outcome
 
 __all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "LongerRowWarning", "Slow"]
@@ -54,7 +56,7 @@ class JournalSummary:
     is how many rows the input has, None until a run has read it to its end.
     `counts` has the recorded lines by state; `reopened` failed ones beside them are
     to be sent again. `size` is the file's in bytes. `in_use` is true while a run
-    writes it.
+    writes it. `command` is the command that made it, where `keep_command` was given one, as the command line does.
     """
 
     path: str
@@ -69,6 +71,7 @@ class JournalSummary:
     in_use: bool
     method: str = LINE_STATUS
     facts: Mapping[str, str | float | None] = attrs.field(factory=dict, repr=False)
+    command: CommandNote | None = None
 
     @property
     def recorded(self) -> int:
@@ -144,6 +147,7 @@ class JournalReader:
             in_use=Lock(KIND, self.path).held(),
             method=run.method,
             facts=run.facts,
+            command=command_of(self._connection, self.path),
         )
 
     def outcomes(self, *states: OutcomeState) -> Iterator[Outcome[object]]:

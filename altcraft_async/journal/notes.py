@@ -1,0 +1,56 @@
+"""What the one who runs a run wants to find again in its journal, beside what the run needs itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from altcraft_async.errors import JournalError
+from altcraft_async.journal.format import KIND
+from altcraft_async.storage.sqlite import open_database, translated
+
+if TYPE_CHECKING:
+    import os
+    import sqlite3
+    from collections.abc import Sequence
+
+__all__ = ["CommandNote", "command_of", "keep_command"]
+
+_TABLE = "CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
+_COMMAND = "command"
+
+
+@attrs.frozen
+class CommandNote:
+    """The `words` of the command that makes a run, those that say what it reads, and the directory it was run in."""
+
+    words: Sequence[str]
+    source: Sequence[str]
+    directory: str
+
+
+def keep_command(path: str | os.PathLike[str], note: CommandNote) -> None:
+    """Note in a journal, which a run may be writing, the command that continues it; raises `JournalError`."""
+    name = str(path)
+    value = json.dumps(attrs.asdict(note))
+    with contextlib.closing(open_database(KIND, name, check=False)) as connection, translated(KIND, name):
+        connection.execute(_TABLE)
+        connection.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (_COMMAND, value))
+
+
+def command_of(connection: sqlite3.Connection, path: str) -> CommandNote | None:
+    """Read the command back; None where nobody noted one."""
+    with translated(KIND, path, write=False):
+        there = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'note'").fetchone()[0]
+        found = connection.execute("SELECT value FROM note WHERE name = ?", (_COMMAND,)).fetchone() if there else None
+    try:
+        said: dict[str, Any] | None = None if found is None else json.loads(found[0])
+        if said is None:
+            return None
+        return CommandNote([*map(str, said["words"])], [*map(str, said["source"])], str(said["directory"]))
+    except (TypeError, ValueError, LookupError):
+        msg = f"the note of a command in the journal {path} cannot be read"
+        raise JournalError(msg, path=path) from None
