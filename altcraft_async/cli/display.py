@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from altcraft_async.cli.reasons import Reasons
     from altcraft_async.ingest import Suspicion
 
-__all__ = ["STYLES", "Talk", "stderr_console", "summary", "told_reasons", "utc"]
+__all__ = ["STYLES", "Talk", "stderr_console", "summary", "told_reasons", "utc", "wrapped"]
 
 STYLES = {
     "applied": "green",
@@ -55,15 +55,17 @@ def stderr_console() -> Console:
     return console
 
 
-def _wrapped(console: Console, text: Text) -> Text:
+def wrapped(console: Console, text: Text) -> Text:
     """Wrap a message at words, further lines a little further in."""
     if not console.is_terminal:
         return text
     indent = len(text.plain) - len(text.plain.lstrip()) + _HANG
     if console.width <= 2 * indent:
         return text
-    first, *more = text.wrap(console, console.width - indent)
-    return Text("\n").join([first, *(Text(" " * indent).append_text(line) for line in more)])
+    lines = text.wrap(console, console.width - indent)
+    for line in lines:
+        line.rstrip()
+    return Text("\n").join([lines[0], *(Text(" " * indent).append_text(line) for line in lines[1:])])
 
 
 class Talk:
@@ -101,7 +103,7 @@ class Talk:
         elif whole:
             self.console.print(text, soft_wrap=True)
         else:
-            self.console.print(_wrapped(self.console, text))
+            self.console.print(wrapped(self.console, text))
 
     def suspicions(self, found: Sequence[Suspicion]) -> None:
         """Say what is suspicious of an input."""

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from altcraft_async import ConfigurationError, JournalError, OutcomeState
 from altcraft_async.cli.advice import next_steps
-from altcraft_async.cli.display import stderr_console, told_reasons, utc
+from altcraft_async.cli.display import stderr_console, told_reasons, utc, wrapped
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import Input, named_in
 from altcraft_async.cli.reasons import Reasons
@@ -59,13 +59,14 @@ def show(path: str, *, as_json: bool) -> int:
     else:
         facts = _facts(summary)
         width = max(map(len, facts))
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False)
+        console.soft_wrap = not console.is_terminal
         for name, said in facts.items():
             console.print(Text.assemble((f"{name:<{width}}", "dim"), f"  {said}"))
         if len(reasons):
             console.print(Text("why rows failed", style="dim"))
         for text in told_reasons(reasons):
-            console.print(text)
+            console.print(wrapped(console, text))
         sys.stdout.write(_IN_USE if summary.in_use else "".join(_steps(summary, path)) or _DONE)
     sys.stdout.flush()
     return ExitCode.OK

@@ -58,7 +58,7 @@ class Position:
         """Say all of it in a line."""
         said = f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
         if self.part is not None:
-            said += f" ({self.part:.0%})"
+            said += f" ({math.floor(100 * self.part)}%)"  # 100 only where all is done
         said += f", {span_of(self.elapsed)} elapsed, {self.rate:,.0f}/s"
         return said if self.left is None else f"{said}, {span_of(self.left)} left"
 

@@ -10,7 +10,6 @@ import io
 import os
 import re
 import shlex
-import shutil
 import sys
 import textwrap
 from typing import TYPE_CHECKING
@@ -49,7 +48,7 @@ def complain(message: str) -> None:
     """Write one message to stderr, wrapped at words where that is a terminal."""
     said = tidy(message)
     if sys.stderr.isatty():
-        width = shutil.get_terminal_size().columns
+        width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
         lines = said.splitlines()
         said = "\n".join(
             textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from altcraft_async.errors import JournalError
 from altcraft_async.journal.format import FORGOTTEN, KIND
+from altcraft_async.journal.notes import drop_command
 from altcraft_async.storage.lock import Lock
 from altcraft_async.storage.sqlite import open_database, shred, translated
 
@@ -65,6 +66,7 @@ def _forget(connection: sqlite3.Connection, path: str, order: str) -> int:
             }
             changed.append((json.dumps(content), json.dumps(blotted), row))
     connection.executemany("UPDATE failure SET content = ?, facts = ? WHERE row = ?", changed)
+    drop_command(connection, named)
     return count
 
 

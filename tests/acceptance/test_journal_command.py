@@ -203,9 +203,13 @@ def test_show_says_what_happened(command: CommandLine, here: Here, sandbox: Thre
         "  invalid          1",
     ):
         assert f"{fact}\n" in ended.stdout
-    assert "Next: to send again what failed: altcraft-async sync INPUT --journal run.journal" in ended.stdout
+    assert "  2 rejected: the server answered error 400 (order_external_id: there is no order '…'" in ended.stdout
+    assert "    rows 2, 4\n" in ended.stdout
+    again = "altcraft-async sync in.csv --journal run.journal --results results.csv --failed failed.csv --retry-failed"
+    assert f"Next: to send again what failed: {again}\n" in ended.stdout
     said = json.loads(here("journal", "show", "run.journal", "--json").stdout)
     assert said["states"] == {"applied": 2, "rejected": 2, "invalid": 1}
+    assert [(reason["state"], reason["count"]) for reason in said["reasons"]] == [("rejected", 2), ("invalid", 1)]
     assert (said["rows"], said["recorded"], said["finished"], said["in_use"]) == (5, 5, True, False)
     assert said["started"] <= said["last_written"]
 
@@ -385,3 +389,24 @@ def test_an_order_is_forgotten_and_the_journal_goes_on(command: CommandLine, her
     assert [record["state"] for record in exported] == ["applied", "rejected", "invalid", "rejected", "applied"]
     assert "forgotten ones, whose ids the journal does not have: 3" in here("journal", "failed", "run.journal").stderr
     assert here(*SYNC).returncode == 2
+
+
+def test_show_says_how_to_go_on_from_another_directory_and_after_a_kill(
+    command: CommandLine, here: Here, started: Callable[..., subprocess.Popen[bytes]], monkeypatch, tmp_path_factory
+) -> None:
+    process = started("--encoding", "utf-8")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    ended = here("journal", "show", str(command.directory / "run.journal"))
+    again = "altcraft-async sync in.csv --encoding utf-8 --journal run.journal --rate 100"
+    assert f"to finish the run, run the same command again: cd {command.directory} && {again}\n" in ended.stdout
+
+
+def test_a_command_that_names_a_forgotten_order_is_forgotten_too(command: CommandLine, here: Here) -> None:
+    command.write("in.csv", "order_line_external_id,status_external_id\nnope,new\n")
+    here(*SYNC, "--set", "order_external_id=secret-order")
+    assert b"secret-order" in (command.directory / "run.journal").read_bytes()
+    here("journal", "forget", "run.journal", "--order", "secret-order")
+    assert b"secret-order" not in (command.directory / "run.journal").read_bytes()
+    assert "sync INPUT --journal" in here("journal", "show", "run.journal").stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import signal
 import subprocess
 import time
@@ -90,17 +91,17 @@ def test_bad_rows_are_told_with_their_lines_and_the_others_go_out(
     command: CommandLine, here: Here, sandbox: ThreadedSandbox
 ) -> None:
     bad = {
-        b"order_1,,new\n": "in.csv, line 3: order_line_external_id is empty",
-        b"order_1,line\x07,new\n": "in.csv, line 4: order_line_external_id has the forbidden character U+0007",
-        b"order_1,line_\xff,new\n": "in.csv, line 5: byte 0xFF at position 14 is not UTF-8; it looks like cp1252",
-        b"order_1,line_1_1\n": "in.csv, line 6: the row has 2 columns where the header has 3",
+        b"order_1,,new\n": r"1 invalid: order_line_external_id is empty.*\n    line 3\n",
+        b"order_1,line\x07,new\n": r": order_line_external_id has the forbidden character U\+0007.*\n    line 4\n",
+        b"order_1,line_\xff,new\n": r": byte 0xFF at position 14 is not UTF-8; it looks like cp1252.*\n    line 5\n",
+        b"order_1,line_1_1\n": r": the row has 2 columns where the header has 3.*\n    line 6\n",
         HEADER.encode(): "in.csv, line 7: the header stands here again; it was passed over",
     }
     good = b'order_1,line_1_1,delivered\n%border_2,"line_2_1",delivered\n'
     command.write("in.csv", HEADER.encode() + good % b"".join(bad))
     ended = here("sync", "in.csv", "--failed", "failed.csv")
     assert ended.returncode == 2
-    assert [said for said in bad.values() if said not in ended.stderr] == []
+    assert [said for said in bad.values() if not re.search(said, ended.stderr)] == []
     assert {sandbox.line_status("order_1", "line_1_1"), sandbox.line_status("order_2", "line_2_1")} == {"delivered"}
     assert (command.directory / "failed.csv").read_bytes() == HEADER.encode() + b"".join(list(bad)[:-1])
 
@@ -139,7 +140,7 @@ def test_failed_json_lines_keep_their_whole_objects(command: CommandLine, here: 
     command.write("in.jsonl", good + bad + "{oops\n")
     ended = here("sync", "in.jsonl", "--failed", "failed.jsonl")
     assert ended.returncode == 2
-    assert "in.jsonl, line 3: the line is not JSON" in ended.stderr
+    assert re.search(r"1 invalid: the line is not JSON.*\n    line 3\n", ended.stderr)
     assert command.read("failed.jsonl") == bad + "{oops\n"
 
 
@@ -271,7 +272,7 @@ def test_a_dry_run_checks_everything_and_touches_nothing(
     ended = here("sync", "in.csv", "--dry-run", "--failed", "failed.csv", "--json", ALTCRAFT_TOKEN="")
     assert ended.returncode == 2
     assert json.loads(ended.stdout)["states"] == {"valid": 1, "invalid": 1}
-    assert "in.csv, line 3: order_external_id is empty" in ended.stderr
+    assert "1 invalid: order_external_id is empty; every update needs all three ids\n    line 3\n" in ended.stderr
     assert command.read("failed.csv") == "precious"
     assert sandbox.ledger.requests == 0
 
