@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from altcraft_async.flow.outage import FIRST_WAIT, LONG_WAIT, SHORT_WAIT, SILENT, THRESHOLD, Outage, OutageState
+from altcraft_async.flow.outage import FIRST_WAIT, LONG_WAIT, SHORT_WAIT, THRESHOLD, Outage, OutageState
 
 CLEAR, SUSPECTED, OPEN = OutageState
 
@@ -335,7 +335,7 @@ def test_where_answers_are_slow_a_probe_has_three_times_as_long():
 
 def test_before_anything_was_served_a_call_is_overdue_after_the_time_that_a_first_answer_may_take():
     outage = Outage()
-    assert outage.overdue_after("m") == SILENT
+    assert outage.overdue_after("m") == 5.0
     assert outage.overdue_after("m", apart=True) == math.inf
     served(outage, 9.0, took=0.1)
     assert outage.overdue_after("another") == math.inf
