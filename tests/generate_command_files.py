@@ -58,6 +58,8 @@ def page() -> str:
         f".B {roff(PROGRAM)}",
         ".I COMMAND",
         "[\\fIOPTIONS\\fR] [\\fIARGUMENTS\\fR]",
+        ".PP",
+        "Each command tells its options with \\fB\\-h\\fR or \\fB\\-\\-help\\fR.",
         ".SH COMMANDS",
     ]
     for path, command in commands_of(cli):
@@ -88,7 +90,7 @@ def usage(path: tuple[str, ...], command: click.Command) -> Iterator[str]:
 def options(command: click.Command, *, of_client: bool) -> Iterator[str]:
     """Write options: a command's own, or those of the client."""
     context = click.Context(command)
-    for param in command.get_params(context):
+    for param in command.params:
         record = param.get_help_record(context)
         if record is not None and isinstance(param, click.Option) and (param.name in SETTINGS) is of_client:
             yield ".TP"
