@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import attrs
 
 from altcraft_async import errors
-from altcraft_async.engine.timeline import Bucket, Level
+from altcraft_async.report.timeline import Bucket, Level
 from altcraft_async.errors import AltcraftError, InputChangedError, InvalidUpdateError, JournalError
 from altcraft_async.flow.limit import LearnedLimit
 from altcraft_async.journal.seals import content_of, key_of, request_id_of_update, seal_of_facts, sealed

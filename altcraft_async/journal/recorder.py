@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from altcraft_async.engine.notifier import Notifier
-    from altcraft_async.engine.timeline import Sample
+    from altcraft_async.report.timeline import Sample
     from altcraft_async.engine.work import BatchRows
     from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.flow.limit import LearnedLimit

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.client import AltcraftClient
     from altcraft_async.engine.run import Run
-    from altcraft_async.engine.timeline import Sample
+    from altcraft_async.report.timeline import Sample
     from altcraft_async.engine.work import Lease
     from altcraft_async.errors import InvalidUpdateError
     from altcraft_async.outbox.store import Counts, Entry, EntryPage, OutboxStore

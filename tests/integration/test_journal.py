@@ -29,7 +29,7 @@ from altcraft_async import (
     RunStoppedError,
     SourceError,
 )
-from altcraft_async.engine.timeline import Sample
+from altcraft_async.report.timeline import Sample
 from altcraft_async.journal import DedupWindowWarning, JournalReader, Level
 from altcraft_async.journal.recorder import Journal
 from altcraft_async.observe import AttemptEnded, JournalOpened, UpdateSettled, UpdatesSkipped

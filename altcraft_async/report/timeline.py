@@ -81,6 +81,11 @@ class Bucket:
     in_flight: Level | None = None
     outage: float = 0.0
 
+    @property
+    def failed(self) -> int:
+        """How many of the rows that ended have something left to do for them."""
+        return sum(count for state, count in self.ended.items() if not state.ok)
+
     def latency(self, share: float) -> float | None:
         """Return the seconds in which that `share` of the rows had ended, 0.5 for the median; None without rows.
 
@@ -121,6 +126,8 @@ class Timeline:
         self._fresh_start = 0
         self._fresh_states: Counter[OutcomeState] = Counter()
         self._fresh_latencies: Counter[int] = Counter()
+        while len(self._buckets) > most:
+            self._widen()
 
     def __repr__(self) -> str:
         """Show how many buckets there are, and their width."""
