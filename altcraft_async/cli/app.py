@@ -128,6 +128,7 @@ _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 @click.option("--extend", is_flag=True, help="With --journal: the input has got more rows at its end.")
 @click.option("--results", metavar="FILE", help="Write each outcome: as JSON lines, or CSV to *.csv; - is stdout.")
 @click.option("--failed", metavar="FILE", help="Write the rows that failed: as CSV or JSON lines, like the input.")
+@click.option("--report", metavar="FILE", help="Write a report of the run when it ends: a page, or JSON to *.json.")
 @click.option("--dry-run", is_flag=True, help="Read and check all of the input; send nothing and write no file.")
 @click.option("--deadline", type=Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h.")
 @click.option("--sample", "limit", type=click.IntRange(min=1), metavar="N",
@@ -241,6 +242,24 @@ def journal_export(path: str, output: str, source: str | None, **fields: Any) ->
     from altcraft_async.cli.journal import Extract, export  # noqa: PLC0415 - quick start of the other commands
 
     return export(Extract.of(path, output, source, fields))
+
+
+@cli.command(short_help="Make a report of a run from its journal.")
+@click.argument("path", metavar="JOURNAL")
+@click.option("-o", "--output", metavar="FILE|-", default="-", show_default=True, help="Where to write; - is stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a page, as to *.json without it.")
+@click.option("--input", "source", metavar="FILE|-", help="The input of the run, as it was: names the slowest rows.")
+@input_options("Of INPUT; default: by content and suffix.")
+def report(path: str, output: str, source: str | None, as_json: bool, **fields: Any) -> int:
+    """Make a report of the run that JOURNAL records, also while it goes on.
+
+    It is one page of HTML that loads nothing: whether everything arrived, what did not and why, how long it took,
+    whether the server was in the way, and pictures of the run over time. A page needs the extra report, JSON does not.
+    """
+    from altcraft_async.cli.report import of_journal  # noqa: PLC0415 - quick start of the other commands
+
+    given = None if source is None else Input.of(source, fields)
+    return of_journal(path, output, given, as_json=as_json)
 
 
 @cli.command(cls=ClientCommand, short_help="Send one update.")

@@ -29,7 +29,7 @@ _DIFFERENT: Final = 10_000
 
 _FAILURES: Final = f"""
     SELECT row, state, error, json_extract(facts, '$.code'), json_extract(facts, '$.status'),
-    json_extract(facts, '$.message') FROM failure WHERE row NOT IN (SELECT row FROM outcome WHERE state = {OPEN})
+    coalesce(nullif(json_extract(facts, '$.text'), ''), json_extract(facts, '$.message')) FROM failure WHERE row NOT IN (SELECT row FROM outcome WHERE state = {OPEN})
     ORDER BY row
 """  # noqa: S608 - our own number
 
@@ -78,13 +78,13 @@ def _reasons(connection: sqlite3.Connection, summary: JournalSummary) -> list[Re
     counts: Counter[tuple[int, str, int | None, int | None, str | None]] = Counter()
     first: dict[tuple[int, str, int | None, int | None, str | None], list[int]] = {}
     with translated(KIND, summary.path, write=False):
-        for row, state, error, code, status, message in connection.execute(_FAILURES):
-            key = (state, error, code, status, message)
+        for row, state, error, code, status, text in connection.execute(_FAILURES):
+            key = (state, error, code, status, text)
             if key not in counts and len(counts) >= _DIFFERENT:
                 key = (state, error, code, status, None)
             counts[key] += 1
-            if (rows := first.setdefault(key, [])) is not None and len(rows) < ROWS:
-                rows.append(row)
+            if counts[key] <= ROWS:
+                first.setdefault(key, []).append(row)
     reasons = Reasons()
     for key, count in counts.items():
         rows = first[key]

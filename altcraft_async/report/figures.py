@@ -153,6 +153,7 @@ def _reason(reason: Reason) -> dict[str, JSON]:
         "code": reason.code,
         "status": reason.status,
         "text": reason.text,
+        "quoted": reason.quoted,
         "remedy": reason.remedy,
         "first": [_place(place) for place in reason.first],
     }

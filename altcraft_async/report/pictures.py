@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import ziaplot
 
+from altcraft_async.report.timeline import Timeline
 from altcraft_async.report.words import counted, latency, span
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ __all__ = ["Mark", "Picture", "pictures"]
 
 _WIDE, _NARROW = (920, 220), (360, 200)
 _MOST_BARS: Final = 10
+_SAID: Final = 5
+"""Outages that are named; more are seen."""
 _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
 _STYLE: Final = """
     Canvas { color: none; }
@@ -32,7 +35,7 @@ _STYLE: Final = """
     Graph.GridX { color: none; }
     Graph.GridY { color: var(--grid); stroke: solid; stroke_width: 1; }
     Graph.TickX { color: var(--quiet); font: inherit; font_size: 12; height: 4; stroke_width: 1; margin: 4; pad: 0; }
-    Graph.TickY { color: var(--quiet); font: inherit; font_size: 12; height: 0; stroke_width: 1; margin: 6; pad: 0; }
+    Graph.TickY { color: var(--quiet); font: inherit; font_size: 15; height: 0; stroke_width: 1; margin: 6; pad: 0; }
 """
 
 
@@ -109,6 +112,10 @@ class _OverTime:
             curves.append(_Curve(Mark("failed", "of them failed"), [failed]))
         most, when = max(((value, at) for at, value in ended), default=(0.0, 0.0))
         said = f"At most {most:,.0f} {noun}s ended in a second, after {span(when)}."
+        if self._outages:
+            spans = [f"from {span(begin)} to {span(end)}" for begin, end in self._outages[:_SAID]]
+            more = len(self._outages) - len(spans)
+            said += f" Nobody was served {', '.join(spans)}{f', and {more} more times' if more else ''}."
         return self._picture("rate", f"{noun.capitalize()}s per second", said, curves, _linear(most))
 
     def flight(self) -> Picture | None:
@@ -119,7 +126,7 @@ class _OverTime:
         limit = self._steps(lambda bucket: None if bucket.limit is None else bucket.limit.last)
         flight = self._steps(lambda bucket: None if bucket.in_flight is None else bucket.in_flight.most)
         curves = [
-            _Curve(Mark("flight", "most in flight", area=True), [flight]),
+            _Curve(Mark("flight", "in flight, looked at each second", area=True), [flight]),
             _Curve(Mark("limit", "limit", dashed=True), [limit]),
         ]
         most = max(value for _, value in [*limit, *flight])
@@ -138,9 +145,9 @@ class _OverTime:
             _Curve(Mark("p99", "99 % were faster"), [_logs(stretch) for stretch in p99]),
             _Curve(Mark("median", "half were faster (median)"), [_logs(stretch) for stretch in median]),
         ]
-        middle = sorted(value for stretch in median for _, value in stretch)
-        said = f"In the middle of the run half of them took less than {latency(middle[len(middle) // 2])}"
-        said += f"; 1 in 100 took up to {latency(max(value for stretch in p99 for _, value in stretch))} at worst."
+        whole = Timeline(self._figures.timeline, most=1).buckets[0]
+        said = f"Over the whole run half of the {self._figures.noun}s took at most {latency(whole.latency(0.5) or 0.0)}"
+        said += f", 99 of 100 at most {latency(whole.latency(0.99) or 0.0)}."
         title = f"Time from the first attempt of {_one(self._figures.noun)} to its end"
         return self._picture("latency", title, said, curves, scale)
 
@@ -184,8 +191,6 @@ class _OverTime:
     ) -> Picture:
         length = self._spans[-1][2]
         outages = self._outages
-        if outages:
-            said += " " + "; ".join(f"outage from {span(begin)} to {span(end)}" for begin, end in outages[:5]) + "."
         pauses = [at for at, _ in self._course.pauses]
 
         def draw(size: tuple[int, int], labels: int) -> str:

@@ -65,8 +65,8 @@ class Reason:
     """Why `count` rows ended in `state`.
 
     `error` is the class of the error, `code` the platform's own number and `status` that of HTTP, where there was
-    an answer. `text` says what happened, with ``…`` in the place of the row's ids. `first` are
-    the first rows, `remedy` says what to do.
+    an answer. `text` says what happened, with ``…`` in the place of the row's ids; where it is `quoted` it is the
+    server's own. `first` are the first rows, `remedy` says what to do.
     """
 
     state: OutcomeState
@@ -74,6 +74,7 @@ class Reason:
     code: int | None
     status: int | None
     text: str
+    quoted: bool
     count: int
     first: Sequence[Place]
     remedy: str
@@ -81,8 +82,8 @@ class Reason:
 
 @attrs.define
 class _Group:
-    state: OutcomeState
     text: str
+    quoted: bool
     remedy: str
     count: int = 0
     first: list[Place] = attrs.Factory(list)
@@ -108,11 +109,11 @@ class Reasons:
         """Count a failure, as `count` of them where others say the very same."""
         error = outcome.error
         kind = (outcome.state, type(error).__name__, getattr(error, "code", None), getattr(error, "status", None))
-        text = _text_of(error, outcome)
+        text, quoted = _text_of(error, outcome)
         if (kind, text) not in self._groups:
             seen = self._texts[kind] = self._texts.get(kind, 0) + 1
-            text = text if seen <= _TEXTS else _OTHER
-        group = self._groups.setdefault((kind, text), _Group(outcome.state, text, getattr(error, "remedy", "")))
+            text, quoted = (text, quoted) if seen <= _TEXTS else (_OTHER, False)
+        group = self._groups.setdefault((kind, text), _Group(text, quoted, getattr(error, "remedy", "")))
         group.count += count
         if len(group.first) < ROWS:
             group.first.append(place)
@@ -121,7 +122,7 @@ class Reasons:
         """Count failures of a kind of which one was added, and whose texts nobody looks at any more."""
         kind = (state, error, code, status)
         remedy = next((one.remedy for (other, _), one in self._groups.items() if other == kind), "")
-        self._groups.setdefault((kind, _OTHER), _Group(state, _OTHER, remedy)).count += count
+        self._groups.setdefault((kind, _OTHER), _Group(_OTHER, False, remedy)).count += count
 
     def found(self) -> list[Reason]:
         """Return the reasons, the most frequent first."""
@@ -132,6 +133,7 @@ class Reasons:
                 code=code,
                 status=status,
                 text=group.text,
+                quoted=group.quoted,
                 count=group.count,
                 first=tuple(sorted(group.first, key=lambda place: place.index)),
                 remedy=group.remedy,
@@ -141,17 +143,14 @@ class Reasons:
         return sorted(reasons, key=lambda reason: (-reason.count, reason.first[0].index if reason.first else 0))
 
 
-def _text_of(error: AltcraftError | None, outcome: Outcome[object]) -> str:
-    """Return what an error says, without the ids of its row."""
+def _text_of(error: AltcraftError | None, outcome: Outcome[object]) -> tuple[str, bool]:
+    """Return what an error says, the server's own words where it has some, without the ids of its row."""
     if error is None:
-        return ""
-    update, message = outcome.update, error.message
+        return "", False
+    said: str = getattr(error, "text", "")
+    update, text = outcome.update, said or error.message
     ids = {outcome.external_id} if update is None else {update.order_external_id, update.order_line_external_id}
-    ids.discard(None)
-    names = sorted((re.escape(str(one)) for one in ids), key=len, reverse=True)
+    names = sorted((re.escape(one) for one in ids if one is not None), key=len, reverse=True)
     if names:
-        said: str = getattr(error, "text", "")  # the server's own words; the numbers around them are ours
-        within = said if said and said in message else message
-        without = re.sub(rf"(?<!\w)(?:{'|'.join(names)})(?!\w)", _LEFT_OUT, within)
-        message = message.replace(within, without)
-    return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}{_LEFT_OUT}"
+        text = re.sub(rf"(?<!\w)(?:{'|'.join(names)})(?!\w)", _LEFT_OUT, text)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}{_LEFT_OUT}", bool(said)

@@ -99,6 +99,9 @@ class Bucket:
         return None
 
 
+_NOTHING = Bucket()
+
+
 @attrs.frozen
 class Changes:
     """What there is to write: `buckets`, and whether they replace `all` that was written before."""
@@ -148,19 +151,20 @@ class Timeline:
         self._fresh_latencies.update(map(_class_of, elapsed))
 
     def sampled(self, at: float, sample: Sample) -> None:
-        """Take note of the run's state; what it counts is what came since the sample before."""
+        """Take note of the run's state; what it counts is what came since the sample before, and stands in between."""
         last, self._last = self._last, sample
         before, self._sampled_at = self._sampled_at, at
-        what = Bucket(
+        since = Bucket(
             sent=sample.sent - last.sent,
             retries=sample.retries - last.retries,
             throttled=sample.throttled - last.throttled,
-            limit=Level(sample.limit, sample.limit),
-            in_flight=Level(sample.in_flight, sample.in_flight),
             outage=max(0.0, at - before) if last.outage else 0.0,
         )
+        now = Bucket(limit=Level(sample.limit, sample.limit), in_flight=Level(sample.in_flight, sample.in_flight))
         self._fold()
-        self._add(at, what)
+        if since != _NOTHING:  # else the pause before a run that goes on would get a bucket in its middle
+            self._add((before + at) / 2 if before < at else at, since)
+        self._add(at, now)
 
     def take_changes(self) -> Changes:
         """Return what has changed since this was asked for the last time."""

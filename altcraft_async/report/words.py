@@ -74,7 +74,8 @@ def answers(figures: Figures) -> list[Answer]:
 
 def _arrived(figures: Figures) -> Answer:
     total, failed, noun = figures.total, figures.failed, figures.noun
-    more = ", ".join(f"{count:,} {str(state).replace('_', ' ')}" for state, count in figures.states.items() if count)
+    by_count = sorted(figures.states.items(), key=lambda entry: -entry[1])
+    more = ", ".join(f"{count:,} {str(state).replace('_', ' ')}" for state, count in by_count if count)
     if figures.done_before:
         more += f"{'; ' if more else ''}{counted(figures.done_before, noun)} done in an earlier run"
     question = "Did everything arrive?"
