@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Advice", "next_steps", "reason_of"]
 
 _OF_THIS_RUN = (
-    "journal", "retry_failed", "extend", "failed", "results", "report", "dry_run", "limit", "max_failures", "input_format",
-    "quiet", "as_json",
+    "journal", "retry_failed", "extend", "failed", "results", "report", "dry_run", "limit", "max_failures",
+    "input_format", "quiet", "as_json",
 )  # fmt: skip
 """The options that say nothing of how to send the failed rows again."""
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 
@@ -32,6 +32,8 @@ __all__ = ["ReportFile", "of_journal"]
 
 _LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the client, which is the width of a timeline's finest bucket."""
+_AFTER: Final = 0.01
+"""Seconds after such a bucket's begin: a timer may be early by a little."""
 
 
 class ReportFile:
@@ -50,7 +52,7 @@ class ReportFile:
         self._began = time.time()
         self._recording = Recording(time.monotonic())
 
-    def __enter__(self) -> ReportFile:
+    def __enter__(self) -> Self:
         """Give it."""
         self._file.__enter__()
         return self
@@ -77,9 +79,11 @@ class ReportFile:
             self._recording.look(time.monotonic(), client.statistics())
 
     async def _look_on(self, client: AltcraftClient) -> None:
+        """Look at the begin of each second of the timeline, so that none is left out."""
         while True:
-            self._recording.look(time.monotonic(), client.statistics())
-            await asyncio.sleep(_LOOK_EVERY)
+            now = time.monotonic()
+            self._recording.look(now, client.statistics())
+            await asyncio.sleep(_LOOK_EVERY + _AFTER - (now - self._recording.began) % _LOOK_EVERY)
 
     def figures(self, **facts: object) -> Figures:
         """Return the figures of this run alone."""

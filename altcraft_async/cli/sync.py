@@ -77,9 +77,20 @@ def sync(job: SyncJob, make_client: MakeClient, dry: Callable[[UpdateReader, Tal
 class _Run:
     """One run of ``sync`` with a client; `main` returns the exit code."""
 
-    __slots__ = ("_held", "_job", "_reader", "_refused", "_regular", "_report", "_sink", "_stopped_by", "_talk", "_watcher")
+    __slots__ = (
+        "_held",
+        "_job",
+        "_reader",
+        "_refused",
+        "_regular",
+        "_report",
+        "_sink",
+        "_stopped_by",
+        "_talk",
+        "_watcher",
+    )
 
-    def __init__(  # noqa: PLR0913 - what a run is made of
+    def __init__(  # noqa: PLR0913, PLR0917 - what a run is made of
         self, job: SyncJob, reader: UpdateReader, sink: Sink, watcher: Watcher, talk: Talk, report: ReportFile | None
     ) -> None:
         self._job = job
@@ -98,11 +109,8 @@ class _Run:
         notes = len(self._reader.notes)
         with interruptible() as interruption, _warnings_as_notes(self._talk):
             try:
-                async with client, following(self._talk, self._sink.tally, self._total(), client):
-                    async with contextlib.AsyncExitStack() as looking:
-                        if self._report is not None:
-                            await looking.enter_async_context(self._report.looking(client))
-                        await self._send(client)
+                async with client, following(self._talk, self._sink.tally, self._total(), client), self._looking(client):
+                    await self._send(client)
             except asyncio.CancelledError:
                 if interruption.exit_code is None:
                     raise
@@ -214,6 +222,10 @@ class _Run:
                 failures = journal.outcomes(*(state for state in OutcomeState if not state.ok))
                 recorded = {outcome.index for outcome in failures}
         self._sink.finish_by(recorded)
+
+    def _looking(self, client: AltcraftClient) -> contextlib.AbstractAsyncContextManager[None]:
+        """Have the report look at the client, where there is one to be made."""
+        return contextlib.nullcontext() if self._report is None else self._report.looking(client)
 
     def _write_report(self, elapsed: float, *, unread: bool, interrupted: bool) -> bool:
         """Write the report, if one was asked for, and say where it is; return false where it could not be written."""

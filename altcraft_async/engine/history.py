@@ -39,12 +39,13 @@ class Remembered:
         """Return the course of a run with these `outcomes`, by their index."""
         from altcraft_async.report.timeline import Timeline  # noqa: PLC0415 - most reports are never drawn
 
-        timeline, before, at = Timeline(self.looks), 0, 0.0
+        timeline, before, last = Timeline(self.looks), 0, 0.0
         for moment, count in zip(self.moments, self.counts, strict=True):
             for index in self.order[before:count]:
                 outcome = outcomes[index]
-                timeline.ended(at, {outcome.state: 1}, (outcome.elapsed,) if outcome.attempts else ())
-            before, at = count, moment
+                elapsed = (outcome.elapsed,) if outcome.attempts else ()
+                timeline.ended((last + moment) / 2, {outcome.state: 1}, elapsed)
+            before, last = count, moment
         return timeline.buckets
 
 
@@ -54,7 +55,18 @@ class History:
     A run of less than a second costs nothing but these numbers.
     """
 
-    __slots__ = ("_began", "_counts", "_loop", "_moments", "_order", "_sample", "_started", "_timeline", "_timer", "ended")
+    __slots__ = (
+        "_began",
+        "_counts",
+        "_loop",
+        "_moments",
+        "_order",
+        "_sample",
+        "_started",
+        "_timeline",
+        "_timer",
+        "ended",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sample: Callable[[], Sample]) -> None:
         self._began = time.time()
@@ -77,8 +89,9 @@ class History:
 
         if self._timeline is None:
             self._timeline = Timeline()
-        self._timer = self._loop.call_later(_LOOK_EVERY, self._look)
         at = self._note()
+        due = (at // _LOOK_EVERY + 1) * _LOOK_EVERY  # not a second from now: a look in each second, none left out
+        self._timer = self._loop.call_at(self._started + due, self._look)
         self._timeline.sampled(at, self._sample())
 
     def _note(self) -> float:

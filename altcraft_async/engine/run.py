@@ -56,13 +56,13 @@ if TYPE_CHECKING:
     from altcraft_async.engine.dispatch import Dispatcher
     from altcraft_async.engine.recorder import Recorder
     from altcraft_async.engine.rows import Coalesce, Lane
-    from altcraft_async.report.timeline import Sample
     from altcraft_async.engine.work import Taken
     from altcraft_async.errors import DeliveryError
     from altcraft_async.flow.lanes import Claim
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.protocol.values import LineStatusUpdate
     from altcraft_async.protocol.wire import Call
+    from altcraft_async.report.timeline import Sample
 
 __all__ = ["Run", "RunOptions", "RunPhase", "request_ids"]
 

@@ -11,7 +11,7 @@ and `JournalReader` reads it, also while the run goes on.
 
 from __future__ import annotations
 
-from altcraft_async.report.timeline import Bucket, Level
 from altcraft_async.journal.reader import DedupWindowWarning, JournalReader, JournalSummary, LongerRowWarning, Slow
+from altcraft_async.report.timeline import Bucket, Level
 
 __all__ = ["Bucket", "DedupWindowWarning", "JournalReader", "JournalSummary", "Level", "LongerRowWarning", "Slow"]

@@ -27,11 +27,12 @@ __all__ = ["figures_of"]
 _DIFFERENT: Final = 10_000
 """Different failures that are looked at one by one; of more, only the kinds are counted."""
 
-_FAILURES: Final = f"""
+_FAILURES: Final = """
     SELECT row, state, error, json_extract(facts, '$.code'), json_extract(facts, '$.status'),
-    coalesce(nullif(json_extract(facts, '$.text'), ''), json_extract(facts, '$.message')) FROM failure WHERE row NOT IN (SELECT row FROM outcome WHERE state = {OPEN})
-    ORDER BY row
-"""  # noqa: S608 - our own number
+    coalesce(nullif(json_extract(facts, '$.text'), ''), json_extract(facts, '$.message')) FROM failure
+"""
+_BUT_THE_OPEN: Final = f" WHERE row NOT IN (SELECT row FROM outcome WHERE state = {OPEN})"
+"""What is recorded of a failure stays until its row, which is to be sent again, has another outcome."""
 
 
 def figures_of(reader: JournalReader, connection: sqlite3.Connection, places: Mapping[int, Place]) -> Figures:
@@ -78,7 +79,8 @@ def _reasons(connection: sqlite3.Connection, summary: JournalSummary) -> list[Re
     counts: Counter[tuple[int, str, int | None, int | None, str | None]] = Counter()
     first: dict[tuple[int, str, int | None, int | None, str | None], list[int]] = {}
     with translated(KIND, summary.path, write=False):
-        for row, state, error, code, status, text in connection.execute(_FAILURES):
+        query = _FAILURES + (_BUT_THE_OPEN if summary.reopened else "") + " ORDER BY row"
+        for row, state, error, code, status, text in connection.execute(query):
             key = (state, error, code, status, text)
             if key not in counts and len(counts) >= _DIFFERENT:
                 key = (state, error, code, status, None)

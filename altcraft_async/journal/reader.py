@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from altcraft_async.report.timeline import Bucket
     from altcraft_async.journal.format import RunRecord
     from altcraft_async.outcome import Outcome
     from altcraft_async.report.figures import Figures
     from altcraft_async.report.reasons import Place
+    from altcraft_async.report.timeline import Bucket
 
 __all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "LongerRowWarning", "Slow"]
 

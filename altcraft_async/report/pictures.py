@@ -94,19 +94,19 @@ class _OverTime:
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
         self._course = course = figures.course
-        self._spans = [
+        spans = [
             (bucket, course.worked(bucket.start), course.worked(bucket.start + bucket.width))
             for session in course.sessions
             for bucket in session.buckets
         ]
-        self._spans = [entry for entry in self._spans if entry[2] > entry[1]]
+        self._spans = [(bucket, begin, end) for bucket, begin, end in spans if end > begin]
         self._outages = course.outages
 
     def rate(self) -> Picture | None:
         """Draw how many rows ended in a second, and how many of them failed."""
         noun = self._figures.noun
-        ended = self._steps(lambda bucket: sum(bucket.ended.values()) / bucket.width)
-        failed = self._steps(lambda bucket: bucket.failed / bucket.width)
+        ended = self._rates(lambda bucket: sum(bucket.ended.values()))
+        failed = self._rates(lambda bucket: bucket.failed)
         curves = [_Curve(Mark("rate", f"{noun}s that ended", area=True), [ended])]
         if any(value for _, value in failed):
             curves.append(_Curve(Mark("failed", "of them failed"), [failed]))
@@ -153,8 +153,8 @@ class _OverTime:
 
     def pressure(self) -> Picture | None:
         """Draw how many requests were throttled, and how many were retries."""
-        throttled = self._steps(lambda bucket: bucket.throttled / bucket.width)
-        retries = self._steps(lambda bucket: bucket.retries / bucket.width)
+        throttled = self._rates(lambda bucket: bucket.throttled)
+        retries = self._rates(lambda bucket: bucket.retries)
         most = max(value for _, value in [*throttled, *retries])
         if not most:
             return None
@@ -165,6 +165,12 @@ class _OverTime:
         figures = self._figures
         said = f"{counted(figures.throttled or 0, 'answer')} throttled, {figures.retries or 0:,} retries in all."
         return self._picture("pressure", "Throttled requests and retries per second", said, curves, _linear(most))
+
+    def _rates(self, count: Callable[[Bucket], int]) -> list[tuple[float, float]]:
+        """Give the corners of a line of how many in a second; the last bucket may have been cut short."""
+        last, begin, end = self._spans[-1]
+        cut = end - begin if end - begin > last.width / 2 else last.width
+        return self._steps(lambda bucket: count(bucket) / (cut if bucket is last else bucket.width))
 
     def _steps(self, value: Callable[[Bucket], float | None]) -> list[tuple[float, float]]:
         """Give the corners of a line that is level in each bucket."""
@@ -186,9 +192,7 @@ class _OverTime:
                 stretches[-1] += [(begin, value), (end, value)]
         return [stretch for stretch in stretches if stretch]
 
-    def _picture(
-        self, key: str, title: str, said: str, curves: Sequence[_Curve], scale: _Scale
-    ) -> Picture:
+    def _picture(self, key: str, title: str, said: str, curves: Sequence[_Curve], scale: _Scale) -> Picture:
         length = self._spans[-1][2]
         outages = self._outages
         pauses = [at for at, _ in self._course.pauses]
@@ -204,7 +208,9 @@ class _OverTime:
                     _draw_curve(graph, curve.mark, points, foot)
             for at in pauses:
                 graph.add(ziaplot.PolyLine([at, at], [foot, top]).color("var(--quiet)").stroke("--").strokewidth(1))
-            step = next((step for step in _STEPS if length / step <= labels), _STEPS[-1] * math.ceil(length / 86_400 / 6))
+            step = next(
+                (step for step in _STEPS if length / step <= labels), _STEPS[-1] * math.ceil(length / 86_400 / 6)
+            )
             ticks = [step * number for number in range(int(length / step) + 1)]
             graph.xticks(ticks, [span(at) if at else "0" for at in ticks])
             return _svg(graph, key, size)
@@ -310,4 +316,5 @@ def _filled(name: str) -> str:
 
 def _svg(graph: ziaplot.Graph, key: str, size: tuple[int, int]) -> str:
     """Return the picture with names of its own, for they must be unique in a page."""
-    return graph.tosvg().replace("zclip", f"{key}-{size[0]}-")
+    drawn: str = graph.tosvg()
+    return drawn.replace("zclip", f"{key}-{size[0]}-")

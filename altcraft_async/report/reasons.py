@@ -122,7 +122,7 @@ class Reasons:
         """Count failures of a kind of which one was added, and whose texts nobody looks at any more."""
         kind = (state, error, code, status)
         remedy = next((one.remedy for (other, _), one in self._groups.items() if other == kind), "")
-        self._groups.setdefault((kind, _OTHER), _Group(_OTHER, False, remedy)).count += count
+        self._groups.setdefault((kind, _OTHER), _Group(_OTHER, quoted=False, remedy=remedy)).count += count
 
     def found(self) -> list[Reason]:
         """Return the reasons, the most frequent first."""

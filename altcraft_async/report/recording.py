@@ -89,18 +89,18 @@ class Recording(Collection):
     in seconds of one clock, like `time.monotonic`; `began` is the run's first.
     """
 
-    __slots__ = ("_began", "_last", "_timeline")
+    __slots__ = ("_last", "_timeline", "began")
 
     def __init__(self, began: float) -> None:
         super().__init__()
-        self._began = began
+        self.began = began
         self._last: Statistics | None = None
         self._timeline = Timeline()
 
     def add(self, at: float, outcome: Outcome[object], *, line: int | None = None) -> None:
         """Take an outcome that came at the moment `at`."""
         self.take(outcome, line=line)
-        self._timeline.ended(at - self._began, {outcome.state: 1}, (outcome.elapsed,) if outcome.attempts else ())
+        self._timeline.ended(at - self.began, {outcome.state: 1}, (outcome.elapsed,) if outcome.attempts else ())
 
     def look(self, at: float, statistics: Statistics) -> None:
         """Take note of what the client says of itself at the moment `at`."""
@@ -113,7 +113,7 @@ class Recording(Collection):
             statistics.in_flight,
             outage=statistics.outage is not None,
         )
-        self._timeline.sampled(at - self._began, sample)
+        self._timeline.sampled(at - self.began, sample)
 
     def figures(self, **facts: Any) -> Figures:
         """Return the figures with the timeline, and with the requests that were counted at the last look."""

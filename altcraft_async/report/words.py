@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -14,6 +15,8 @@ __all__ = ["Answer", "Mood", "answers", "counted", "latency", "share", "span"]
 
 _MUCH: Final = 0.05
 """The share of throttled requests from which on the server was in the way; a limit that feels its way meets some."""
+_LONG: Final = 1.0
+"""Seconds of an outage that somebody notices."""
 
 
 class Mood(enum.StrEnum):
@@ -44,7 +47,7 @@ def span(seconds: float) -> str:
     if seconds < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - one digit
     whole = round(seconds)
-    for (unit, length), (smaller, part) in zip(_UNITS, _UNITS[1:], strict=False):
+    for (unit, length), (smaller, part) in pairwise(_UNITS):
         if whole >= length:
             rest = whole % length // part
             return f"{whole // length} {unit} {rest} {smaller}" if rest else f"{whole // length} {unit}"
@@ -82,7 +85,9 @@ def _arrived(figures: Figures) -> Answer:
     if figures.in_use:
         return Answer(question, f"Not yet: {counted(total, noun)} so far", more, Mood.NOTE)
     if not figures.finished:
-        left = f"{counted(figures.waiting, noun)} without an outcome" if figures.waiting else "the input was not read on"
+        left = (
+            f"{counted(figures.waiting, noun)} without an outcome" if figures.waiting else "the input was not read on"
+        )
         return Answer(question, "No: the run is not finished", f"{more}; {left}" if more else left, Mood.BAD)
     if failed:
         if failed == figures.unknown:
@@ -101,7 +106,7 @@ def _why(figures: Figures) -> Answer:
         reasons = len(figures.reasons)
         for_what = "for one reason" if reasons == 1 else f"for {reasons:,} reasons"
         most = figures.reasons[0] if figures.reasons else None
-        more = "" if most is None else f"{most.count:,} × {most.error}: {most.text}"
+        more = "" if most is None else f"{most.count:,} × {most.error}: {most.text}"  # noqa: RUF001 - as in print
         return Answer(question, f"{counted(figures.failed, figures.noun)}, {for_what}", more, Mood.BAD)
     if figures.stopped:
         return Answer(question, "What was not sent any more", figures.stopped, Mood.BAD)
@@ -129,9 +134,10 @@ def _server(figures: Figures) -> Answer:
     parts.append("1 retry" if retries == 1 else f"{retries:,} retries")
     if figures.outage:
         parts.insert(0, f"{share(figures.outage, figures.elapsed)} of the time without a server")
+    if figures.outage >= _LONG:
         return Answer(question, f"Yes: down for {span(figures.outage)}", "; ".join(parts), Mood.BAD)
     if sent and throttled / sent > _MUCH:
         short = f"Yes: it throttled {share(throttled, sent)}"
         return Answer(question, short, "; ".join(parts), Mood.BAD)
-    short = "Hardly" if throttled or retries else "No"
+    short = "Hardly" if throttled or retries or figures.outage else "No"
     return Answer(question, short, "; ".join(parts), Mood.GOOD)

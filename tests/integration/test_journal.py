@@ -29,10 +29,10 @@ from altcraft_async import (
     RunStoppedError,
     SourceError,
 )
-from altcraft_async.report.timeline import Sample
 from altcraft_async.journal import DedupWindowWarning, JournalReader, Level
 from altcraft_async.journal.recorder import Journal
 from altcraft_async.observe import AttemptEnded, JournalOpened, UpdateSettled, UpdatesSkipped
+from altcraft_async.report.timeline import Sample
 from altcraft_async.sandbox import Fault, Faults
 
 KEYS = [(f"order_{number}", f"line_{number}_1") for number in range(1, 21)]
