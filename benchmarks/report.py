@@ -1,7 +1,8 @@
 """The report of a long run: how long it takes to make, and how large it is.
 
 ``python benchmarks/report.py [--rows N] [--check]`` writes journals of N rows, by the journal's own writer, with an
-outage and three kinds of failures in them, and makes the page of each. Targets for a million rows: 5 s, 1 MB. The last
+outage and three kinds of failures in them, and makes the page of each. Targets for a million rows: 5 s of
+CPU, so that other work on the machine does not count, and 1 MB. The last
 of them is the worst that can be: every row failed, a third of them each with a text of its own.
 """
 
@@ -85,16 +86,14 @@ def main() -> int:
         for number, (name, share) in enumerate(SHARES.items()):
             path = Path(directory, f"run{number}.journal")
             write(path, given.rows, share)
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.process_time()
             with JournalReader(path) as journal:
                 figures = journal.figures()
-            read = time.perf_counter() - began
+            read = time.process_time() - worked
             made = page(figures).encode()
-            took = time.perf_counter() - began
-            print(
-                f"{given.rows:,} rows, {name}: {took:.2f} s (reading {read:.2f} s), {len(made) / 1000:,.0f} kB",
-                flush=True,
-            )
+            took, passed = time.process_time() - worked, time.perf_counter() - began
+            said = f"{took:.2f} s of CPU ({read:.2f} s reading, {passed:.2f} s by the clock), {len(made) / 1000:,.0f} kB"
+            print(f"{given.rows:,} rows, {name}: {said}", flush=True)
             missed = missed or took > 5.0 or len(made) > 1_000_000
             if given.keep is not None:
                 (given.keep / f"run{number}.html").write_bytes(made)

@@ -110,7 +110,7 @@ class _OverTime:
         curves = [_Curve(Mark("rate", f"{noun}s that ended", area=True), [ended])]
         if any(value for _, value in failed):
             curves.append(_Curve(Mark("failed", "of them failed"), [failed]))
-        most, when = max(((value, at) for at, value in ended), default=(0.0, 0.0))
+        when, most = max(ended, key=lambda point: point[1])
         said = f"At most {most:,.0f} {noun}s ended in a second, after {span(when)}."
         if self._outages:
             spans = [f"from {span(begin)} to {span(end)}" for begin, end in self._outages[:_SAID]]
