@@ -109,7 +109,8 @@ class _Run:
         notes = len(self._reader.notes)
         with interruptible() as interruption, _warnings_as_notes(self._talk):
             try:
-                async with client, following(self._talk, self._sink.tally, self._total(), client), self._looking(client):
+                watched = following(self._talk, self._sink.tally, self._total(), client)
+                async with client, watched, self._looking(client):
                     await self._send(client)
             except asyncio.CancelledError:
                 if interruption.exit_code is None:

@@ -26,6 +26,8 @@ __all__ = ["Mark", "Picture", "pictures"]
 
 _WIDE, _NARROW = (920, 220), (360, 200)
 _MOST_BARS: Final = 10
+_LABEL: Final = 34
+"""Half the width of a long label, like ``59 min 45 s``, in a picture's units."""
 _SAID: Final = 5
 """Outages that are named; more are seen."""
 _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
@@ -211,7 +213,8 @@ class _OverTime:
             step = next(
                 (step for step in _STEPS if length / step <= labels), _STEPS[-1] * math.ceil(length / 86_400 / 6)
             )
-            ticks = [step * number for number in range(int(length / step) + 1)]
+            last = length - length * _LABEL / size[0]  # one further right would be cut
+            ticks = [step * number for number in range(int(last / step) + 1)]
             graph.xticks(ticks, [span(at) if at else "0" for at in ticks])
             return _svg(graph, key, size)
 

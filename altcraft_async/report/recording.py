@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["Collection", "Recording"]
 
 _SLOWEST: Final = 20
+_KNOWN_BY_NAME: Final = 100
+"""Slow rows that are remembered: a journal, which counts milliseconds, may take others of them for the slowest."""
 
 
 class Collection:
@@ -61,18 +63,20 @@ class Collection:
         if not outcome.state.ok:
             self._reasons.add(outcome, place_of(outcome, line))
         slowest = self._slowest
-        if outcome.attempts and (len(slowest) < _SLOWEST or outcome.elapsed > slowest[0][0]):
+        if outcome.attempts and (len(slowest) < _KNOWN_BY_NAME or outcome.elapsed > slowest[0][0]):
             entry = (outcome.elapsed, -outcome.index, outcome.attempts, place_of(outcome, line))
-            heapq.heappush(slowest, entry) if len(slowest) < _SLOWEST else heapq.heappushpop(slowest, entry)
+            heapq.heappush(slowest, entry) if len(slowest) < _KNOWN_BY_NAME else heapq.heappushpop(slowest, entry)
 
     @property
     def places(self) -> Mapping[int, Place]:
-        """The slowest rows by their index."""
+        """The slowest rows by their index, and some more."""
         return {place.index: place for *_, place in self._slowest}
 
     def figures(self, **facts: Any) -> Figures:
         """Return the figures; `facts` are those that outcomes do not tell, by the names of `Figures`."""
-        slowest = [SlowRow(place, elapsed, attempts) for elapsed, _, attempts, place in sorted(self._slowest)[::-1]]
+        slowest = [
+            SlowRow(place, elapsed, attempts) for elapsed, _, attempts, place in heapq.nlargest(_SLOWEST, self._slowest)
+        ]
         known: dict[str, Any] = {
             "states": dict(self._states),
             "attempts": dict(self._attempts),

@@ -223,7 +223,12 @@ def sample():
         collection.take(applied(index, attempts=1 + index % 2))
     for index in (7, 8):
         collection.take(rejected(index, f"{EVIL} is no order \u202e\x00 at all", order=EVIL))
-    timeline = [bucket(0, applied=150), bucket(1, outage=1.0), bucket(2, outage=1.0), bucket(3, applied=150, rejected=2)]
+    timeline = [
+        bucket(0, applied=150),
+        bucket(1, outage=1.0),
+        bucket(2, outage=1.0),
+        bucket(3, applied=150, rejected=2),
+    ]
     return collection.figures(
         source=f"{EVIL}.csv", target="https://altcraft.example", began=1_700_000_000.0, elapsed=4.0,
         sent=310, retries=8, throttled=6, timeline=timeline, stopped=EVIL,
@@ -287,7 +292,9 @@ def test_a_page_without_a_timeline_says_so():
     assert "<svg" not in html
 
 
-@pytest.mark.parametrize("figures", [Figures(), Figures(timeline=[bucket(0)]), Figures(timeline=[bucket(0), bucket(1)])])
+@pytest.mark.parametrize(
+    "figures", [Figures(), Figures(timeline=[bucket(0)]), Figures(timeline=[bucket(0), bucket(1)])]
+)
 def test_a_run_of_nothing_has_a_page_too(figures):
     assert "There was no update to send" in page(figures)
 
