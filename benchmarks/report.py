@@ -92,6 +92,7 @@ def main() -> int:
             read = time.process_time() - worked
             made = page(figures).encode()
             took, passed = time.process_time() - worked, time.perf_counter() - began
+            size = f"{len(made) / 1000:,.0f} kB"
             said = f"{took:.2f} s of CPU ({read:.2f} s reading, {passed:.2f} s by the clock), {size}"
             print(f"{given.rows:,} rows, {name}: {said}", flush=True)
             missed = missed or took > 5.0 or len(made) > 1_000_000
