@@ -1,6 +1,6 @@
 """Make the pictures of a run's report: ``nox -s browser -- screenshots``.
 
-A real run, of the command itself: sixty-four thousand updates go to a sandbox that throttles, is away for a while, and
+A real run, of the command itself: twenty-four thousand updates go to a sandbox that throttles, is away for a while, and
 comes back; a few rows are wrong. The page is what ``--report`` wrote.
 """
 
@@ -33,8 +33,8 @@ SIZES = {
 }
 ORDERS, LINES = 2000, 4
 BUSY = Faults(latency=0.02, jitter=0.3, slots=24, over_slots="reject", retry_after=0.05)
-COURSE = ((6.0, BUSY), (8.0, PRESETS["down"].faults), (600.0, BUSY))
-"""For how many seconds the server is how."""
+SERVED, AWAY = 3000, 8.0
+"""Requests after which the server goes away, and for how many seconds."""
 
 
 def write_input(path: Path) -> None:
@@ -54,17 +54,18 @@ def write_input(path: Path) -> None:
 
 
 def play(sandbox: ThreadedSandbox, ended: threading.Event) -> None:
-    """Let the server be how the course says."""
-    for seconds, faults in COURSE:
-        sandbox.faults = faults
-        if ended.wait(seconds):
-            return
+    """Let the server go away amid the run, and come back."""
+    while sandbox.ledger.requests < SERVED and not ended.wait(0.05):
+        pass
+    sandbox.faults = PRESETS["down"].faults
+    ended.wait(AWAY)
+    sandbox.faults = BUSY
 
 
 def run(folder: Path) -> Path:
     """Send the input with the command, and return its report."""
     write_input(folder / "statuses.csv")
-    with ThreadedSandbox(seed=3) as sandbox:
+    with ThreadedSandbox(seed=3, faults=BUSY) as sandbox:
         sandbox.seed_orders(ORDERS, LINES)
         ended = threading.Event()
         server = threading.Thread(target=play, args=(sandbox, ended))
@@ -91,7 +92,7 @@ def main() -> None:
                 options = {"format": "png", "captureBeyondViewport": True, "clip": clip}
                 shot = driver.execute_cdp_cmd("Page.captureScreenshot", options)
                 picture = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
-                picture.quantize(64).save(IMAGES / f"report-{name}.png", optimize=True)
+                picture.quantize(200).save(IMAGES / f"report-{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

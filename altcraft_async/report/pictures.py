@@ -7,6 +7,7 @@ matplotlib brings a hundred megabytes and writes a cache of fonts, and pygal can
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ from altcraft_async.report.timeline import Timeline
 from altcraft_async.report.words import counted, latency, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from altcraft_async.report.figures import Figures
     from altcraft_async.report.timeline import Bucket
@@ -84,10 +85,21 @@ _OUTAGE: Final = Mark("outage", "outage: nobody is served", area=True)
 def pictures(figures: Figures) -> list[Picture]:
     """Draw a run: those over time where its timeline has more than one moment, and its attempts."""
     found = []
-    if len(figures.timeline) > 1:
-        over_time = _OverTime(figures)
-        found = [over_time.rate(), over_time.flight(), over_time.latency(), over_time.pressure()]
-    return [picture for picture in [*found, _attempts(figures)] if picture is not None]
+    with _texts_as_texts():
+        if len(figures.timeline) > 1:
+            over_time = _OverTime(figures)
+            found = [over_time.rate(), over_time.flight(), over_time.latency(), over_time.pressure()]
+        return [picture for picture in [*found, _attempts(figures)] if picture is not None]
+
+
+@contextlib.contextmanager
+def _texts_as_texts() -> Iterator[None]:
+    """Have ziaplot write texts, which it draws as paths where a library of fonts happens to be installed."""
+    before, ziaplot.config.text = ziaplot.config.text, "text"
+    try:
+        yield
+    finally:
+        ziaplot.config.text = before
 
 
 class _OverTime:
@@ -221,7 +233,7 @@ class _OverTime:
         marks = [curve.mark for curve in curves] + ([_OUTAGE] if outages else [])
         if pauses:
             marks.append(Mark("quiet", "pause between two runs, cut out", dashed=True))
-        return Picture(key, title, said, marks, draw(_WIDE, 9), draw(_NARROW, 4))
+        return Picture(key, title, said, marks, draw(_WIDE, 9), draw(_NARROW, 5))
 
 
 def _attempts(figures: Figures) -> Picture | None:

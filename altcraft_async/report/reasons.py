@@ -8,6 +8,8 @@ texts still differ without end, only the first few stand for themselves.
 from __future__ import annotations
 
 import re
+from bisect import insort
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -29,6 +31,7 @@ _LONGEST: Final = 300
 """Characters of a text; a server may answer with a page."""
 _LEFT_OUT: Final = "…"
 _OTHER: Final = "other texts, each different"
+_index = attrgetter("index")
 
 
 @attrs.frozen
@@ -115,8 +118,9 @@ class Reasons:
             text, quoted = (text, quoted) if seen <= _TEXTS else (_OTHER, False)
         group = self._groups.setdefault((kind, text), _Group(text, quoted, getattr(error, "remedy", "")))
         group.count += count
-        if len(group.first) < ROWS:
-            group.first.append(place)
+        if len(group.first) < ROWS or place.index < group.first[-1].index:  # outcomes come as they end
+            insort(group.first, place, key=_index)
+            del group.first[ROWS:]
 
     def more_like(self, state: OutcomeState, error: str, code: int | None, status: int | None, count: int) -> None:
         """Count failures of a kind of which one was added, and whose texts nobody looks at any more."""
@@ -135,7 +139,7 @@ class Reasons:
                 text=group.text,
                 quoted=group.quoted,
                 count=group.count,
-                first=tuple(sorted(group.first, key=lambda place: place.index)),
+                first=tuple(group.first),
                 remedy=group.remedy,
             )
             for ((state, error, code, status), _), group in self._groups.items()

@@ -45,7 +45,7 @@ def counted(count: int, noun: str) -> str:
 def span(seconds: float) -> str:
     """Write a time span with the two units that matter."""
     if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - one digit
+        return f"{seconds:.2g} s" if seconds < 9.5 else f"{seconds:.0f} s"  # noqa: PLR2004 - one digit
     whole = round(seconds)
     for (unit, length), (smaller, part) in pairwise(_UNITS):
         if whole >= length:
