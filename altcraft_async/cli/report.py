@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, Unpack
 
 import attrs
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from altcraft_async.cli.inputs import Input
     from altcraft_async.ingest import UpdateReader
     from altcraft_async.report import Figures, Place
+    from altcraft_async.report.figures import Facts
 
 __all__ = ["ReportFile", "of_journal"]
 
@@ -85,14 +86,14 @@ class ReportFile:
             self._recording.look(now, client.statistics())
             await asyncio.sleep(_LOOK_EVERY + _AFTER - (now - self._recording.began) % _LOOK_EVERY)
 
-    def figures(self, **facts: object) -> Figures:
+    def figures(self, **facts: Unpack[Facts]) -> Figures:
         """Return the figures of this run alone."""
-        return self._recording.figures(began=self._began, **facts)
+        return self._recording.figures(**{**facts, "began": self._began})
 
-    def figures_by(self, journal: str, **facts: object) -> Figures:
-        """Return the figures of all runs that a journal has."""
+    def figures_by(self, journal: str, *, source: str, stopped: str | None) -> Figures:
+        """Return the figures of all runs that a journal has; `stopped` says what ended the last one early."""
         with JournalReader(journal) as reader:
-            return attrs.evolve(reader.figures(self._recording.places), **facts)  # type: ignore[arg-type]
+            return attrs.evolve(reader.figures(self._recording.places), source=source, stopped=stopped)
 
     def write(self, figures: Figures) -> str | None:
         """Write the report; return why it could not be, None where it was."""

@@ -233,15 +233,21 @@ class _Run:
         report, job = self._report, self._job
         if report is None:
             return True
-        facts: dict[str, object] = {"source": job.input.source, "stopped": self._why_stopped(interrupted=interrupted)}
+        source, stopped = job.input.source, self._why_stopped(interrupted=interrupted)
         figures = None
         if job.journal is not None:
             with contextlib.suppress(JournalError):  # then it is what this run saw
-                figures = report.figures_by(job.journal, **facts)
+                figures = report.figures_by(job.journal, source=source, stopped=stopped)
         if figures is None:
-            facts |= {"noun": job.noun, "elapsed": elapsed, "complete": not unread}
-            facts |= {"done_before": self._sink.tally.done_before, "waiting": None if unread else 0}
-            figures = report.figures(**facts)
+            figures = report.figures(
+                source=source,
+                noun=job.noun,
+                elapsed=elapsed,
+                done_before=self._sink.tally.done_before,
+                waiting=None if unread else 0,
+                complete=not unread,
+                stopped=stopped,
+            )
         problem = report.write(figures)
         if problem is None:
             self._talk.say(f"Report: {report.path}")

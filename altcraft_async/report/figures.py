@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import attrs
 
@@ -17,7 +17,25 @@ if TYPE_CHECKING:
     from altcraft_async.report.reasons import Place, Reason
     from altcraft_async.report.timeline import Bucket
 
-__all__ = ["Figures", "SlowRow"]
+__all__ = ["Facts", "Figures", "SlowRow"]
+
+
+class Facts(TypedDict, total=False):
+    """The figures that no outcome tells; see `Figures`."""
+
+    source: str | None
+    noun: str
+    target: str | None
+    began: float | None
+    elapsed: float
+    done_before: int
+    waiting: int | None
+    complete: bool
+    stopped: str | None
+    sent: int | None
+    retries: int | None
+    throttled: int | None
+    timeline: Sequence[Bucket]
 
 
 @attrs.frozen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, Unpack
 
 from altcraft_async.report.figures import Figures, SlowRow
 from altcraft_async.report.reasons import Place, Reasons, place_of
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.states import OutcomeState
+    from altcraft_async.report.figures import Facts
 
     class Statistics(Protocol):
         """What is read of `altcraft_async.ClientStatistics`."""
@@ -72,18 +73,18 @@ class Collection:
         """The slowest rows by their index, and some more."""
         return {place.index: place for *_, place in self._slowest}
 
-    def figures(self, **facts: Any) -> Figures:
+    def figures(self, **facts: Unpack[Facts]) -> Figures:
         """Return the figures; `facts` are those that outcomes do not tell, by the names of `Figures`."""
         slowest = [
             SlowRow(place, elapsed, attempts) for elapsed, _, attempts, place in heapq.nlargest(_SLOWEST, self._slowest)
         ]
-        known: dict[str, Any] = {
-            "states": dict(self._states),
-            "attempts": dict(self._attempts),
-            "reasons": self._reasons.found(),
-            "slowest": slowest,
-        }
-        return Figures(**(known | facts))
+        return Figures(
+            states=dict(self._states),
+            attempts=dict(self._attempts),
+            reasons=self._reasons.found(),
+            slowest=slowest,
+            **facts,
+        )
 
 
 class Recording(Collection):
@@ -119,9 +120,10 @@ class Recording(Collection):
         )
         self._timeline.sampled(at - self.began, sample)
 
-    def figures(self, **facts: Any) -> Figures:
+    def figures(self, **facts: Unpack[Facts]) -> Figures:
         """Return the figures with the timeline, and with the requests that were counted at the last look."""
-        known: dict[str, Any] = {"timeline": self._timeline.buckets}
+        known: Facts = {"timeline": self._timeline.buckets}
         if self._last is not None:
             known |= {"sent": self._last.sent, "retries": self._last.retries, "throttled": self._last.throttled}
-        return super().figures(**(known | facts))
+        known |= facts
+        return super().figures(**known)
