@@ -15,6 +15,7 @@ nox.options.stop_on_first_error = False
 MINIMUM = (
     "aiohttp==3.11.0", "attrs==23.1.0", "tenacity==9.0.0", "xmltodict==0.14.2", "click==8.2.0", "rich==13.7.0",
     "opentelemetry-api==1.31.0", "opentelemetry-sdk==1.31.0", "prometheus-client==0.20.0", "orjson==3.10.0",
+    "jinja2==3.1.0", "ziaplot==0.9",
 )  # fmt: skip
 
 AIOHTTP = ("==3.11.0", "==3.11.*", "==3.12.*", "==3.13.*", "==3.14.*", "")
@@ -140,7 +141,7 @@ def postgres(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Test the sandbox's page in a headless Chromium, which a root on Debian gets; or make screenshots."""
+    """Test our pages in a headless Chromium, which a root on Debian gets; or make screenshots."""
     session.install(".[test]", "selenium>=4.20", "axe-core-python>=0.1", "pillow>=10")
     if (
         not all(map(shutil.which, CHROMIUM))
@@ -155,6 +156,7 @@ def browser(session: nox.Session) -> None:
         session.run(*install, external=True, silent=True, success_codes=anyhow)
     if session.posargs == ["screenshots"]:
         session.run("python", "docs/sandbox_screenshots.py")
+        session.run("python", "docs/report_screenshots.py")
     else:
         session.run("pytest", "tests/browser", *(session.posargs or ["-q"]))
 
@@ -236,6 +238,9 @@ def wheel(session: nox.Session) -> None:
     session.run("altcraft-async", "--help", success_codes=[1])
     page = "files('altcraft_async.sandbox').joinpath('page', name).read_text('utf-8')"
     names = "('index.html', 'page.css', 'page.js', 'icon.svg')"
+    report = "files('altcraft_async.report').joinpath(name).read_text('utf-8')"
+    parts = "('page.html', 'page.css')"
+    session.run("python", "-c", f"from importlib.resources import files; assert all({report} for name in {parts})")
     session.run("python", "-c", f"from importlib.resources import files; assert all({page} for name in {names})")
     session.run("python", "-m", "pip", "install", f"{built}[cli]", silent=True)
     session.run("altcraft-async", "demo", "--lines", "2000")

@@ -13,11 +13,22 @@ from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Protocol
 
     import pyarrow as pa
 
     from altcraft_async.errors import AltcraftError
     from altcraft_async.protocol.values import JSON, LineStatusUpdate, UpdatedOrderLine
+    from altcraft_async.report.figures import Figures
+    from altcraft_async.report.timeline import Bucket
+
+    class Remembered(Protocol):
+        """What the engine remembers of the course of a run."""
+
+        @property
+        def began(self) -> float: ...
+        def timeline(self, outcomes: Mapping[int, Outcome[object]]) -> list[Bucket]: ...
+
 
 __all__ = ["Batch", "Fingerprint", "Outcome", "OutcomeState", "RawResponse", "Report", "outcomes_like"]
 
@@ -175,6 +186,7 @@ class Report(Generic[Row_co]):
     retries: int
     throttled: int
     complete: bool = True
+    _course: Remembered | None = attrs.field(default=None, repr=False, eq=False, kw_only=True)
     counts: Mapping[OutcomeState, int] = attrs.field(
         init=False,
         default=attrs.Factory(_counts, takes_self=True),
@@ -220,6 +232,40 @@ class Report(Generic[Row_co]):
         schema = pa.schema([(name, types.get(name, pa.string())) for name in _COLUMNS])
         rows = [outcome.to_dict() for outcome in self.outcomes]
         return pa.table({name: [row[name] for row in rows] for name in _COLUMNS}, schema=schema)
+
+    def figures(self, *, source: str | None = None) -> Figures:
+        """Return the figures of the run, as its page shows them; `source` says in words what was sent.
+
+        Their `altcraft_async.report.Figures.to_dict` is ready for JSON.
+        """
+        from altcraft_async.report.recording import Collection  # noqa: PLC0415 - most reports are never drawn
+
+        collection = Collection()
+        for outcome in self.outcomes:
+            collection.take(outcome)
+        course = self._course
+        return collection.figures(
+            source=source,
+            noun="update" if all(outcome.external_id is None for outcome in self.outcomes) else "row",
+            began=None if course is None else course.began,
+            elapsed=self.elapsed,
+            complete=self.complete,
+            sent=self.sent,
+            retries=self.retries,
+            throttled=self.throttled,
+            timeline=[] if course is None else course.timeline({one.index: one for one in self.outcomes}),
+        )
+
+    def to_html(self, *, source: str | None = None) -> str:
+        """Return the report as one page of HTML that opens without a network; `source` is its heading.
+
+        It answers what a person asks first (did everything arrive, what did not and why, how long did it take, was
+        the server in the way), and shows the run over time. Write it as UTF-8. Needs the extra ``report``; raises
+        `MissingExtraError` without.
+        """
+        from altcraft_async.report.page import page  # noqa: PLC0415 - most reports are never drawn
+
+        return page(self.figures(source=source))
 
     @property
     def ok(self) -> bool:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from altcraft_async.ingest import HeldBackError, UpdateReader
     from altcraft_async.journal import JournalSummary
 
-__all__ = ["Advice", "next_steps"]
+__all__ = ["Advice", "next_steps", "reason_of"]
 
 _OF_THIS_RUN = (
-    "journal", "retry_failed", "extend", "failed", "results", "dry_run", "limit", "max_failures", "input_format",
-    "quiet", "as_json",
+    "journal", "retry_failed", "extend", "failed", "results", "report", "dry_run", "limit", "max_failures",
+    "input_format", "quiet", "as_json",
 )  # fmt: skip
 """The options that say nothing of how to send the failed rows again."""
 
@@ -92,10 +92,10 @@ class Advice:
         if self.interrupted:
             talk.say("Interrupted; every update that was under way has its outcome.", "yellow")
         if tally.refused is not None:
-            talk.say(f"Nothing more was sent: {_reason(tally.refused)}.", "red")
+            talk.say(f"Nothing more was sent: {reason_of(tally.refused)}.", "red")
         known = self.interrupted or self.stopped_by is not None or tally.refused is not None
         if tally.stopped is not None and not known:
-            talk.say(f"Stopped: {_reason(tally.stopped)}", "red")
+            talk.say(f"Stopped: {reason_of(tally.stopped)}", "red")
         if tally.unreachable is not None:
             said = "The server could not be reached; check the address, and that it is up (altcraft-async doctor)."
             talk.say(said, "red")
@@ -149,5 +149,6 @@ def next_steps(
         yield "to correct invalid rows, extract them", extract
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, without the row that it was met with."""
     return error.message if isinstance(error, AltcraftError) else str(error)

@@ -17,6 +17,7 @@ from altcraft_async.cli.inputs import said_of
 from altcraft_async.cli.journal_commands import journal
 from altcraft_async.cli.orders import orders
 from altcraft_async.cli.outbox_commands import outbox
+from altcraft_async.cli.report_command import report
 from altcraft_async.cli.sandbox_command import sandbox
 from altcraft_async.cli.sync_command import reconcile, sync
 from altcraft_async.cli.talk import complain
@@ -74,6 +75,6 @@ def cli() -> None:
     """Tell Altcraft what became of every order line."""
 
 
-for _command in (sync, update, reconcile, journal, orders, products, skus, outbox, doctor, demo, sandbox):
+for _command in (sync, update, reconcile, journal, report, orders, products, skus, outbox, doctor, demo, sandbox):
     cli.add_command(_command)
 add_examples(cli)

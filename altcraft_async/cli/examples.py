@@ -33,6 +33,10 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("what a finished run sent, against what the platform shows", "reconcile orders.csv --journal orders.journal"),
         ("by the list, of one touchpoint", "reconcile orders.csv --by list --endpoint shop"),
     ),
+    "report": (
+        ("a page that shows how a run went, while it goes on or afterwards", "report orders.journal -o run.html"),
+        ("its figures for a program", "report orders.journal --json"),
+    ),
     "journal show": (("what became of the run, why rows failed, and how to go on", "journal show orders.journal"),),
     "journal failed": (
         ("the rows that failed, as they stood", "journal failed orders.journal --input orders.csv -o failed.csv"),

@@ -59,6 +59,7 @@ _IMPORT_OPTIONS = (
     click.option("--extend", is_flag=True, help="With --journal: the input has got more rows at its end."),
     click.option("--results", metavar="FILE", help="Write each outcome: as JSON lines, or CSV to *.csv; - is stdout."),
     click.option("--failed", metavar="FILE", help="Write the rows that failed, as JSON lines."),
+    click.option("--report", metavar="FILE", help="Write a report of the run when it ends: a page, or JSON to *.json."),
     click.option("--dry-run", is_flag=True, help="Read and check all of the input, count batches; send nothing."),
     click.option("--deadline", type=Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h."),
     click.option("--sample", "limit", type=click.IntRange(min=1), metavar="N", help="Send only the first N rows."),

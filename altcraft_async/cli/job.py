@@ -37,6 +37,7 @@ class SyncJob:
     extend: bool
     results: str | None
     failed: str | None
+    report: str | None = None
     dry_run: bool
     deadline: float | None
     limit: int | None
@@ -61,6 +62,9 @@ class SyncJob:
             raise ConfigurationError(msg)
         if self.failed is not None:
             refuse_workbook("--failed", self.failed)
+        if self.report == "-":
+            msg = "--report is a file, run.html or run.json; give its name, or ./- for one that is called so"
+            raise ConfigurationError(msg)
         if self.journal == "-":
             msg = "a journal is a file; give its name, or ./- for one that is called so"
             raise ConfigurationError(msg)

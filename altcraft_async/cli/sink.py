@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from altcraft_async import Outcome
     from altcraft_async.cli.display import Talk
+    from altcraft_async.cli.report import ReportFile
     from altcraft_async.cli.results import RecordFile, ResultsFile
     from altcraft_async.ingest import UpdateReader
     from altcraft_async.observe import Event
@@ -85,7 +86,7 @@ class Watcher:
 
 
 class Sink:
-    """Where outcomes go: the tally, the results file, and for a failure its row to the failed file.
+    """Where outcomes go: the tally, the report, the results file, and for a failure its row to the failed file.
 
     Outcomes come as they end; the failed file has its rows in input order all
     the same, so that feeding it again keeps the order of every line. A failed
@@ -101,11 +102,11 @@ class Sink:
     """
 
     __slots__ = (
-        "_by_journal", "_failed", "_held", "_reader", "_results", "_started", "_watcher", "doubtful",
+        "_by_journal", "_failed", "_held", "_reader", "_report", "_results", "_started", "_watcher", "doubtful",
         "tally", "uncopied",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each file
         self,
         reader: UpdateReader,
         watcher: Watcher,
@@ -113,12 +114,14 @@ class Sink:
         failed: RecordFile | None,
         *,
         by_journal: bool,
+        report: ReportFile | None = None,
     ) -> None:
         self._reader = reader
         self._watcher = watcher
         self._results = results
         self._failed = failed
         self._by_journal = by_journal
+        self._report = report
         self._held: list[tuple[int, bytes]] = []
         self._started = False
         self.doubtful = False
@@ -152,6 +155,8 @@ class Sink:
         row = self._reader.take_row(outcome.index)
         line = None if row is None else row.line
         self.tally.add(outcome, line, recalled=recalled)
+        if self._report is not None:
+            self._report.take(outcome, line, recalled=recalled)
         if self._results is not None and not recalled:
             self._results.add(outcome, line)
         if self._failed is None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from altcraft_async import InputChangedError, JournalError, OutcomeState, SourceError
-from altcraft_async.cli.advice import Advice
+from altcraft_async.cli.advice import Advice, reason_of
 from altcraft_async.cli.descriptors import prepare_for_few_descriptors
 from altcraft_async.cli.display import Talk, summary
 from altcraft_async.cli.dry_run import dry_run
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from altcraft_async import AltcraftClient
     from altcraft_async.cli.job import SyncJob
+    from altcraft_async.cli.report import ReportFile
     from altcraft_async.ingest import ReadItem, UpdateReader
     from altcraft_async.observe import Observer
 
@@ -50,7 +51,7 @@ def sync(job: SyncJob, make_client: MakeClient, dry: Callable[[UpdateReader, Tal
     """
     job.check()
     files = {"input": job.input.source, "--journal": job.journal, "--results": job.results, "--failed": job.failed}
-    refuse_clashes(**files)
+    refuse_clashes(**files, **{"--report": job.report})
     talk = Talk(quiet=job.quiet)
     with contextlib.ExitStack() as opened:
         reader = opened.enter_context(job.input.open())
@@ -64,19 +65,37 @@ def sync(job: SyncJob, make_client: MakeClient, dry: Callable[[UpdateReader, Tal
         failed = (
             None if job.failed is None else opened.enter_context(RecordFile(job.failed, at_end=job.journal is not None))
         )
-        sink = Sink(reader, watcher, results, failed, by_journal=job.journal is not None)
+        report = None
+        if job.report is not None:
+            from altcraft_async.cli.report import ReportFile  # noqa: PLC0415 - most runs make none
+
+            report = opened.enter_context(ReportFile(job.report))
+        sink = Sink(reader, watcher, results, failed, by_journal=job.journal is not None, report=report)
         if job.journal is None:
             sink.start()
         prepare_for_few_descriptors()
-        return talk.end(asyncio.run(_Run(job, reader, sink, watcher, talk).main(client)))
+        return talk.end(asyncio.run(_Run(job, reader, sink, watcher, talk, report).main(client)))
 
 
 class _Run:
     """One run of ``sync`` with a client; `main` returns the exit code."""
 
-    __slots__ = ("_held", "_job", "_reader", "_refused", "_regular", "_sink", "_stopped_by", "_talk", "_watcher")
+    __slots__ = (
+        "_held",
+        "_job",
+        "_reader",
+        "_refused",
+        "_regular",
+        "_report",
+        "_sink",
+        "_stopped_by",
+        "_talk",
+        "_watcher",
+    )
 
-    def __init__(self, job: SyncJob, reader: UpdateReader, sink: Sink, watcher: Watcher, talk: Talk) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what a run is made of
+        self, job: SyncJob, reader: UpdateReader, sink: Sink, watcher: Watcher, talk: Talk, report: ReportFile | None
+    ) -> None:
         self._job = job
         self._reader = reader
         self._sink = sink
@@ -86,13 +105,15 @@ class _Run:
         self._held: HeldBackError | None = None
         self._refused = False
         self._talk = talk
+        self._report = report
 
     async def main(self, client: AltcraftClient) -> int:
         started = time.monotonic()
         notes = len(self._reader.notes)
         with interruptible() as interruption, _warnings_as_notes(self._talk):
             try:
-                async with client, following(self._talk, self._sink.tally, self._total, client):
+                watched = following(self._talk, self._sink.tally, self._total, client)
+                async with client, watched, self._looking(client):
                     await self._send(client)
             except asyncio.CancelledError:
                 if interruption.exit_code is None:
@@ -110,6 +131,8 @@ class _Run:
         results = self._job.results is not None
         summary(self._talk, self._sink.tally, elapsed, results=results, noun=self._job.noun)
         self._talk.suspicions(self._reader.suspicions)
+        if not self._write_report(elapsed, unread=unread, interrupted=interruption.exit_code is not None):
+            code = max(code, ExitCode.NOT_ALL_APPLIED)
         Advice(
             job=self._job,
             reader=self._reader,
@@ -203,6 +226,47 @@ class _Run:
                 failures = journal.outcomes(*(state for state in OutcomeState if not state.ok))
                 recorded = {outcome.index for outcome in failures}
         self._sink.finish_by(recorded)
+
+    def _looking(self, client: AltcraftClient) -> contextlib.AbstractAsyncContextManager[None]:
+        """Have the report look at the client, where there is one to be made."""
+        return contextlib.nullcontext() if self._report is None else self._report.looking(client)
+
+    def _write_report(self, elapsed: float, *, unread: bool, interrupted: bool) -> bool:
+        """Write the report, if one was asked for, and say where it is; return false where it could not be written."""
+        report, job = self._report, self._job
+        if report is None:
+            return True
+        source, stopped = job.input.source, self._why_stopped(interrupted=interrupted)
+        figures = None
+        if job.journal is not None:
+            with contextlib.suppress(JournalError):  # then it is what this run saw
+                figures = report.figures_by(job.journal, source=source, stopped=stopped)
+        if figures is None:
+            figures = report.figures(
+                source=source,
+                noun=job.noun,
+                elapsed=elapsed,
+                done_before=self._sink.tally.done_before,
+                waiting=None if unread else 0,
+                complete=not unread,
+                stopped=stopped,
+            )
+        problem = report.write(figures)
+        if problem is None:
+            self._talk.say(f"Report: {report.path}")
+        else:
+            self._talk.say(f"The report is missing: {problem}", "red")
+        return problem is None
+
+    def _why_stopped(self, *, interrupted: bool) -> str | None:
+        """Say what ended the run before its end, None where nothing did."""
+        tally = self._sink.tally
+        if self._stopped_by is not None:
+            return self._stopped_by
+        if interrupted:
+            return "the run was interrupted; every update that was under way has its outcome"
+        stopped = tally.refused or tally.stopped
+        return None if stopped is None else reason_of(stopped)
 
     @property
     def _copies_unread(self) -> bool:

@@ -48,6 +48,7 @@ _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 @click.option("--extend", is_flag=True, help="With --journal: the input has got more rows at its end.")
 @click.option("--results", metavar="FILE", help="Write each outcome: as JSON lines, or CSV to *.csv; - is stdout.")
 @click.option("--failed", metavar="FILE", help="Write the rows that failed: as CSV or JSON lines, like the input.")
+@click.option("--report", metavar="FILE", help="Write a report of the run when it ends: a page, or JSON to *.json.")
 @click.option("--dry-run", is_flag=True, help="Read and check all of the input; send nothing and write no file.")
 @click.option("--deadline", type=Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h.")
 @click.option("--sample", "limit", type=click.IntRange(min=1), metavar="N",

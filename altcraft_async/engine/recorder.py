@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from altcraft_async.engine.timeline import Sample
     from altcraft_async.engine.work import BatchRows, Lease
     from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.outcome import Fingerprint, Outcome
     from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
+    from altcraft_async.report.timeline import Sample
 
     Known: TypeAlias = LineStatusUpdate | Fingerprint | InvalidUpdateError
 

@@ -31,6 +31,7 @@ import attrs
 from altcraft_async.engine.delivery import Totals
 from altcraft_async.engine.dispatch import Crew
 from altcraft_async.engine.feed import Feed
+from altcraft_async.engine.history import History
 from altcraft_async.engine.rows import CLAIMS, check_choice, check_source, read_row
 from altcraft_async.engine.sink import Sink
 from altcraft_async.engine.work import Patience, Phase, WorkItem
@@ -55,13 +56,13 @@ if TYPE_CHECKING:
     from altcraft_async.engine.dispatch import Dispatcher
     from altcraft_async.engine.recorder import Recorder
     from altcraft_async.engine.rows import Coalesce, Lane
-    from altcraft_async.engine.timeline import Sample
     from altcraft_async.engine.work import Taken
     from altcraft_async.errors import DeliveryError
     from altcraft_async.flow.lanes import Claim
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.protocol.values import LineStatusUpdate
     from altcraft_async.protocol.wire import Call
+    from altcraft_async.report.timeline import Sample
 
 __all__ = ["Run", "RunOptions", "RunPhase", "request_ids"]
 
@@ -149,6 +150,7 @@ class Run(Generic[RowT]):
         "_error",
         "_failures",
         "_held",
+        "_history",
         "_id_of",
         "_intake",
         "_loop",
@@ -195,6 +197,7 @@ class Run(Generic[RowT]):
         self._intake: asyncio.Task[None] | None = None
         self._stopped: DeliveryError | None = None
         self._error: BaseException | None = None
+        self._history: History | None = None
         self._held = self.taken = 0
         self.complete = True
         self.totals = Totals()
@@ -210,13 +213,16 @@ class Run(Generic[RowT]):
 
     async def gather(self) -> Report[RowT]:
         """Run to the end and return the outcomes in input order; see `Orders.update_order_line_statuses`."""
-        started = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         await self._start()
+        history = self._history = History(loop, self._sample)
         try:
             while self._phase is not RunPhase.ENDED:
                 await self._wait("output")
         finally:
             await self._close()
+            remembered = history.close()
         report = Report(
             outcomes=[cast("Outcome[RowT]", outcome) for outcome in self._sink.gathered or () if outcome is not None],
             elapsed=self._loop.time() - started,
@@ -224,6 +230,7 @@ class Run(Generic[RowT]):
             retries=self.totals.retries,
             throttled=self.totals.throttled,
             complete=self.complete,
+            course=remembered,
         )
         if self._error is not None:
             raise _with_report(self._error, report)
@@ -497,7 +504,7 @@ class Run(Generic[RowT]):
 
     def _sample(self) -> Sample:
         """Take a snapshot for whoever looks back at the run."""
-        from altcraft_async.engine.timeline import Sample  # noqa: PLC0415 - most runs keep none
+        from altcraft_async.report.timeline import Sample  # noqa: PLC0415 - most runs keep none
 
         gate, totals = self._dispatcher.delivery.gate, self.totals
         return Sample(
@@ -567,8 +574,11 @@ class Run(Generic[RowT]):
         if self._sink.gathered is None:
             self._wake("output")
         else:
+            history = self._history
             for outcome in outcomes:
                 self._let_go(outcome)
+                if history is not None:
+                    history.ended(outcome.index)
         failures = self._failures
         if failures is None:
             return

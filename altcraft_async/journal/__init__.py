@@ -11,10 +11,10 @@ and `JournalReader` reads it, also while the run goes on. `forget` deletes what 
 
 from __future__ import annotations
 
-from altcraft_async.engine.timeline import Bucket, Level
 from altcraft_async.journal.forgetting import forget
 from altcraft_async.journal.notes import CommandNote, keep_command
 from altcraft_async.journal.reader import DedupWindowWarning, JournalReader, JournalSummary, LongerRowWarning, Slow
+from altcraft_async.report.timeline import Bucket, Level
 
 __all__ = [
     "Bucket",

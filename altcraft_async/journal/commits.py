@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from altcraft_async.engine.timeline import Timeline
 from altcraft_async.journal.format import KIND, OPEN, OVERTAKING, bucket_columns, bucket_of, columns_of, failure_of
 from altcraft_async.journal.seals import sealed
 from altcraft_async.protocol.states import OutcomeState
+from altcraft_async.report.timeline import Timeline
 from altcraft_async.storage.sqlite import insert_many, translated
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Collection, MutableMapping, Sequence
 
-    from altcraft_async.engine.timeline import Sample
     from altcraft_async.journal.format import RunRecord
     from altcraft_async.outcome import Outcome
+    from altcraft_async.report.timeline import Sample
 
 __all__ = ["Closing", "Commits", "Item", "Length", "Overtaken", "PutBack", "Sampled", "reopen"]
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import attrs
 
 from altcraft_async import errors
-from altcraft_async.engine.timeline import Bucket, Level
 from altcraft_async.errors import AltcraftError, InputChangedError, InvalidUpdateError, JournalError
 from altcraft_async.flow.limit import LearnedLimit
 from altcraft_async.journal.seals import content_of, key_of, request_id_of_update, seal_of_facts, sealed
@@ -25,6 +24,7 @@ from altcraft_async.journal.version1 import bring_to_version_2, read_as_version_
 from altcraft_async.outcome import Fingerprint, Outcome
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
+from altcraft_async.report.timeline import Bucket, Level
 from altcraft_async.storage.sqlite import FileKind, Upgrade, damaged, insert_many, translated
 
 if TYPE_CHECKING:

@@ -38,10 +38,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from altcraft_async.engine.timeline import Bucket
     from altcraft_async.journal.format import RunRecord
     from altcraft_async.journal.notes import CommandNote
     from altcraft_async.outcome import Outcome
+    from altcraft_async.report.figures import Figures
+    from altcraft_async.report.reasons import Place
+    from altcraft_async.report.timeline import Bucket
 
 __all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "LongerRowWarning", "Slow"]
 
@@ -189,6 +191,15 @@ class JournalReader:
         else was given to the run. Raises `InputChangedError` at the first row that is not the one recorded.
         """
         return joined(self._connection, self.path, rows)
+
+    def figures(self, places: Mapping[int, Place] | None = None) -> Figures:
+        """Return the figures of a report: see `altcraft_async.report`; a second for some hundred thousand rows.
+
+        `places` names rows by their index where the journal does not know them: it keeps the ids of failures only.
+        """
+        from altcraft_async.journal.figures import figures_of  # noqa: PLC0415 - only reports need it
+
+        return figures_of(self, self._connection, places or {})
 
     def _run(self) -> RunRecord:
         return run_of(self._connection, self.path)

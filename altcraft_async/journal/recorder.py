@@ -53,13 +53,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from altcraft_async.engine.notifier import Notifier
-    from altcraft_async.engine.timeline import Sample
     from altcraft_async.engine.work import BatchRows
     from altcraft_async.errors import InvalidUpdateError, StorageError
     from altcraft_async.flow.limit import LearnedLimit
     from altcraft_async.journal.commits import Item
     from altcraft_async.journal.seals import Fact, Row
     from altcraft_async.protocol.values import LineStatusUpdate
+    from altcraft_async.report.timeline import Sample
 
 __all__ = ["DedupWindowWarning", "Journal", "LongerRowWarning"]
 
@@ -69,6 +69,9 @@ the wait, and a line with many updates still gets dozens of them through each se
 
 _SAMPLE_EVERY = 1.0
 """Seconds between two looks at the run, which is the width of the timeline's finest bucket."""
+
+_SAMPLE_AFTER = 0.01
+"""Seconds after such a bucket's begin: a timer may be early by a little."""
 
 _FAILED = frozenset({OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.NOT_SENT})
 """The states that `retry_failed` is about."""
@@ -348,10 +351,12 @@ class Journal:
             self._resources.close()
 
     def _take_sample(self) -> None:
-        """Look at the run, now and once a second from now on."""
+        """Look at the run, now and at the begin of each further second of its timeline, so that none is left out."""
         if self._sample is not None:
-            self._writer.submit(Sampled(self._clock(), self._sample()))
-            self._sampling = asyncio.get_running_loop().call_later(_SAMPLE_EVERY, self._take_sample)
+            now = self._clock()
+            self._writer.submit(Sampled(now, self._sample()))
+            delay = _SAMPLE_EVERY + _SAMPLE_AFTER - (now - self._run.created) % _SAMPLE_EVERY
+            self._sampling = asyncio.get_running_loop().call_later(delay, self._take_sample)
 
     def _refuse(self) -> None:
         """Take note that the run does not come to its end, so that what it would have sent again is put back."""

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from altcraft_async.client import AltcraftClient
     from altcraft_async.engine.run import Run
-    from altcraft_async.engine.timeline import Sample
     from altcraft_async.engine.work import Lease
     from altcraft_async.errors import InvalidUpdateError
     from altcraft_async.outbox.failures import FailureLog
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
+    from altcraft_async.report.timeline import Sample
 
 __all__ = ["Drainer"]
 

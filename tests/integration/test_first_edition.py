@@ -20,6 +20,7 @@ from altcraft_async import InputChangedError, InvalidUpdateError, JournalError, 
 from altcraft_async.journal import DedupWindowWarning, JournalReader
 from altcraft_async.journal import format as present
 from altcraft_async.outbox import Outbox
+from altcraft_async.report import page
 from altcraft_async.storage.sqlite import open_database
 
 DATA = Path(__file__).parents[1] / "data" / "first_edition"
@@ -117,6 +118,21 @@ def test_a_finished_journal_is_read_and_not_changed(old):
     assert timeline == []
     assert digests(path.parent) == before
     assert version_of(path) == 1
+
+
+def test_a_report_of_an_old_journal_says_what_it_lacks(old):
+    path = old("finished.journal")
+    before = digests(path.parent)
+    with JournalReader(path) as reader:
+        figures = reader.figures()
+    assert states(figures.states) == FINISHED
+    assert (figures.sent, figures.timeline, figures.finished) == (None, [], True)
+    assert sum(figures.attempts.values()) == 27
+    assert sum(reason.count for reason in figures.reasons) == len(FAILED)
+    html = page(figures)
+    assert "Nobody looked at the run while it went on" in html
+    assert "Not recorded" in html
+    assert digests(path.parent) == before
 
 
 def test_rows_of_a_run_that_was_killed_are_read_out_of_its_log(old):

@@ -29,10 +29,10 @@ from altcraft_async import (
     RunStoppedError,
     SourceError,
 )
-from altcraft_async.engine.timeline import Sample
 from altcraft_async.journal import DedupWindowWarning, JournalReader, Level
 from altcraft_async.journal.recorder import Journal
 from altcraft_async.observe import AttemptEnded, JournalOpened, UpdateSettled, UpdatesSkipped
+from altcraft_async.report.timeline import Sample
 from altcraft_async.sandbox import Fault, Faults
 
 KEYS = [(f"order_{number}", f"line_{number}_1") for number in range(1, 21)]
@@ -449,6 +449,42 @@ async def test_the_reader_tells_what_took_long_and_what_happened_when(sandbox, c
     assert len(slowest) == 20
     assert [slow.elapsed for slow in slowest] == sorted((o.elapsed for o in outcomes.values()), reverse=True)[:20]
     assert all(outcomes[slow.index].attempts == slow.attempts for slow in slowest)
+
+
+async def test_the_journal_and_the_report_have_the_same_figures(sandbox, connect, path):
+    orders = connect(sandbox).market.orders
+    rows = [*TWICE, ("nope", "nope", "new"), ("order_1", "line_1_1", "")]
+    report = await orders.update_order_line_statuses(rows, journal=path)
+    with JournalReader(path) as reader:
+        recorded = reader.figures()
+    seen = report.figures()
+    for name in ("states", "attempts", "sent", "retries", "throttled", "complete", "failed", "finished", "noun"):
+        assert getattr(recorded, name) == getattr(seen, name), name
+    assert [(r.state, r.text, r.count) for r in recorded.reasons] == [(r.state, r.text, r.count) for r in seen.reasons]
+    assert {slow.place.index for slow in recorded.slowest} <= set(range(len(rows)))
+    assert len(seen.timeline) == 1
+    assert sum(seen.timeline[0].ended.values()) == len(rows)
+
+
+async def test_a_failure_that_is_to_be_sent_again_is_no_failure_of_the_report(sandbox, connect, path):
+    orders = connect(sandbox).market.orders
+    await orders.update_order_line_statuses([*TWICE[:5], ("nope", "nope", "new")], journal=path)
+    journal = Journal(path, target=sandbox.base_url, retry_failed=True)
+    await journal.open(lambda _: None, lambda _: None)
+    with JournalReader(path) as reader:
+        figures = reader.figures()
+    await journal.aclose()
+    assert (figures.in_use, figures.failed, figures.waiting, figures.reasons) == (True, 0, 1, [])
+
+
+async def test_of_more_different_failures_than_are_looked_at_the_kinds_are_counted(sandbox, connect, path, monkeypatch):
+    monkeypatch.setattr("altcraft_async.journal.figures._DIFFERENT", 3)
+    rows = [(f"no_{number}", "nope", "new") for number in range(20)]
+    await connect(sandbox).market.orders.update_order_line_statuses(rows, journal=path)
+    with JournalReader(path) as reader:
+        figures = reader.figures()
+    assert sum(reason.count for reason in figures.reasons) == 20
+    assert {reason.code for reason in figures.reasons} == {400}
 
 
 async def test_what_the_engine_shows_of_itself_is_in_the_timeline(path):

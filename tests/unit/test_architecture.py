@@ -37,6 +37,7 @@ FLOORS = (
         "protocol.xml",
     ),
     ("protocol", "values"),
+    ("report",),
     ("outcome",),
     ("flow",),
     ("settings", "observe", "storage"),
@@ -80,6 +81,9 @@ OWNERS = {
     "click": ("cli",),
     "rich": ("cli",),
     "openpyxl": ("ingest.excel",),
+    "ziaplot": ("report.pictures", "report.page"),
+    "jinja2": ("report.page",),
+    "markupsafe": ("report.page",),
     "pytest": ("integrations.pytest_plugin",),
     "fastapi": ("integrations.fastapi",),
     "opentelemetry": ("integrations.opentelemetry",),
@@ -181,7 +185,7 @@ def test_a_module_imports_from_its_own_floor_or_below(module):
 
 
 @pytest.mark.parametrize(
-    "module", [m for m in FILES if within(m, ("protocol", "flow", "errors", "kinds", "outcome", "settings"))]
+    "module", [m for m in FILES if within(m, ("protocol", "flow", "errors", "kinds", "outcome", "report", "settings"))]
 )
 def test_pure_modules_know_no_io_no_clock_and_no_chance(module):
     assert not foreign(imports_of(module).runtime) & FORBIDDEN_IN_PURE_CODE
@@ -266,8 +270,8 @@ def test_a_cycle_would_be_found():
 def test_importing_the_package_imports_nothing_that_is_not_needed_yet():
     code = (
         "import sys; before = set(sys.modules); import altcraft_async; "
-        "heavy = {'tenacity', 'xmltodict', 'sqlite3', 'psycopg', 'click', 'rich', 'tomllib', "
-        "'altcraft_async.sandbox'}; "
+        "heavy = {'tenacity', 'xmltodict', 'sqlite3', 'psycopg', 'click', 'rich', 'tomllib', 'jinja2', 'ziaplot', "
+        "'altcraft_async.sandbox', 'altcraft_async.report'}; "
         "print(*sorted(heavy & (sys.modules.keys() - before)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)

@@ -29,6 +29,7 @@ SUBMODULES = [
     "altcraft_async.market.reconcile",
     "altcraft_async.observe",
     "altcraft_async.outbox",
+    "altcraft_async.report",
     "altcraft_async.sandbox",
     "altcraft_async.settings",
     "altcraft_async.values",

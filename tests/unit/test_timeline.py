@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async import OutcomeState
-from altcraft_async.engine.timeline import Bucket, Level, Sample, Timeline
+from altcraft_async.report.timeline import Bucket, Level, Sample, Timeline
 
 APPLIED, UNKNOWN = OutcomeState.APPLIED, OutcomeState.UNKNOWN
 
@@ -94,7 +94,7 @@ def test_an_outage_counts_from_where_it_was_seen_to_where_it_was_not():
     timeline = Timeline()
     for at, outage in ((0.0, False), (0.25, True), (1.0, True), (1.5, False), (2.0, False)):
         timeline.sampled(at, Sample(0, 0, 0, 10, 0, outage=outage))
-    assert [bucket.outage for bucket in timeline.buckets] == [0.0, 1.0, 0.0]
+    assert [bucket.outage for bucket in timeline.buckets] == [0.75, 0.5, 0.0]
 
 
 def test_only_what_changed_is_to_be_written_unless_the_width_did():

@@ -81,6 +81,11 @@ class Bucket:
     in_flight: Level | None = None
     outage: float = 0.0
 
+    @property
+    def failed(self) -> int:
+        """How many of the rows that ended have something left to do for them."""
+        return sum(count for state, count in self.ended.items() if not state.ok)
+
     def latency(self, share: float) -> float | None:
         """Return the seconds in which that `share` of the rows had ended, 0.5 for the median; None without rows.
 
@@ -92,6 +97,9 @@ class Bucket:
             if left <= 0:
                 return _FINEST * math.exp(number * _GROWTH)
         return None
+
+
+_NOTHING = Bucket()
 
 
 @attrs.frozen
@@ -121,6 +129,8 @@ class Timeline:
         self._fresh_start = 0
         self._fresh_states: Counter[OutcomeState] = Counter()
         self._fresh_latencies: Counter[int] = Counter()
+        while len(self._buckets) > most:
+            self._widen()
 
     def __repr__(self) -> str:
         """Show how many buckets there are, and their width."""
@@ -141,19 +151,20 @@ class Timeline:
         self._fresh_latencies.update(map(_class_of, elapsed))
 
     def sampled(self, at: float, sample: Sample) -> None:
-        """Take note of the run's state; what it counts is what came since the sample before."""
+        """Take note of the run's state; what it counts is what came since the sample before, and stands in between."""
         last, self._last = self._last, sample
         before, self._sampled_at = self._sampled_at, at
-        what = Bucket(
+        since = Bucket(
             sent=sample.sent - last.sent,
             retries=sample.retries - last.retries,
             throttled=sample.throttled - last.throttled,
-            limit=Level(sample.limit, sample.limit),
-            in_flight=Level(sample.in_flight, sample.in_flight),
             outage=max(0.0, at - before) if last.outage else 0.0,
         )
+        now = Bucket(limit=Level(sample.limit, sample.limit), in_flight=Level(sample.in_flight, sample.in_flight))
         self._fold()
-        self._add(at, what)
+        if since != _NOTHING:  # else the pause before a run that goes on would get a bucket in its middle
+            self._add((before + at) / 2 if before < at else at, since)
+        self._add(at, now)
 
     def take_changes(self) -> Changes:
         """Return what has changed since this was asked for the last time."""

@@ -1,0 +1,23 @@
+"""The report of a run: its figures, and a page of them that opens without a network.
+
+A report comes from what a run left:
+
+.. code-block:: python
+
+    report = await altcraft.market.orders.update_order_line_statuses(updates)
+    Path("run.html").write_text(report.to_html(), encoding="utf-8")
+
+    with JournalReader("run.journal") as journal:
+        html = page(journal.figures())
+
+A run that streams is collected by a `Recording`. The page needs the extra ``report``; `Figures.to_dict`, which has the
+same for programs, needs nothing.
+"""
+
+from altcraft_async.report.figures import Figures, SlowRow
+from altcraft_async.report.page import page
+from altcraft_async.report.reasons import Place, Reason
+from altcraft_async.report.recording import Recording
+from altcraft_async.report.timeline import Bucket, Level
+
+__all__ = ["Bucket", "Figures", "Level", "Place", "Reason", "Recording", "SlowRow", "page"]

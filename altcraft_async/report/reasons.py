@@ -1,0 +1,160 @@
+"""Why rows did not arrive: failures with one reason are one, counted, with the first of their rows; pure.
+
+A server's text often names the order that it is about, so that a thousand failures with one reason have a
+thousand texts. What of a text is an id of its own row is therefore left out before texts are compared. Where
+texts still differ without end, only the first few stand for themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import insort
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from altcraft_async.errors import AltcraftError
+    from altcraft_async.outcome import Outcome
+    from altcraft_async.protocol.states import OutcomeState
+
+__all__ = ["ROWS", "Place", "Reason", "Reasons", "place_of"]
+
+ROWS: Final = 3
+"""Rows that are named for a reason: enough to look at, few enough to read."""
+_TEXTS: Final = 8
+"""Different texts of one kind of failure that are kept apart."""
+_LONGEST: Final = 300
+"""Characters of a text; a server may answer with a page."""
+_LEFT_OUT: Final = "…"
+_OTHER: Final = "other texts, each different"
+_index = attrgetter("index")
+
+
+@attrs.frozen
+class Place:
+    """A row of the input: its 0-based `index`, its `line` in the file where that is known, and what it is about.
+
+    `subject` has the ids of the order line, or of what a row of an import describes; None where nobody knows them.
+    `status` is what the row said of it.
+    """
+
+    index: int
+    line: int | None = None
+    subject: str | None = None
+    status: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The place in words, with numbers that count from 1."""
+        return f"row {self.index + 1:,}" if self.line is None else f"line {self.line:,}"
+
+
+def place_of(outcome: Outcome[object], line: int | None = None) -> Place:
+    """Return the row of an outcome; an error that knows its line says it where nobody else does."""
+    update = outcome.update
+    known = line if line is not None else getattr(outcome.error, "line", None)
+    if update is None:
+        return Place(outcome.index, known, outcome.external_id)
+    subject = f"{update.order_external_id} / {update.order_line_external_id}"
+    return Place(outcome.index, known, subject, update.status_external_id)
+
+
+@attrs.frozen(kw_only=True)
+class Reason:
+    """Why `count` rows ended in `state`.
+
+    `error` is the class of the error, `code` the platform's own number and `status` that of HTTP, where there was
+    an answer. `text` says what happened, with ``…`` in the place of the row's ids; where it is `quoted` it is the
+    server's own. `first` are the first rows, `remedy` says what to do.
+    """
+
+    state: OutcomeState
+    error: str
+    code: int | None
+    status: int | None
+    text: str
+    quoted: bool
+    count: int
+    first: Sequence[Place]
+    remedy: str
+
+
+@attrs.define
+class _Group:
+    text: str
+    quoted: bool
+    remedy: str
+    count: int = 0
+    first: list[Place] = attrs.Factory(list)
+
+
+_Kind = tuple["OutcomeState", str, int | None, int | None]
+
+
+class Reasons:
+    """Collects failures by their reason, in memory that does not grow with their number."""
+
+    __slots__ = ("_groups", "_texts")
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[_Kind, str], _Group] = {}
+        self._texts: dict[_Kind, int] = {}
+
+    def __repr__(self) -> str:
+        """Show how many there are."""
+        return f"<Reasons: {len(self._groups)}>"
+
+    def add(self, outcome: Outcome[object], place: Place, count: int = 1) -> None:
+        """Count a failure, as `count` of them where others say the very same."""
+        error = outcome.error
+        kind = (outcome.state, type(error).__name__, getattr(error, "code", None), getattr(error, "status", None))
+        text, quoted = _text_of(error, outcome)
+        if (kind, text) not in self._groups:
+            seen = self._texts[kind] = self._texts.get(kind, 0) + 1
+            text, quoted = (text, quoted) if seen <= _TEXTS else (_OTHER, False)
+        group = self._groups.setdefault((kind, text), _Group(text, quoted, getattr(error, "remedy", "")))
+        group.count += count
+        if len(group.first) < ROWS or place.index < group.first[-1].index:  # outcomes come as they end
+            insort(group.first, place, key=_index)
+            del group.first[ROWS:]
+
+    def more_like(self, state: OutcomeState, error: str, code: int | None, status: int | None, count: int) -> None:
+        """Count failures of a kind of which one was added, and whose texts nobody looks at any more."""
+        kind = (state, error, code, status)
+        remedy = next((one.remedy for (other, _), one in self._groups.items() if other == kind), "")
+        self._groups.setdefault((kind, _OTHER), _Group(_OTHER, quoted=False, remedy=remedy)).count += count
+
+    def found(self) -> list[Reason]:
+        """Return the reasons, the most frequent first."""
+        reasons = [
+            Reason(
+                state=state,
+                error=error,
+                code=code,
+                status=status,
+                text=group.text,
+                quoted=group.quoted,
+                count=group.count,
+                first=tuple(group.first),
+                remedy=group.remedy,
+            )
+            for ((state, error, code, status), _), group in self._groups.items()
+        ]
+        return sorted(reasons, key=lambda reason: (-reason.count, reason.first[0].index if reason.first else 0))
+
+
+def _text_of(error: AltcraftError | None, outcome: Outcome[object]) -> tuple[str, bool]:
+    """Return what an error says, the server's own words where it has some, without the ids of its row."""
+    if error is None:
+        return "", False
+    said: str = getattr(error, "text", "")
+    update, text = outcome.update, said or error.message
+    ids = {outcome.external_id} if update is None else {update.order_external_id, update.order_line_external_id}
+    names = sorted((re.escape(one) for one in ids if one is not None), key=len, reverse=True)
+    if names:
+        text = re.sub(rf"(?<!\w)(?:{'|'.join(names)})(?!\w)", _LEFT_OUT, text)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}{_LEFT_OUT}", bool(said)
