@@ -88,7 +88,8 @@ class ReportFile:
 
     def figures(self, **facts: Unpack[Facts]) -> Figures:
         """Return the figures of this run alone."""
-        return self._recording.figures(**{**facts, "began": self._began})
+        facts["began"] = self._began
+        return self._recording.figures(**facts)
 
     def figures_by(self, journal: str, *, source: str, stopped: str | None) -> Figures:
         """Return the figures of all runs that a journal has; `stopped` says what ended the last one early."""
