@@ -56,6 +56,8 @@ nitpick_ignore_regex = [
     (r"py:class", r"(Literal|Callable|Mapping)\[.*"),
     (r"py:class", r"(altcraft_async\.outcome\.)?Fingerprint|Row|T|P(\.k?w?args)?|Value_co|pa\.Table"),
     (r"py:class", r"altcraft_async\.blocking\.api\.Market"),
+    # what a report is made of, and no user makes
+    (r"py:class", r"Remembered|Statistics|Facts|(altcraft_async\.report\.course\.)?Course"),
     # aliases and arguments that are told in words where they are used
     (
         r"py:class",

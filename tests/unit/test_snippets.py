@@ -8,7 +8,7 @@ import pytest
 from snippets import snippets
 
 YOURS = {
-    "BASE_URL", "altcraft", "app", "base_url", "change_of_my_own", "connection", "engine", "kept_in_your_database",
+    "BASE_URL", "altcraft", "app", "base_url", "change_of_my_own", "connection", "engine", "folder", "kept_in_your_database",
     "line", "message_id", "order", "outbox", "push_statuses", "read_token", "status", "store", "token", "transaction",
     "update", "updates",
 }  # fmt: skip
