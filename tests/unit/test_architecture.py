@@ -80,6 +80,8 @@ OWNERS = {
     "click": ("cli",),
     "rich": ("cli",),
     "openpyxl": ("ingest.excel",),
+    "fsspec": ("outcome", "storage.places"),
+    "pyarrow": ("outcome", "storage.columns"),
     "pytest": ("integrations.pytest_plugin",),
     "fastapi": ("integrations.fastapi",),
     "opentelemetry": ("integrations.opentelemetry",),
@@ -88,7 +90,7 @@ OWNERS = {
     "distributed": ("integrations.dask",),
 }
 CORE = {"aiohttp", "attrs", "tenacity", "xmltodict", "yarl", "multidict"}
-OPTIONAL = {"pyarrow", "pandas", "polars", "uvloop"} | OWNERS.keys()
+OPTIONAL = {"pandas", "polars", "uvloop"} | OWNERS.keys()
 
 
 def module_of(path: Path) -> str:
