@@ -13,5 +13,15 @@ from __future__ import annotations
 
 from altcraft_async.engine.timeline import Bucket, Level
 from altcraft_async.journal.reader import DedupWindowWarning, JournalReader, JournalSummary, LongerRowWarning, Slow
+from altcraft_async.journal.recorder import begin_journal
 
-__all__ = ["Bucket", "DedupWindowWarning", "JournalReader", "JournalSummary", "Level", "LongerRowWarning", "Slow"]
+__all__ = [
+    "Bucket",
+    "DedupWindowWarning",
+    "JournalReader",
+    "JournalSummary",
+    "Level",
+    "LongerRowWarning",
+    "Slow",
+    "begin_journal",
+]

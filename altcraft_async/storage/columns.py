@@ -211,18 +211,22 @@ def read_ahead(batches: Iterator[Any]) -> Iterator[Any]:
 class ParquetRows:
     """Writes rows to Parquet; `types` has for each column the type of its values.
 
-    `target` is a path or an open file. Rows are gathered into row groups; the file is whole when it is closed.
+    `target` is a path or an open file. Rows are gathered into row groups of `group_rows`; the file is whole when
+    it is closed.
     """
 
-    __slots__ = ("_columns", "_rows", "_schema", "_writer")
+    __slots__ = ("_columns", "_group_rows", "_rows", "_schema", "_writer")
 
-    def __init__(self, target: str | os.PathLike[str] | IO[bytes], types: Mapping[str, type], **meta: str) -> None:
+    def __init__(
+        self, target: str | os.PathLike[str] | IO[bytes], types: Mapping[str, type], *, group_rows: int = _GROUP_ROWS
+    ) -> None:
         pa = _arrow()
         import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
 
         kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-        schema = pa.schema([(name, kinds[kind]) for name, kind in types.items()], metadata=meta or None)
+        schema = pa.schema([(name, kinds[kind]) for name, kind in types.items()])
         self._schema = schema
+        self._group_rows = group_rows
         self._columns: list[list[object]] = [[] for _ in types]
         self._rows = 0
         self._writer = pq.ParquetWriter(target, schema, compression="zstd")
@@ -235,7 +239,7 @@ class ParquetRows:
         """Write a row."""
         for column, value in zip(self._columns, values, strict=True):
             column.append(value)
-        if len(self._columns[0]) >= _GROUP_ROWS:
+        if len(self._columns[0]) >= self._group_rows:
             self._flush()
 
     def copy(self, source: BinaryIO) -> None:

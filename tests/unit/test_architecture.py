@@ -63,6 +63,7 @@ FLOORS = (
     ("client",),
     ("",),
     ("blocking", "doctor", "ingest", "outbox"),
+    ("shards",),
     ("integrations",),
     ("cli", "__main__"),
 )

@@ -31,6 +31,7 @@ SUBMODULES = [
     "altcraft_async.outbox",
     "altcraft_async.sandbox",
     "altcraft_async.settings",
+    "altcraft_async.shards",
     "altcraft_async.values",
 ]
 ALL_MODULES = [
