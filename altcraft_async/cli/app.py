@@ -36,6 +36,7 @@ from altcraft_async.cli.outbox_commands import database_options, store_of
 from altcraft_async.cli.outbox_commands import outbox as outbox_group
 from altcraft_async.cli.presets import PresetName
 from altcraft_async.cli.sandbox_command import sandbox
+from altcraft_async.cli.shards_commands import shards
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.talk import complain, emit
 from altcraft_async.ingest import FIELDS, HeldBackError, InputError, LastLine
@@ -329,3 +330,4 @@ def demo(lines: int, faults: str, seed: int, as_json: bool) -> int:
 
 cli.add_command(sandbox)
 cli.add_command(outbox_group)
+cli.add_command(shards)

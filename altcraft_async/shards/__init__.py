@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from altcraft_async.shards.deliver import deliver_shard, deliver_shard_here
 from altcraft_async.shards.errors import ShardBusyError, ShardError
-from altcraft_async.shards.freezing import adopt_shards, plan_shards
+from altcraft_async.shards.freezing import InputOptions, adopt_shards, plan_shards
 from altcraft_async.shards.plan import Plan, ShardFile, read_plan
 from altcraft_async.shards.pool import run_shards
 from altcraft_async.shards.report import ShardReport, ShardsReport, ShardState, report
 
 __all__ = [
+    "InputOptions",
     "Plan",
     "ShardBusyError",
     "ShardError",

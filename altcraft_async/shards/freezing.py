@@ -9,7 +9,7 @@ import tempfile
 from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 
 from altcraft_async.engine.rows import read_row
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from altcraft_async.engine.rows import Row
+    from altcraft_async.ingest import InputFormat, LastLine
     from altcraft_async.shards.plan import Plan
     from altcraft_async.storage.places import Place
 
-__all__ = ["MOST_SHARDS", "adopt_shards", "plan_shards"]
+__all__ = ["MOST_SHARDS", "InputOptions", "adopt_shards", "plan_shards"]
 
 MOST_SHARDS: Final = 500
 """Files that are written at once; who needs more writes them with an engine, and adopts them."""
@@ -39,13 +40,26 @@ _BUCKETS: Final = 64
 _ENTRY: Final = struct.Struct("16sI")
 
 
+class InputOptions(TypedDict, total=False):
+    """How an input is read: the keywords of `altcraft_async.ingest.read_updates`, each with a default."""
+
+    input_format: InputFormat | str | None
+    columns: Mapping[str, str] | None
+    constants: Mapping[str, str] | None
+    statuses: Mapping[str, str] | None
+    encoding: str
+    skip_lines: int
+    last_line: LastLine | str
+    name: str | None
+
+
 def plan_shards(
     source: str | os.PathLike[str] | BinaryIO | ArrowStream | Iterable[Row],
     directory: str | os.PathLike[str],
     *,
     shards: int,
     target: str | None = None,
-    **reading: Any,
+    **reading: Unpack[InputOptions],
 ) -> Plan:
     """Freeze an input into one Parquet file a shard, and write the plan beside them.
 

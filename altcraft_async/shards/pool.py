@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
+import sys
 from collections import Counter, deque
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -91,6 +93,11 @@ class _Worker:
             return None
         return answer
 
+    def interrupt(self) -> None:
+        """Ask it to write a last snapshot and to end."""
+        if self.process.pid is not None and self.process.is_alive():
+            os.kill(self.process.pid, signal.SIGINT)
+
     def end(self) -> None:
         self.connection.close()
         self.process.join(_TURN * 10)
@@ -114,7 +121,7 @@ class _Pool:
     def __exit__(self, kind: object, *_: object) -> None:
         for worker in self._workers:
             if kind is not None or worker.number is not None:
-                worker.process.terminate()
+                worker.interrupt()
         for worker in self._workers:
             worker.end()
 
@@ -170,6 +177,8 @@ class _Pool:
 
 def _work(connection: Connection, directory: str, options: dict[str, Any]) -> None:
     """Deliver the shards whose numbers come, in a process of its own, until nobody asks any more."""
+    if sys.platform != "win32":
+        os.setpgrp()  # a terminal's Ctrl-C is for the one that gives out the work, who passes it on once
     while True:
         try:
             number = connection.recv()
