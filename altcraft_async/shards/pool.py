@@ -15,6 +15,7 @@ from altcraft_async.errors import AltcraftError, ConfigurationError
 from altcraft_async.shards.deliver import deliver_shard
 from altcraft_async.shards.errors import ShardError
 from altcraft_async.shards.report import report
+from altcraft_async.shards.window import numbers_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,9 +57,7 @@ def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
     if type(count) is not int or count < 1:
         msg = f"processes must be a whole number above zero, not {processes!r}"
         raise ConfigurationError(msg, field="processes")
-    before = report(directory)
-    wanted = [shard.number for shard in before.shards if not shard.complete or (retry_failed and shard.failed)]
-    numbers = [number for number in wanted if shards is None or number in shards]
+    numbers = numbers_of(directory, shards, retry_failed=retry_failed)
     options = {"concurrency": concurrency, "rate": rate, "retry_failed": retry_failed}
     with _Pool(os.fspath(directory), options, min(count, len(numbers))) as pool:
         problems = pool.run(numbers, progress)

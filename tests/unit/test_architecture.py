@@ -82,13 +82,14 @@ OWNERS = {
     "rich": ("cli",),
     "openpyxl": ("ingest.excel",),
     "fsspec": ("outcome", "storage.places"),
-    "pyarrow": ("outcome", "storage.columns"),
+    "pyarrow": ("outcome", "storage.columns", "integrations.spark"),
     "pytest": ("integrations.pytest_plugin",),
     "fastapi": ("integrations.fastapi",),
     "opentelemetry": ("integrations.opentelemetry",),
     "prometheus_client": ("integrations.prometheus",),
-    "dask": ("integrations.dask",),
     "distributed": ("integrations.dask",),
+    "ray": ("integrations.ray",),
+    "pyspark": ("integrations.spark",),
 }
 CORE = {"aiohttp", "attrs", "tenacity", "xmltodict", "yarl", "multidict"}
 OPTIONAL = {"pandas", "polars", "uvloop"} | OWNERS.keys()
