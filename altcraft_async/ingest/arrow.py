@@ -164,12 +164,14 @@ def _head(stream: BinaryIO) -> bytes:
 
 
 class _Row(tuple["Cell", "Cell", "Cell"]):
-    """The three values of a row; as bytes a JSON line without its end, under the names that are read by default."""
+    """The three values of a row; as bytes a JSON line, under the names that are read by default."""
 
     __slots__ = ()
 
     def __bytes__(self) -> bytes:
-        return json.dumps(dict(zip(FIELDS, self, strict=True)), ensure_ascii=False).encode(errors="surrogatepass")
+        return (
+            json.dumps(dict(zip(FIELDS, self, strict=True)), ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
+        )
 
 
 class ColumnRows:
@@ -203,7 +205,7 @@ class ColumnRows:
     def unread(self) -> Iterator[bytes]:
         """Give the rows that were not given, as JSON lines; raises where a file breaks off. Ends the reading."""
         for _, _, row in self._given:
-            yield bytes(row) + b"\n"
+            yield bytes(row)
 
     def _look_at(self, name: str, columns: Columns) -> tuple[Table, list[int | str]]:
         """Find the columns of a file: their places in it, or for a field that is the same in all rows its value."""

@@ -7,7 +7,7 @@ import io
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import attrs
 
@@ -51,13 +51,34 @@ _BOM = b"\xef\xbb\xbf"
 _WORKBOOK = b"PK\x03\x04"
 
 
-class KeptRow(NamedTuple):
-    """A row as it stood in its input."""
+class KeptRow:
+    """A row as it stood in its input: `line` is the 1-based number of its first line, or of the row in its file.
 
-    line: int
-    """The 1-based number of its first line, or of the row in its file of columns."""
-    raw: bytes
-    """Its bytes, with a line end; of columns the three ids as a JSON line."""
+    `raw` is its bytes, with a line end; of columns the three ids as a JSON line, which is written when it is asked for.
+    """
+
+    __slots__ = ("_content", "line")
+
+    def __init__(self, line: int, raw: SupportsBytes) -> None:
+        self.line = line
+        self._content = raw
+
+    @property
+    def raw(self) -> bytes:
+        """Its bytes, with a line end."""
+        return bytes(self._content)
+
+    def __eq__(self, other: object) -> bool:
+        """Be equal to one of the same line and bytes."""
+        return isinstance(other, KeptRow) and (self.line, self.raw) == (other.line, other.raw)
+
+    def __hash__(self) -> int:
+        """Go by line and bytes."""
+        return hash((self.line, self.raw))
+
+    def __repr__(self) -> str:
+        """Show both."""
+        return f"KeptRow(line={self.line}, raw={self.raw!r})"
 
 
 class InputFormat(enum.StrEnum):
@@ -408,7 +429,10 @@ class UpdateReader:
         a row of columns as a JSON line.
         """
         row = self._kept.pop(index, None)
-        return None if row is None else KeptRow(row[0], bytes(row[1]) + b"\n")
+        if row is None:
+            return None
+        line, raw = row
+        return KeptRow(line, raw + b"\n" if isinstance(raw, bytes) else raw)
 
     def drop_rows(self, first: int, count: int) -> None:
         """Keep no longer the `count` rows from the 0-based index `first` on: those of an `UpdatesSkipped`."""

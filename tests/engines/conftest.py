@@ -45,7 +45,7 @@ class Job:
 
     def kill(self, times=2):
         """Kill workers that have been at work for a while."""
-        ends_at = time.monotonic() + 90
+        ends_at = time.monotonic() + 180
         while len(self.killed) < times and time.monotonic() < ends_at:
             for number in range(4):
                 holder = Holder.read(Place(self.directory), number)

@@ -52,7 +52,18 @@ def spark(job, **options):
     try:
         return run_with_spark(session, job.directory, **options)
     finally:
-        session.stop()
+        end(session)
+
+
+def end(session):
+    """End the virtual machine too: it would keep the environment of this test for the next."""
+    from pyspark import SparkContext  # noqa: PLC0415
+
+    session.stop()
+    SparkContext._gateway.shutdown()
+    SparkContext._gateway.proc.stdin.close()
+    SparkContext._gateway.proc.wait()
+    SparkContext._gateway = SparkContext._jvm = None
 
 
 ENGINES = [pool, dask, ray, spark]
@@ -86,7 +97,7 @@ def test_a_total_is_kept(job, engine):
 def run_example(name, *arguments):
     ended = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
-        capture_output=True, text=True, timeout=150, check=False,
+        capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
@@ -125,7 +136,7 @@ def session():
     found = sql.SparkSession.builder.master("local[2,4]").config("spark.ui.enabled", "false").getOrCreate()
     found.dataSource.register(AltcraftDataSource)
     yield found
-    found.stop()
+    end(found)
 
 
 def test_a_data_frame_whose_rows_are_refused_or_unsorted_says_what_was_sent(job, session, capfd):
