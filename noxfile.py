@@ -184,6 +184,18 @@ def programs(session: nox.Session) -> None:
 
 
 @nox.session
+def engines(session: nox.Session) -> None:
+    """Deliver shards with Dask, Ray and Spark, and kill their workers; minutes long, so not part of the checks.
+
+    Spark needs Java (Debian: ``apt-get install default-jre-headless``). What cannot be had is skipped, with a reason.
+    """
+    session.install(".[test]", "distributed>=2024.8", "pyyaml>=6.0")
+    for engine in ("ray>=2.30", "pyspark[sql]>=4.0"):
+        session.run("python", "-m", "pip", "install", "--quiet", engine, success_codes=[0, 1])
+    session.run("pytest", "-m", "engines", "tests/engines", "-rs", *session.posargs)
+
+
+@nox.session
 def minimum(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that are allowed."""
     session.install(".[test]", *MINIMUM)

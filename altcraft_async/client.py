@@ -425,7 +425,9 @@ class AltcraftClient:
         self._gate.begin_at(learned)
 
     def take_part(self, part: float) -> bool:
-        """Use this part, 0.0 to 1.0, of the totals that are `Shared` among ``"drainers"``; an outbox calls it.
+        """Use this part, 0.0 to 1.0, of the totals that are `Shared` among ``"drainers"`` or ``"shards"``.
+
+        An outbox, or who delivers a shard, calls it.
 
         Says whether no more is under way than that: only then may others use the rest.
         """

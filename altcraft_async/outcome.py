@@ -12,8 +12,9 @@ from altcraft_async.errors import BatchError, MissingExtraError
 from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import Protocol
+    from typing import BinaryIO, Protocol
 
     import pyarrow as pa
 
@@ -266,6 +267,22 @@ class Report(Generic[Row_co]):
         from altcraft_async.report.page import page  # noqa: PLC0415 - most reports are never drawn
 
         return page(self.figures(source=source))
+
+    def to_parquet(self, where: str | os.PathLike[str] | BinaryIO) -> None:
+        """Write the table of `to_arrow` to a Parquet file, at a path or an address of fsspec, or to an open one.
+
+        Needs the extra ``arrow``; raises `MissingExtraError` without.
+        """
+        table = self.to_arrow()
+        import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
+
+        if isinstance(where, str) and "://" in where:
+            import fsspec  # noqa: PLC0415 - an extra
+
+            with fsspec.open(where, "wb") as file:
+                pq.write_table(table, file)
+        else:
+            pq.write_table(table, where)
 
     @property
     def ok(self) -> bool:

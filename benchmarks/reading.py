@@ -25,20 +25,39 @@ ROWS = {
     "quoted": '"order_{0}","line_{0}_1","delivered","some note"',
     "mixed": 'order_{0},line_{0}_1,delivered,"some, note"',
     "several lines": 'order_{0},line_{0}_1,delivered,"some\nnote"',
+    "parquet": "",
     "json lines": '{{"order_external_id": "order_{0}", "order_line_external_id": "line_{0}_1", '
     '"status_external_id": "delivered"}}',
 }
+NAMES = {"json lines": "in.jsonl", "parquet": "in.parquet"}
 GROWTH_MB = 8
 """The target: memory does not grow with the input."""
 
 
 def write(kind: str, rows: int, path: Path) -> None:
     """Write an input of that many rows."""
+    if kind == "parquet":
+        write_parquet(rows, path)
+        return
     with path.open("w", encoding="utf-8", newline="") as file:
         if kind != "json lines":
             file.write(f"{HEADER}\n")
         row = ROWS[kind] + "\n"
         file.writelines(row.format(number) for number in range(rows))
+
+
+def write_parquet(rows: int, path: Path) -> None:
+    """Write the same rows as columns, in row groups as large as those that tools write by default."""
+    import pyarrow as pa  # noqa: PLC0415 - not in the process that measures
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    columns = {
+        "order_external_id": [f"order_{number}" for number in range(rows)],
+        "order_line_external_id": [f"line_{number}_1" for number in range(rows)],
+        "status_external_id": ["delivered"] * rows,
+        "note": ["some note"] * rows,
+    }
+    pq.write_table(pa.table(columns), path)
 
 
 def measure(path: Path) -> dict[str, float]:
@@ -72,7 +91,7 @@ def main() -> int:
     flat = True
     for kind in [asked.kind] if asked.kind else ROWS:
         with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory, "in.jsonl" if kind == "json lines" else "in.csv")
+            path = Path(directory, NAMES.get(kind, "in.csv"))
             write(kind, asked.rows, path)
             command = [sys.executable, __file__, "--measure", str(path)]
             found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -19,6 +19,7 @@ from altcraft_async.cli.orders import orders
 from altcraft_async.cli.outbox_commands import outbox
 from altcraft_async.cli.report_command import report
 from altcraft_async.cli.sandbox_command import sandbox
+from altcraft_async.cli.shards_commands import shards
 from altcraft_async.cli.sync_command import reconcile, sync
 from altcraft_async.cli.talk import complain
 from altcraft_async.cli.trial_commands import demo, doctor
@@ -75,6 +76,20 @@ def cli() -> None:
     """Tell Altcraft what became of every order line."""
 
 
-for _command in (sync, update, reconcile, journal, report, orders, products, skus, outbox, doctor, demo, sandbox):
+for _command in (
+    sync,
+    update,
+    reconcile,
+    journal,
+    report,
+    orders,
+    products,
+    skus,
+    shards,
+    outbox,
+    doctor,
+    demo,
+    sandbox,
+):
     cli.add_command(_command)
 add_examples(cli)

@@ -33,6 +33,13 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("what a finished run sent, against what the platform shows", "reconcile orders.csv --journal orders.journal"),
         ("by the list, of one touchpoint", "reconcile orders.csv --by list --endpoint shop"),
     ),
+    "shards plan": (("ten parts of an input, for ten workers", "shards plan updates.parquet parts/ --shards 10"),),
+    "shards adopt": (("parts that another tool wrote", "shards adopt parts/"),),
+    "shards run": (
+        ("all parts, by four processes of this machine", "shards run parts/ --processes 4"),
+        ("one part, as one of many workers", "shards run parts/ --shard 3"),
+    ),
+    "shards show": (("what became of all parts so far", "shards show parts/"),),
     "report": (
         ("a page that shows how a run went, while it goes on or afterwards", "report orders.journal -o run.html"),
         ("its figures for a program", "report orders.journal --json"),

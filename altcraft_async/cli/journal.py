@@ -23,10 +23,10 @@ from altcraft_async.cli.results import (
     COLUMNS,
     IMPORT_COLUMNS,
     RecordFile,
-    ResultsFile,
     csv_record,
     refuse_clashes,
     refuse_workbook,
+    results_file,
 )
 from altcraft_async.cli.talk import shell, tidy
 from altcraft_async.ingest import FIELDS
@@ -266,7 +266,7 @@ def export(asked: Extract) -> int:
         summary = journal.summary()
         reader = asked.open_input(stack, summary)
         columns = IMPORT_COLUMNS if summary.method in IMPORTED else COLUMNS
-        output = stack.enter_context(ResultsFile(asked.output, columns, at_end=True))
+        output = stack.enter_context(results_file(asked.output, columns, at_end=True))
         output.start()
         written = 0
         pairs = ((None, one) for one in journal.outcomes()) if reader is None else _joined(journal, reader)

@@ -70,7 +70,7 @@ def journal_failed(path: str, output: str, source: str | None, **fields: Any) ->
 def journal_export(path: str, output: str, source: str | None, **fields: Any) -> int:
     """Write every recorded outcome, in input order, like the option --results does.
 
-    As JSON lines, or CSV to *.csv. Ids, request ids and lines of the file are there for
+    As JSON lines, CSV to *.csv, or Parquet to *.parquet. Ids, request ids and lines of the file are there for
     every row with --input; without it, ids only for those that failed.
     """
     from altcraft_async.cli.journal import Extract, export  # noqa: PLC0415 - quick start of the other commands

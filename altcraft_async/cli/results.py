@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Self
 
 from altcraft_async import ConfigurationError
 from altcraft_async.ingest import InputFormat
+from altcraft_async.storage.columns import ColumnsError, ParquetRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from altcraft_async import Outcome
 
-__all__ = ["COLUMNS", "IMPORT_COLUMNS", "RecordFile", "ResultsFile", "csv_record", "refuse_clashes", "refuse_workbook"]
+__all__ = [
+    "COLUMNS", "IMPORT_COLUMNS", "ParquetResults", "RecordFile", "ResultsFile", "csv_record", "refuse_clashes",
+    "refuse_workbook", "results_file",
+]  # fmt: skip
 
 COLUMNS = (
     "index",
@@ -57,9 +61,12 @@ def refuse_clashes(**paths: str | None) -> None:
 
 
 def refuse_workbook(option: str, path: str) -> None:
-    """Raise `ConfigurationError` for rows that are to be written to a workbook."""
-    if InputFormat.of_name(path) is InputFormat.XLSX:
-        msg = f"{option} writes CSV or JSON lines, and no workbook; call the file {Path(path).with_suffix('.csv').name}"
+    """Raise `ConfigurationError` for rows that are to be written to a workbook, or as columns."""
+    kind = InputFormat.of_name(path)
+    if kind in {InputFormat.XLSX, InputFormat.PARQUET, InputFormat.ARROW}:
+        what = "workbook" if kind is InputFormat.XLSX else f"{kind.capitalize()} file"
+        better = Path(path).with_suffix(".csv" if kind is InputFormat.XLSX else ".jsonl").name
+        msg = f"{option} writes CSV or JSON lines, and no {what}; call the file {better}"
         raise ConfigurationError(msg)
 
 
@@ -191,6 +198,66 @@ class ResultsFile(RecordFile):
                 )
                 + b"\n"
             )
+
+
+_TYPES: dict[str, type] = {"index": int, "line": int, "batch": int, "attempts": int, "elapsed": float}
+
+
+class ParquetResults(ResultsFile):
+    """The outcomes as columns, a row each. The file is whole, and holds them, when this is closed.
+
+    Until then it is what it was, so that a kill loses no results of before; what a journal has recorded,
+    ``journal export`` writes at any time.
+    """
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, path: str, columns: Sequence[str] = COLUMNS, *, at_end: bool = True) -> None:
+        del at_end  # it cannot be otherwise
+        super().__init__(path, columns, at_end=True)
+        self._rows: ParquetRows | None = None
+
+    def start(self, *, keep: bool = False) -> None:
+        """Begin anew, or with `keep` with the rows that the file holds."""
+        self._rows = ParquetRows(self._file, {column: _TYPES.get(column, str) for column in self._columns})
+        if keep and Path(self.path).stat().st_size:
+            with Path(self.path).open("rb") as before:
+                try:
+                    self._rows.copy(before)
+                except ColumnsError as error:
+                    self.problem = f"{self.path} is no results file that can be continued: {error}"
+
+    def add(self, outcome: Outcome[object], line: int | None) -> None:
+        """Take one outcome."""
+        if self._rows is None or self.problem is not None:
+            return
+        known = {**outcome.to_dict(), "line": line}
+        try:
+            self._rows.add([known[column] for column in self._columns])
+        except OSError as error:
+            self.problem = f"{self.path} cannot be written: {error.strerror or error}"
+
+    def complete(self) -> None:
+        """Write the end, and put it all in the place of what the file held."""
+        rows, self._rows = self._rows, None
+        if rows is None:
+            return
+        try:
+            rows.close()
+        except OSError as error:
+            self.problem = self.problem or f"{self.path} cannot be written: {error.strerror or error}"
+        super().complete()
+
+    def __exit__(self, *_: object) -> None:
+        """Complete and close it."""
+        self.complete()
+        super().__exit__()
+
+
+def results_file(path: str, columns: Sequence[str] = COLUMNS, *, at_end: bool = False) -> ResultsFile:
+    """Open the results file that a name asks for: Parquet, CSV, or else JSON lines."""
+    kind = ParquetResults if InputFormat.of_name(path) is InputFormat.PARQUET else ResultsFile
+    return kind(path, columns, at_end=at_end)
 
 
 def csv_record(values: Sequence[object]) -> bytes:

@@ -21,7 +21,7 @@ from altcraft_async.cli.inputs import named_in, said_of
 from altcraft_async.cli.job import print_json
 from altcraft_async.cli.memory import Memory
 from altcraft_async.cli.progress import following
-from altcraft_async.cli.results import RecordFile, ResultsFile, refuse_clashes
+from altcraft_async.cli.results import RecordFile, refuse_clashes, results_file
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.sink import Sink, Watcher
 from altcraft_async.ingest import HeldBackError, InputError
@@ -61,7 +61,7 @@ def sync(job: SyncJob, make_client: MakeClient, dry: Callable[[UpdateReader, Tal
             return talk.end(dry_run(job, reader, talk) if dry is None else dry(reader, talk))
         watcher = Watcher(reader, talk)
         client = make_client((watcher,))
-        results = None if job.results is None else opened.enter_context(ResultsFile(job.results, job.columns))
+        results = None if job.results is None else opened.enter_context(results_file(job.results, job.columns))
         failed = (
             None if job.failed is None else opened.enter_context(RecordFile(job.failed, at_end=job.journal is not None))
         )

@@ -46,7 +46,8 @@ _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 @click.option("--journal", metavar="FILE", help="Record the run here; or go on with the run that is recorded here.")
 @click.option("--retry-failed", is_flag=True, help="With --journal, when the run is finished: send again what failed.")
 @click.option("--extend", is_flag=True, help="With --journal: the input has got more rows at its end.")
-@click.option("--results", metavar="FILE", help="Write each outcome: as JSON lines, or CSV to *.csv; - is stdout.")
+@click.option("--results", metavar="FILE",
+              help="Write each outcome: JSON lines, CSV to *.csv, Parquet to *.parquet; - is stdout.")  # fmt: skip
 @click.option("--failed", metavar="FILE", help="Write the rows that failed: as CSV or JSON lines, like the input.")
 @click.option("--report", metavar="FILE", help="Write a report of the run when it ends: a page, or JSON to *.json.")
 @click.option("--dry-run", is_flag=True, help="Read and check all of the input; send nothing and write no file.")
@@ -62,6 +63,8 @@ _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 @client_options
 def sync(source: str, **fields: Any) -> int:
     """Send every update in FILE: CSV, JSON or Excel, also gzipped; - reads standard input.
+
+    Parquet and Arrow too: a file, a directory, a pattern in quotes, or an address like s3://bucket/orders/*.parquet.
 
     The columns (keys) are order_external_id, order_line_external_id and
     status_external_id; others are left alone. Updates of one order line go in

@@ -372,12 +372,12 @@ class Gate:
         self._follow()
 
     def take_part(self, part: float) -> bool:
-        """Have this part of the totals that are shared among the drainers of an outbox.
+        """Have this part of the totals that are shared among the drainers of an outbox, or among shards.
 
         Says whether no more calls are under way than a known limit allows, so that others may have the rest of it.
         """
         for total in self._totals:
-            if total.among == "drainers":
+            if total.among != "host":
                 total.take_part(part)
         self._follow()
         return self._adaptive or len(self._held) <= self.limit

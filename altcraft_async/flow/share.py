@@ -59,13 +59,16 @@ class Shared:
     """A total that several clients share: ``concurrency=Shared(64)`` calls in flight, ``rate=Shared(100)`` a second.
 
     `among` says who: ``"host"``, the processes of one user on this host that call one address with one token and give
-    the same total, each by its need; or ``"drainers"``, those that deliver one outbox on PostgreSQL, each by the part
-    of the buckets that it has leased. A member always has one permit, so where there are more members than permits
-    they have more calls in flight than `total`. Raises `ConfigurationError`, naming the field, for what cannot work.
+    the same total, each by its need; ``"drainers"``, those that deliver one outbox on PostgreSQL, each by the part
+    of the buckets that it has leased; or ``"shards"``, those that deliver shards of one directory, in equal parts. A
+    member always has one permit, so where there are more members than permits they have more calls in flight than
+    `total`. Raises `ConfigurationError`, naming the field, for what cannot work.
     """
 
     total: float = attrs.field(validator=NUMBER)
-    among: Literal["host", "drainers"] = attrs.field(default="host", validator=choice("host", "drainers"), kw_only=True)
+    among: Literal["host", "drainers", "shards"] = attrs.field(
+        default="host", validator=choice("host", "drainers", "shards"), kw_only=True
+    )
 
     def permits(self, part: float) -> int:
         """Give the permits of a member that has this `part` of all: of parts that make one, no more than the total."""

@@ -1,4 +1,4 @@
-"""Updates out of files: CSV, JSON lines, JSON arrays and Excel, row by row, with flat memory.
+"""Updates out of files and columns: CSV, JSON, Excel, Parquet and Arrow, row by row, with flat memory.
 
 `read_updates` opens an input and gives an `UpdateReader`: an iterable of
 updates to hand to a bulk call as it is. A row that cannot become an update is
@@ -20,6 +20,10 @@ may span lines. Blanks around an id are dropped, rows without content skipped.
 
 **JSON.** One object a line, or one array of objects; one key a field. Whole
 numbers count as their digits. Blank lines are skipped.
+
+**Columns.** Parquet and Arrow: a file, a directory, a pattern, an address that fsspec
+knows, or an object with ``__arrow_c_stream__``, as polars, DuckDB and pandas have; needs the extra ``arrow``.
+Only the needed columns are read, some batches ahead. Values are texts or whole numbers, taken as they stand.
 
 **Excel.** The first visible sheet of an ``.xlsx`` file; needs the extra ``excel``.
 

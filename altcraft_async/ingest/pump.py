@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from altcraft_async.ingest.table import ReadRow
+    from altcraft_async.ingest.table import AnyRow
 
 __all__ = ["Pump"]
 
@@ -20,11 +20,11 @@ class Pump:
 
     __slots__ = ("_ahead", "_ended", "_failure", "_loop", "_queue", "_room", "_rows", "_stopped", "_waiter")
 
-    def __init__(self, rows: Iterator[ReadRow], ahead: int) -> None:
+    def __init__(self, rows: Iterator[AnyRow], ahead: int) -> None:
         self._rows = rows
         self._ahead = ahead
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[ReadRow] = deque()
+        self._queue: deque[AnyRow] = deque()
         self._room = threading.Condition()
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
@@ -42,7 +42,7 @@ class Pump:
             self._stopped = True
             self._room.notify_all()
 
-    async def next_row(self) -> ReadRow | None:
+    async def next_row(self) -> AnyRow | None:
         """Give the next row, None at the end; raise what the reading raised."""
         while True:
             with self._room:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import enum
+import io
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import attrs
 
 from altcraft_async.errors import ConfigurationError
+from altcraft_async.ingest.arrow import ColumnRows, columnar_input
 from altcraft_async.ingest.csv import CsvRows
 from altcraft_async.ingest.errors import InputError
 from altcraft_async.ingest.excel import ExcelRows
@@ -27,12 +29,14 @@ from altcraft_async.ingest.text import (
     say_foreign,
     say_utf16,
 )
+from altcraft_async.storage.columns import ArrowStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
     from types import TracebackType
-    from typing import BinaryIO, Self
+    from typing import BinaryIO, Self, SupportsBytes
 
+    from altcraft_async.ingest.arrow import ColumnarInput
     from altcraft_async.ingest.suspicion import Suspicion
     from altcraft_async.ingest.table import ReadItem
     from altcraft_async.ingest.text import Feed
@@ -40,19 +44,41 @@ if TYPE_CHECKING:
 __all__ = ["InputFormat", "KeptRow", "UpdateReader", "read_updates", "read_values"]
 
 _Choice = TypeVar("_Choice", bound=enum.StrEnum)
-_Rows: TypeAlias = "CsvRows | JsonLines | ArrayRows | ExcelRows"
+_Rows: TypeAlias = "CsvRows | JsonLines | ArrayRows | ExcelRows | ColumnRows"
+_Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | ArrowStream"
 
 _BOM = b"\xef\xbb\xbf"
 _WORKBOOK = b"PK\x03\x04"
 
 
-class KeptRow(NamedTuple):
-    """A row as it stood in its input."""
+class KeptRow:
+    """A row as it stood in its input: `line` is the 1-based number of its first line, or of the row in its file.
 
-    line: int
-    """The 1-based number of its first line."""
-    raw: bytes
-    """Its bytes, with a line end."""
+    `raw` is its bytes, with a line end; of columns the three ids as a JSON line, which is written when it is asked for.
+    """
+
+    __slots__ = ("_content", "line")
+
+    def __init__(self, line: int, raw: SupportsBytes) -> None:
+        self.line = line
+        self._content = raw
+
+    @property
+    def raw(self) -> bytes:
+        """Its bytes, with a line end."""
+        return bytes(self._content)
+
+    def __eq__(self, other: object) -> bool:
+        """Be equal to one of the same line and bytes."""
+        return isinstance(other, KeptRow) and (self.line, self.raw) == (other.line, other.raw)
+
+    def __hash__(self) -> int:
+        """Go by line and bytes."""
+        return hash((self.line, self.raw))
+
+    def __repr__(self) -> str:
+        """Show both."""
+        return f"KeptRow(line={self.line}, raw={self.raw!r})"
 
 
 class InputFormat(enum.StrEnum):
@@ -66,6 +92,10 @@ class InputFormat(enum.StrEnum):
     """One JSON array of objects."""
     XLSX = "xlsx"
     """The first sheet of an Excel workbook, with a header; needs the extra ``excel``."""
+    PARQUET = "parquet"
+    """Parquet, a file or several; needs the extra ``arrow``."""
+    ARROW = "arrow"
+    """Arrow, a file, a stream, or what hands over its columns so; needs the extra ``arrow``."""
 
     @property
     def of_rows(self) -> InputFormat:
@@ -86,11 +116,18 @@ _BY_SUFFIX = {
     ".json": InputFormat.JSON,
     ".xlsx": InputFormat.XLSX,
     ".xlsm": InputFormat.XLSX,
+    ".parquet": InputFormat.PARQUET,
+    ".pq": InputFormat.PARQUET,
+    ".arrow": InputFormat.ARROW,
+    ".feather": InputFormat.ARROW,
+    ".ipc": InputFormat.ARROW,
+    ".arrows": InputFormat.ARROW,
 }
+_COLUMNAR = frozenset({InputFormat.PARQUET, InputFormat.ARROW})
 
 
 def read_updates(  # noqa: PLR0913 - what can be said of an input, by keyword
-    source: str | os.PathLike[str] | BinaryIO,
+    source: str | os.PathLike[str] | BinaryIO | ArrowStream,
     *,
     input_format: InputFormat | str | None = None,
     columns: Mapping[str, str] | None = None,
@@ -103,7 +140,10 @@ def read_updates(  # noqa: PLR0913 - what can be said of an input, by keyword
     keep_rows: bool = False,
     opened_at: float | None = None,
 ) -> UpdateReader:
-    """Open an input of updates, a path or a binary stream, and read its header.
+    """Open an input of updates, a path, a binary stream or what has columns, and read its header.
+
+    What has columns is Parquet or Arrow, a file, the files of a directory or a pattern, also at an address of fsspec
+    (``s3://bucket/orders/*.parquet``), or an object with ``__arrow_c_stream__``, as polars, DuckDB and pandas have.
 
     The format is `input_format`, or else follows from the first bytes and the
     file's suffix. Gzip is unpacked. `columns` says which column (JSON: key) holds a
@@ -159,7 +199,7 @@ def read_values(  # noqa: PLR0913 - what can be said of an input, by keyword
 
 
 def _opened(  # noqa: PLR0913 - what can be said of an input
-    source: str | os.PathLike[str] | BinaryIO,
+    source: _Source,
     reading: Reading,
     input_format: InputFormat | str | None,
     last_line: LastLine | str,
@@ -170,10 +210,18 @@ def _opened(  # noqa: PLR0913 - what can be said of an input
 ) -> UpdateReader:
     chosen = None if input_format is None else _choice(InputFormat, input_format, "input_format", "an input format")
     ending = _choice(LastLine, last_line, "last_line", "a choice for a last line")
+    if chosen in _COLUMNAR or (chosen is None and reading.make is None):
+        columnar = columnar_input(source, name, chosen=chosen is not None)
+        if columnar is not None:
+            return UpdateReader(_columns(columnar, reading), keep_rows=keep_rows)
+    if isinstance(source, ArrowStream) or chosen in _COLUMNAR:
+        msg = f"{_readable(name or source)} cannot be read as {chosen or 'values'}; give a file of that format"
+        raise InputError(msg, source=_readable(name or source))
     stream, own = (_open(source), True) if isinstance(source, str | os.PathLike) else (source, False)
     label = _readable(name or (source if own else getattr(source, "name", "input")))
     try:
-        return UpdateReader(stream, label, chosen, reading, ending, own=own, keep_rows=keep_rows, opened_at=opened_at)
+        watch = Watch(stream, ending, opened_at=time.time() if opened_at is None else opened_at)
+        return UpdateReader(_text(stream, label, chosen, reading, watch, own=own), keep_rows=keep_rows)
     except OSError as error:
         if own:
             stream.close()
@@ -183,6 +231,53 @@ def _opened(  # noqa: PLR0913 - what can be said of an input
         if own:
             stream.close()
         raise
+
+
+@attrs.frozen
+class _Open:
+    """An input that is open: its `rows`, what is to be watched until the end, and how it is closed."""
+
+    source: str
+    format: InputFormat
+    encoding: str
+    rows: _Rows
+    watch: Watch
+    close: Callable[[], object]
+
+
+def _columns(columnar: ColumnarInput, reading: Reading) -> _Open:
+    """Open an input of columns, of which nothing can still be written."""
+    kind = InputFormat.PARQUET if columnar.is_parquet else InputFormat.ARROW
+    rows = ColumnRows(columnar, reading)
+    return _Open(columnar.name, kind, "utf-8", rows, Watch(io.BytesIO(), opened_at=0.0), rows.close)
+
+
+def _text(  # noqa: PLR0913 - what can be said of an input
+    stream: BinaryIO, source: str, chosen: InputFormat | None, reading: Reading, watch: Watch, *, own: bool
+) -> _Open:
+    """Open an input of text, or a workbook, and read its header."""
+    feed = open_feed(stream, source, reading.encoding)
+    kind = _format_of(source, feed.peek(), chosen)
+    encoding = "utf-8" if kind is InputFormat.XLSX else byte_encoding(reading.encoding)
+    rows = _rows_of(kind, feed, source, attrs.evolve(reading, encoding=encoding), watch)
+    return _Open(source, kind, encoding, rows, watch, stream.close if own else _stay_open)
+
+
+def _stay_open() -> None:
+    """Leave a stream to its owner."""
+
+
+def _rows_of(kind: InputFormat, feed: Feed, source: str, reading: Reading, watch: Watch) -> _Rows:
+    if reading.make is not None and kind not in _OF_JSON:
+        msg = f"{source} is not JSON; write one object a line, or one array of objects"
+        raise InputError(msg, source=source)
+    if kind is InputFormat.XLSX:
+        return ExcelRows(feed, source, reading)
+    if kind is InputFormat.JSON:
+        return ArrayRows(feed, source, reading)
+    lines = Lines(feed, source, reading.encoding, watch)
+    of_lines = CsvRows if kind is InputFormat.CSV else JsonLines
+    return of_lines(lines, source, reading, watch)
 
 
 def _by_field(given: Mapping[str, str], what: str) -> dict[str, str]:
@@ -233,11 +328,10 @@ class UpdateReader:
     """
 
     __slots__ = (
+        "_close",
         "_keep",
         "_kept",
-        "_own",
         "_rows",
-        "_stream",
         "_watch",
         "encoding",
         "exhausted",
@@ -246,45 +340,18 @@ class UpdateReader:
         "source",
     )
 
-    def __init__(  # noqa: PLR0913 - made by read_updates alone
-        self,
-        stream: BinaryIO,
-        source: str,
-        input_format: InputFormat | None,
-        reading: Reading,
-        last_line: LastLine,
-        *,
-        own: bool,
-        keep_rows: bool,
-        opened_at: float | None,
-    ) -> None:
-        """Read the header of `stream`; see `read_updates`, which is the way in."""
-        self.source = source
+    def __init__(self, opened: _Open, *, keep_rows: bool) -> None:
+        """Take an input that is open; `read_updates` is the way in."""
+        self.source = opened.source
+        self.format = opened.format
+        self.encoding = opened.encoding
         self.exhausted = False
         self.rows_read = 0
-        self._stream = stream
-        self._own = own
+        self._rows = opened.rows
+        self._watch = opened.watch
+        self._close = opened.close
         self._keep = keep_rows
-        self._kept: dict[int, tuple[int, bytes]] = {}
-        self._watch = Watch(stream, last_line, opened_at=time.time() if opened_at is None else opened_at)
-        feed = open_feed(stream, source, reading.encoding)
-        head = feed.peek()
-        self.format = _format_of(source, head, input_format)
-        self.encoding = "utf-8" if self.format is InputFormat.XLSX else byte_encoding(reading.encoding)
-        self._rows = self._rows_of(feed, attrs.evolve(reading, encoding=self.encoding))
-
-    def _rows_of(self, feed: Feed, reading: Reading) -> _Rows:
-        source = self.source
-        if reading.make is not None and self.format not in {InputFormat.JSON, InputFormat.JSONL}:
-            msg = f"{source} is not JSON; write one object a line, or one array of objects"
-            raise InputError(msg, source=source)
-        if self.format is InputFormat.XLSX:
-            return ExcelRows(feed, source, reading)
-        if self.format is InputFormat.JSON:
-            return ArrayRows(feed, source, reading)
-        lines = Lines(feed, source, reading.encoding, self._watch)
-        kind = CsvRows if self.format is InputFormat.CSV else JsonLines
-        return kind(lines, source, reading, self._watch)
+        self._kept: dict[int, tuple[int, SupportsBytes]] = {}
 
     def __repr__(self) -> str:
         """Show the input and how far it has been read."""
@@ -302,8 +369,7 @@ class UpdateReader:
 
     def close(self) -> None:
         """Close the input where `read_updates` opened it; closing twice is harmless."""
-        if self._own:
-            self._stream.close()
+        self._close()
 
     @property
     def header(self) -> bytes:
@@ -359,10 +425,14 @@ class UpdateReader:
         """Give, once, the row with 0-based `index` as it stood in the input.
 
         None where it was taken before, or not kept. For an `Outcome` this is
-        the row that it came from. A row of a workbook is given as CSV, an object of an array as a JSON line.
+        the row that it came from. A row of a workbook is given as CSV, an object of an array or
+        a row of columns as a JSON line.
         """
         row = self._kept.pop(index, None)
-        return None if row is None else KeptRow(row[0], row[1] + b"\n")
+        if row is None:
+            return None
+        line, raw = row
+        return KeptRow(line, raw + b"\n" if isinstance(raw, bytes) else raw)
 
     def drop_rows(self, first: int, count: int) -> None:
         """Keep no longer the `count` rows from the 0-based index `first` on: those of an `UpdatesSkipped`."""

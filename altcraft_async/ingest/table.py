@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import operator
 import re
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, SupportsBytes, TypeAlias, TypeVar
 
 import attrs
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _Cell = TypeVar("_Cell")
 
-__all__ = ["FIELDS", "ReadItem", "ReadRow", "Reading", "Table", "fold", "with_column"]
+__all__ = ["FIELDS", "AnyRow", "ReadItem", "ReadRow", "Reading", "Table", "fold", "with_column"]
 
 FIELDS = ("order_external_id", "order_line_external_id", "status_external_id")
 """The fields of an update, which are also the default column names."""
@@ -38,6 +38,9 @@ ReadItem: TypeAlias = LineStatusUpdate | InvalidUpdateError
 
 ReadRow: TypeAlias = "tuple[ReadItem, int, bytes]"
 """The item, its first line's number, its bytes without the last line end."""
+
+AnyRow: TypeAlias = "tuple[ReadItem, int, SupportsBytes]"
+"""The same, where the bytes may be made when they are wanted."""
 
 _QUOTE_IT = "quote a value that has the separator in it, or correct the row"
 _COUNT = re.compile(r"\(\d+ [^()\d]{1,40}\)")
@@ -76,7 +79,7 @@ class Table:
 
     Raises `InputError` where the header lacks a needed column, has one twice, or
     has one that is given as a constant too; `item` raises `HeldBackError` where another
-    header stands. `too_wide` says what helps where a row has more cells than the header.
+    header stands. `too_wide` says what helps where a row has more cells than the header, `place` where that is.
     """
 
     __slots__ = (
@@ -84,8 +87,15 @@ class Table:
         "_too_wide", "_usual_width", "source", "suspicions", "width",
     )  # fmt: skip
 
-    def __init__(
-        self, header: Sequence[str], reading: Reading, source: str, line: int = 1, *, too_wide: str = _QUOTE_IT
+    def __init__(  # noqa: PLR0913 - what is said of it by keyword
+        self,
+        header: Sequence[str],
+        reading: Reading,
+        source: str,
+        line: int = 1,
+        *,
+        too_wide: str = _QUOTE_IT,
+        place: str | None = None,
     ) -> None:
         self.source = source
         self.suspicions = Suspicions()
@@ -98,7 +108,7 @@ class Table:
         self._constants = list(reading.constants.values())
         self._known: dict[str, str] = {}  # statuses that need no further look
         self._usual_width = -1 if self._constants else self.width
-        places = self._places(header, f"{source}, line {line}")
+        places = self._places(header, place or f"{source}, line {line}")
         self._pick = operator.itemgetter(*places)
         self._headings = tuple(fold(name) for name in self._pick([*header, *self._constants]))
         self._names = frozenset(fold(header[at]) for at in places if at < self.width)

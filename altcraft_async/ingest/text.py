@@ -308,7 +308,7 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
         "an Excel file of the old kind (.xls), or one with a password; save it as .xlsx without one, or as CSV",
     ),
-    (b"PAR1", "a Parquet file; export it as CSV or JSON lines"),
+    (b"PAR1", "a Parquet file, which is read from its end and not from a pipe; give it by its path"),
     (b"SQLite format 3\0", "an SQLite database; export the table as CSV"),
     (b"%PDF", "a PDF; export the table as CSV"),
     (b"\x89PNG\r\n", "a picture (PNG); export the table as CSV"),

@@ -14,6 +14,7 @@ from __future__ import annotations
 from altcraft_async.journal.forgetting import forget
 from altcraft_async.journal.notes import CommandNote, keep_command
 from altcraft_async.journal.reader import DedupWindowWarning, JournalReader, JournalSummary, LongerRowWarning, Slow
+from altcraft_async.journal.recorder import begin_journal
 from altcraft_async.report.timeline import Bucket, Level
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Level",
     "LongerRowWarning",
     "Slow",
+    "begin_journal",
     "forget",
     "keep_command",
 ]

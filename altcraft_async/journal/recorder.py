@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from altcraft_async.protocol.values import LineStatusUpdate
     from altcraft_async.report.timeline import Sample
 
-__all__ = ["DedupWindowWarning", "Journal", "LongerRowWarning"]
+__all__ = ["DedupWindowWarning", "Journal", "LongerRowWarning", "begin_journal"]
 
 _LINGER = 0.025
 """Seconds that outcomes are gathered for one commit: forty commits a second cost next to nothing, nobody notices
@@ -75,6 +75,27 @@ _SAMPLE_AFTER = 0.01
 
 _FAILED = frozenset({OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.NOT_SENT})
 """The states that `retry_failed` is about."""
+
+
+def begin_journal(path: str | os.PathLike[str], *, run_id: str, target: str, now: float) -> None:
+    """Make the journal of a run over status updates that has this id, which has the form of a UUID, and no rows yet.
+
+    A run with it then goes on with that: its ids hang on `run_id`, so two runs of one id and one input send the same.
+    `now` is a Unix time in seconds. Raises `JournalError` where the file cannot be made, or is one already.
+    """
+    with contextlib.closing(open_database(KIND, str(path))) as connection, translated(KIND, str(path)):
+        if RunRecord.read(connection, str(path)) is not None:
+            msg = f"the journal {path} records a run already; give another path"
+            raise JournalError(msg, path=str(path))
+        _write_record(connection, RunRecord(run_id, LINE_STATUS, target, now, now))
+
+
+def _write_record(connection: sqlite3.Connection, run: RunRecord) -> None:
+    connection.execute("BEGIN IMMEDIATE")  # the whole record or none of it, whenever the process dies
+    run.write(connection)
+    connection.execute("COMMIT")
+    # Into the file itself, since a log whose beginning is damaged is a log without content.
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class DedupWindowWarning(UserWarning):
@@ -293,11 +314,7 @@ class Journal:
             now = float(self._clock())
             others = {} if self._facts is None else {**self._facts, ENDS: "", APART: ""}
             self._run = RunRecord(str(uuid4()), self._method, self._target, now, now, others=others)
-            connection.execute("BEGIN IMMEDIATE")  # the whole record or none of it, whenever the process dies
-            self._run.write(connection)
-            connection.execute("COMMIT")
-            # Into the file itself, since a log whose beginning is damaged is a log without content.
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            _write_record(connection, self._run)
         else:
             self._run, self._resumes = known, True
             self._apart.update(known.apart)

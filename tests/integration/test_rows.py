@@ -165,3 +165,12 @@ async def test_a_report_becomes_a_table_with_a_column_for_each_key(sandbox, conn
     assert table.num_rows == 3
     assert table.to_pylist() == [outcome.to_dict() for outcome in report]
     assert Report([], elapsed=0.0, sent=0, retries=0, throttled=0).to_arrow().schema == table.schema
+
+
+async def test_a_report_is_written_to_parquet_at_a_path_and_an_address(sandbox, connect, tmp_path):
+    pq, _ = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("fsspec")
+    report = await report_with_failures(sandbox, connect)
+    report.to_parquet(tmp_path / "report.parquet")
+    report.to_parquet(f"file://{tmp_path}/again.parquet")
+    for name in ("report.parquet", "again.parquet"):
+        assert pq.read_table(tmp_path / name) == report.to_arrow()

@@ -64,6 +64,7 @@ FLOORS = (
     ("client",),
     ("",),
     ("blocking", "doctor", "ingest", "outbox"),
+    ("shards",),
     ("integrations",),
     ("cli", "__main__"),
 )
@@ -84,15 +85,18 @@ OWNERS = {
     "ziaplot": ("report.pictures", "report.page"),
     "jinja2": ("report.page",),
     "markupsafe": ("report.page",),
+    "fsspec": ("outcome", "storage.places"),
+    "pyarrow": ("outcome", "storage.columns", "integrations.spark"),
     "pytest": ("integrations.pytest_plugin",),
     "fastapi": ("integrations.fastapi",),
     "opentelemetry": ("integrations.opentelemetry",),
     "prometheus_client": ("integrations.prometheus",),
-    "dask": ("integrations.dask",),
     "distributed": ("integrations.dask",),
+    "ray": ("integrations.ray",),
+    "pyspark": ("integrations.spark",),
 }
 CORE = {"aiohttp", "attrs", "tenacity", "xmltodict", "yarl", "multidict"}
-OPTIONAL = {"pyarrow", "pandas", "polars", "uvloop"} | OWNERS.keys()
+OPTIONAL = {"pandas", "polars", "uvloop"} | OWNERS.keys()
 
 
 def module_of(path: Path) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from altcraft_async import LineStatusUpdate, Outcome, OutcomeState
-from altcraft_async.cli.results import COLUMNS, RecordFile, ResultsFile
+from altcraft_async.cli.results import COLUMNS, RecordFile, ResultsFile, results_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,3 +64,34 @@ def test_results_that_are_continued_have_one_header_at_most(tmp_path: Path, name
         del lines[0]
     assert len(lines) == 3
     assert len(set(lines)) == 1
+
+
+def test_results_as_parquet_are_whole_at_the_end_and_can_be_continued(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "results.parquet"
+    for keep, rows in ((False, 1), (True, 2), (False, 1)):
+        with results_file(str(path)) as file:
+            file.start(keep=keep)
+            file.add(APPLIED, 2)
+            before = path.stat().st_size
+        found = parquet.read_table(path).to_pylist()
+        assert [set(row) for row in found] == [set(COLUMNS)] * rows
+        assert found[-1] == {**{name: APPLIED.to_dict().get(name) for name in COLUMNS}, "line": 2}
+        assert path.stat().st_size != before or keep is False
+
+
+def test_results_as_parquet_that_were_not_begun_are_what_they_were(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    with results_file(str(tmp_path / "results.parquet")):
+        pass
+    assert not (tmp_path / "results.parquet").exists()
+
+
+def test_results_that_are_no_parquet_are_not_continued(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "results.parquet"
+    path.write_text("something else")
+    with results_file(str(path)) as file:
+        file.start(keep=True)
+        assert "is no results file that can be continued" in str(file.problem)
+    assert path.read_text() == "something else"

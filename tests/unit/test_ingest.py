@@ -118,7 +118,7 @@ def test_a_path_is_opened_and_closed_by_the_reader(tmp_path: Path) -> None:
     with read_updates(path) as source:
         assert list(source) == [LineStatusUpdate("o", "l", "new")]
     assert source.format is InputFormat.JSONL
-    assert source._stream.closed
+    assert source._close.__self__.closed
 
 
 def test_a_stream_stays_the_callers() -> None:

@@ -495,7 +495,7 @@ FOREIGN = {
     "utf-16 without a mark": (HEADER.decode().encode("utf-16-le"), "is UTF-16"),
     "psql": (b" order_external_id | x\n----+----\n o | x\n", "is the output of a database for people"),
     "mysql": (b"+-----+\n| order_external_id |\n", "is the output of a database for people"),
-    "parquet": (b"PAR1\x15\x04", "is a Parquet file"),
+    "parquet": (b"PAR1\x15\x04", "cannot be read, it is damaged or cut off"),
     "pdf": (b"%PDF-1.7", "is a PDF"),
     "utf-16 big end first": (HEADER.decode().encode("utf-16-be"), "is UTF-16"),
     "utf-32": (HEADER.decode().encode("utf-32"), "is UTF-32"),

@@ -32,6 +32,7 @@ SUBMODULES = [
     "altcraft_async.report",
     "altcraft_async.sandbox",
     "altcraft_async.settings",
+    "altcraft_async.shards",
     "altcraft_async.values",
 ]
 ALL_MODULES = [

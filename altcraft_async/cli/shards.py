@@ -1,0 +1,280 @@
+"""The commands ``shards …``: plan, run and show the parts of a large input."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import attrs
+
+from altcraft_async import ConfigurationError, Shared
+from altcraft_async.cli.display import Talk
+from altcraft_async.cli.exits import ExitCode
+from altcraft_async.cli.inputs import started
+from altcraft_async.cli.options import make_client
+from altcraft_async.cli.signals import interruptible
+from altcraft_async.cli.talk import emit
+from altcraft_async.ingest import read_updates
+from altcraft_async.shards import (
+    ShardReport,
+    ShardState,
+    adopt_shards,
+    deliver_shard_here,
+    plan_shards,
+    report,
+    run_shards,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from altcraft_async.cli.inputs import Input
+    from altcraft_async.shards import Plan, ShardsReport
+
+__all__ = ["ShardsJob", "adopt", "plan", "run", "show"]
+
+_PLAIN_EVERY: Final = 10.0
+_LIVE_EVERY: Final = 1.0
+_LISTED: Final = 20
+
+
+def plan(source: Input, directory: str, *, count: int, target: str | None) -> int:
+    """Freeze an input into shards."""
+    talk = Talk()
+    given: Any = source.source
+    if given == "-":
+        given = io.BufferedReader(io.FileIO(sys.stdin.fileno(), "rb", closefd=False))
+    reader = read_updates(
+        given,
+        name="stdin" if source.source == "-" else None,
+        input_format=source.input_format,
+        columns=source.columns,
+        constants=source.constants,
+        statuses=source.statuses,
+        encoding=source.encoding,
+        skip_lines=source.skip_lines,
+        opened_at=started(),
+    )
+    with reader:
+        made = plan_shards(reader, directory, shards=count, target=target)
+        for note in reader.notes:
+            talk.note(note)
+        talk.suspicions(reader.suspicions)
+    return _say_planned(talk, made, directory)
+
+
+def adopt(how: Input, directory: str, *, target: str | None) -> int:
+    """Make a plan of files that are there."""
+    made = adopt_shards(directory, target=target, columns=how.columns, constants=how.constants, statuses=how.statuses)
+    return _say_planned(Talk(), made, directory)
+
+
+def _say_planned(talk: Talk, made: Plan, directory: str) -> int:
+    sizes = [shard.rows for shard in made.shards]
+    where = f" for {made.target}" if made.target else ""
+    talk.say(f"{made.rows:,} rows in {len(sizes):,} shards of {min(sizes):,} to {max(sizes):,} rows{where}.")
+    talk.command("To deliver them", ["altcraft-async", "shards", "run", directory])
+    return ExitCode.OK
+
+
+@attrs.frozen(kw_only=True)
+class ShardsJob:
+    """What ``shards run`` was asked to do; the fields are its options."""
+
+    directory: str
+    shard: int | None
+    processes: int | None
+    concurrency_total: int | None
+    rate_total: float | None
+    retry_failed: bool
+    deadline: float | None
+    quiet: bool
+    as_json: bool
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` for options that do not go together."""
+        if self.shard is not None and self.processes is not None:
+            msg = "--shard N is one shard in this process, and --processes are for all; give one of the two"
+            raise ConfigurationError(msg)
+        if self.shard is None and self.deadline is not None:
+            msg = "--deadline goes with --shard N"
+            raise ConfigurationError(msg)
+
+    @property
+    def totals(self) -> dict[str, Any]:
+        """What goes before the settings."""
+        found = {"concurrency": self.concurrency_total, "rate": self.rate_total}
+        return {name: Shared(total, among="shards") for name, total in found.items() if total is not None}
+
+
+def run(job: ShardsJob, environ: Mapping[str, str]) -> int:
+    """Deliver shards; return the exit code. All processes get their settings by `environ`."""
+    job.check()
+    talk = Talk(quiet=job.quiet)
+    make_client(environ, **job.totals)  # a mistake of the settings is told before anything begins
+    os.environ.clear()
+    os.environ.update(environ)
+    begun = time.monotonic()
+    found: ShardsReport | ShardReport | None
+    if job.shard is not None:
+        code, found = asyncio.run(_run_one(job, job.shard, talk))
+    else:
+        with _terminating():
+            progress = _Progress(job.directory, talk)
+            with progress:
+                code, found = _run_all(job, progress)
+    if found is not None:
+        _say(talk, found, time.monotonic() - begun)
+        if job.as_json:
+            emit(json.dumps(found.to_dict()) + "\n")
+    return talk.end(code)
+
+
+def _run_all(job: ShardsJob, progress: _Progress) -> tuple[int, ShardsReport | None]:
+    found = run_shards(
+        job.directory,
+        processes=job.processes,
+        retry_failed=job.retry_failed,
+        progress=progress.show,
+        **job.totals,
+    )
+    return _code(found), found
+
+
+async def _run_one(job: ShardsJob, number: int, talk: Talk) -> tuple[int, ShardReport | None]:
+    with interruptible() as interruption, _Progress(job.directory, talk) as progress:
+        ticking = asyncio.create_task(_tick(progress, number))
+        try:
+            found = await deliver_shard_here(
+                job.directory, number, retry_failed=job.retry_failed, deadline=job.deadline, **job.totals
+            )
+        except asyncio.CancelledError:
+            if interruption.exit_code is None:
+                raise
+            talk.say(f"Shard {number} was interrupted; run it again, and it goes on.")
+            return interruption.exit_code, None
+        finally:
+            ticking.cancel()
+    return _code(found), found
+
+
+async def _tick(progress: _Progress, number: int) -> None:
+    while True:
+        await asyncio.sleep(_LIVE_EVERY)
+        await asyncio.to_thread(progress.show, [number])
+
+
+@contextlib.contextmanager
+def _terminating() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does: the processes write their last snapshots."""
+
+    def end(number: int, frame: object) -> None:
+        del frame
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Progress:
+    """Shows how far all shards are: live on a terminal, else a plain line every ten seconds."""
+
+    def __init__(self, directory: str, talk: Talk) -> None:
+        self._directory = directory
+        self._quiet = talk.quiet
+        live = sys.stderr.isatty() and talk.console.is_terminal and not talk.console.is_dumb_terminal
+        self._status = talk.console.status("") if live and not talk.quiet else None
+        self._every = _LIVE_EVERY if self._status is not None and "://" not in directory else _PLAIN_EVERY
+        self._due = time.monotonic() + self._every
+        self._before: tuple[float, int] | None = None
+
+    def __enter__(self) -> Self:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def show(self, numbers: Sequence[int]) -> None:
+        """Show it, where that is due; the shards with these numbers are under way here."""
+        now = time.monotonic()
+        if self._quiet or now < self._due:
+            return
+        self._due = now + self._every
+        found = report(self._directory)
+        done = sum(found.counts.values())
+        then, before = self._before or (now, done)
+        self._before = (now, done)
+        failed = sum(shard.failed for shard in found.shards)
+        shards = f"{len(found.numbers(ShardState.DONE)):,} of {len(found.shards):,} shards done, {len(numbers)} here"
+        rate = f"{(done - before) / (now - then):,.0f}/s, " if now > then else ""
+        said = f"{done:,} of {found.rows:,} rows, {rate}{failed:,} failed, {shards}"
+        if self._status is not None:
+            self._status.update(said)
+        else:
+            sys.stderr.write(f"{said}\n")
+            sys.stderr.flush()
+
+
+def _code(found: ShardsReport | ShardReport) -> int:
+    if not found.complete:
+        return ExitCode.STOPPED
+    return ExitCode.OK if found.ok else ExitCode.NOT_ALL_APPLIED
+
+
+def show(directory: str, *, as_json: bool) -> int:
+    """Say how far the shards are."""
+    found = report(directory)
+    if as_json:
+        emit(json.dumps(found.to_dict()) + "\n")
+    else:
+        emit("\n".join(_told(found)) + "\n")
+    return ExitCode.OK
+
+
+def _told(found: ShardsReport) -> Iterator[str]:
+    states = ", ".join(f"{len(numbers):,} {state}" for state in ShardState if (numbers := found.numbers(state)))
+    yield f"{found.directory}: {found.rows:,} rows in {len(found.shards):,} shards: {states}"
+    yield f"Rows with an outcome: {_outcomes(found)}"
+    listed = [
+        shard for shard in found.shards if shard.state in {ShardState.RUNNING, ShardState.STOPPED} or shard.failed
+    ]
+    for shard in listed[:_LISTED]:
+        yield f"shard {shard.number}: {_line(shard)}"
+    if len(listed) > _LISTED:
+        yield f"and {len(listed) - _LISTED:,} more; --json has all"
+    if any(shard.failed for shard in found.shards):
+        yield f"The failed rows of a shard that is done: {found.directory}/_altcraft/*.failed.parquet"
+
+
+def _outcomes(found: ShardsReport | ShardReport) -> str:
+    said = ", ".join(f"{count:,} {state}" for state, count in found.counts.items() if count)
+    return said or "none yet"
+
+
+def _line(shard: ShardReport) -> str:
+    said = f"{shard.state}, {sum(shard.counts.values()):,} of {shard.rows:,} rows: {_outcomes(shard)}"
+    return f"{said}; {shard.problem}" if shard.problem else said
+
+
+def _say(talk: Talk, found: ShardsReport | ShardReport, elapsed: float) -> None:
+    """Say what became of what was delivered."""
+    if isinstance(found, ShardReport):
+        talk.say(f"Shard {found.number} after {elapsed:,.1f} s: {_line(found)}")
+        return
+    for text in _told(found):
+        talk.say(text)
+    if not found.complete:
+        talk.command("To go on", ["altcraft-async", "shards", "run", found.directory])

@@ -1,0 +1,112 @@
+"""The command group ``shards``: its commands, arguments and options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from altcraft_async.cli.inputs import Input, input_options
+from altcraft_async.cli.options import ClientCommand, Seconds, client_options, environ_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["shards"]
+
+_DIRECTORY = click.argument("directory", metavar="DIR")
+_TARGET = click.option("--target", metavar="URL", envvar="ALTCRAFT_BASE_URL",
+                       help="The platform that they are for. Default: ALTCRAFT_BASE_URL, or any.")  # fmt: skip
+
+_EPILOG = """
+\b
+Exit codes of run: 0 all applied; 1 usage or configuration; 2 some updates not applied;
+3 not all shards have come to their end: run it again; 128 + its number on a signal.
+"""
+
+
+@click.group(short_help="Deliver a large input in parts, on many processes or machines.")
+def shards() -> None:
+    """Deliver a large input in parts: plan them once, run them anywhere, show how far they are.
+
+    DIR is a directory that all machines see, or an address of fsspec like s3://bucket/run-1. It has the rows, one
+    Parquet file a shard, and below _altcraft the plan, journals and reports; never the token. Needs the extra arrow.
+    """
+
+
+@shards.command(name="plan", short_help="Freeze an input into shards.")
+@click.argument("source", metavar="FILE|-")
+@_DIRECTORY
+@click.option("--shards", "count", type=click.IntRange(1, 500), required=True, metavar="N", help="How many.")
+@input_options("Default: by content and suffix.")
+@_TARGET
+def shards_plan(source: str, directory: str, count: int, target: str | None, **fields: Any) -> int:
+    """Write the rows of FILE into N Parquet files in DIR, all rows of an order into one, and the plan beside them.
+
+    FILE is as for sync. Rows that are wrong go along, and end invalid. Nothing is sent.
+    """
+    from altcraft_async.cli.shards import plan  # noqa: PLC0415 - quick start of the other commands
+
+    return plan(Input.of(source, fields), directory, count=count, target=target)
+
+
+@shards.command(name="adopt", short_help="Take the Parquet files of another tool as shards.")
+@_DIRECTORY
+@click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Read FIELD from this column.")
+@click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="FIELD is VALUE in every row.")
+@click.option("--status", "statuses", multiple=True, metavar="FROM=TO", help="Send TO where a row says FROM.")
+@_TARGET
+def shards_adopt(directory: str, target: str | None, **fields: Any) -> int:
+    """Make a plan of the Parquet files that are in DIR: each is a shard, in the order of its rows.
+
+    All rows of an order must be in one file; that is checked.
+    """
+    from altcraft_async.cli.shards import adopt  # noqa: PLC0415 - quick start of the other commands
+
+    given = dict.fromkeys(("status_file", "input_format"))
+    how = Input.of("-", {**fields, **given, "encoding": "utf-8", "skip_lines": 0})
+    return adopt(how, directory, target=target)
+
+
+def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed((
+        click.option("--shard", type=click.IntRange(min=0), envvar="JOB_COMPLETION_INDEX", show_envvar=True,
+                     metavar="N", help="Only this shard, in this process."),
+        click.option("--processes", type=click.IntRange(min=1), metavar="N",
+                     help="Processes of this machine. Default: one for each core."),
+        click.option("--concurrency-total", type=click.IntRange(min=1), metavar="N",
+                     help="Calls in flight of all that run shards of DIR, wherever they are."),
+        click.option("--rate-total", type=click.FloatRange(min=0, min_open=True), metavar="N",
+                     help="The same for updates a second."),
+        click.option("--retry-failed", is_flag=True, help="Of shards that are done, send again what failed."),
+        click.option("--deadline", type=Seconds(), metavar="TIME", help="With --shard: stop after this time."),
+        click.option("--json", "as_json", is_flag=True, help="Write the report as one JSON object to stdout."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@shards.command(name="run", cls=ClientCommand, short_help="Deliver the shards, or one of them.", epilog=_EPILOG)
+@_DIRECTORY
+@_run_options
+@client_options
+def shards_run(directory: str, **fields: Any) -> int:
+    """Deliver all shards of DIR that are not done, with some processes of this machine; or one, with --shard N.
+
+    It can be run again at any time, also after it was killed, and on several machines: what is done is not sent
+    again, what was in doubt goes out under its old id, and a shard that another process is at is waited for.
+    """
+    from altcraft_async.cli.shards import ShardsJob, run  # noqa: PLC0415 - quick start of the other commands
+
+    environ = environ_of(fields)
+    return run(ShardsJob(directory=directory, **fields), environ)
+
+
+@shards.command(name="show", short_help="Say how far the shards are.")
+@_DIRECTORY
+@click.option("--json", "as_json", is_flag=True, help="Write the report as one JSON object to stdout.")
+def shards_show(directory: str, as_json: bool) -> int:
+    """Say how far the shards of DIR are, also while they run, from anywhere."""
+    from altcraft_async.cli.shards import show  # noqa: PLC0415 - quick start of the other commands
+
+    return show(directory, as_json=as_json)

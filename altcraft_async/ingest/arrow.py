@@ -1,0 +1,280 @@
+"""Updates out of columns: Parquet, Arrow's files and streams, and data frames, a batch of rows at a time.
+
+An input is one file, or the files of a directory or a pattern in the order of their names, or an object that hands
+over its columns. Of each the needed columns alone are read. Values are taken as they stand, like those of JSON:
+texts, and whole numbers, which become texts; blanks are not dropped.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from itertools import repeat
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import attrs
+
+from altcraft_async.errors import InvalidUpdateError
+from altcraft_async.ingest.errors import HeldBackError, InputError, clip
+from altcraft_async.ingest.suspicion import concerns
+from altcraft_async.ingest.table import FIELDS, Table, with_column
+from altcraft_async.protocol.values import LineStatusUpdate
+from altcraft_async.storage.columns import (
+    ARROW_FILE,
+    ARROW_STREAM,
+    PARQUET,
+    ArrowStream,
+    ColumnsError,
+    open_columns,
+    read_ahead,
+    stream_of,
+)
+from altcraft_async.storage.places import is_remote, matching, open_file
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+    from typing import BinaryIO
+
+    from altcraft_async.ingest.table import Reading, ReadItem
+    from altcraft_async.storage.columns import Cell, Columns
+
+__all__ = ["SUFFIXES", "ColumnRows", "ColumnarInput", "columnar_input"]
+
+SUFFIXES: Final = {".parquet": PARQUET, ".pq": PARQUET, ".arrow": ARROW_FILE, ".feather": ARROW_FILE,
+                   ".ipc": ARROW_FILE, ".arrows": ARROW_STREAM}  # fmt: skip
+"""The ends of the names of such files, and how their content begins."""
+_HEADS: Final = (PARQUET, ARROW_FILE, ARROW_STREAM)
+_HEAD_BYTES: Final = max(map(len, _HEADS))
+_KNOWN_STATUSES: Final = 4096
+
+ReadRow: TypeAlias = "tuple[ReadItem, int, _Row]"
+
+
+@attrs.frozen
+class ColumnarInput:
+    """An input of columns: the addresses of its `files`, or what it was `given`, a stream or an object."""
+
+    name: str
+    files: Sequence[str] = ()
+    given: ArrowStream | BinaryIO | None = None
+    is_parquet: bool = False
+
+    def parts(self) -> Generator[tuple[str, Columns], None, None]:
+        """Give the columns of each file, which is open until the next is asked for; raises `InputError`."""
+        for address in self.files:
+            with _opened(address) as file:
+                yield address, self._columns(file, address)
+        if self.given is not None:
+            with self._columns(self.given, self.name) as columns:
+                yield self.name, columns
+
+    def _columns(self, source: ArrowStream | BinaryIO, name: str) -> Columns:
+        try:
+            if isinstance(source, ArrowStream):
+                return stream_of(source)
+            return open_columns(source, _head(source))
+        except ColumnsError as error:
+            msg = f"{name} cannot be read, it is damaged or cut off ({error}); write it anew"
+            raise InputError(msg, source=name) from None
+
+
+def columnar_input(
+    source: str | os.PathLike[str] | BinaryIO | ArrowStream, name: str | None = None, *, chosen: bool = False
+) -> ColumnarInput | None:
+    """Return an input of columns; None where it is another one, for others to read. `chosen` says that it must be.
+
+    It is told by what an object can do, by the first bytes of a file or stream, and of a directory or a pattern by the
+    names of its files. Raises `InputError` where no file is found, or one that cannot be read.
+    """
+    if isinstance(source, ArrowStream):
+        return ColumnarInput(name or type(source).__name__, given=source)
+    if not isinstance(source, str | os.PathLike):
+        head = _head(source)
+        if not head.startswith(_HEADS):
+            return None
+        return ColumnarInput(
+            name or str(getattr(source, "name", "input")), given=source, is_parquet=head[:4] == PARQUET
+        )
+    address = os.fspath(source)
+    try:
+        files = matching(address, tuple(SUFFIXES))
+    except (OSError, ValueError):
+        if is_remote(address):
+            raise
+        return None  # whoever opens it says what is wrong
+    if files is None:
+        return _single(address, name, chosen=chosen)
+    if not files:
+        ends = ", ".join(SUFFIXES)
+        what = "stands for no file" if _has_pattern(address) else "is a directory without files of columns"
+        msg = f"{address} {what}; give a file, or a directory or pattern with files ending in {ends}"
+        raise InputError(msg, source=address)
+    if not all(_is_columnar(file) for file in files):
+        other = next(file for file in files if not _is_columnar(file))
+        msg = (
+            f"{address} stands for several files, and {other} is neither Parquet nor Arrow; give other files one by one"
+        )
+        raise InputError(msg, source=address)
+    return ColumnarInput(name or address, files=files, is_parquet=files[0].lower().endswith((".parquet", ".pq")))
+
+
+def _single(address: str, name: str | None, *, chosen: bool) -> ColumnarInput | None:
+    if not chosen and not is_remote(address) and not os.path.isfile(address):  # noqa: PTH113 - as it was given
+        return None
+    with _opened(address) as file:
+        head = file.read(_HEAD_BYTES)
+    if head.startswith(_HEADS):
+        return ColumnarInput(name or address, files=(address,), is_parquet=head[:4] == PARQUET)
+    if chosen or os.path.splitext(address.lower())[1] in SUFFIXES:  # noqa: PTH122 - of an address too
+        msg = f"{address} is neither Parquet nor Arrow, or it is cut off; write it anew, or name its format"
+        raise InputError(msg, source=address)
+    return None
+
+
+def _has_pattern(address: str) -> bool:
+    return bool(set("*?[") & set(address))
+
+
+def _is_columnar(address: str) -> bool:
+    with _opened(address) as file:
+        return file.read(_HEAD_BYTES).startswith(_HEADS)
+
+
+def _opened(address: str) -> BinaryIO:
+    try:
+        return open_file(address)
+    except FileNotFoundError:
+        msg = f"{address} does not exist; check the path"
+    except OSError as error:
+        msg = f"{address} cannot be read: {error.strerror or error}"
+    raise InputError(msg, source=address)
+
+
+def _head(stream: BinaryIO) -> bytes:
+    """Return the first bytes of a stream, and leave them in it; none where that cannot be."""
+    if isinstance(stream, io.BufferedReader):
+        return stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
+    if not stream.seekable():
+        return b""
+    at = stream.tell()
+    head = stream.read(_HEAD_BYTES)
+    stream.seek(at)
+    return head
+
+
+class _Row(tuple["Cell", "Cell", "Cell"]):
+    """The three values of a row; as bytes a JSON line, under the names that are read by default."""
+
+    __slots__ = ()
+
+    def __bytes__(self) -> bytes:
+        return (
+            json.dumps(dict(zip(FIELDS, self, strict=True)), ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
+        )
+
+
+class ColumnRows:
+    """The rows of an input of columns; iterating gives them. ``header`` is empty, ``table`` has the notes.
+
+    ``line`` of a row is its 1-based number in its file, and an error names that file. Raises
+    `InputError` where a file lacks a column, or has one whose type gives no ids.
+    """
+
+    __slots__ = ("_given", "_known", "_parts", "_reading", "header", "table")
+
+    def __init__(self, source: ColumnarInput, reading: Reading) -> None:
+        self._reading = reading
+        self.header = b""
+        self._known: dict[Cell, str] = {}
+        parts = source.parts()
+        first = next(parts)
+        self.table, places = self._look_at(*first)
+        self._parts = parts
+        self._given = self._give(parts, first, places)
+
+    def close(self) -> None:
+        """Close what is open; harmless when called again."""
+        self._given.close()
+        self._parts.close()
+
+    def __iter__(self) -> Iterator[ReadRow]:
+        """Give the rows; raises `HeldBackError` where a file breaks off."""
+        return self._given
+
+    def unread(self) -> Iterator[bytes]:
+        """Give the rows that were not given, as JSON lines; raises where a file breaks off. Ends the reading."""
+        for _, _, row in self._given:
+            yield bytes(row)
+
+    def _look_at(self, name: str, columns: Columns) -> tuple[Table, list[int | str]]:
+        """Find the columns of a file: their places in it, or for a field that is the same in all rows its value."""
+        table = Table(columns.names, self._reading, name, place=name)
+        places = table.picked([*map(str, range(len(columns.names)))])
+        found: list[int | str] = [
+            str(place) if field in self._reading.constants else int(place)
+            for field, place in zip(self._reading.columns, places, strict=True)
+        ]
+        for field, place in zip(FIELDS, found, strict=True):
+            kind = None if isinstance(place, str) else columns.kind(place)
+            if kind is not None:
+                column = clip(columns.names[int(place)])
+                msg = f"{name}: {field} is in the column {column} of type {kind}; write it as text or as whole numbers"
+                raise InputError(msg, source=name)
+        return table, found
+
+    def _give(
+        self, parts: Iterator[tuple[str, Columns]], first: tuple[str, Columns], places: list[int | str]
+    ) -> Generator[ReadRow, None, None]:
+        part: tuple[str, Columns] | None = first
+        while part is not None:
+            yield from self._rows(*part, places)
+            part = next(parts, None)
+            if part is not None:
+                _, places = self._look_at(*part)
+
+    def _rows(self, name: str, columns: Columns, places: list[int | str]) -> Iterator[ReadRow]:
+        number, known = 0, self._known
+        wanted = [place for place in places if isinstance(place, int)]
+        try:
+            for batch in read_ahead(columns.batches(wanted)):
+                found = iter(batch)
+                orders, lines, statuses = (
+                    next(found) if isinstance(place, int) else repeat(place, len(batch[0])) for place in places
+                )
+                looks = concerns("\n".join(str(cell) for column in batch[:2] for cell in column))
+                for row in map(_Row, zip(orders, lines, statuses, strict=True)):
+                    number += 1
+                    item: ReadItem
+                    try:
+                        item = LineStatusUpdate(row[0], row[1], known[row[2]])  # type: ignore[arg-type]  # it checks them
+                    except (KeyError, InvalidUpdateError):
+                        item = self._item(row, name, number)
+                    if looks and isinstance(item, LineStatusUpdate):
+                        self.table.suspicions.look(item, number)
+                    yield item, number, row
+        except ColumnsError as error:
+            msg = f"{name}, behind row {number}: the file breaks off or is damaged ({error}); write it anew"
+            raise HeldBackError(msg, source=name, line=number + 1) from None
+
+    def _item(self, row: _Row, name: str, number: int) -> ReadItem:
+        """Return what a row becomes that is wrong, or has a status for the first time."""
+        order, line, status = row
+        for field, cell in zip(FIELDS, row, strict=True):
+            if cell is None:
+                msg = f"{field} is null; every update needs all three ids"
+                return InvalidUpdateError(self._said(msg, field), field=field, source=name, line=number)
+        meant = str(status)
+        meant = self._reading.statuses.get(meant.strip(), meant)
+        try:
+            update = LineStatusUpdate(order, line, meant)  # type: ignore[arg-type]  # none is None
+        except InvalidUpdateError as error:
+            return InvalidUpdateError(
+                self._said(error.message, error.field), field=error.field, source=name, line=number
+            )
+        if not self.table.suspicions.look_at_status(meant, number) and len(self._known) < _KNOWN_STATUSES:
+            self._known[status] = meant
+        return update
+
+    def _said(self, message: str, field: str | None) -> str:
+        return with_column(InvalidUpdateError(message, field=field), self._reading.columns)

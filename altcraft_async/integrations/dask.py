@@ -1,0 +1,83 @@
+"""Shards on the workers of a Dask cluster.
+
+.. code-block:: python
+
+    with Client("scheduler:8786") as client:
+        found = run_with_dask(client, "s3://bucket/run-1", window=32, concurrency=Shared(640, among="shards"))
+
+The workers need this package, and address and token in their own environment: that of the client does not travel.
+Nothing is kept in the scheduler: whatever dies, the call is made again and goes on. Needs ``distributed``.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from altcraft_async.errors import AltcraftError, MissingExtraError
+from altcraft_async.shards import ShardError, deliver_shard, report
+from altcraft_async.shards.window import numbers_of, options_of
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from distributed import Client
+
+    from altcraft_async import Adaptive, Shared
+    from altcraft_async.shards import ShardsReport
+
+try:
+    from distributed import as_completed
+except ImportError:
+    _message = "the Dask integration needs distributed, which is not installed: pip install distributed"
+    raise MissingExtraError(_message) from None
+
+__all__ = ["run_with_dask"]
+
+
+def run_with_dask(  # noqa: PLR0913 - what can be said of a run, by keyword
+    client: Client,
+    directory: str | os.PathLike[str],
+    *,
+    window: int | None = None,
+    shards: Sequence[int] | None = None,
+    concurrency: int | Adaptive | Shared | None = None,
+    rate: float | Shared | None = None,
+    retry_failed: bool = False,
+) -> ShardsReport:
+    """Deliver the shards of a directory on a Dask cluster, at most `window` at once, and say what became of all.
+
+    `window` is one for each thread of the workers by default. `concurrency` and `rate` are of each shard;
+    `Shared` among ``"shards"`` is a total, of which each in the window has its part. A shard whose worker has died
+    is delivered again by another, by Dask's own rules; at its end it is told as a `ShardError`. What one shard raises
+    ends no other; the first such error is raised when all have ended.
+    """
+    numbers = numbers_of(directory, shards, retry_failed=retry_failed)
+    at_once = sum(client.nthreads().values()) if window is None else window
+    options = options_of(at_once, concurrency, rate, retry_failed=retry_failed)
+    waiting = iter(numbers)
+    problems: list[Exception] = []
+
+    def begin(number: int) -> object:
+        # A synchronous function, which runs in the worker's threads: on its event loop it would stop the heartbeats.
+        return client.submit(
+            deliver_shard, str(directory), number, **options, key=f"altcraft-shard-{number}", pure=False
+        )
+
+    under_way = as_completed([begin(number) for number in islice(waiting, at_once)])
+    for future in under_way:
+        try:
+            future.result()
+        except AltcraftError as error:
+            problems.append(error)
+        except Exception as error:  # noqa: BLE001 - whatever an engine says, the other shards go on
+            said = f"{future.key} of {directory} failed ({type(error).__name__}: {error}); run it again, and it goes on"
+            problems.append(ShardError(said, directory=str(directory)))
+        future.release()
+        number = next(waiting, None)
+        if number is not None:
+            under_way.add(begin(number))
+    if problems:
+        raise problems[0]
+    return report(directory)

@@ -1,0 +1,81 @@
+"""Shards as tasks of Ray.
+
+.. code-block:: python
+
+    ray.init("auto")
+    found = run_with_ray("s3://bucket/run-1", window=32, concurrency=Shared(640, among="shards"))
+
+The nodes need this package, and address and token in their own environment, or a token file; a token in Ray's
+``runtime_env`` would be shown by its dashboard. Needs ``ray``.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from altcraft_async.errors import AltcraftError, MissingExtraError
+from altcraft_async.shards import ShardError, deliver_shard, report
+from altcraft_async.shards.window import numbers_of, options_of
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from altcraft_async import Adaptive, Shared
+    from altcraft_async.shards import ShardsReport
+
+try:
+    import ray
+except ImportError:
+    _message = "the Ray integration needs ray, which is not installed: pip install ray"
+    raise MissingExtraError(_message) from None
+
+__all__ = ["run_with_ray"]
+
+
+def run_with_ray(  # noqa: PLR0913 - what can be said of a run, by keyword
+    directory: str | os.PathLike[str],
+    *,
+    window: int | None = None,
+    shards: Sequence[int] | None = None,
+    concurrency: int | Adaptive | Shared | None = None,
+    rate: float | Shared | None = None,
+    retry_failed: bool = False,
+    num_cpus: float = 1.0,
+    max_retries: int = 3,
+) -> ShardsReport:
+    """Deliver the shards of a directory as tasks of Ray, at most `window` at once, and say what became of all.
+
+    `window` is one for each CPU of the cluster by default, `num_cpus` what a task asks for. `concurrency` and
+    `rate` are of each shard; `Shared` among ``"shards"`` is a total, of which each in the window has its part. A
+    task whose worker has died is run again by Ray, up to `max_retries` times. What one shard raises ends no other;
+    the first such error is raised when all have ended.
+    """
+    numbers = numbers_of(directory, shards, retry_failed=retry_failed)
+    at_once = max(1, int(ray.cluster_resources().get("CPU", 1) // num_cpus)) if window is None else window
+    options = options_of(at_once, concurrency, rate, retry_failed=retry_failed)
+    # Only a worker's death is tried again: what a shard raises would be raised again.
+    deliver = ray.remote(num_cpus=num_cpus, max_retries=max_retries, retry_exceptions=False)(deliver_shard)
+    waiting = iter(numbers)
+    under_way: dict[Any, int] = {}
+    problems: list[Exception] = []
+    while True:
+        for number in islice(waiting, at_once - len(under_way)):
+            under_way[deliver.remote(str(directory), number, **options)] = number
+        if not under_way:
+            break
+        (ready,), _ = ray.wait(list(under_way), num_returns=1)
+        number = under_way.pop(ready)
+        try:
+            ray.get(ready)
+        except ray.exceptions.RayError as error:
+            cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
+            said = f"shard {number} of {directory} failed ({type(error).__name__}); run it again, and it goes on"
+            known = (
+                cause if isinstance(cause, AltcraftError) else ShardError(said, directory=str(directory), shard=number)
+            )
+            problems.append(known)
+    if problems:
+        raise problems[0]
+    return report(directory)

@@ -1,0 +1,235 @@
+"""Shards as tasks of Spark, and Spark's own way to write a data frame.
+
+.. code-block:: python
+
+    found = run_with_spark(spark, "s3://bucket/run-1", concurrency=8)          # over a directory of shards
+
+    spark.dataSource.register(AltcraftDataSource)                              # or straight from a data frame
+    (df.repartition(32, "order_external_id").sortWithinPartitions("changed_at")
+       .write.format("altcraft").mode("append").options(runId="2026-11-26", sequence="changed_at").save())
+
+The executors need this package, and address and token in their own environment, or a token file. Needs ``pyspark``.
+
+**The data source.** Spark runs tasks again, and may then give the rows another order; so ids come from what a row says.
+``runId`` names the job, and ``sequence`` is a column that grows within each order: the id of a change follows from
+both and from its ids. A task that is run again, or the whole job under the same ``runId``, sends the same changes
+under the same ids, which the platform recognises. All rows of an order must be in one partition, sorted by the
+sequence; a partition that is not is refused at the first such row. There is no journal, so after a death all
+of a partition goes out again: for large jobs write shards, and deliver those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+from uuid import NAMESPACE_URL, uuid5
+
+import attrs
+
+from altcraft_async.client import AltcraftClient
+from altcraft_async.engine.rows import read_row
+from altcraft_async.errors import BatchError, ConfigurationError, InvalidUpdateError, MissingExtraError
+from altcraft_async.ingest import FIELDS
+from altcraft_async.protocol.values import LineStatusUpdate
+from altcraft_async.shards import ShardError, deliver_shard, report
+from altcraft_async.shards.window import numbers_of
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    from pyspark.sql import Row, SparkSession
+    from pyspark.sql.types import StructType
+
+    from altcraft_async import Adaptive, Shared
+    from altcraft_async.shards import ShardsReport
+
+try:
+    from pyspark.sql.datasource import DataSource, DataSourceWriter, WriterCommitMessage
+except ImportError:
+    _message = "the Spark integration needs pyspark 4, which is not installed: pip install 'pyspark>=4'"
+    raise MissingExtraError(_message) from None
+
+__all__ = ["AltcraftDataSource", "run_with_spark"]
+
+_log = logging.getLogger("altcraft_async")
+_SHOWN: Final = 5
+
+
+def run_with_spark(  # noqa: PLR0913 - what can be said of a run, by keyword
+    spark: SparkSession,
+    directory: str | os.PathLike[str],
+    *,
+    shards: Sequence[int] | None = None,
+    concurrency: int | Adaptive | Shared | None = None,
+    rate: float | Shared | None = None,
+    retry_failed: bool = False,
+) -> ShardsReport:
+    """Deliver the shards of a directory as tasks of Spark, and say what became of all.
+
+    As many are delivered at once as Spark has cores. `concurrency` and `rate` are of each shard;
+    ``Shared(64, among="shards")`` is a total, which those at work share through the directory. A task whose executor
+    has died is run again by Spark, up to ``spark.task.maxFailures``. What one shard raises ends no other; it is raised
+    when all have ended.
+    """
+    numbers = numbers_of(directory, shards, retry_failed=retry_failed)
+    if not numbers:
+        return report(directory)
+    options = {"concurrency": concurrency, "rate": rate, "retry_failed": retry_failed}
+    deliver = partial(_deliver, str(directory), numbers, options)
+    # One number a partition; and an action that is run once: two on one data frame would deliver twice.
+    frame = spark.range(0, len(numbers), 1, numPartitions=len(numbers))
+    told = frame.mapInArrow(deliver, "number long, problem string").collect()
+    problems = [(row["number"], row["problem"]) for row in told if row["problem"] is not None]
+    if problems:
+        number, problem = problems[0]
+        msg = f"shard {number} of {directory} failed: {problem}"
+        raise ShardError(msg, directory=str(directory), shard=number)
+    return report(directory)
+
+
+def _deliver(directory: str, numbers: Sequence[int], options: dict[str, Any], batches: Iterator[Any]) -> Iterator[Any]:
+    """Deliver the shards of a partition, in an executor."""
+    import pyarrow as pa  # noqa: PLC0415 - in the executor
+
+    for batch in batches:
+        for place in batch.column(0).to_pylist():
+            problem = None
+            try:
+                deliver_shard(directory, numbers[place], **options)
+            except Exception as error:  # noqa: BLE001 - raised where the job was begun, when all have ended
+                problem = f"{type(error).__name__}: {error}"
+            yield pa.RecordBatch.from_arrays(
+                [pa.array([numbers[place]], pa.int64()), pa.array([problem], pa.string())], ["number", "problem"]
+            )
+
+
+@attrs.define
+class _Written(WriterCommitMessage):  # type: ignore[misc]  # pyspark is not there for mypy
+    """What one partition has sent."""
+
+    counts: dict[str, int]
+    failures: list[str]
+
+
+class AltcraftDataSource(DataSource):  # type: ignore[misc]  # pyspark is not there for mypy
+    """``df.write.format("altcraft")``: the rows of a data frame as status updates; see the module.
+
+    Options: ``runId`` and ``sequence``, which are needed; ``concurrency`` and ``rate`` of each partition. The columns
+    are those of an update. `commit`, at the end of all partitions, raises `BatchError` where rows were not applied;
+    what was sent stays so in any case, and a job that Spark aborts says so in a warning.
+    """
+
+    @classmethod
+    def name(cls) -> str:
+        """Return the name of the format."""
+        return "altcraft"
+
+    def writer(self, schema: StructType, overwrite: bool) -> AltcraftWriter:
+        """Return what writes the partitions; raises `ConfigurationError` for options that cannot work."""
+        if overwrite:
+            msg = 'status updates overwrite nothing; write with mode("append")'
+            raise ConfigurationError(msg, field="mode")
+        missing = [name for name in ("runId", "sequence") if not self.options.get(name)]
+        if missing:
+            msg = f"the option {missing[0]} is not set; ids follow from the job's runId and a sequence column"
+            raise ConfigurationError(msg, field=missing[0])
+        sequence = self.options["sequence"]
+        lacking = [column for column in (*FIELDS, sequence) if column not in schema.names]
+        if lacking:
+            msg = f"the data frame has no column {lacking[0]}; select or rename it"
+            raise ConfigurationError(msg, field=lacking[0])
+        return AltcraftWriter(self.options["runId"], sequence, _limits(self.options))
+
+
+def _limits(options: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, kind in (("concurrency", int), ("rate", float)):
+        if options.get(name) is not None:
+            try:
+                found[name] = kind(options[name])
+            except ValueError:
+                msg = f"the option {name} must be a number, not {options[name]!r}"
+                raise ConfigurationError(msg, field=name) from None
+    return found
+
+
+class AltcraftWriter(DataSourceWriter):  # type: ignore[misc]  # pyspark is not there for mypy
+    """Writes partitions, each in a task of its own, and says at the end what was sent."""
+
+    def __init__(self, run_id: str, sequence: str, limits: dict[str, Any]) -> None:
+        self._run_id = run_id
+        self._sequence = sequence
+        self._limits = limits
+
+    def write(self, iterator: Iterator[Row]) -> WriterCommitMessage:
+        """Send the rows of a partition, in an executor."""
+        return asyncio.run(self._send(iterator))
+
+    async def _send(self, rows: Iterator[Row]) -> _Written:
+        counts: dict[str, int] = {}
+        failures: list[str] = []
+        async with AltcraftClient.from_env(**self._limits) as client:
+            orders = client.market.orders
+            async for outcome in orders.stream_order_line_statuses(self._updates(rows)):
+                counts[str(outcome.state)] = counts.get(str(outcome.state), 0) + 1
+                if not outcome.ok and len(failures) < _SHOWN:
+                    failures.append(f"{outcome.state}: {outcome.error}")
+        return _Written(counts, failures)
+
+    def _updates(self, rows: Iterator[Row]) -> Iterator[LineStatusUpdate | InvalidUpdateError]:
+        last: dict[str, Any] = {}
+        for row in rows:
+            update = read_row(tuple(row[field] for field in FIELDS))
+            if not isinstance(update, LineStatusUpdate):
+                yield update
+                continue
+            place, order = row[self._sequence], update.order_external_id
+            if place is None or (order in last and not last[order] < place):
+                msg = (
+                    f"order {order!r} has {place!r} in {self._sequence} behind {last.get(order)!r}; give each row of "
+                    f"an order another value, and sort by it: sortWithinPartitions({self._sequence!r})"
+                )
+                raise ConfigurationError(msg, field="sequence")
+            last[order] = place
+            said = json.dumps([self._run_id, str(place), *(getattr(update, field) for field in FIELDS)])
+            yield attrs.evolve(update, request_id=str(uuid5(NAMESPACE_URL, said)))
+
+    def commit(self, messages: list[WriterCommitMessage | None]) -> None:
+        """Raise `BatchError` where rows were not applied; all that was sent stays as it is."""
+        counts, failures = _summed(messages)
+        failed = sum(count for state, count in counts.items() if state not in {"applied", "duplicate", "superseded"})
+        if failed:
+            said = ", ".join(f"{count} {state}" for state, count in counts.items())
+            msg = (
+                f"{failed} of {sum(counts.values())} updates were not applied ({said}); the others were sent, and stay "
+                f"so; the first: {'; '.join(failures[:_SHOWN])}"
+            )
+            raise BatchError(msg)
+
+    def abort(self, messages: list[WriterCommitMessage | None]) -> None:
+        """Say what was sent by the partitions that ended; nothing can be taken back."""
+        counts, _ = _summed(messages)
+        said = ", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing"
+        lost = sum(message is None for message in messages)
+        _log.warning(
+            "the job %s was aborted: the partitions that ended have sent %s, and %d others an unknown part of theirs; "
+            "nothing is taken back, and the job under the same runId sends the same changes under the same ids",
+            self._run_id,
+            said,
+            lost,
+        )
+
+
+def _summed(messages: Sequence[WriterCommitMessage | None]) -> tuple[dict[str, int], list[str]]:
+    counts: dict[str, int] = {}
+    failures: list[str] = []
+    for message in messages:
+        if isinstance(message, _Written):
+            failures += message.failures
+            for state, count in message.counts.items():
+                counts[state] = counts.get(state, 0) + count
+    return counts, failures

@@ -1,0 +1,40 @@
+"""Past one machine: an input is frozen into shards, and the workers of any engine deliver them, with all guarantees.
+
+.. code-block:: python
+
+    plan_shards("orders.parquet", "s3://bucket/run-1", shards=64)      # once
+    deliver_shard("s3://bucket/run-1", 7)                              # anywhere, in any order, also twice
+    report("s3://bucket/run-1")                                        # at any time
+
+All rows of an order are in one shard, so order per line needs nothing between the workers. Each shard has a journal,
+and ids that follow from the plan: a shard that died goes on where it was, and a second copy of it says the same under
+the same ids. `run_shards` does it with the processes of this machine; `altcraft_async.integrations` has runners
+for Dask, Ray and Spark. Needs the extra ``arrow``.
+"""
+
+from __future__ import annotations
+
+from altcraft_async.shards.deliver import deliver_shard, deliver_shard_here
+from altcraft_async.shards.errors import ShardBusyError, ShardError
+from altcraft_async.shards.freezing import InputOptions, adopt_shards, plan_shards
+from altcraft_async.shards.plan import Plan, ShardFile, read_plan
+from altcraft_async.shards.pool import run_shards
+from altcraft_async.shards.report import ShardReport, ShardsReport, ShardState, report
+
+__all__ = [
+    "InputOptions",
+    "Plan",
+    "ShardBusyError",
+    "ShardError",
+    "ShardFile",
+    "ShardReport",
+    "ShardState",
+    "ShardsReport",
+    "adopt_shards",
+    "deliver_shard",
+    "deliver_shard_here",
+    "plan_shards",
+    "read_plan",
+    "report",
+    "run_shards",
+]

@@ -1,0 +1,199 @@
+"""Making shards: an input is frozen into files, or files of another tool are adopted."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import tempfile
+from contextlib import ExitStack
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
+
+from altcraft_async.engine.rows import read_row
+from altcraft_async.errors import ConfigurationError, InvalidUpdateError
+from altcraft_async.flow.partition import bucket_of
+from altcraft_async.ingest import InputError, UpdateReader, read_updates
+from altcraft_async.protocol.values import LineStatusUpdate
+from altcraft_async.settings.address import check_base_url
+from altcraft_async.shards.errors import ShardError
+from altcraft_async.shards.plan import FROZEN, ShardFile, checksum_of, fresh_place, write_plan
+from altcraft_async.storage.columns import ArrowStream, ParquetRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import BinaryIO
+
+    from altcraft_async.engine.rows import Row
+    from altcraft_async.ingest import InputFormat, LastLine
+    from altcraft_async.shards.plan import Plan
+    from altcraft_async.storage.places import Place
+
+__all__ = ["MOST_SHARDS", "InputOptions", "adopt_shards", "plan_shards"]
+
+MOST_SHARDS: Final = 500
+"""Files that are written at once; who needs more writes them with an engine, and adopts them."""
+_ROWS_IN_MEMORY: Final = 1_000_000
+_FEWEST: Final = 1024
+_BUCKETS: Final = 64
+_ENTRY: Final = struct.Struct("16sI")
+
+
+class InputOptions(TypedDict, total=False):
+    """How an input is read: the keywords of `altcraft_async.ingest.read_updates`, each with a default."""
+
+    input_format: InputFormat | str | None
+    columns: Mapping[str, str] | None
+    constants: Mapping[str, str] | None
+    statuses: Mapping[str, str] | None
+    encoding: str
+    skip_lines: int
+    last_line: LastLine | str
+    name: str | None
+
+
+def plan_shards(
+    source: str | os.PathLike[str] | BinaryIO | ArrowStream | Iterable[Row],
+    directory: str | os.PathLike[str],
+    *,
+    shards: int,
+    target: str | None = None,
+    **reading: Unpack[InputOptions],
+) -> Plan:
+    """Freeze an input into one Parquet file a shard, and write the plan beside them.
+
+    `source` is an input as for `altcraft_async.ingest.read_updates`, which gets the other keywords (`columns`,
+    `statuses`, …), or an iterable of rows as for a bulk call. `directory` is a path or an address of fsspec. A row goes
+    to a shard by a hash of its order, which is the same everywhere; rows of one order stand in one shard, in the order
+    of the input. A row that is wrong goes along, and ends ``invalid``. `target` is the platform's address, to which
+    alone the shards can be delivered then.
+
+    Memory is flat: at most a million rows; this machine's disk has all files until they are written. Without the plan,
+    which is written at the end, nothing can be delivered. Raises `ShardError` where the directory has a plan
+    already, and what reading the input raises.
+    """
+    if type(shards) is not int or not 1 <= shards <= MOST_SHARDS:
+        msg = f"shards must be a whole number from 1 to {MOST_SHARDS}, not {shards!r}; an engine can write more"
+        raise ConfigurationError(msg, field="shards")
+    checked = None if target is None else check_base_url(target, allow_insecure=True, name="target")
+    place = fresh_place(directory)
+    with tempfile.TemporaryDirectory(prefix="altcraft-plan-") as folder:
+        paths = [Path(folder, f"shard-{number:05}.parquet") for number in range(shards)]
+        rows = _freeze(source, paths, reading)
+        files = []
+        for path, count in zip(paths, rows, strict=True):
+            files.append(ShardFile(path.name, count, path.stat().st_size, checksum_of(path)))
+            place.put(path, path.name)
+            path.unlink()
+    return write_plan(place, files, target=checked, frozen=True)
+
+
+def _freeze(source: Any, paths: list[Path], reading: Mapping[str, Any]) -> list[int]:
+    """Write the rows to their files; return how many each has."""
+    with ExitStack() as stack:
+        rows: Iterable[Any]
+        if isinstance(source, str | os.PathLike | io.IOBase | ArrowStream):
+            rows = stack.enter_context(read_updates(cast("BinaryIO", source), **reading))
+        else:
+            if reading:
+                msg = f"{min(reading)} says how an input is read, and rows were given; leave it out"
+                raise ConfigurationError(msg, field=min(reading))
+            rows = source
+        group = max(_FEWEST, _ROWS_IN_MEMORY // len(paths))
+        files = [ParquetRows(path, FROZEN, group_rows=group) for path in paths]
+        try:
+            for index, row in enumerate(rows):
+                update = read_row(row)
+                files[_shard_of(update, index, len(files))].add(_columns(index, update))
+        finally:
+            for file in files:
+                file.close()
+        if isinstance(rows, UpdateReader) and not rows.exhausted:
+            msg = f"{rows.source} was not read to its end"
+            raise InputError(msg, source=rows.source)
+        return [len(file) for file in files]
+
+
+def _shard_of(update: LineStatusUpdate | InvalidUpdateError, index: int, shards: int) -> int:
+    return bucket_of(update.order_external_id, shards) if isinstance(update, LineStatusUpdate) else index % shards
+
+
+def _columns(index: int, update: LineStatusUpdate | InvalidUpdateError) -> tuple[object, ...]:
+    if isinstance(update, LineStatusUpdate):
+        ids = (update.order_external_id, update.order_line_external_id, update.status_external_id)
+        return (index, *ids, update.request_id, None, None, None, None)
+    message = update.message.encode(errors="backslashreplace").decode()
+    return (index, None, None, None, None, message, update.field, update.source, update.line)
+
+
+def adopt_shards(
+    directory: str | os.PathLike[str],
+    *,
+    target: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    constants: Mapping[str, str] | None = None,
+    statuses: Mapping[str, str] | None = None,
+) -> Plan:
+    """Make a plan of Parquet files that another tool has written: one file, one shard, in the order of their names.
+
+    The tool must have put all rows of an order into one file (Spark: ``repartition(n, "order_external_id")``; its
+    order inside is the order of sending). It is checked that no order stands in two files: `ShardError` names one that
+    does. `columns`, `constants` and `statuses` say how the files are read, as for
+    `altcraft_async.ingest.read_updates`, and `target` is as for `plan_shards`. Files of before must not change after
+    this; who delivers a shard looks at its checksum first.
+
+    Each file is read twice. Memory is that of a 64th of all orders, some 100 bytes each.
+    """
+    checked = None if target is None else check_base_url(target, allow_insecure=True, name="target")
+    place = fresh_place(directory)
+    names = sorted(name for name in place.sizes() if name.endswith((".parquet", ".pq")) and name[:1] not in {"_", "."})
+    if not names:
+        msg = f"{place.address} has no Parquet files; write one for each shard into it"
+        raise ShardError(msg, directory=place.address)
+    reading = {"columns": dict(columns or {}), "constants": dict(constants or {}), "statuses": dict(statuses or {})}
+    with tempfile.TemporaryDirectory(prefix="altcraft-plan-") as folder, ExitStack() as stack:
+        buckets = [stack.enter_context(Path(folder, str(number)).open("w+b")) for number in range(_BUCKETS)]
+        copy = Path(folder, "shard.parquet")
+        files = []
+        for number, name in enumerate(names):
+            place.fetch(name, copy)
+            count = 0
+            for order in _orders(copy, reading):
+                count += 1
+                digest = _digest(order)
+                if order:
+                    buckets[digest[0] % _BUCKETS].write(_ENTRY.pack(digest, number))
+            files.append(ShardFile(name, count, copy.stat().st_size, checksum_of(copy)))
+        for bucket in buckets:
+            _check_apart(bucket, place, names, reading, copy)
+    return write_plan(place, files, target=checked, frozen=False, reading=reading)
+
+
+def _digest(order: str) -> bytes:
+    return blake2b(order.encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+def _orders(path: Path, reading: Mapping[str, Any]) -> Iterator[str]:
+    """Give the order of each row, an empty text for a wrong one."""
+    with read_updates(path, input_format="parquet", **reading) as rows:
+        for row in rows:
+            yield row.order_external_id if isinstance(row, LineStatusUpdate) else ""
+
+
+def _check_apart(bucket: BinaryIO, place: Place, names: list[str], reading: Mapping[str, Any], copy: Path) -> None:
+    """Raise `ShardError` where an order of this bucket stands in two files."""
+    bucket.seek(0)
+    found: dict[bytes, int] = {}
+    while block := bucket.read(_ENTRY.size * 4096):
+        for digest, number in _ENTRY.iter_unpack(block):
+            first = found.setdefault(digest, number)
+            if first == number:
+                continue
+            place.fetch(names[number], copy)
+            order = next(order for order in _orders(copy, reading) if order and _digest(order) == digest)
+            msg = (
+                f"order {order!r} stands in {names[first]} and in {names[number]} of {place.address}, so its changes "
+                "could overtake each other; write all rows of an order into one file"
+            )
+            raise ShardError(msg, directory=place.address, shard=number)

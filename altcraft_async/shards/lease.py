@@ -1,0 +1,124 @@
+"""Who delivers a shard: a small file that a living copy writes anew every two seconds, with how far it has come.
+
+A lease is advice. Where the file system is slow or two copies begin in one moment, both may go on: they send the
+same under the same ids. What it is for is that this stays rare, and that a dead copy is told from a living one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Self
+from uuid import uuid4
+
+import attrs
+
+from altcraft_async.shards.plan import name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from altcraft_async.storage.places import Place
+
+__all__ = ["BEAT", "SILENT", "Holder", "Progress", "Watched"]
+
+BEAT: Final = 2.0
+"""Seconds between two signs of life."""
+SILENT: Final = 30.0
+"""Seconds without a sign of life, by one's own clock, after which a copy counts as dead."""
+_CLOCKS_APART: Final = 60.0
+"""Seconds by which the clocks of two machines may differ."""
+
+
+@attrs.frozen
+class Progress:
+    """How far a copy has come; see `altcraft_async.shards.ShardReport`."""
+
+    counts: Mapping[str, int] = attrs.field(factory=dict)
+    sent: int = 0
+    retries: int = 0
+    throttled: int = 0
+    elapsed: float = 0.0
+    problem: str | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Give what a report says of it."""
+        return attrs.asdict(self)
+
+
+@cache
+def _space() -> str:
+    """Return what process numbers are told apart by beside the host's name: its boot, and the container."""
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)  # noqa: PTH116 - a path of the system
+    except OSError:
+        return ""
+
+
+@attrs.frozen
+class Holder:
+    """A copy that delivers a shard: where, when it said so last, how far it has come, whether it has `ended`."""
+
+    copy: str
+    run_id: str
+    host: str
+    space: str
+    pid: int
+    at: float
+    progress: Progress = attrs.field(factory=Progress)
+    ended: bool = False
+
+    @classmethod
+    def own(cls, run_id: str) -> Self:
+        """Return this process as one that begins now."""
+        return cls(str(uuid4()), run_id, socket.gethostname(), _space(), os.getpid(), time.time())
+
+    @classmethod
+    def read(cls, place: Place, number: int) -> Self | None:
+        """Return who holds a shard, or held it last; None where nobody did, or what is there says nothing."""
+        try:
+            said = json.loads(place.read(name_of(number, "lease.json")))
+            return cls(**{**said, "progress": Progress(**said["progress"])})
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None
+
+    def write(self, place: Place, number: int, progress: Progress, *, ended: bool = False) -> None:
+        """Write it, with a sign of life."""
+        told = attrs.evolve(self, at=time.time(), progress=progress, ended=ended)
+        place.write(name_of(number, "lease.json"), json.dumps(attrs.asdict(told)).encode())
+
+    def is_gone(self) -> bool:
+        """Whether it is known to be dead: its process is no more, or its last sign of life is too old for any clock."""
+        if abs(time.time() - self.at) > SILENT + _CLOCKS_APART:
+            return True
+        if (self.host, self.space) != (socket.gethostname(), _space()):
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False
+
+
+class Watched:
+    """Looks at the holder of a shard again and again, and says whether it lives."""
+
+    __slots__ = ("_at", "_seen")
+
+    def __init__(self) -> None:
+        self._seen: tuple[str, float] | None = None
+        self._at = 0.0
+
+    def lives(self, holder: Holder | None, now: float) -> bool:
+        """Say whether a holder that is seen at `now`, by a clock of one's own, is at work."""
+        if holder is None or holder.ended or holder.is_gone():
+            return False
+        seen = (holder.copy, holder.at)
+        if seen != self._seen:
+            self._seen, self._at = seen, now
+        return now - self._at < SILENT

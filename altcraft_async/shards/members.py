@@ -1,0 +1,134 @@
+"""A total that all copies at work on the shards of one directory share, each an equal part.
+
+What each has is a small file in the directory, written once a second; see `altcraft_async.flow.parts` for why all parts
+together never make more than the whole. A process keeps its part for a moment after a shard, for the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from altcraft_async.flow.parts import Part, Parts
+from altcraft_async.shards.plan import PRIVATE
+
+if TYPE_CHECKING:
+    from altcraft_async import AltcraftClient
+    from altcraft_async.storage.places import Place
+
+__all__ = ["Members"]
+
+_TICK: Final = 1.0
+_SILENT: Final = 10.0
+"""Seconds without a sign of life after which a member's part is free."""
+_FENCED: Final = 4.0
+"""Seconds without a look at the others after which a member uses one permit only: it may count as gone soon."""
+_OLD: Final = 90.0
+"""Seconds, by another's clock, after which a file is of a member that died before anybody looked."""
+_PATIENCE: Final = 20.0
+"""Seconds that a new member waits for a part before it begins with one permit."""
+_DIRECTORY: Final = f"{PRIVATE}/members"
+_log = logging.getLogger("altcraft_async")
+_left: dict[str, tuple[float, Parts]] = {}
+"""The parts that this process had of directories a moment ago, and when it left."""
+_registered: set[str] = set()
+
+
+def _forget(place: Place) -> None:
+    """Free the part of a process that ends at once, and not when it counts as gone."""
+    _, parts = _left.pop(place.address, (0.0, None))
+    if parts is not None:
+        with contextlib.suppress(Exception):
+            place.remove(f"{_DIRECTORY}/{parts.name}.json")
+
+
+class Members:
+    """One process among those that deliver shards of a directory."""
+
+    __slots__ = ("_beat", "_client", "_fence", "_parts", "_place", "_seen")
+
+    def __init__(self, place: Place, client: AltcraftClient) -> None:
+        self._place = place
+        self._client = client
+        left, parts = _left.pop(place.address, (0.0, None))
+        fresh = parts is not None and time.monotonic() - left < _FENCED
+        self._parts = parts if parts is not None and fresh else Parts(uuid4().hex)
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._beat = int(time.time() * 1000)
+        self._fence: asyncio.TimerHandle | None = None
+
+    async def join(self) -> None:
+        """Wait for a part, so that nothing is begun beyond the total."""
+        begun = time.monotonic()
+        await self._tick()
+        while self._parts.part == 0.0 and time.monotonic() - begun < _PATIENCE:
+            await asyncio.sleep(_TICK)
+            await self._tick()
+
+    async def stay(self) -> None:
+        """Keep the part in step with those of the others, until this is cancelled."""
+        while True:
+            await asyncio.sleep(_TICK)
+            await self._tick()
+
+    def leave(self) -> None:
+        """Keep the part for the next shard of this process, which has a moment to come."""
+        if self._fence is not None:
+            self._fence.cancel()
+        if self._place.address not in _registered:
+            _registered.add(self._place.address)
+            atexit.register(_forget, self._place)
+        _left[self._place.address] = (time.monotonic(), self._parts)
+
+    async def _tick(self) -> None:
+        parts = self._parts
+        try:
+            others = await asyncio.to_thread(self._others)
+            settled = self._client.take_part(parts.part)
+            parts.step(others, settled=settled)
+            await asyncio.to_thread(self._write)
+        except OSError as error:
+            _log.warning("the members of %s cannot be read or written (%s)", self._place.address, error)
+            return
+        self._client.take_part(parts.part)
+        if self._fence is not None:
+            self._fence.cancel()
+        self._fence = asyncio.get_running_loop().call_later(_FENCED, self._client.take_part, 0.0)
+
+    def _write(self) -> None:
+        self._beat += 1
+        part = self._parts.published
+        said = {"beat": self._beat, "at": time.time(), "holds": part.holds, "claims": part.claims}
+        self._place.write(f"{_DIRECTORY}/{self._parts.name}.json", json.dumps(said).encode())
+
+    def _others(self) -> dict[str, Part]:
+        found: dict[str, Part] = {}
+        now = time.monotonic()
+        for name in self._place.sizes(_DIRECTORY):
+            member = name.removesuffix(".json")
+            if member == self._parts.name:
+                continue
+            try:
+                said = json.loads(self._place.read(f"{_DIRECTORY}/{name}"))
+                beat, at, part = int(said["beat"]), float(said["at"]), Part(said["holds"], said["claims"])
+            except (FileNotFoundError, ValueError, TypeError, KeyError):
+                continue
+            if self._lives(member, beat, at, now):
+                found[member] = part
+        return found
+
+    def _lives(self, member: str, beat: int, at: float, now: float) -> bool:
+        before = self._seen.get(member)
+        if before is None and abs(time.time() - at) > _OLD:
+            self._place.remove(f"{_DIRECTORY}/{member}.json")
+            return False
+        if before is None or before[0] != beat:
+            self._seen[member] = (beat, now)
+            return True
+        return now - before[1] < _SILENT

@@ -1,0 +1,199 @@
+"""Shards on the processes of this machine, by the standard library alone."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections import Counter, deque
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from altcraft_async.errors import AltcraftError, ConfigurationError
+from altcraft_async.shards.deliver import deliver_shard
+from altcraft_async.shards.errors import ShardError
+from altcraft_async.shards.report import report
+from altcraft_async.shards.window import numbers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
+    from altcraft_async.flow.limit import Adaptive
+    from altcraft_async.flow.share import Shared
+    from altcraft_async.shards.report import ShardReport, ShardsReport
+
+__all__ = ["run_shards"]
+
+_DEATHS: Final = 3
+"""Deaths of a worker over one shard after which that shard is left."""
+_TURN: Final = 1.0
+_log = logging.getLogger("altcraft_async")
+
+
+def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
+    directory: str | os.PathLike[str],
+    *,
+    processes: int | None = None,
+    shards: Sequence[int] | None = None,
+    concurrency: int | Adaptive | Shared | None = None,
+    rate: float | Shared | None = None,
+    retry_failed: bool = False,
+    progress: Callable[[Sequence[int]], None] | None = None,
+) -> ShardsReport:
+    """Deliver the shards of a directory with some processes of this machine, and say what became of all.
+
+    `processes` is one for each core by default, `shards` the numbers of those to deliver, all by default. `concurrency`
+    and `rate` are of each process; ``Shared(64)`` is a total for all of this machine. A process that dies is replaced
+    and its shard goes on, up to three times. `progress` is called about once a second with the numbers of the shards
+    under way. What one shard raises ends no other; the first such error is raised when all have ended.
+
+    The processes are spawned: a script calls this under ``if __name__ == "__main__":``. An interruption ends them.
+    """
+    count = (os.cpu_count() or 1) if processes is None else processes
+    if type(count) is not int or count < 1:
+        msg = f"processes must be a whole number above zero, not {processes!r}"
+        raise ConfigurationError(msg, field="processes")
+    numbers = numbers_of(directory, shards, retry_failed=retry_failed)
+    options = {"concurrency": concurrency, "rate": rate, "retry_failed": retry_failed}
+    with _Pool(os.fspath(directory), options, min(count, len(numbers))) as pool:
+        problems = pool.run(numbers, progress)
+    if problems:
+        raise problems[0]
+    return report(directory)
+
+
+class _Worker:
+    """A process that delivers one shard after the other."""
+
+    def __init__(self, directory: str, options: dict[str, Any]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_work, args=(theirs, directory, options), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.number: int | None = None
+
+    def give(self, number: int) -> None:
+        self.number = number
+        try:
+            self.connection.send(number)
+        except OSError:  # it has died, which is seen when its answer is read
+            return
+
+    def take(self) -> ShardReport | AltcraftError | None:
+        """Return what it answered; None where it has died."""
+        try:
+            answer: ShardReport | AltcraftError = self.connection.recv()
+        except (EOFError, OSError):
+            return None
+        return answer
+
+    def interrupt(self) -> None:
+        """Ask it to write a last snapshot and to end."""
+        if self.process.pid is not None and self.process.is_alive():
+            os.kill(self.process.pid, signal.SIGINT)
+
+    def end(self) -> None:
+        self.connection.close()
+        self.process.join(_TURN * 10)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+class _Pool:
+    """The workers of one call."""
+
+    def __init__(self, directory: str, options: dict[str, Any], count: int) -> None:
+        self._directory = directory
+        self._options = options
+        self._count = count
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        for worker in self._workers:
+            if kind is not None or worker.number is not None:
+                worker.interrupt()
+        for worker in self._workers:
+            worker.end()
+
+    def run(self, numbers: Sequence[int], progress: Callable[[Sequence[int]], None] | None) -> list[AltcraftError]:
+        """Deliver shards; return what some raised."""
+        waiting, problems = deque(numbers), list[AltcraftError]()
+        deaths: Counter[int] = Counter()
+        for _ in range(self._count):
+            self._begin(waiting)
+        while busy := [worker for worker in self._workers if worker.number is not None]:
+            if progress is not None:
+                progress([worker.number for worker in busy if worker.number is not None])
+            by_connection = {worker.connection: worker for worker in busy}
+            for ready in wait(list(by_connection), _TURN):
+                worker = by_connection[ready]  # type: ignore[index]  # it gives what it was given
+                number, answer = worker.number, worker.take()
+                worker.number = None
+                if isinstance(answer, AltcraftError):
+                    problems.append(answer)
+                if answer is not None:
+                    self._next(worker, waiting)
+                    continue
+                self._workers.remove(worker)
+                worker.end()
+                if number is not None:
+                    self._after_death(number, worker.process.exitcode, deaths, waiting, problems)
+                self._begin(waiting)
+        return problems
+
+    def _after_death(
+        self, number: int, code: int | None, deaths: Counter[int], waiting: deque[int], problems: list[AltcraftError]
+    ) -> None:
+        deaths[number] += 1
+        _log.warning("the process that delivered shard %d of %s has died (exit code %s)", number, self._directory, code)
+        if deaths[number] < _DEATHS:
+            waiting.appendleft(number)
+            return
+        msg = (
+            f"shard {number} of {self._directory} was left: {_DEATHS} processes have died over it, the last with {code}"
+        )
+        problems.append(ShardError(msg, directory=self._directory, shard=number))
+
+    def _begin(self, waiting: deque[int]) -> None:
+        if waiting:
+            worker = _Worker(self._directory, self._options)
+            self._workers.append(worker)
+            self._next(worker, waiting)
+
+    def _next(self, worker: _Worker, waiting: deque[int]) -> None:
+        if waiting:
+            worker.give(waiting.popleft())
+
+
+def _work(connection: Connection, directory: str, options: dict[str, Any]) -> None:
+    """Deliver the shards whose numbers come, in a process of its own, until nobody asks any more."""
+    if sys.platform != "win32":
+        os.setpgrp()  # a terminal's Ctrl-C is for the one that gives out the work, who passes it on once
+    while True:
+        try:
+            number = connection.recv()
+        except (EOFError, OSError, KeyboardInterrupt):
+            return
+        try:
+            answer: ShardReport | AltcraftError = deliver_shard(directory, number, **options)
+        except AltcraftError as error:
+            answer = error
+        except KeyboardInterrupt:
+            return
+        except Exception as error:  # noqa: BLE001 - told to the one who asked
+            answer = ShardError(
+                f"shard {number} failed ({type(error).__name__}: {error})", directory=directory, shard=number
+            )
+        try:
+            connection.send(answer)
+        except OSError:
+            return

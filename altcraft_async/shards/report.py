@@ -1,0 +1,179 @@
+"""What became of the shards of a directory."""
+
+from __future__ import annotations
+
+import enum
+import json
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from altcraft_async.protocol.states import OutcomeState
+from altcraft_async.shards.errors import ShardError
+from altcraft_async.shards.lease import Holder
+from altcraft_async.shards.plan import PRIVATE, name_of, read_plan
+from altcraft_async.storage.places import Place
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from altcraft_async.protocol.values import JSON
+    from altcraft_async.shards.plan import Plan
+
+__all__ = ["ShardReport", "ShardState", "ShardsReport", "read_report", "report", "report_of"]
+
+
+class ShardState(enum.StrEnum):
+    """How far a shard has come."""
+
+    WAITING = "waiting"
+    """Nobody has begun it."""
+    RUNNING = "running"
+    """A copy is at work, or was a moment ago."""
+    STOPPED = "stopped"
+    """Its last copy ended, or has died, before its end; it goes on when it is delivered again."""
+    DONE = "done"
+    """Each of its rows has its outcome."""
+
+
+def _counts(given: Mapping[Any, int]) -> dict[OutcomeState, int]:
+    return {state: given.get(state, given.get(str(state), 0)) for state in OutcomeState}
+
+
+@attrs.frozen
+class ShardReport:
+    """What became of one shard.
+
+    `rows` are all that it has, `counts` those with an outcome by its state. `sent`, `retries` and `throttled` count
+    the requests of all copies, as far as they could tell it. `elapsed` is the seconds that the last copy took.
+    `problem` says why a shard that is ``stopped`` has not come to its end, where that is known.
+    """
+
+    number: int
+    state: ShardState
+    run_id: str
+    rows: int
+    counts: Mapping[OutcomeState, int] = attrs.field(
+        converter=_counts, repr=lambda counts: "{" + ", ".join(f"{s}: {n}" for s, n in counts.items() if n) + "}"
+    )
+    sent: int = 0
+    retries: int = 0
+    throttled: int = 0
+    elapsed: float = 0.0
+    problem: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether each row has its outcome."""
+        return self.state is ShardState.DONE
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is left to do for any row."""
+        return self.complete and not self.failed
+
+    @property
+    def failed(self) -> int:
+        """How many rows ended in a state that is not `OutcomeState.ok`."""
+        return sum(count for state, count in self.counts.items() if not state.ok)
+
+    def to_dict(self) -> dict[str, JSON]:
+        """Give it ready for JSON."""
+        said: dict[str, JSON] = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        return said | {
+            "state": str(self.state),
+            "counts": {str(state): count for state, count in self.counts.items()},
+            "elapsed": round(self.elapsed, 3),
+        }
+
+
+@attrs.frozen
+class ShardsReport:
+    """What became of all shards of a directory: `plan_id`, and a `ShardReport` for each shard, by its number."""
+
+    directory: str
+    plan_id: str
+    shards: Sequence[ShardReport] = attrs.field(repr=lambda shards: f"<{len(shards)} shards>")
+
+    @property
+    def rows(self) -> int:
+        """How many rows all shards have."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def counts(self) -> Mapping[OutcomeState, int]:
+        """How many rows ended in each state."""
+        return {state: sum(shard.counts[state] for shard in self.shards) for state in OutcomeState}
+
+    @property
+    def complete(self) -> bool:
+        """Whether each row of each shard has its outcome."""
+        return all(shard.complete for shard in self.shards)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is left to do for any row."""
+        return all(shard.ok for shard in self.shards)
+
+    def numbers(self, *states: ShardState) -> list[int]:
+        """Return the numbers of the shards that are in one of these states."""
+        return [shard.number for shard in self.shards if shard.state in states]
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The numbers of the shards that are still to be delivered, or to their end."""
+        return [shard.number for shard in self.shards if not shard.complete]
+
+    def to_dict(self) -> dict[str, JSON]:
+        """Give it ready for JSON."""
+        return {
+            "directory": self.directory,
+            "plan_id": self.plan_id,
+            "ok": self.ok,
+            "complete": self.complete,
+            "rows": self.rows,
+            "counts": {str(state): count for state, count in self.counts.items()},
+            "shards": [shard.to_dict() for shard in self.shards],
+        }
+
+
+def read_report(place: Place, plan: Plan, number: int) -> ShardReport | None:
+    """Return the report of a shard that is done; None where it is not."""
+    try:
+        said = json.loads(place.read(name_of(number, "report.json")))
+        found = ShardReport(**{**said, "state": ShardState(said["state"])})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError):
+        msg = f"the report of shard {number} in {place.address} cannot be read; delete it, and deliver the shard again"
+        raise ShardError(msg, directory=place.address, shard=number) from None
+    return found if found.run_id == plan.run_id(number) else None
+
+
+def report_of(place: Place, plan: Plan, number: int, names: Iterable[str]) -> ShardReport:
+    """Return the report of one shard, where the directory has files of these `names`."""
+    rows, run_id = plan.shards[number].rows, plan.run_id(number)
+    if name_of(number, "report.json").rpartition("/")[2] in names:
+        done = read_report(place, plan, number)
+        if done is not None:
+            return done
+    holder = None
+    if name_of(number, "lease.json").rpartition("/")[2] in names:
+        holder = Holder.read(place, number)
+    if holder is None or holder.run_id != run_id:
+        return ShardReport(number, ShardState.WAITING, run_id, rows, {})
+    state = ShardState.STOPPED if holder.ended or holder.is_gone() else ShardState.RUNNING
+    return ShardReport(number, state, run_id, rows, **holder.progress.told())
+
+
+def report(directory: str | os.PathLike[str]) -> ShardsReport:
+    """Say what became of the shards of a directory by now; also while they are delivered, from anywhere.
+
+    Of a shard that is not done the counts are those of its last sign of life. Raises `ShardError` without a plan.
+    """
+    place = Place(directory)
+    plan = read_plan(place)
+    names = place.sizes(PRIVATE)
+    shards = [report_of(place, plan, number, names) for number in range(len(plan.shards))]
+    return ShardsReport(place.address, plan.id, shards)

@@ -1,0 +1,266 @@
+"""Columns of Arrow: read in batches from files and from other libraries, and written to Parquet.
+
+The one place beside `Report.to_arrow` that knows pyarrow. What it reads takes no more memory than a few batches of
+the needed columns: a thread decodes the next two, over the borders of row groups, while the present one is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
+
+from altcraft_async.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import IO, BinaryIO, Self
+
+__all__ = [
+    "ARROW_FILE", "ARROW_STREAM", "PARQUET", "ArrowStream", "Cell", "Columns", "ColumnsError", "ParquetRows",
+    "open_columns", "read_ahead", "stream_of",
+]  # fmt: skip
+
+PARQUET: Final = b"PAR1"
+ARROW_FILE: Final = b"ARROW1"
+ARROW_STREAM: Final = b"\xff\xff\xff\xff"
+"""The first bytes of what can be read."""
+
+BATCH_ROWS: Final = 16_384
+"""Rows decoded at once: enough to cost nothing a row, some 2 MB of ids."""
+_GROUP_ROWS: Final = 65_536
+"""Rows in a row group that is written."""
+
+Cell: TypeAlias = "str | int | None"
+
+
+@runtime_checkable
+class ArrowStream(Protocol):
+    """Anything that hands over its columns as Arrow: polars, DuckDB, pandas, pyarrow, cuDF."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Give the stream; see Arrow's PyCapsule interface."""
+
+
+class ColumnsError(Exception):
+    """What is read is no such file, or is damaged or cut off; the message says how Arrow calls it."""
+
+
+def _arrow() -> Any:
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - an extra
+    except ImportError:
+        msg = "columns of Arrow and Parquet need pyarrow, which is not installed: pip install 'altcraft-async[arrow]'"
+        raise MissingExtraError(msg) from None
+    return pa
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    pa = _arrow()
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise ColumnsError(str(error).partition("\n")[0]) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ColumnsError(str(error).partition("\n")[0]) from error  # pyarrow says it so of damaged files
+
+
+class Columns:
+    """The columns of one file or stream. ``names`` are those of all, `batches` reads some of them, once.
+
+    A context manager, which closes what it was made of.
+    """
+
+    __slots__ = ("_close", "_read", "_schema", "names", "rows")
+
+    def __init__(
+        self,
+        schema: Any,
+        read: Callable[[Sequence[int]], Iterator[Any]],
+        *,
+        rows: int | None = None,
+        close: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._schema = schema
+        self._read = read
+        self._close = close
+        self.names: list[str] = list(schema.names)
+        self.rows = rows
+
+    def __enter__(self) -> Self:
+        """Give the columns themselves."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what they were made of."""
+        self.close()
+
+    def close(self) -> None:
+        """Close what they were made of; harmless when called again."""
+        self._close()
+
+    def kind(self, column: int) -> str | None:
+        """Return the name of a column's type where its values can be no ids; None where they are texts or integers."""
+        pa = _arrow()
+        kind = self._schema.field(column).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_null)
+        view = str(kind) == "string_view"  # not in the oldest pyarrow
+        return None if view or any(fits(kind) for fits in texts) else str(kind)
+
+    def batches(self, columns: Sequence[int]) -> Iterator[Sequence[list[Cell]]]:
+        """Give the values of some columns, by their places, a batch of rows at a time; raises `ColumnsError`."""
+        with _translated():
+            for batch in self._read(columns):
+                yield [batch.column(place).to_pylist() for place in range(len(columns))]
+
+
+def open_columns(file: BinaryIO, head: bytes) -> Columns:
+    """Return the columns of a Parquet or Arrow file, which `head` are the first bytes of.
+
+    The file is the caller's, who closes it. Raises `ColumnsError` where it is damaged, and `MissingExtraError`.
+    """
+    with _translated():
+        if head.startswith(PARQUET):
+            return _parquet(file)
+        pa = _arrow()
+        if head.startswith(ARROW_FILE):
+            reader = pa.ipc.open_file(file)
+            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+            return Columns(reader.schema, lambda columns: _selected(batches, columns))
+        stream = pa.ipc.open_stream(file)
+        return Columns(stream.schema, lambda columns: _selected(stream, columns))
+
+
+def _parquet(file: BinaryIO) -> Columns:
+    _arrow()
+    import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
+
+    # Buffered ahead, or a remote file is read in many small pieces; of one row group at a time, or it is all of them.
+    parquet = pq.ParquetFile(file, pre_buffer=True)
+    schema = parquet.schema_arrow
+
+    def read(columns: Sequence[int]) -> Iterator[Any]:
+        names = [schema.names[place] for place in columns]
+        for group in range(parquet.num_row_groups):
+            for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=names, use_threads=False):
+                yield batch.select(names)
+
+    return Columns(schema, read, rows=parquet.metadata.num_rows)
+
+
+def stream_of(given: ArrowStream) -> Columns:
+    """Return the columns that an object hands over, which are not copied."""
+    pa = _arrow()
+    with _translated():
+        reader = pa.RecordBatchReader.from_stream(given)
+    return Columns(reader.schema, lambda columns: _selected(reader, columns), close=reader.close)
+
+
+def _selected(batches: Iterable[Any], columns: Sequence[int]) -> Iterator[Any]:
+    for batch in batches:
+        few = batch.select(list(columns))
+        for start in range(0, few.num_rows, BATCH_ROWS):
+            yield few.slice(start, BATCH_ROWS)
+
+
+_END: Final = object()
+
+
+def read_ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    """Give what an iterator gives, which a thread reads two ahead; raises what it raised.
+
+    Closing it ends the thread with its next one.
+    """
+    ready: queue.Queue[object] = queue.Queue(1)
+    stopped = threading.Event()
+    failure: list[BaseException] = []
+
+    def put(item: object) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return
+
+    def read() -> None:
+        try:
+            for batch in batches:
+                put(batch)
+                if stopped.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001 - raised where it is read
+            failure.append(error)
+        put(_END)
+
+    threading.Thread(target=read, name="altcraft-columns", daemon=True).start()
+    try:
+        while (batch := ready.get()) is not _END:
+            yield batch
+        if failure:
+            raise failure[0]
+    finally:
+        stopped.set()
+
+
+class ParquetRows:
+    """Writes rows to Parquet; `types` has for each column the type of its values.
+
+    `target` is a path or an open file. Rows are gathered into row groups of `group_rows`; the file is whole when
+    it is closed.
+    """
+
+    __slots__ = ("_columns", "_group_rows", "_rows", "_schema", "_writer")
+
+    def __init__(
+        self, target: str | os.PathLike[str] | IO[bytes], types: Mapping[str, type], *, group_rows: int = _GROUP_ROWS
+    ) -> None:
+        pa = _arrow()
+        import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
+
+        kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+        schema = pa.schema([(name, kinds[kind]) for name, kind in types.items()])
+        self._schema = schema
+        self._group_rows = group_rows
+        self._columns: list[list[object]] = [[] for _ in types]
+        self._rows = 0
+        self._writer = pq.ParquetWriter(target, schema, compression="zstd")
+
+    def __len__(self) -> int:
+        """Count the rows that were given."""
+        return self._rows + len(self._columns[0])
+
+    def add(self, values: Sequence[object]) -> None:
+        """Write a row."""
+        for column, value in zip(self._columns, values, strict=True):
+            column.append(value)
+        if len(self._columns[0]) >= self._group_rows:
+            self._flush()
+
+    def copy(self, source: BinaryIO) -> None:
+        """Write all rows of another Parquet file with the same columns first; raises `ColumnsError` for any other."""
+        import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
+
+        with _translated():
+            other = pq.ParquetFile(source)
+            for group in range(other.num_row_groups):
+                self._writer.write_table(other.read_row_group(group).cast(self._schema))
+
+    def close(self) -> None:
+        """Write what is left, and the end."""
+        if self._columns[0]:
+            self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        pa = _arrow()
+        self._rows += len(self._columns[0])
+        table = pa.table(dict(zip(self._schema.names, self._columns, strict=True)), schema=self._schema)
+        self._writer.write_table(table)
+        for column in self._columns:
+            column.clear()

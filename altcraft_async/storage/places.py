@@ -1,0 +1,165 @@
+"""Files at any address: a path of this machine, or whatever fsspec knows, like ``s3://bucket/directory``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from altcraft_async.errors import ConfigurationError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import BinaryIO
+
+__all__ = ["Place", "is_remote", "matching", "open_file", "opener_of"]
+
+_REMOTE = "://"
+_MAGIC = frozenset("*?[")
+
+
+def is_remote(address: str | os.PathLike[str]) -> bool:
+    """Say whether an address is one for fsspec, and no path."""
+    return isinstance(address, str) and _REMOTE in address
+
+
+def opener_of(address: str) -> tuple[Any, str]:
+    """Return fsspec's file system for an address, and the path in it.
+
+    Raises `MissingExtraError` without fsspec or what it needs for the kind of address, and `ConfigurationError` for
+    one that it does not know.
+    """
+    try:
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
+    except ImportError:
+        msg = f"{address} needs fsspec, which is not installed: pip install 'altcraft-async[arrow]'"
+        raise MissingExtraError(msg) from None
+    try:
+        files, path = url_to_fs(address)
+    except ImportError as error:
+        msg = f"{address} needs a library of its own for fsspec: {error}"
+        raise MissingExtraError(msg) from None
+    except ValueError as error:
+        msg = f"{address} is no address that fsspec knows: {error}"
+        raise ConfigurationError(msg) from None
+    return files, str(path)
+
+
+def open_file(address: str) -> BinaryIO:
+    """Open a file to read; raises `OSError`."""
+    if is_remote(address):
+        files, path = opener_of(address)
+        opened: BinaryIO = files.open(path, "rb")
+        return opened
+    return Path(address).open("rb")
+
+
+def matching(address: str, suffixes: tuple[str, ...]) -> list[str] | None:
+    """Return the addresses of the files in a directory, or that a pattern fits, in order; None for a single file.
+
+    Of a directory those with one of the `suffixes`, at any depth; names that begin with ``_`` or ``.`` are no data.
+    """
+    if is_remote(address):
+        files, path = opener_of(address)
+        files.invalidate_cache()
+        if _MAGIC & set(path):
+            found = files.glob(path)
+        elif files.isdir(path):
+            found = [name for name in files.find(path) if _is_data(name[len(path) :], suffixes)]
+        else:
+            return None
+        return [str(files.unstrip_protocol(name)) for name in sorted(found)]
+    there = Path(address)
+    if there.is_dir():
+        return [str(name) for name in sorted(there.rglob("*")) if _is_data(str(name.relative_to(there)), suffixes)]
+    if _MAGIC & set(address) and not there.exists():
+        return sorted(map(str, Path(there.anchor or ".").glob(str(there.relative_to(there.anchor)))))
+    return None
+
+
+def _is_data(name: str, suffixes: tuple[str, ...]) -> bool:
+    return name.lower().endswith(suffixes) and not any(part[:1] in {"_", "."} for part in Path(name.lstrip("/")).parts)
+
+
+class Place:
+    """A directory in which small files are read and written whole; its methods block.
+
+    `address` is a path, or an address for fsspec. A file that is written replaces the one of before at once, where
+    the file system can do that; object stores can. All raise `OSError`, `read` and `fetch` `FileNotFoundError`.
+    """
+
+    __slots__ = ("_files", "_replaces", "_root", "address")
+
+    def __init__(self, address: str | os.PathLike[str]) -> None:
+        self.address = os.fspath(address) if is_remote(address) else str(Path(address).absolute())
+        self._files, root = opener_of(self.address)
+        self._root = root.rstrip("/")
+        protocol = self._files.protocol
+        self._replaces = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+
+    def __repr__(self) -> str:
+        """Show the address."""
+        return f"<Place {self.address}>"
+
+    def path(self, name: str) -> str:
+        """Return the whole address of a file."""
+        return f"{self.address.rstrip('/')}/{name}"
+
+    def read(self, name: str) -> bytes:
+        """Return what a file holds."""
+        content: bytes = self._files.cat_file(f"{self._root}/{name}")
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file."""
+        path = f"{self._root}/{name}"
+        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if not self._replaces:
+            self._files.pipe_file(path, content)
+            return
+        new = f"{path}.{uuid4().hex[:8]}.new"
+        try:
+            Path(new).write_bytes(content)
+            Path(new).replace(path)
+        finally:
+            Path(new).unlink(missing_ok=True)
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Copy a file to this machine."""
+        with self._files.open(f"{self._root}/{name}", "rb") as file, target.open("wb") as copy:
+            while block := file.read(1 << 20):
+                copy.write(block)
+
+    def put(self, source: Path, name: str) -> None:
+        """Copy a file of this machine there."""
+        path = f"{self._root}/{name}"
+        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        new = f"{path}.{uuid4().hex[:8]}.new" if self._replaces else path
+        with source.open("rb") as file, self._files.open(new, "wb") as copy:
+            while block := file.read(1 << 20):
+                copy.write(block)
+        if self._replaces:
+            Path(new).replace(path)
+
+    def sizes(self, directory: str = "") -> Mapping[str, int]:
+        """Return the names of the files in a directory of it, and their sizes in bytes; none where there is none."""
+        path = f"{self._root}/{directory}".rstrip("/")
+        self._files.invalidate_cache(path)  # others write there
+        try:
+            found = self._files.ls(path, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {
+            str(entry["name"]).rpartition("/")[2]: int(entry["size"] or 0)
+            for entry in found
+            if entry["type"] == "file" and not str(entry["name"]).endswith(".new")
+        }
+
+    def remove(self, name: str) -> None:
+        """Delete a file; harmless where there is none."""
+        path = f"{self._root}/{name}"
+        try:
+            self._files.rm_file(path)
+        except FileNotFoundError:
+            return

@@ -1,0 +1,125 @@
+"""The commands ``shards plan|adopt|run|show``."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import pytest
+
+from altcraft_async.ingest import FIELDS
+from altcraft_async.sandbox import Faults
+from altcraft_async.shards import report
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("fsspec")
+pytestmark = pytest.mark.usefixtures("untraced")
+
+
+@pytest.fixture
+def rows(sandbox, command):
+    keys = sandbox.seed_orders(30, 2)
+    found = [(*key, status) for status in ("processing", "delivered") for key in keys]
+    command.write("in.csv", "\n".join(map(",".join, [FIELDS, *found])) + "\n")
+    return found
+
+
+def test_shards_are_planned_run_and_shown(here, rows, sandbox):
+    planned = here("shards", "plan", "in.csv", "run", "--shards", "3")
+    assert planned.returncode == 0, planned.stderr
+    assert f"120 rows in 3 shards of 32 to 48 rows for {sandbox.base_url}." in planned.stderr
+    assert "To deliver them: altcraft-async shards run run" in planned.stderr
+    shown = here("shards", "show", "run")
+    assert "120 rows in 3 shards: 3 waiting\nRows with an outcome: none yet\n" in shown.stdout
+    ended = here("shards", "run", "run", "--processes", "2", "--json", "--concurrency-total", "10")
+    assert ended.returncode == 0, ended.stderr
+    assert "3 shards: 3 done" in ended.stderr
+    said = json.loads(ended.stdout)
+    assert (said["ok"], said["counts"]["applied"]) == (True, 120)
+    assert json.loads(here("shards", "show", "run", "--json").stdout) == said
+    assert sandbox.check(rows).ok
+    assert here("shards", "run", "run", "-q").stderr == ""
+
+
+def test_one_shard_is_run_by_its_number_or_that_of_a_kubernetes_job(here, rows, sandbox):
+    here("shards", "plan", "in.csv", "run", "--shards", "2")
+    first = here("shards", "run", "run", "--shard", "1", "--json")
+    assert (first.returncode, json.loads(first.stdout)["number"]) == (0, 1), first.stderr
+    second = here("shards", "run", "run", JOB_COMPLETION_INDEX="0")
+    assert second.returncode == 0
+    assert "Shard 0 after " in second.stderr
+    assert sandbox.check(rows).ok
+
+
+def test_the_input_can_be_a_pipe(here, rows, command):
+    content = (command.directory / "in.csv").read_bytes()
+    assert here("shards", "plan", "-", "run", "--shards", "2", stdin=content).returncode == 0
+    assert report(command.directory / "run").rows == len(rows)
+
+
+def test_files_are_adopted(here, rows, command, sandbox):
+    here("shards", "plan", "in.csv", "run", "--shards", "2")
+    for path in (command.directory / "run" / "_altcraft").iterdir():
+        path.unlink()
+    adopted = here("shards", "adopt", "run", "--status", "delivered=delivering")
+    assert adopted.returncode == 0, adopted.stderr
+    assert here("shards", "run", "run").returncode == 0
+    assert sandbox.line_status("order_1", "line_1_1") == "delivering"
+
+
+def test_failed_rows_and_shards_that_are_not_done_have_exit_codes(here, rows, command):
+    with (command.directory / "in.csv").open("a") as file:
+        file.write("unknown,l,new\n")
+    here("shards", "plan", "in.csv", "run", "--shards", "1")
+    wrong = here("shards", "run", "run", "--shard", "0", ALTCRAFT_TOKEN="wrong")
+    assert wrong.returncode == 3
+    assert "stopped, 0 of 121 rows" in wrong.stderr
+    assert "token" in wrong.stderr
+    failed = here("shards", "run", "run")
+    assert failed.returncode == 2
+    assert "shard 0: done, 121 of 121 rows: 120 applied, 1 rejected" in failed.stderr
+    assert "run/_altcraft/*.failed.parquet" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "nowhere"), "has no plan"),
+        (("show", "nowhere"), "has no plan"),
+        (("run", "run", "--shard", "0", "--processes", "2"), "give one of the two"),
+        (("run", "run", "--deadline", "5"), "--deadline goes with --shard"),
+        (("run", "run", "--shard", "7"), "no shard 7"),
+        (("run", "run", "--concurrency", "0"), "must be"),
+        (("plan", "in.csv", "run", "--shards", "2"), "has a plan already"),
+        (("plan", "nowhere.csv", "other", "--shards", "2"), "does not exist"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_1(here, rows, arguments, said):
+    here("shards", "plan", "in.csv", "run", "--shards", "2")
+    ended = here("shards", *arguments)
+    assert ended.returncode in {1, 2} if "--concurrency" in arguments else ended.returncode == 1
+    assert said in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [("--processes", "2"), ("--shard", "0")])
+def test_a_signal_leaves_what_is_done_and_the_next_run_goes_on(command, rows, sandbox, number, how):
+    sandbox.faults = Faults(latency=0.05)
+    command("shards", "plan", "in.csv", "run", "--shards", "2")
+    running = command.start("shards", "run", "run", "--concurrency", "1", *how)
+    ends_at = time.monotonic() + 30
+    while sandbox.ledger.requests < 10 and time.monotonic() < ends_at:
+        time.sleep(0.02)
+    running.send_signal(number)
+    stdout, stderr = running.communicate(timeout=30)
+    assert running.returncode == 128 + number, stderr
+    assert b"Traceback" not in stdout + stderr
+    before = report(command.directory / "run")
+    assert 0 < sum(before.counts.values()) < len(rows)
+    assert not before.complete
+    sandbox.faults = Faults()
+    assert command("shards", "run", "run").returncode == 0
+    assert sandbox.check(rows).ok
+    assert report(command.directory / "run").ok

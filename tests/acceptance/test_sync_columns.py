@@ -1,0 +1,63 @@
+"""The command ``sync`` with Parquet: a file, a directory, an address, and results as columns."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from altcraft_async.ingest import FIELDS
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("fsspec")
+
+
+@pytest.fixture(autouse=True)
+def orders(sandbox):
+    for number in range(20):
+        sandbox.add_order(f"o{number}", [f"l{number}"])
+
+
+def write(path, first=0, rows=6, status="delivered"):
+    path.parent.mkdir(exist_ok=True)
+    values = [[f"o{first + n}", f"l{first + n}", status] for n in range(rows)]
+    columns = dict(zip(FIELDS, map(list, zip(*values, strict=True)), strict=True))
+    columns["order_line_external_id"][-1] = None
+    pq.write_table(pa.table(columns), path)
+
+
+def test_parquet_is_sent_and_its_wrong_rows_are_named(here, tmp_path):
+    write(tmp_path / "in.parquet")
+    ended = here("sync", "in.parquet", "--failed", "failed.jsonl", "--results", "out.parquet", "--json")
+    assert ended.returncode == 2, ended.stderr
+    said = json.loads(ended.stdout)
+    assert (said["format"], said["states"]) == ("parquet", {"applied": 5, "invalid": 1})
+    assert "in.parquet, line 6: order_line_external_id is null" in ended.stderr
+    failed = (tmp_path / "failed.jsonl").read_text()
+    assert json.loads(failed) == dict(zip(FIELDS, ("o5", None, "delivered"), strict=True))
+    found = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert {(row["index"], row["line"]) for row in found} == {(n, n + 1) for n in range(6)}
+    assert {row["state"] for row in found} == {"applied", "invalid"}
+
+
+@pytest.mark.parametrize("source", ["day", "day/*.parquet", "file://{}/day"])
+def test_a_directory_goes_on_by_its_journal(here, tmp_path, source):
+    for part in range(3):
+        write(tmp_path / "day" / f"{part}.parquet", first=part * 6)
+    source = source.format(tmp_path)
+    first = here("sync", source, "--journal", "run.journal", "--sample", "4", "--json")
+    assert json.loads(first.stdout)["states"] == {"applied": 4}, first.stderr
+    second = here("sync", source, "--journal", "run.journal", "--json")
+    said = json.loads(second.stdout)
+    assert (said["states"], said["done_before"]) == ({"applied": 11, "invalid": 3}, 4), second.stderr
+    export = here("journal", "export", "run.journal", "--input", source, "-o", "all.parquet")
+    assert export.returncode == 0, export.stderr
+    assert pq.read_table(tmp_path / "all.parquet").num_rows == 18
+
+
+def test_failed_rows_are_not_written_as_columns(here, tmp_path):
+    write(tmp_path / "in.parquet")
+    ended = here("sync", "in.parquet", "--failed", "failed.parquet")
+    assert ended.returncode == 1
+    assert "writes CSV or JSON lines, and no Parquet file; call the file failed.jsonl" in ended.stderr

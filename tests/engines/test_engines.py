@@ -1,0 +1,158 @@
+"""The same directory of shards through Dask, Ray and Spark: workers killed, run again, one shard twice at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from altcraft_async import Shared
+from altcraft_async.shards import run_shards
+
+pytestmark = [pytest.mark.engines, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "shards"
+LIMITS = {"concurrency": 4}
+
+
+def pool(job, **options):
+    return run_shards(job.directory, processes=2, **options)
+
+
+def dask(job, **options):
+    distributed = pytest.importorskip("distributed")
+    from altcraft_async.integrations.dask import run_with_dask  # noqa: PLC0415
+
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        return run_with_dask(client, job.directory, **options)
+
+
+def ray(job, **options):
+    engine = pytest.importorskip("ray")
+    from altcraft_async.integrations.ray import run_with_ray  # noqa: PLC0415
+
+    engine.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        return run_with_ray(job.directory, **options)
+    finally:
+        engine.shutdown()
+
+
+def spark(job, **options):
+    sql = pytest.importorskip("pyspark.sql")
+    from altcraft_async.integrations.spark import run_with_spark  # noqa: PLC0415
+
+    session = sql.SparkSession.builder.master("local[2,8]").config("spark.ui.enabled", "false").getOrCreate()
+    try:
+        return run_with_spark(session, job.directory, **options)
+    finally:
+        end(session)
+
+
+def end(session):
+    """End the virtual machine too: it would keep the environment of this test for the next."""
+    from pyspark import SparkContext  # noqa: PLC0415
+
+    session.stop()
+    SparkContext._gateway.shutdown()
+    SparkContext._gateway.proc.stdin.close()
+    SparkContext._gateway.proc.wait()
+    SparkContext._gateway = SparkContext._jvm = None
+
+
+ENGINES = [pool, dask, ray, spark]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_workers_are_killed_one_shard_is_run_twice_and_the_report_is_the_same(job, engine):
+    job.plan()
+    with ThreadPoolExecutor(2) as threads:
+        kills, joined = threads.submit(job.kill), threads.submit(job.join)
+        try:
+            found = engine(job, **LIMITS)
+        finally:
+            kills.result()
+        joined.result()
+    assert len(job.killed) == 2, "nobody was killed"
+    assert job.check().rows == found.rows
+    before = job.sandbox.ledger.requests
+    again = engine(job, **LIMITS)
+    assert (again, job.sandbox.ledger.requests) == (job.check(), before), "a rerun sends nothing"
+
+
+@pytest.mark.parametrize("engine", [dask, ray, spark])
+def test_a_total_is_kept(job, engine):
+    job.plan()
+    engine(job, concurrency=Shared(8, among="shards"))
+    job.check()
+    assert job.sandbox.ledger.peak_in_flight <= 8
+
+
+def run_example(name, *arguments):
+    ended = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *map(str, arguments)],
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.mark.parametrize(("name", "engine"), [("dask_cluster.py", "distributed"), ("ray_job.py", "ray")])
+def test_the_documents_example_of_a_runner_runs(job, name, engine):
+    pytest.importorskip(engine)
+    job.plan()
+    assert f"{len(job.rows)} rows, ok: True" in run_example(name, job.directory)
+    job.check()
+
+
+def test_the_documents_example_of_spark_writes_shards_and_delivers_them(job, tmp_path):
+    pytest.importorskip("pyspark")
+    said = run_example("spark_job.py", job.write(tmp_path / "in.parquet"), job.directory)
+    assert f"{len(job.rows)} rows, ok: True" in said
+    job.check()
+
+
+def test_the_documents_example_of_a_data_frame_is_harmless_when_it_is_run_again(job, tmp_path):
+    pytest.importorskip("pyspark")
+    source = job.write(tmp_path / "in.parquet")
+    for _ in range(2):
+        run_example("spark_frame.py", source, "2026-11-26")
+    checked = job.sandbox.check(job.rows)
+    assert checked.ok, str(checked)
+    assert job.sandbox.ledger.requests >= 2 * len(job.rows)
+
+
+@pytest.fixture
+def session():
+    sql = pytest.importorskip("pyspark.sql")
+    from altcraft_async.integrations.spark import AltcraftDataSource  # noqa: PLC0415
+
+    found = sql.SparkSession.builder.master("local[2,4]").config("spark.ui.enabled", "false").getOrCreate()
+    found.dataSource.register(AltcraftDataSource)
+    yield found
+    end(found)
+
+
+def test_a_data_frame_whose_rows_are_refused_or_unsorted_says_what_was_sent(job, session, capfd):
+    rows = [("order_1", "line_1_1", "processing", 1), ("nowhere", "l", "new", 2)]
+    names = ["order_external_id", "order_line_external_id", "status_external_id", "seq"]
+
+    def save(given, **options):
+        frame = session.createDataFrame(given, names).coalesce(1)
+        frame.write.format("altcraft").mode("append").options(**options).save()
+
+    with pytest.raises(Exception, match="the option runId is not set"):
+        save(rows, sequence="seq")
+    with pytest.raises(Exception, match="the data frame has no column other"):
+        save(rows, sequence="other", runId="r")
+    with pytest.raises(Exception, match="1 of 2 updates were not applied"):
+        save(rows, sequence="seq", runId="r")
+    assert job.sandbox.line_status("order_1", "line_1_1") == "processing"
+    with pytest.raises(Exception, match="sortWithinPartitions"):
+        save([rows[0], ("order_1", "line_1_2", "new", 0)], sequence="seq", runId="s")

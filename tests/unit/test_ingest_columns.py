@@ -1,0 +1,237 @@
+"""Updates out of columns: Parquet, Arrow, data frames; files, directories, patterns and addresses."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from altcraft_async import ConfigurationError, InvalidUpdateError, LineStatusUpdate
+from altcraft_async.ingest import FIELDS, HeldBackError, InputError, InputFormat, read_updates
+from altcraft_async.storage.columns import read_ahead
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+pytest.importorskip("fsspec")
+
+ROWS = [(f"o{number // 2}", f"l{number}", "delivered") for number in range(10)]
+UPDATES = [LineStatusUpdate(*row) for row in ROWS]
+
+
+def table(rows: list[Any] = ROWS, **more: Any) -> Any:
+    columns = {field: [row[place] for row in rows] for place, field in enumerate(FIELDS)}
+    return pa.table(columns | more)
+
+
+def parquet(path: Path, content: Any = None, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table() if content is None else content, path, **options)
+    return path
+
+
+def arrow_file(path: Path) -> Path:
+    with pa.ipc.new_file(path, table().schema) as writer:
+        writer.write_table(table())
+    return path
+
+
+def arrow_stream(path: Path) -> Path:
+    with pa.ipc.new_stream(path, table().schema) as writer:
+        writer.write_table(table())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "kind"),
+    [
+        (parquet, "in.parquet", InputFormat.PARQUET),
+        (parquet, "an export", InputFormat.PARQUET),
+        (arrow_file, "in.feather", InputFormat.ARROW),
+        (arrow_stream, "in.arrows", InputFormat.ARROW),
+    ],
+)
+def test_a_file_of_columns_is_known_by_its_content(tmp_path: Path, make: Any, name: str, kind: InputFormat) -> None:
+    with read_updates(make(tmp_path / name)) as reader:
+        assert list(reader) == UPDATES
+        assert (reader.format, reader.rows_read, reader.exhausted) == (kind, 10, True)
+    with (tmp_path / name).open("rb") as stream:
+        assert list(read_updates(stream)) == UPDATES
+    assert list(read_updates(io.BytesIO((tmp_path / name).read_bytes()))) == UPDATES
+
+
+def test_what_hands_over_its_columns_is_read_as_it_is() -> None:
+    reader = read_updates(table())
+    assert list(reader) == UPDATES
+    assert (reader.source, reader.format) == ("Table", InputFormat.ARROW)
+
+
+def test_frames_of_polars_and_pandas_are_read() -> None:
+    polars, pandas = pytest.importorskip("polars"), pytest.importorskip("pandas")
+    columns = table().to_pydict()
+    assert list(read_updates(polars.DataFrame(columns))) == UPDATES
+    assert list(read_updates(pandas.DataFrame(columns))) == UPDATES
+    categories = pandas.DataFrame(columns).astype({"status_external_id": "category"})
+    assert list(read_updates(categories)) == UPDATES
+
+
+def test_a_directory_and_a_pattern_are_read_in_the_order_of_the_names(tmp_path: Path) -> None:
+    for number in (1, 0):
+        parquet(tmp_path / "day" / f"part-{number}.parquet", table().slice(number * 5, 5))
+    parquet(tmp_path / "day" / "_temporary" / "part-9.parquet")
+    (tmp_path / "day" / "_SUCCESS").touch()
+    for source in (tmp_path / "day", str(tmp_path / "day" / "*.parquet"), f"file://{tmp_path}/day"):
+        assert list(read_updates(source)) == UPDATES
+
+
+def test_an_address_of_fsspec_is_read() -> None:
+    fsspec = pytest.importorskip("fsspec")
+    with fsspec.open("memory://columns/a.parquet", "wb") as file:
+        pq.write_table(table(), file)
+    assert list(read_updates("memory://columns/a.parquet")) == UPDATES
+    assert list(read_updates("memory://columns/*.parquet")) == UPDATES
+    with pytest.raises(InputError, match="does not exist"):
+        read_updates("memory://columns/b.parquet")
+
+
+def test_whole_numbers_and_dictionaries_are_texts_and_other_columns_stay_away(tmp_path: Path) -> None:
+    content = pa.table(
+        {
+            "Order": pa.array([1, 2], pa.int32()),
+            "LINE": [7, 8],
+            "state": pa.array(["gone", "gone"]).dictionary_encode(),
+            "blob": [b"\0", b"\1"],
+        }
+    )
+    columns = {"order_external_id": "order", "order_line_external_id": "line", "status_external_id": "state"}
+    reader = read_updates(parquet(tmp_path / "a.parquet", content), columns=columns, statuses={"gone": "delivered"})
+    assert list(reader) == [LineStatusUpdate("1", "7", "delivered"), LineStatusUpdate("2", "8", "delivered")]
+    assert reader.suspicions == ()
+
+
+def test_a_constant_stands_for_a_column(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", table().drop_columns(["status_external_id"]))
+    assert list(read_updates(path, constants={"status_external_id": "delivered"})) == UPDATES
+    with pytest.raises(InputError, match=r"a\.parquet: the header lacks the column 'status_external_id'") as raised:
+        read_updates(path)
+    assert raised.value.field == "status_external_id"
+
+
+def test_a_wrong_row_is_invalid_with_its_file_and_number(tmp_path: Path) -> None:
+    parquet(tmp_path / "d" / "a.parquet")
+    wrong = table(
+        [("o", "l", "delivered"), (None, "l", "new"), ("o", "", "new"), ("o", "l\n", "new"), ("p", "l", None)]
+    )
+    second = parquet(tmp_path / "d" / "b.parquet", wrong)
+    found = list(read_updates(tmp_path / "d"))[10:]
+    assert found[0] == LineStatusUpdate("o", "l", "delivered")
+    errors = [one for one in found if isinstance(one, InvalidUpdateError)]
+    assert [(error.source, error.line, error.field) for error in errors] == [
+        (str(second), 2, "order_external_id"),
+        (str(second), 3, "order_line_external_id"),
+        (str(second), 4, "order_line_external_id"),
+        (str(second), 5, "status_external_id"),
+    ]
+    assert "order_external_id is null" in errors[0].message
+
+
+@pytest.mark.parametrize("values", [pa.array([1.0, 2.0]), pa.array([True, False]), pa.array([b"a", b"b"])])
+def test_a_column_that_gives_no_ids_is_refused_at_once(tmp_path: Path, values: Any) -> None:
+    path = parquet(tmp_path / "a.parquet", table(ROWS[:2]).set_column(0, FIELDS[0], values))
+    with pytest.raises(InputError, match=f"of type {values.type}; write it as text or as whole numbers"):
+        read_updates(path)
+
+
+def test_a_kept_row_is_a_json_line_that_can_be_read_again(tmp_path: Path) -> None:
+    reader = read_updates(parquet(tmp_path / "a.parquet", table([(1, "ф", "new"), (2, "l", None)])), keep_rows=True)
+    rows = list(reader)
+    assert isinstance(rows[1], InvalidUpdateError)
+    kept = reader.take_row(0)
+    assert kept is not None
+    assert (kept.line, json.loads(kept.raw)) == (1, dict(zip(FIELDS, (1, "ф", "new"), strict=True)))
+    assert list(read_updates(io.BytesIO(kept.raw))) == [rows[0]]
+    assert reader.format.of_rows is InputFormat.JSONL
+
+
+def test_unread_rows_are_json_lines(tmp_path: Path) -> None:
+    reader = read_updates(parquet(tmp_path / "a.parquet"))
+    rows = iter(reader)
+    next(rows)
+    assert list(read_updates(io.BytesIO(b"".join(reader.unread())))) == UPDATES[1:]
+
+
+async def test_columns_are_read_in_a_thread(tmp_path: Path) -> None:
+    with read_updates(parquet(tmp_path / "a.parquet"), keep_rows=True) as reader:
+        assert [row async for row in reader.in_thread()] == UPDATES
+        assert reader.take_row(3) is not None
+
+
+def test_a_file_that_is_cut_off_is_no_input(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"a\.parquet cannot be read, it is damaged or cut off"):
+        read_updates(path)
+
+
+def test_a_file_that_is_damaged_inside_is_held_back_behind_the_last_good_row(tmp_path: Path) -> None:
+    path = arrow_stream(tmp_path / "a.arrows")
+    with path.open("ab") as file:
+        file.truncate(path.stat().st_size - 8)  # its end
+        file.write(b"\xff\xff\xff\xff\x10\0\0\0garbage")
+    found = []
+    with pytest.raises(HeldBackError, match="behind row 10: the file breaks off") as raised:  # noqa: PT012 - what came before
+        for row in read_updates(path):
+            found.append(row)  # noqa: PERF402 - as it comes
+    assert (found, raised.value.line) == (UPDATES, 11)
+
+
+def test_what_is_called_parquet_and_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_text("order_external_id,order_line_external_id,status_external_id\n")
+    with pytest.raises(InputError, match="is neither Parquet nor Arrow"):
+        read_updates(path)
+    with pytest.raises(InputError, match="is neither Parquet nor Arrow"):
+        read_updates(path.rename(tmp_path / "b"), input_format="parquet")
+    with read_updates(tmp_path / "b", input_format="csv") as reader:
+        assert list(reader) == []
+
+
+def test_a_directory_without_columns_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a directory without files of columns"):
+        read_updates(tmp_path)
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(InputError, match=r"a\.txt is neither Parquet nor Arrow"):
+        read_updates(str(tmp_path / "*"))
+
+
+def test_an_unknown_kind_of_address_is_a_mistake_of_the_settings() -> None:
+    with pytest.raises(ConfigurationError, match="is no address that fsspec knows"):
+        read_updates("nowhere://a.parquet")
+
+
+def test_suspicious_values_are_counted(tmp_path: Path) -> None:
+    reader = read_updates(parquet(tmp_path / "a.parquet", table([("1.0", "l", "Delivered"), ("o", "l", "new")])))
+    list(reader)
+    assert [suspicion.line for suspicion in reader.suspicions] == [1, 1]
+
+
+def test_reading_ahead_is_bounded_and_ends_with_its_reader() -> None:
+    made: list[int] = []
+
+    def numbers() -> Any:
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    ahead = read_ahead(numbers())
+    assert next(ahead) == 0
+    ahead.close()
+    for thread in threading.enumerate():
+        if thread.name == "altcraft-columns":
+            thread.join()
+    assert len(made) <= 4
