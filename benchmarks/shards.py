@@ -78,7 +78,8 @@ def compare(asked: argparse.Namespace) -> int:
         total = asked.limit * found.processes
         print(
             f"{found.processes} processes: {found.rate:7,.0f} rows/s, {linear:.2f} of linear; at most {found.peak} "
-            f"calls in flight of {total}; {found.journal_bytes_a_row:.0f} bytes of journal a row; {found.cpu:.2f} cores",
+            f"calls in flight of {total}; {found.journal_bytes_a_row:.0f} bytes of journal a row; "
+            f"{found.cpu:.2f} cores",
             flush=True,
         )
         good = good and linear >= LINEAR and found.peak <= total * OVERSHOOT

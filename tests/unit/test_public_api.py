@@ -11,6 +11,7 @@ from enum import Enum
 import pytest
 
 import altcraft_async
+from altcraft_async import MissingExtraError
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
@@ -56,7 +57,10 @@ def test_every_name_listed_is_there(name):
 
 @pytest.mark.parametrize("name", ALL_MODULES)
 def test_every_module_lists_only_names_that_it_has(name):
-    module = importlib.import_module(name)
+    try:
+        module = importlib.import_module(name)
+    except MissingExtraError as error:
+        pytest.skip(str(error))
     listed = getattr(module, "__all__", [])
     assert len(set(listed)) == len(listed)
     assert [public for public in listed if not hasattr(module, public)] == []
