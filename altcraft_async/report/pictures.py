@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 import ziaplot
+from ziaplot.text import text_size
 
 from altcraft_async.report.timeline import Timeline
 from altcraft_async.report.words import counted, latency, span
@@ -29,6 +30,8 @@ _WIDE, _NARROW = (920, 220), (360, 200)
 _MOST_BARS: Final = 10
 _LABEL: Final = 34
 """Half the width of a long label, like ``59 min 45 s``, in a picture's units."""
+_FOOT: Final = 66
+"""What stands left of the upright axis, in a picture's units: one for all, so that moments stand below each other."""
 _SAID: Final = 5
 """Outages that are named; more are seen."""
 _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
@@ -38,7 +41,7 @@ _STYLE: Final = """
     Graph.GridX { color: none; }
     Graph.GridY { color: var(--grid); stroke: solid; stroke_width: 1; }
     Graph.TickX { color: var(--quiet); font: inherit; font_size: 12; height: 4; stroke_width: 1; margin: 4; pad: 0; }
-    Graph.TickY { color: var(--quiet); font: inherit; font_size: 15; height: 0; stroke_width: 1; margin: 6; pad: 0; }
+    Graph.TickY { color: var(--quiet); font: inherit; font_size: 15; height: 0; stroke_width: 1; margin: %d; pad: 0; }
 """
 
 
@@ -306,13 +309,15 @@ def _logs(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _graph(size: tuple[int, int], across: tuple[float, float], scale: _Scale) -> ziaplot.Graph:
+    names = [name.rjust(7, "\u2007") for name in scale.names]
+    widest = max(text_size(name, 15, "inherit").width for name in names)
     graph = ziaplot.Graph()
-    graph.css(_STYLE)
+    graph.css(_STYLE % round(_FOOT - widest))
     graph.size(*size)
     graph.legend("none")
     graph.xrange(*across)
     graph.yrange(scale.ticks[0], scale.ticks[-1])
-    graph.yticks(scale.ticks, [name.rjust(7, "\u2007") for name in scale.names])
+    graph.yticks(scale.ticks, names)
     return graph
 
 

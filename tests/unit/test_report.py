@@ -72,8 +72,8 @@ def test_the_first_rows_are_the_first_of_the_input_in_whatever_order_they_ended(
 
 
 def test_an_id_is_left_out_only_where_it_stands_by_itself():
-    (reason,) = reasons_of(rejected(0, "order 40 of 400 is not 40x", order="40"))
-    assert reason.text == "order … of 400 is not 40x"
+    (reason,) = reasons_of(rejected(0, "40: order 40 of 400 is not 40x, a_40 nor 40", order="40"))
+    assert reason.text == "…: order … of 400 is not 40x, a_40 nor …"
 
 
 def test_reasons_differ_by_state_class_code_and_text_and_the_most_frequent_comes_first():
