@@ -8,9 +8,9 @@ import pytest
 from snippets import snippets
 
 YOURS = {
-    "BASE_URL", "altcraft", "app", "base_url", "change_of_my_own", "changes", "connection", "day", "directory", "engine",
-    "folder", "kept_in_your_database", "line", "message_id", "order", "outbox", "push_statuses", "read_token", "status",
-    "store", "token", "transaction", "update", "updates", "url",
+    "BASE_URL", "altcraft", "app", "base_url", "change_of_my_own", "changes", "connection", "day", "directory",
+    "engine", "folder", "kept_in_your_database", "line", "message_id", "order", "outbox", "push_statuses",
+    "read_token", "status", "store", "token", "transaction", "update", "updates", "url",
 }  # fmt: skip
 """Names that stand for what the reader has: the own service, its database, its change."""
 
