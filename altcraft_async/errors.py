@@ -574,6 +574,8 @@ def _without_envelope(kind: type[APIError], status: int, location: str) -> str:
         return f" without the API's envelope{kind.advice}, and whether a firewall or proxy stands before the platform"
     if (status >= 500 and status != 501) or status in {408, 425, 429}:  # noqa: PLR2004 - what a proxy says of its own accord
         return ""
+    if status == 413:  # noqa: PLR2004 - too large
+        return " without the API's envelope: what stands before the platform takes no request of this size"
     return " without the API's envelope; check the address, and whether a firewall or proxy stands before the platform"
 
 

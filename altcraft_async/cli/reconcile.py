@@ -54,10 +54,10 @@ class Comparison:
         """
         expected: dict[LineKey, LineStatusUpdate] = {}
         in_doubt: set[LineKey] = set()
-        left_out = 0
+        left_out: list[InvalidUpdateError] = []
         for row, state in self._rows():
             if isinstance(row, InvalidUpdateError):
-                left_out += 1
+                left_out.append(row)
             elif state in _APPLIED:
                 expected[row.key] = row
                 in_doubt.discard(row.key)
@@ -65,12 +65,12 @@ class Comparison:
                 expected.pop(row.key, None)
                 in_doubt.add(row.key)
         if left_out:
-            complain(f"Note: {left_out:,} invalid rows are left out.")
+            complain(f"Note: {len(left_out):,} invalid rows are left out, the first because {left_out[0]}.")
         if in_doubt:
             complain(
                 f"Note: {len(in_doubt):,} lines are left out: the journal does not know whether they were updated."
             )
-        return expected, left_out + len(in_doubt)
+        return expected, len(left_out) + len(in_doubt)
 
     def _rows(self) -> Iterator[tuple[LineStatusUpdate | InvalidUpdateError, OutcomeState | None]]:
         """Give each row with its state by the journal; without one every row was applied."""

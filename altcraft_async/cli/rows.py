@@ -15,6 +15,7 @@ from altcraft_async import AltcraftError, DeliveryError
 from altcraft_async.cli.exits import ExitCode, exit_code_of
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.talk import complain, emit
+from altcraft_async.market import Behind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Sequence
@@ -29,6 +30,9 @@ Named: TypeAlias = "dict[str, str | int]"
 """What names one thing: ``external_id``, or ``id``, its number on the platform."""
 
 _NOT_WHOLE = "what was written is not the whole list"
+_MAYBE_NOT_WHOLE = (
+    "the answer has no next_from_id; where the platform has shorter pages than were asked for, there are more rows"
+)
 _AT_ONCE = 200
 """Rows whose answers are awaited together; the client's own limit says how many are really under way."""
 
@@ -116,6 +120,8 @@ async def write_list(client: AltcraftClient, listing: Listing[Any]) -> int:
         async for page in listing.walk():
             if page.cut:
                 cut.append(str(listing.warning(page)))
+            elif page.behind is Behind.UNSAID:
+                complain(f"Note: {_MAYBE_NOT_WHOLE}.")
             for value in page.items:
                 yield value.to_dict()
 

@@ -88,7 +88,7 @@ class Totals:
         """Count the attempt of an item that has just ended."""
         self.sent += 1
         self.retries += item.attempts > 1
-        self.throttled += verdict.throttled
+        self.throttled += verdict.scope is Scope.LOAD
 
 
 @attrs.define(eq=False)

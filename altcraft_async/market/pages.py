@@ -115,11 +115,17 @@ class Listing(Generic[_V]):
         """Give the pages as `pages` does, and warn of nothing: `Page.cut` says where the list is."""
         trail = _Trail({from_id}, set())
         ahead = asyncio.ensure_future(self._page(from_id, trail))
+        empty = False
         try:
             while True:
                 page = await ahead
                 if not page.items:
-                    return
+                    if page.next_from_id is None or empty:
+                        return
+                    empty = True  # whether it goes on behind an empty page, the page behind it says
+                    ahead = asyncio.ensure_future(self._page(page.next_from_id, trail))
+                    continue
+                empty = False
                 if page.next_from_id is None:
                     yield page
                     return

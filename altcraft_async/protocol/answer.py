@@ -76,7 +76,10 @@ class RowSaid(NamedTuple):
     text: str = ""
 
 
+_ENDS: Final = frozenset({"error", "errortext", "errorcode", "errors", "success"})
+"""Names of fields, without case and underscores, that say how a row ended; only the first two can be read."""
 _UNREADABLE: Final = RowSaid(None, "what the answer says of the row cannot be read")
+_CONTRADICTED: Final = RowSaid(None, "the answer refuses the batch, and says of this row that it was taken")
 _OF_ANOTHER: Final = RowSaid(None, "the answer says of a row that it does not name how that ended, perhaps of this one")
 
 
@@ -86,15 +89,50 @@ def row_results(
     """Return what the answer to a batch says of each of its rows; None where it says nothing of any.
 
     It may say so in ``result`` or ``data``, as imports of other sections do: by the rows' `ids`, then perhaps of
-    some only, or else one after the other. A row of which it says nothing ended as the batch did, which `refused`
+    some only, or else one after the other; names of fields are compared without case and underscores, and what
+    stands around the rows is taken away. A row of which it says nothing ended as the batch did, which `refused`
     tells; but where it says of a row that cannot be found that this ended otherwise, that may be any of those.
+    What a refused batch says of a row that was taken, cannot be relied on: it may be that nothing was.
     """
     for name in ROWS:
-        given = payload.get(name)
-        results = [given] if isinstance(given, dict) else given
-        if isinstance(results, list) and any(isinstance(one, dict) and "error" in one for one in results):
-            return _matched([_result(one) for one in results], [_name_of(one) for one in results], ids, refused=refused)
+        results = _spread(payload.get(name))
+        if any(_speaks(one) for one in results):
+            said = [_result(one, refused=refused) for one in results]
+            return _matched(said, [_name_of(one) for one in results], ids, refused=refused)
     return None
+
+
+def _spread(given: JSON, depth: int = 3) -> Sequence[JSON]:
+    """Return what stands for the rows, without what stands around them all, or around each."""
+    if isinstance(given, dict):
+        if _speaks(given) or not given:
+            return [given]
+        if all(_speaks(one) for one in given.values()):  # by id
+            return [{"external_id": name, **one} for name, one in given.items() if isinstance(one, dict)]
+        inside = next(iter(given.values()))
+        return _spread(inside, depth - 1) if len(given) == 1 and depth and isinstance(inside, dict | list) else [given]
+    if not isinstance(given, list) or not given:
+        return []
+    if len(given) == 1 and depth and isinstance(given[0], dict | list) and not _speaks(given[0]):
+        return _spread(given[0], depth - 1)
+    return [_bare(one) for one in given]
+
+
+def _bare(one: JSON) -> JSON:
+    """Take away an element that stands around one row."""
+    if isinstance(one, dict) and len(one) == 1 and not _speaks(one):
+        (inside,) = one.values()
+        return inside if isinstance(inside, dict) else one
+    return one
+
+
+def _folded(said: Mapping[str, JSON]) -> dict[str, JSON]:
+    return {name.replace("_", "").casefold(): value for name, value in said.items()}
+
+
+def _speaks(one: JSON) -> bool:
+    """Say whether something in the place of a row says how that ended."""
+    return isinstance(one, dict) and not _ENDS.isdisjoint(_folded(one))
 
 
 def _matched(
@@ -125,21 +163,24 @@ def _one_of(results: Sequence[RowSaid | None]) -> RowSaid | None:
     return _UNREADABLE if len(codes) > 1 else results[0] if results else None
 
 
-def _result(said: JSON) -> RowSaid | None:
+def _result(said: JSON, *, refused: bool) -> RowSaid | None:
     """Read what stands in the place of a row; one without a code says nothing."""
     if not isinstance(said, dict):
         return _UNREADABLE
-    text = said.get("error_text")
+    known = _folded(said)
+    text = known.get("errortext")
     text = text if isinstance(text, str) else ""
-    code = said.get("error")
-    if code in (None, "") and not text:
+    code = known.get("error")
+    if code in (None, "") and not text and _ENDS.isdisjoint(known.keys() - {"error", "errortext"}):
         return None
     found = code_of(code)
-    return _UNREADABLE if found is None else RowSaid(found, text)
+    if found is None:
+        return _UNREADABLE
+    return _CONTRADICTED if refused and found == 0 else RowSaid(found, text)
 
 
 def _name_of(said: JSON) -> str:
-    return _text(said.get("external_id")) if isinstance(said, dict) else ""
+    return _text(_folded(said).get("externalid")) if isinstance(said, dict) else ""
 
 
 def _like(name: str) -> str:

@@ -362,12 +362,15 @@ PARTLY_MADE = {
 @pytest.mark.parametrize("on_refused", ["report", "split"])
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("form", PARTLY_MADE)
-async def test_a_refusal_does_not_hide_the_rows_that_were_applied(start_raw_server, connect, form, status, on_refused):
+async def test_of_a_refused_batch_rows_that_it_says_were_taken_are_unknown(
+    start_raw_server, connect, form, status, on_refused
+):
     server = await start_raw_server(said(PARTLY_MADE[form], status, form.encode()))
     report = await connect(server).market.orders.import_orders(orders_of(3), on_refused=on_refused)
-    assert states(report.outcomes) == ["applied", "rejected", "applied"]
-    assert [outcome.error and outcome.error.code for outcome in report.outcomes] == [None, 7, None]
-    assert len(server.requests) == 1, "what was imported is not imported again"
+    assert states(report.outcomes) == ["unknown", "rejected", "unknown"]
+    assert "says of this row that it was taken" in str(report.outcomes[0].error)
+    assert report.outcomes[1].error.code == 7
+    assert len(server.requests) == 1, "what may be imported is not imported again"
 
 
 async def test_a_refusal_that_names_only_the_wrong_rows_is_each_others_too_and_can_be_split(start_raw_server, connect):

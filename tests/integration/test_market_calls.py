@@ -584,6 +584,14 @@ async def test_a_page_without_rows_ends_a_list_whose_cursor_stands_still_or_that
     assert len([one async for one in connect(server).market.products.list()]) == 2
 
 
+async def test_an_empty_page_with_a_cursor_is_followed(start_raw_server, connect):
+    last = listed(b'{"error":0,"result":[{"external_id":"p9"}],"next_from_id":""}')
+    server = await start_raw_server(page(0, 2, '"a"'), listed(b'{"error":0,"result":[],"next_from_id":"b"}'), last)
+    found = []
+    await collect(connect(server).market.products.list(), found)
+    assert found == ["p0", "p1", "p9"]
+
+
 def two(name):
     return "".join(f"<{name}><external_id>p{number}</external_id></{name}>" for number in (0, 1))
 

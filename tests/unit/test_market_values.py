@@ -249,3 +249,16 @@ def test_no_answer_is_an_error_and_nothing_of_it_is_lost(kind, data):
 def says(told):
     """Whether there is anything in what an answer tells: XML cannot tell nothing from emptiness."""
     return any(map(says, told)) if isinstance(told, list) else told not in (None, "", {})
+
+
+def test_what_a_value_leaves_out_is_its_own_to_fill():
+    one, other = (Order.from_dict(ORDER) for _ in range(2))
+    one.custom_fields["tag"] = "mine"
+    assert other.custom_fields == {}
+    assert Order.from_answer(ORDER).custom_fields == {}
+
+
+def test_a_day_that_no_calendar_has_is_no_time():
+    for day in ("2022-13-02", "2022-02-30"):
+        with pytest.raises(InvalidUpdateError, match=f"create_time is no day of the calendar: {day}"):
+            Order.from_dict({**ORDER, "create_time": day})

@@ -223,6 +223,10 @@ def _time(field: str, value: object) -> str:
     if not _TIME.fullmatch(text):
         forms = "2006-01-25, 2006-01-25 15:04:05 or 2022-01-02T15:04:05.141Z"
         wrong(field, f"is no time; write it like {forms}")
+    try:
+        dt.date.fromisoformat(text[:10])
+    except ValueError:
+        wrong(field, f"is no day of the calendar: {text[:10]}")
     return text
 
 
@@ -321,6 +325,11 @@ class _Field:
     put: Callable[[object, object], None]
 
 
+def _own(empty: object) -> object:
+    """Return what stands for nothing, a mapping of its own for each value: callers may write into it."""
+    return {} if empty == {} else empty
+
+
 def _checked(name: str, form: Form, value: object, *, required: bool) -> object:
     checked = form.check(name, value)
     if checked == () and required:
@@ -398,7 +407,7 @@ class Value:
             elif strict and field.required and field.form is not ANY["form"]:
                 wrong(name, "is required and not there")
             else:
-                field.put(made, field.default)
+                field.put(made, _own(field.default))
         object.__setattr__(made, "extra", extra)
         return made
 
@@ -458,7 +467,7 @@ def formed(kind: type, fields: list[attrs.Attribute[object]]) -> list[attrs.Attr
 def _converter(name: str, form: Form, *, required: bool) -> Callable[[object], object]:
     def convert(value: object) -> object:
         if value is None and not required:
-            return form.empty if form.empty in ((), {}) else None
+            return _own(form.empty) if form.empty in ((), {}) else None
         return _checked(name, form, value, required=required)
 
     return convert
