@@ -84,7 +84,7 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
     Returns a `ShardReport` also where the shard has not come to its end (a token that is refused, an outage beyond
     all patience, the deadline): it is ``stopped`` then, with the ``problem``. Raises `ShardError` where the directory
     or the shard cannot be used, and `ConfigurationError` for settings that cannot work. An interruption writes a last
-    snapshot and is passed on.
+    snapshot and is passed on. Within a running event loop await `deliver_shard_here` instead.
     """
     delivery = deliver_shard_here(
         directory,
