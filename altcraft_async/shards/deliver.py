@@ -248,10 +248,9 @@ class _Copy:
             await asyncio.sleep(BEAT)
             try:
                 await asyncio.to_thread(self._sign, self._progress())
-            except OSError as error:
-                _log.warning(
-                    "shard %d of %s: no sign of life could be written (%s)", self._number, self._place.address, error
-                )
+            except Exception as error:  # noqa: BLE001 - each file system has errors of its own, and the run goes on
+                said = "shard %d of %s: no sign of life or snapshot could be written (%s)"
+                _log.warning(said, self._number, self._place.address, error)
 
     def _sign(self, progress: Progress) -> None:
         with self._lock:
