@@ -15,7 +15,7 @@ nox.options.stop_on_first_error = False
 MINIMUM = (
     "aiohttp==3.11.0", "attrs==23.1.0", "tenacity==9.0.0", "xmltodict==0.14.2", "click==8.2.0", "rich==13.7.0",
     "opentelemetry-api==1.31.0", "opentelemetry-sdk==1.31.0", "prometheus-client==0.20.0", "orjson==3.10.0",
-    "jinja2==3.1.0", "ziaplot==0.9",
+    "jinja2==3.1.0", "ziaplot==0.9", "fsspec==2023.9.0",
 )  # fmt: skip
 
 AIOHTTP = ("==3.11.0", "==3.11.*", "==3.12.*", "==3.13.*", "==3.14.*", "")

@@ -77,9 +77,9 @@ def compare(asked: argparse.Namespace) -> int:
         linear = found.rate / (found.processes * one.rate)
         total = asked.limit * found.processes
         print(
-            f"{found.processes} processes: {found.rate:7,.0f} rows/s, {linear:.2f} of linear; at most {found.peak} "
-            f"calls in flight of {total}; {found.journal_bytes_a_row:.0f} bytes of journal a row; "
-            f"{found.cpu:.2f} cores",
+            f"{found.processes} processes: {found.rate:7,.0f} rows/s, {linear:.2f} of linear; "
+            f"at most {found.peak} calls in flight of {total}; "
+            f"{found.journal_bytes_a_row:.0f} bytes of journal a row; {found.cpu:.2f} cores",
             flush=True,
         )
         good = good and linear >= LINEAR and found.peak <= total * OVERSHOOT
@@ -100,7 +100,7 @@ START, SNAPSHOT, LIVES = 2.0, 10.0, 3600.0
 """Seconds until a shard is under way; between two snapshots; that a worker lives on average, as on spot machines."""
 WORKER = 5_000.0
 """Rows a second that one process on one core gets out of a fast server."""
-JOURNAL = 30
+JOURNAL = 35
 BEAT = 2.0
 JOBS = (
     Job(10**7, 200, 8, 1_000), Job(10**7, 200, 32, 10_000), Job(10**8, 500, 32, 10_000),

@@ -38,7 +38,7 @@ myst_heading_anchors = 3
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
-autodoc_mock_imports = ["pytest"]  # of the plugin, and not needed for reading its docstring
+autodoc_mock_imports = ["distributed", "pyspark", "pytest", "ray"]  # not needed for reading docstrings
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 default_role = "soft"
@@ -52,6 +52,7 @@ nitpick_ignore_regex = [
     # FastAPI's and Starlette's own documents are not loaded either
     (r"py:class", r"(fastapi|starlette)\..*|FastAPI|HTTPConnection|AbstractAsyncContextManager"),
     (r"py:class", r"altcraft_async\.integrations\.fastapi\.(_Parts|deadline_from\.<locals>\.read)"),
+    (r"py:class", r"(distributed|pyspark|ray)\..*|Client|SparkSession"),
     # what annotations write inside brackets, cut apart
     (r"py:class", r"(Literal|Callable|Mapping)\[.*"),
     (r"py:class", r"(altcraft_async\.outcome\.)?Fingerprint|Row|T|P(\.k?w?args)?|Value_co|pa\.Table"),
@@ -61,7 +62,7 @@ nitpick_ignore_regex = [
     # aliases and arguments that are told in words where they are used
     (
         r"py:class",
-        r"(By|ParamStyle|(.*\.)?Pool|TracebackType|Coalesce|Expected|ImportOptions|Lifespan|OrderT|ProductT|SkuT|OutboxSource|Delivery|Event|Format|JSON|Lane|Method|ReadItem|Reading|RowT|(.*\.)?_V|(.*\.)?Row_co|(.*\.)?WaitStrategy|(.*\.)?StopStrategy|Dispatcher|Source|TokenPlace|TokenSource|(.*\.)?ClientOptions)",
+        r"(By|ArrowStream|Busy|Place|(.*\.)?_Open|Sequence\[int\]|ParamStyle|(.*\.)?Pool|TracebackType|Coalesce|Expected|ImportOptions|Lifespan|OrderT|ProductT|SkuT|OutboxSource|Delivery|Event|Format|JSON|Lane|Method|ReadItem|Reading|RowT|(.*\.)?_V|(.*\.)?Row_co|(.*\.)?WaitStrategy|(.*\.)?StopStrategy|Dispatcher|Source|TokenPlace|TokenSource|(.*\.)?ClientOptions)",
     ),
 ]
 

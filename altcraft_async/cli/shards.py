@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 
-from altcraft_async import ConfigurationError, Shared
+from altcraft_async import AltcraftError, ConfigurationError, Shared
 from altcraft_async.cli.display import Talk
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import started
@@ -213,7 +213,10 @@ class _Progress:
         if self._quiet or now < self._due:
             return
         self._due = now + self._every
-        found = report(self._directory)
+        try:
+            found = report(self._directory)
+        except (AltcraftError, OSError):  # in a moment it can be read again
+            return
         done = sum(found.counts.values())
         then, before = self._before or (now, done)
         self._before = (now, done)

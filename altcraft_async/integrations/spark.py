@@ -31,7 +31,14 @@ import attrs
 
 from altcraft_async.client import AltcraftClient
 from altcraft_async.engine.rows import read_row
-from altcraft_async.errors import BatchError, ConfigurationError, InvalidUpdateError, MissingExtraError
+from altcraft_async.errors import (
+    AltcraftError,
+    BatchError,
+    ConfigurationError,
+    InvalidUpdateError,
+    MissingExtraError,
+    SourceError,
+)
 from altcraft_async.ingest import FIELDS
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.shards import ShardError, deliver_shard, report
@@ -167,7 +174,12 @@ class AltcraftWriter(DataSourceWriter):  # type: ignore[misc]  # pyspark is not 
 
     def write(self, iterator: Iterator[Row]) -> WriterCommitMessage:
         """Send the rows of a partition, in an executor."""
-        return asyncio.run(self._send(iterator))
+        try:
+            return asyncio.run(self._send(iterator))
+        except SourceError as error:
+            if isinstance(error.__cause__, AltcraftError):  # Spark shows the last error alone
+                raise error.__cause__ from None
+            raise
 
     async def _send(self, rows: Iterator[Row]) -> _Written:
         counts: dict[str, int] = {}

@@ -84,7 +84,7 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
     Returns a `ShardReport` also where the shard has not come to its end (a token that is refused, an outage beyond
     all patience, the deadline): it is ``stopped`` then, with the ``problem``. Raises `ShardError` where the directory
     or the shard cannot be used, and `ConfigurationError` for settings that cannot work. An interruption writes a last
-    snapshot and is passed on.
+    snapshot and is passed on. Within a running event loop await `deliver_shard_here` instead.
     """
     delivery = deliver_shard_here(
         directory,
@@ -248,10 +248,9 @@ class _Copy:
             await asyncio.sleep(BEAT)
             try:
                 await asyncio.to_thread(self._sign, self._progress())
-            except OSError as error:
-                _log.warning(
-                    "shard %d of %s: no sign of life could be written (%s)", self._number, self._place.address, error
-                )
+            except Exception as error:  # noqa: BLE001 - each file system has errors of its own, and the run goes on
+                said = "shard %d of %s: no sign of life or snapshot could be written (%s)"
+                _log.warning(said, self._number, self._place.address, error)
 
     def _sign(self, progress: Progress) -> None:
         with self._lock:

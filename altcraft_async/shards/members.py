@@ -93,7 +93,7 @@ class Members:
             settled = self._client.take_part(parts.part)
             parts.step(others, settled=settled)
             await asyncio.to_thread(self._write)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - each file system has errors of its own, and the run goes on
             _log.warning("the members of %s cannot be read or written (%s)", self._place.address, error)
             return
         self._client.take_part(parts.part)

@@ -341,3 +341,43 @@ def test_an_interruption_leaves_a_last_snapshot(sandbox, tmp_path):
     assert (shard.state, sum(shard.counts.values()) > 0) == (ShardState.STOPPED, True)
     assert deliver_shard(tmp_path, 0).ok
     check(sandbox, rows)
+
+
+def test_a_directory_that_cannot_be_written_for_a_while_ends_no_shard(sandbox, tmp_path, monkeypatch, caplog):
+    rows = updates(sandbox, 20)
+    sandbox.faults = Faults(latency=0.02)
+    plan_shards(rows, tmp_path, shards=1)
+    monkeypatch.setattr("altcraft_async.shards.deliver.BEAT", 0.05)
+    usual, calls = Place.write, []
+
+    def write(place, name, content):
+        calls.append(name)
+        if 1 < len(calls) < 5:
+            msg = "the store is busy"
+            raise RuntimeError(msg)
+        usual(place, name, content)
+
+    monkeypatch.setattr(Place, "write", write)
+    assert deliver_shard(tmp_path, 0, concurrency=4).ok
+    assert caplog.text.count("no sign of life or snapshot could be written (the store is busy)") == 3
+    check(sandbox, rows)
+
+
+def test_a_copy_that_counted_as_dead_stops_when_it_sees_another(sandbox, tmp_path, monkeypatch):
+    rows = updates(sandbox, 40)
+    sandbox.faults = Faults(latency=0.05)
+    plan_shards(rows, tmp_path, shards=1)
+    monkeypatch.setattr("altcraft_async.shards.deliver.BEAT", 0.1)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(deliver_shard, tmp_path, 0, concurrency=2)
+        while not sandbox.ledger.requests:
+            time.sleep(0.01)
+        plan = read_plan(tmp_path)
+        other = Holder.own(plan.run_id(0))
+        other.write(Place(tmp_path), 0, Holder.read(Place(tmp_path), 0).progress)
+        stopped = first.result(30)
+    assert stopped.state is ShardState.STOPPED
+    assert stopped.problem == "another copy of the shard has taken over"
+    other.write(Place(tmp_path), 0, Holder.read(Place(tmp_path), 0).progress, ended=True)
+    assert deliver_shard(tmp_path, 0).ok
+    check(sandbox, rows)
