@@ -15,7 +15,6 @@ from altcraft_async import AltcraftError, DeliveryError
 from altcraft_async.cli.exits import ExitCode, exit_code_of
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.talk import complain, emit
-from altcraft_async.market import Behind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Sequence
@@ -120,7 +119,7 @@ async def write_list(client: AltcraftClient, listing: Listing[Any]) -> int:
         async for page in listing.walk():
             if page.cut:
                 cut.append(str(listing.warning(page)))
-            elif page.behind is Behind.UNSAID:
+            elif page.unsure:
                 complain(f"Note: {_MAYBE_NOT_WHOLE}.")
             for value in page.items:
                 yield value.to_dict()

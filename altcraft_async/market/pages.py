@@ -56,6 +56,11 @@ class Page(Generic[_V]):
         """Whether the platform has probably more than it shows."""
         return self.behind is Behind.CUT
 
+    @property
+    def unsure(self) -> bool:
+        """Whether the answer does not say that the list ends here, though it may."""
+        return self.behind is Behind.UNSAID
+
 
 class Listing(Generic[_V]):
     """A list on the platform: iterate over it with ``async for``, or over its `pages`.
