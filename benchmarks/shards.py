@@ -98,7 +98,7 @@ class Job:
 
 START, SNAPSHOT, LIVES = 2.0, 10.0, 3600.0
 """Seconds until a shard is under way; between two snapshots; that a worker lives on average, as on spot machines."""
-WORKER = 5_000.0
+WORKER = 4_000.0
 """Rows a second that one process on one core gets out of a fast server."""
 JOURNAL = 35
 BEAT = 2.0
