@@ -141,7 +141,7 @@ def postgres(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Test our pages, the built documents too, in a headless Chromium, which a root on Debian gets; or make screenshots."""
+    """Test our pages and the built documents in a headless Chromium, which a root on Debian gets, or make pictures."""
     session.install(".[test]", "selenium>=4.20", "axe-core-python>=0.1", "pillow>=10")
     if (
         not all(map(shutil.which, CHROMIUM))
