@@ -123,7 +123,9 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         self._server.open.add(self)
-        if self._server.weather is Weather.ACCEPTS_ONLY:
+        if self._server.weather is Weather.REFUSED:  # it was accepted in the moment before
+            self.reset()
+        elif self._server.weather is Weather.ACCEPTS_ONLY:
             self.hang()
         elif not self._shaken:
             self._fails = self._server.weather is Weather.TLS_FAILS
