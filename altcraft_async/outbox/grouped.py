@@ -72,7 +72,7 @@ class Grouped(Generic[_T]):
         try:
             await self._work([piece for piece, _ in group])
         except Failure as error:
-            if error.fate is Fate.REFUSED and len(group) > 1:
+            if error.fate in {Fate.REFUSED, Fate.INVALID} and len(group) > 1:
                 for one in group:
                     await self._do([one])
                 return

@@ -22,7 +22,7 @@ from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullErr
 from altcraft_async.flow.partition import bucket_of
 from altcraft_async.outbox.grouped import Grouped
 from altcraft_async.outbox.leasing import Leasing
-from altcraft_async.outbox.store import Counts, DeadLetter, Entry, EntryPage, Forgotten, Leases, Settled
+from altcraft_async.outbox.store import Counts, DeadLetter, Entry, EntryPage, Forgotten, Leases, Settled, another_change
 from altcraft_async.outbox.tables import VERSION, Tables
 from altcraft_async.outbox.transaction import Statement, bind, execute_on
 from altcraft_async.protocol.states import OutcomeState
@@ -220,8 +220,12 @@ class PostgresStore:
         """
         del put_at
         self._check_room()
-        with self._told():
+        try:
             await self._puts.do(self._row(update, request_id, traceparent))
+        except Failure as failure:
+            if failure.fate is Fate.INVALID:
+                raise another_change(request_id) from failure
+            raise self._error(failure) from failure
         return self._counts
 
     async def put_within(

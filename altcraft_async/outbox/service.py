@@ -293,7 +293,7 @@ class Outbox:
         whole and fewer than 1,000 updates are under way. Puts that overlap share a commit.
         `request_id` is the id of the change, where the caller has one of its own, like that
         of the message it came with; by default it is the update's own, or else a fresh UUID. A put under an id that
-        waits already changes nothing, and returns it.
+        waits already for the same change does nothing, and returns it; for another change it is refused.
 
         With a `connection`, of psycopg or asyncpg or a session of SQLAlchemy, all async, the update is part of that
         one's transaction: it is accepted when that is committed, and never where it is rolled back. The outbox has to
@@ -301,8 +301,8 @@ class Outbox:
 
         The update is a row of any shape that the bulk calls take; its `tag` is not kept.
 
-        Raises `InvalidUpdateError` for ids that cannot be sent, `OutboxFullError`
-        where no room has come within `timeout` seconds, and `OutboxError` where the
+        Raises `InvalidUpdateError` for ids that cannot be sent and for the id of another change that waits,
+        `OutboxFullError` where no room has come within `timeout` seconds, and `OutboxError` where the
         outbox is closed or its file cannot be written: in all these cases the update
         was not accepted. Cancelled, it may or may not have been.
         """

@@ -11,8 +11,8 @@ import enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
-from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullError, StorageError
-from altcraft_async.outbox.store import Counts, DeadLetter, Entry, EntryPage, Forgotten, Leases, Settled
+from altcraft_async.errors import ConfigurationError, InvalidUpdateError, OutboxError, OutboxFullError, StorageError
+from altcraft_async.outbox.store import Counts, DeadLetter, Entry, EntryPage, Forgotten, Leases, Settled, another_change
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.storage.lock import Lock
@@ -73,6 +73,7 @@ _KIND = FileKind(
     upgrades={1: Upgrade(write=_bring_to_version_2, read=_bring_to_version_2)},  # every opening may write
 )
 
+_CHANGE = "request_id, order_external_id, order_line_external_id, status_external_id"
 _ENTRY = "id, order_external_id, order_line_external_id, status_external_id, request_id, put_at, traceparent"
 _LETTER = (
     "id, order_external_id, order_line_external_id, status_external_id, request_id, put_at, state, reason, attempts, "
@@ -109,13 +110,13 @@ class _Job(Generic[_T]):
         self.work = work
         self.request_id = request_id
         self.done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        self.result: _T | OutboxError | None = None
+        self.result: _T | InvalidUpdateError | OutboxError | None = None
 
 
 class _Ledger:
     """One transaction: the counts as they stand in it, and the puts that are inserted together at its end.
 
-    `waiting` has those of the `asked` request ids, and of the ids of its own puts, that wait.
+    `waiting` has those of the `asked` request ids, and of the ids of its own puts, that wait, each with its change.
     """
 
     __slots__ = ("connection", "dead", "last_id", "pending", "puts", "waiting")
@@ -130,12 +131,14 @@ class _Ledger:
 
     def add(self, update: LineStatusUpdate, request_id: str, put_at: float, traceparent: str | None) -> None:
         """Let an update wait, unless its id does so already."""
+        ids = (update.order_external_id, update.order_line_external_id, update.status_external_id)
         if request_id in self.waiting:
+            if self.waiting[request_id] != ids:
+                raise another_change(request_id)
             return
-        self.waiting.add(request_id)
+        self.waiting[request_id] = ids
         self.last_id += 1
         self.pending += 1
-        ids = (update.order_external_id, update.order_line_external_id, update.status_external_id)
         self.puts.append((self.last_id, *ids, request_id, put_at, traceparent))
 
     def remove(self, entries: Sequence[Entry]) -> None:
@@ -143,7 +146,8 @@ class _Ledger:
         if entries:
             ids = [(entry.id,) for entry in entries]
             self.pending -= self.connection.executemany("DELETE FROM entry WHERE id = ?", ids).rowcount
-            self.waiting.difference_update(entry.request_id for entry in entries)
+            for entry in entries:
+                self.waiting.pop(entry.request_id, None)
 
     def has(self, entry: Entry) -> bool:
         """Say whether an entry that was read waits still."""
@@ -385,13 +389,13 @@ class SqliteStore:
         return Counts(ledger.pending, ledger.dead, None)
 
 
-def _waiting_among(connection: sqlite3.Connection, request_ids: Sequence[str]) -> set[str]:
-    """Say which of these ids wait."""
-    found: set[str] = set()
+def _waiting_among(connection: sqlite3.Connection, request_ids: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+    """Return those of these ids that wait, each with its change."""
+    found: dict[str, tuple[str, str, str]] = {}
     for start in range(0, len(request_ids), _IDS_AT_ONCE):
         some = request_ids[start : start + _IDS_AT_ONCE]
-        query = f"SELECT request_id FROM entry WHERE request_id IN ({','.join('?' * len(some))})"  # noqa: S608 - marks
-        found.update(row[0] for row in connection.execute(query, some))
+        query = f"SELECT {_CHANGE} FROM entry WHERE request_id IN ({','.join('?' * len(some))})"  # noqa: S608 - marks
+        found.update((row[0], (row[1], row[2], row[3])) for row in connection.execute(query, some))
     return found
 
 
@@ -423,7 +427,7 @@ def _write(connection: sqlite3.Connection, jobs: Sequence[_Job[Any]]) -> None:
     for job in jobs:
         try:
             job.result = job.work(ledger)
-        except OutboxError as refusal:
+        except (InvalidUpdateError, OutboxError) as refusal:
             job.result = refusal
     ledger.close()
 
@@ -432,7 +436,7 @@ def _resolve(jobs: Sequence[_Job[Any]]) -> None:
     for job in jobs:
         if job.done.done():  # its caller was cancelled
             continue
-        if isinstance(job.result, OutboxError):
+        if isinstance(job.result, InvalidUpdateError | OutboxError):
             job.done.set_exception(job.result)
         else:
             job.done.set_result(job.result)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
+from altcraft_async.errors import InvalidUpdateError
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
@@ -30,8 +32,15 @@ __all__ = [
     "Leases",
     "OutboxStore",
     "Settled",
+    "another_change",
     "lease_clock",
 ]
+
+
+def another_change(request_id: str) -> InvalidUpdateError:
+    """Make the error of a put under the id of another change, which waits."""
+    msg = f"request_id {request_id!r} is that of another change, which waits; give each change an id of its own"
+    return InvalidUpdateError(msg, field="request_id")
 
 
 def lease_clock() -> float:

@@ -22,6 +22,12 @@ _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _MOST_BUCKETS = 1024
 _COLUMNS = "order_external_id, order_line_external_id, status_external_id, request_id, traceparent"
 
+_TWICE = """ON CONFLICT (request_id) DO UPDATE SET status_external_id = CAST(CAST(
+    'the request_id ' || excluded.request_id || ' waits for another change' AS integer) AS text)
+    WHERE (entry.order_external_id, entry.order_line_external_id, entry.status_external_id)
+    IS DISTINCT FROM (excluded.order_external_id, excluded.order_line_external_id, excluded.status_external_id)"""
+"""What a put under an id that waits does: nothing for the same change, and for another an error with these words."""
+
 _MADE = """
 CREATE SCHEMA IF NOT EXISTS {s};
 CREATE TABLE {s}.meta (
@@ -87,7 +93,7 @@ class Tables:
         return self._of(_MADE).strip() + "\n"
 
     def _of(self, sql: str) -> str:
-        return sql.format(s=f'"{self.schema}"', buckets=self.buckets, version=VERSION, columns=_COLUMNS)
+        return sql.format(twice=_TWICE, s=f'"{self.schema}"', buckets=self.buckets, version=VERSION, columns=_COLUMNS)
 
     # -- what they are
 
@@ -134,13 +140,13 @@ class Tables:
             INSERT INTO {s}.entry (bucket, {columns})
             SELECT u.b, u.o, u.l, u.s, u.r, nullif(u.t, '') FROM
             unnest(%s::smallint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[])
-            WITH ORDINALITY AS u(b, o, l, s, r, t, n) ORDER BY u.n ON CONFLICT (request_id) DO NOTHING
+            WITH ORDINALITY AS u(b, o, l, s, r, t, n) ORDER BY u.n {twice}
         """)
 
     def put_values(self, rows: str) -> str:
         """Accept many with the markers of any driver, in `rows` of six."""
         insert = self._of("INSERT INTO {s}.entry (bucket, {columns})")
-        return f"{insert} VALUES {rows} ON CONFLICT (request_id) DO NOTHING"
+        return f"{insert} VALUES {rows} {_TWICE}"
 
     # -- reading
 

@@ -60,10 +60,15 @@ _MEANINGS = (
 """What a code of an error, by its beginning, means for a person; the first that fits counts."""
 
 
+_NO_VALUE = "22"
+"""How the codes of values begin that cannot be what they should."""
+
+
 class Fate(enum.Enum):
     """What became of the work that failed."""
 
     REFUSED = "the server refused it: nothing was done"
+    INVALID = "a value cannot be taken: nothing was done"
     UNAVAILABLE = "it was never begun"
     LOST = "its end is not known: it may have been done"
 
@@ -181,7 +186,7 @@ class Session:
                 yield connection
         except (psycopg.Error, OSError, TimeoutError) as error:
             failure = self._failure(error, begun=begun)
-            if failure.fate is not Fate.REFUSED:
+            if failure.fate not in {Fate.REFUSED, Fate.INVALID}:
                 await self.aclose()
             raise failure from error
         except BaseException:  # cancelled in the middle, or not the server's doing: the session's state is not known
@@ -205,7 +210,12 @@ class Session:
         said = next(said for beginning, said in _MEANINGS if code.startswith(beginning))
         diagnosis = getattr(error, "diag", None)
         text = getattr(diagnosis, "message_primary", None) or type(error).__name__
-        fate = Fate.UNAVAILABLE if not begun else Fate.LOST if code.startswith(_SESSION_ENDED) else Fate.REFUSED
+        if not begun:
+            fate = Fate.UNAVAILABLE
+        elif code.startswith(_SESSION_ENDED):
+            fate = Fate.LOST
+        else:
+            fate = Fate.INVALID if code.startswith(_NO_VALUE) else Fate.REFUSED
         return Failure(f"{where} {said.format(text=text)}", fate)
 
     async def aclose(self) -> None:

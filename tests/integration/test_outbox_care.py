@@ -9,7 +9,15 @@ import sqlite3
 
 import pytest
 
-from altcraft_async import ConfigurationError, LineStatusUpdate, OutboxError, OutboxFullError, OutcomeState, RetryPolicy
+from altcraft_async import (
+    ConfigurationError,
+    InvalidUpdateError,
+    LineStatusUpdate,
+    OutboxError,
+    OutboxFullError,
+    OutcomeState,
+    RetryPolicy,
+)
 from altcraft_async.integrations.health import metrics_of
 from altcraft_async.integrations.web import readiness_of
 from altcraft_async.observe import OutboxChanged, UpdateSettled
@@ -290,7 +298,8 @@ async def test_a_put_is_idempotent_by_its_request_id_while_that_waits(path):
     async with Outbox(path) as outbox:
         first = [outbox.put((*LINE, "new"), request_id="message-17") for _ in range(3)]
         assert await asyncio.gather(*first) == ["message-17"] * 3
-        await outbox.put((*LINE, "delivered"), request_id="message-17")
+        with pytest.raises(InvalidUpdateError, match="'message-17' is that of another change"):
+            await outbox.put((*LINE, "delivered"), request_id="message-17")
         await outbox.put(LineStatusUpdate(*LINE, "delivered", request_id="message-18"))
         assert outbox.statistics().pending == 2
     rows = execute(path, "SELECT request_id, status_external_id FROM entry ORDER BY id")

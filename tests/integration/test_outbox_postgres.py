@@ -110,10 +110,27 @@ async def test_an_update_outlives_the_one_who_put_it(sandbox, connect, store_of)
 
 async def test_a_put_is_idempotent_by_its_request_id_while_that_waits(store_of):
     async with opened(store_of()) as store:
-        for status in ("new", "delivered"):
-            await store.put(LineStatusUpdate(*LINE, status), "message-17", 0.0)
-        (entry,) = await read_all(store)
-    assert entry.update.status_external_id == "new"
+        for _ in range(2):
+            await store.put(LineStatusUpdate(*LINE, "new"), "message-17", 0.0)
+        puts = [store.put(LineStatusUpdate(*LINE, "new"), "message-18", 0.0) for _ in range(3)]
+        await asyncio.gather(*puts)
+        assert [entry.request_id for entry in await read_all(store)] == ["message-17", "message-18"]
+
+
+async def test_a_put_of_another_change_under_an_id_that_waits_is_refused_alone(store_of):
+    async with opened(store_of()) as store:
+        await store.put(LineStatusUpdate(*LINE, "new"), "message-17", 0.0)
+        puts = [
+            store.put(LineStatusUpdate(*LINE, "new"), "message-18", 0.0),
+            store.put(LineStatusUpdate(*LINE, "delivered"), "message-17", 0.0),
+            store.put(LineStatusUpdate(*LINE, "delivered"), "message-19", 0.0),
+        ]
+        first, refused, last = await asyncio.gather(*puts, return_exceptions=True)
+        assert not isinstance(first, BaseException)
+        assert not isinstance(last, BaseException)
+        assert isinstance(refused, InvalidUpdateError)
+        assert "is that of another change" in str(refused)
+        assert [entry.request_id for entry in await read_all(store)] == ["message-17", "message-18", "message-19"]
 
 
 async def test_puts_of_many_callers_share_statements_and_keep_their_order(store_of, monkeypatch):
