@@ -127,8 +127,9 @@ def of_journal(path: str, output: str, source: Input | None, *, as_json: bool) -
 
 
 def _places(journal: JournalReader, reader: UpdateReader) -> dict[int, Place]:
-    """Name the slowest rows by the input; raises `JournalError` where that is not the run's."""
+    """Name the rows that a report shows by the input; raises `JournalError` where that is not the run's."""
     wanted = {slow.index for slow in journal.slowest()}
+    wanted |= {place.index for reason in journal.figures().reasons for place in reason.first}
     places = {}
     try:
         for index, outcome in enumerate(journal.joined(reader)):

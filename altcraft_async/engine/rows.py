@@ -85,6 +85,12 @@ def check_source(source: object) -> None:
     if one_row:
         msg = f"updates must be an iterable of rows, and one row was given ({_described(source)}); put it in a list"
         raise TypeError(msg)
+    if hasattr(source, "__arrow_c_stream__") or hasattr(source, "iterrows"):
+        msg = (
+            f"updates must be an iterable of rows, and a {type(source).__name__} has columns; "
+            "give altcraft_async.ingest.read_updates(…) of it"
+        )
+        raise TypeError(msg)
     if isinstance(source, str | bytes) or not isinstance(source, Iterable | AsyncIterable):
         msg = f"updates must be an iterable of rows, or an asynchronous one, not a {type(source).__name__}"
         raise TypeError(msg)
@@ -103,6 +109,9 @@ def update_of(row: object) -> LineStatusUpdate:
     named = {name: getattr(row, name, _ABSENT) for name in (*_IDS, *_OWN)}
     if any(named[name] is not _ABSENT for name in _IDS):
         return _of_names(row, named)
+    if (keys := getattr(row, "keys", None)) is not None and hasattr(row, "__getitem__"):  # a row of sqlite3 or asyncpg
+        there = set(keys())
+        return _of_names(row, {name: row[name] if name in there else _ABSENT for name in (*_IDS, *_OWN)})
     if isinstance(row, tuple | list) and len(row) == len(_IDS):
         return LineStatusUpdate(*row)
     msg = (

@@ -374,7 +374,8 @@ class Run(Generic[RowT]):
         except StorageError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - the caller's own code; handed on when the run has ended
-            message = f"the source of updates failed after {self.taken} rows ({type(error).__name__})"
+            rows = "1 row" if self.taken == 1 else f"{self.taken:,} rows"
+            message = f"the source of updates failed after {rows} ({_words_of(error)})"
             self._error = SourceError(message, taken=self.taken)
             self._error.__cause__ = error
 
@@ -612,6 +613,12 @@ class Run(Generic[RowT]):
     def _fail(self, error: StorageError) -> None:
         self._error = self._error or error
         self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {error}"), read_on=False)
+
+
+def _words_of(error: Exception) -> str:
+    """Say what an error of the caller's own is, in one line that is not too long."""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:300]}" if said else type(error).__name__
 
 
 def _with_report(error: BaseException, report: Report[RowT]) -> BaseException:

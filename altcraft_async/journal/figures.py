@@ -58,7 +58,7 @@ def figures_of(reader: JournalReader, connection: sqlite3.Connection, places: Ma
         sent=sum(bucket.sent for bucket in timeline) if counted else None,
         retries=sum(bucket.retries for bucket in timeline) if counted else None,
         throttled=sum(bucket.throttled for bucket in timeline) if counted else None,
-        reasons=_reasons(connection, summary),
+        reasons=_reasons(connection, summary, places),
         attempts=_attempts(connection, reader.path),
         slowest=_slowest(connection, summary, reader.slowest(), places),
         timeline=timeline,
@@ -78,7 +78,7 @@ def _attempts(connection: sqlite3.Connection, path: str) -> dict[int, int]:
         return dict(connection.execute(query, (OPEN,)).fetchall())
 
 
-def _reasons(connection: sqlite3.Connection, summary: JournalSummary) -> list[Reason]:
+def _reasons(connection: sqlite3.Connection, summary: JournalSummary, places: Mapping[int, Place]) -> list[Reason]:
     """Count equal failures first, so that only the first few of a million must be made again."""
     counts: Counter[tuple[int, str, int | None, int | None, str | None]] = Counter()
     first: dict[tuple[int, str, int | None, int | None, str | None], list[int]] = {}
@@ -100,7 +100,7 @@ def _reasons(connection: sqlite3.Connection, summary: JournalSummary) -> list[Re
         for nth, row in enumerate(rows):
             outcome = _outcome(connection, summary, row)
             if outcome is not None:
-                reasons.add(outcome, place_of(outcome), 1 if nth else count - len(rows) + 1)
+                reasons.add(outcome, places.get(row) or place_of(outcome), 1 if nth else count - len(rows) + 1)
     return reasons.found()
 
 

@@ -70,8 +70,9 @@ class Collection:
 
     @property
     def places(self) -> Mapping[int, Place]:
-        """The slowest rows by their index, and some more."""
-        return {place.index: place for *_, place in self._slowest}
+        """The slowest rows by their index, some more, and those that are shown with a reason."""
+        first = {place.index: place for reason in self._reasons.found() for place in reason.first}
+        return first | {place.index: place for *_, place in self._slowest}
 
     def figures(self, **facts: Unpack[Facts]) -> Figures:
         """Return the figures; `facts` are those that outcomes do not tell, by the names of `Figures`."""

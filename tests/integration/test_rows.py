@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import sqlite3
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from altcraft_async import (
     LineStatusUpdate,
     OutcomeState,
     Report,
+    SourceError,
 )
 from altcraft_async.outbox import Outbox
 
@@ -74,6 +76,34 @@ async def test_a_row_of_any_shape_is_sent_and_comes_back_as_it_was_given(sandbox
     assert outcome.state is OutcomeState.APPLIED
     assert outcome.row is row
     assert outcome.update == LineStatusUpdate(**IDS)
+
+
+async def test_a_row_of_sqlite3_is_taken_by_its_names(sandbox, connect):
+    database = sqlite3.connect(":memory:")
+    database.row_factory = sqlite3.Row
+    rows = database.execute(
+        "SELECT 7 AS tag, 'delivered' AS status_external_id, 'order_1' AS order_external_id, "
+        "'line_1_1' AS order_line_external_id"
+    )
+    (outcome,) = await connect(sandbox).market.orders.update_order_line_statuses(rows)
+    assert (outcome.state, outcome.update.tag) == (OutcomeState.APPLIED, 7)
+    database.close()
+
+
+async def test_a_data_frame_is_no_iterable_of_rows_and_the_error_says_what_reads_it(sandbox, connect):
+    table = pytest.importorskip("pyarrow").table({name: [value] for name, value in IDS.items()})
+    with pytest.raises(TypeError, match=r"a Table has columns; give altcraft_async.ingest.read_updates"):
+        await connect(sandbox).market.orders.update_order_line_statuses(table)
+
+
+async def test_an_error_of_the_source_has_the_words_of_its_cause(sandbox, connect):
+    def broken():
+        yield tuple(IDS.values())
+        msg = "disk on fire"
+        raise ValueError(msg)
+
+    with pytest.raises(SourceError, match=r"failed after 1 row \(ValueError: disk on fire\)"):
+        await connect(sandbox).market.orders.update_order_line_statuses(broken())
 
 
 async def test_the_ids_of_a_named_tuple_are_its_names_not_its_places(sandbox, connect):
