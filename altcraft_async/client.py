@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import time
 import warnings
@@ -383,12 +384,17 @@ class AltcraftClient:
         """Call a `method` of this client with its arguments, and return its value with status, headers and effort.
 
         ``await altcraft.with_raw_response(altcraft.market.orders.get_status, external_id="order_1")``. Errors and
-        cancellation are the method's. Raises `ConfigurationError` for a bulk call, whose outcomes tell as much.
+        cancellation are the method's. Raises `ConfigurationError` for a bulk call, whose outcomes tell as much, and for
+        a list.
         """
         calls: list[WorkItem] = []
         reset = delivered_calls.set(calls)
         try:
-            value = await method(*arguments, **keywords)
+            asked = method(*arguments, **keywords)
+            if not inspect.isawaitable(asked):
+                msg = "with_raw_response takes a method that makes one call, not a list; its pages are calls of their own"
+                raise ConfigurationError(msg, field="method")
+            value = await asked
         finally:
             delivered_calls.reset(reset)
         return raw_response(value, calls, asyncio.get_running_loop().time())

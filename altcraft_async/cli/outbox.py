@@ -14,6 +14,7 @@ from altcraft_async.cli.display import Talk, stderr_console, utc
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.options import make_client
 from altcraft_async.cli.signals import interruptible
+from altcraft_async.cli.talk import shell
 from altcraft_async.ingest import FIELDS
 from altcraft_async.integrations.health import HealthServer
 from altcraft_async.outbox import Outbox, PostgresStore
@@ -51,7 +52,7 @@ def _told(place: str, now: OutboxStatistics, drainers: Sequence[DrainerSeen] | N
     if now.pending:
         waits += f", the first for {now.oldest:,.0f} s"
     said = f"{place}: {waits}; {_letters(now.dead)}."
-    yield f"{said} To list them: altcraft-async outbox dead {place}" if now.dead else said
+    yield f"{said} To list them: {shell(["altcraft-async", "outbox", "dead", place])}" if now.dead else said
     if drainers is None:
         return
     for seen in drainers:

@@ -47,3 +47,9 @@ async def test_errors_are_the_methods_own_and_a_bulk_call_is_refused(sandbox, co
         await client.with_raw_response(orders.update_order_line_status, "order_1", "line_1_1", "no_such_status")
     with pytest.raises(ConfigurationError, match="single calls"):
         await client.with_raw_response(orders.update_order_line_statuses, [LINE])
+
+
+async def test_a_list_is_no_single_call(sandbox, connect):
+    client = connect(sandbox)
+    with pytest.raises(ConfigurationError, match="one call, not a list"):
+        await client.with_raw_response(client.market.orders.list)
