@@ -392,7 +392,7 @@ class AltcraftClient:
         try:
             asked = method(*arguments, **keywords)
             if not inspect.isawaitable(asked):
-                msg = "with_raw_response takes a method that makes one call, not a list; its pages are calls of their own"
+                msg = "with_raw_response takes a method that makes one call, not a list, whose pages are calls"
                 raise ConfigurationError(msg, field="method")
             value = await asked
         finally:

@@ -52,7 +52,8 @@ def _told(place: str, now: OutboxStatistics, drainers: Sequence[DrainerSeen] | N
     if now.pending:
         waits += f", the first for {now.oldest:,.0f} s"
     said = f"{place}: {waits}; {_letters(now.dead)}."
-    yield f"{said} To list them: {shell(["altcraft-async", "outbox", "dead", place])}" if now.dead else said
+    to_list = shell(["altcraft-async", "outbox", "dead", place])
+    yield f"{said} To list them: {to_list}" if now.dead else said
     if drainers is None:
         return
     for seen in drainers:
