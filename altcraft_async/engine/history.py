@@ -19,6 +19,8 @@ __all__ = ["History", "Remembered"]
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks, which is the width of the timeline's finest bucket."""
+_AFTER = 0.001
+"""Seconds behind the begin of a bucket for its look: by rounding a timer may be due before its time."""
 
 
 @attrs.frozen
@@ -91,7 +93,7 @@ class History:
             self._timeline = Timeline()
         at = self._note()
         due = (at // _LOOK_EVERY + 1) * _LOOK_EVERY  # not a second from now: a look in each second, none left out
-        self._timer = self._loop.call_at(self._started + due, self._look)
+        self._timer = self._loop.call_at(self._started + due + _AFTER, self._look)
         self._timeline.sampled(at, self._sample())
 
     def _note(self) -> float:
