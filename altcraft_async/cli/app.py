@@ -38,6 +38,11 @@ Settings come from ALTCRAFT_BASE_URL, ALTCRAFT_TOKEN (or ALTCRAFT_TOKEN_FILE) an
 other ALTCRAFT_ variables. Data goes to stdout, talk to stderr. NO_COLOR is honoured.
 
 \b
+Examples:
+  altcraft-async demo
+  altcraft-async sync updates.csv --journal updates.journal --failed failed.csv
+
+\b
 Completion:  eval "$(_ALTCRAFT_ASYNC_COMPLETE=bash_source altcraft-async)"
 (zsh_source for zsh; fish: _ALTCRAFT_ASYNC_COMPLETE=fish_source altcraft-async | source)
 """
