@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from selenium.webdriver import Chrome
 
-__all__ = ["browser", "missing"]
+__all__ = ["browser", "emulate", "missing"]
 
 
 def missing() -> str | None:
@@ -22,6 +22,16 @@ def missing() -> str | None:
     except ImportError:
         return "selenium"
     return next((name for name in ("chromium", "chromedriver") if shutil.which(name) is None), None)
+
+
+def emulate(
+    driver: Chrome, *, width: int, height: int = 900, dark: bool = False, phone: bool = False, medium: str = ""
+) -> None:
+    """Let the browser have a screen of this size, light or dark, or be on paper with the `medium` ``print``."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": medium, "features": scheme})
 
 
 @contextmanager
@@ -42,10 +52,7 @@ def browser(width: int = 1280, height: int = 900, *, dark: bool = False, phone: 
             options.add_argument(argument)
         driver = webdriver.Chrome(options=options, service=Service(str(shutil.which("chromedriver"))))
         try:
-            metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
-            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-            scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+            emulate(driver, width=width, height=height, dark=dark, phone=phone)
             driver.set_page_load_timeout(60)
             yield driver
         finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chromium import browser, missing
+from chromium import browser, emulate, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,10 +40,7 @@ def driver() -> Iterator[Any]:
 
 
 def open_page(driver: Any, name: str, *, width: int = 1280, dark: bool = False) -> None:
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+    emulate(driver, width=width, dark=dark, phone=width < 600)
     driver.get((BUILT / f"{name}.html").as_uri())
 
 

@@ -11,7 +11,7 @@ from altcraft_async import LineStatusUpdate, Outcome, OutcomeState
 from altcraft_async.errors import api_error
 from altcraft_async.report import Bucket, Figures, Level, page
 from altcraft_async.report.recording import Collection
-from chromium import browser, missing
+from chromium import browser, emulate, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,16 +71,13 @@ def driver() -> Iterator[Any]:
         yield found
 
 
-def emulate(driver: Any, *, width: int = 1280, dark: bool = False, medium: str = "screen") -> None:
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": medium, "features": scheme})
+def show(driver: Any, *, width: int = 1280, dark: bool = False, medium: str = "screen") -> None:
+    emulate(driver, width=width, dark=dark, phone=width < 600, medium=medium)
 
 
 @pytest.fixture
 def shown(driver: Any, address: str) -> Iterator[Any]:
-    emulate(driver)
+    show(driver)
     driver.get_log("browser")
     driver.get(address)
     yield driver
@@ -103,7 +100,7 @@ def test_the_answers_stand_above_the_fold(shown):
 
 @pytest.mark.parametrize("width", [320, 390, 720, 721, 1280, 1920])
 def test_no_width_scrolls_sideways(shown, width):
-    emulate(shown, width=width)
+    show(shown, width=width)
     shown.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert shown.execute_script("return document.documentElement.scrollWidth") <= width
     pictures = shown.execute_script(
@@ -114,7 +111,7 @@ def test_no_width_scrolls_sideways(shown, width):
 
 
 def test_texts_of_pictures_can_be_read_on_a_phone(shown):
-    emulate(shown, width=390)
+    show(shown, width=390)
     heights = shown.execute_script(
         "return [...document.querySelectorAll('.narrow text')].filter(t => t.textContent.trim())"
         ".map(t => t.getBoundingClientRect().height)"
@@ -124,7 +121,7 @@ def test_texts_of_pictures_can_be_read_on_a_phone(shown):
 
 def test_no_text_of_a_picture_is_cut_or_stands_on_another(shown):
     for width in (390, 1280):
-        emulate(shown, width=width)
+        show(shown, width=width)
         found = shown.execute_script(
             """
             const wrong = [];
@@ -164,7 +161,7 @@ def test_the_dark_has_dark_ground_and_light_ink(shown):
         code = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]].match(/\\d+/g).slice(0, 3)"
         return sum(map(int, shown.execute_script(code, selector, what)))
 
-    emulate(shown, dark=True)
+    show(shown, dark=True)
     assert luminance("body", "backgroundColor") < 120
     assert luminance("body", "color") > 600
     assert luminance(".wide text", "fill") > 450
@@ -173,7 +170,7 @@ def test_the_dark_has_dark_ground_and_light_ink(shown):
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_checker_for_screen_readers_and_contrast_finds_nothing(shown, dark):
     axe = pytest.importorskip("axe_core_python.selenium").Axe()
-    emulate(shown, dark=dark)
+    show(shown, dark=dark)
     shown.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     found = axe.run(shown)["violations"]
     said = [f"{one['id']}: {node['html']} {node.get('failureSummary', '')}" for one in found for node in one["nodes"]]
@@ -181,7 +178,7 @@ def test_a_checker_for_screen_readers_and_contrast_finds_nothing(shown, dark):
 
 
 def test_print_has_wide_pictures_on_a_few_pages_of_white_paper(shown):
-    emulate(shown, medium="print")
+    show(shown, medium="print")
     background = shown.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert background == "rgb(255, 255, 255)"
     made = base64.b64decode(shown.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
