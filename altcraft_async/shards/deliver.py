@@ -47,6 +47,9 @@ Busy: TypeAlias = Literal["wait", "fail", "join"]
 _SNAPSHOT_EVERY: Final = 10.0
 """Seconds between two snapshots of the journal: what a death can cost in repeats."""
 _LOOK_EVERY: Final = 1.0
+_SETTLE_SECONDS: Final = 0.05
+"""How long a claim waits at least, for a copy that looked in the same moment to say so too; five times as long as the
+claim took, where that is more."""
 _FAILED: Final[Mapping[str, type]] = {
     "index": int, "row": int, "order_external_id": str, "order_line_external_id": str, "status_external_id": str,
     "state": str, "attempts": int, "request_id": str, "error_type": str, "error": str,
@@ -77,9 +80,10 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
 
     A shard that is done is not sent again: its report is returned. The journal is kept on this machine's disk while
     it runs, with a snapshot in the directory every 10 seconds and at the end; a copy that goes on after a death sends
-    again what the snapshot misses, under the same ids. Where another copy is at work, `busy` says what to do:
-    ``"wait"`` until it has ended or counts as dead, ``"fail"`` with `ShardBusyError`, or ``"join"``: send the same
-    beside it. That is harmless where the platform recognises repeats; where it does not, changes are made twice.
+    again what the snapshot misses, under the same ids. Where another copy is at work, or takes over from this one,
+    `busy` says what to do: ``"wait"`` until it has ended or counts as dead, ``"fail"`` with `ShardBusyError` (or with
+    a report that says so, where this one had begun), or ``"join"``: send the same beside it. That is harmless where
+    the platform recognises repeats; where it does not, changes are made twice.
 
     Returns a `ShardReport` also where the shard has not come to its end (a token that is refused, an outage beyond
     all patience, the deadline): it is ``stopped`` then, with the ``problem``. Raises `ShardError` where the directory
@@ -119,11 +123,14 @@ async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery,
     done = await asyncio.to_thread(read_report, place, plan, number)
     if done is not None and not (retry_failed and done.failed):
         return done
-    counter = _Counter()
-    client = _make_client(place, plan, number, observers=(counter,), **given)
-    copy = _Copy(place, plan, number, client, counter, retry_failed=retry_failed, deadline=deadline)
-    with tempfile.TemporaryDirectory(prefix="altcraft-shard-", ignore_cleanup_errors=True) as folder:
-        return await copy.run(Path(folder), busy)
+    while True:
+        counter = _Counter()
+        client = _make_client(place, plan, number, observers=(counter,), **given)
+        copy = _Copy(place, plan, number, client, counter, retry_failed=retry_failed, deadline=deadline)
+        with tempfile.TemporaryDirectory(prefix="altcraft-shard-", ignore_cleanup_errors=True) as folder:
+            told = await copy.run(Path(folder), busy)
+        if not copy.taken_over or busy != "wait":
+            return told
 
 
 def _make_client(place: Place, plan: Plan, number: int, **given: Any) -> AltcraftClient:
@@ -159,7 +166,7 @@ class _Copy:
 
     __slots__ = (
         "_before", "_begun", "_client", "_counts", "_deadline", "_ended", "_file", "_holder", "_holds", "_journal",
-        "_lock", "_number", "_place", "_plan", "_problem", "_retry_failed", "_run_id", "_snapshot_at", "_taken_over",
+        "_lock", "_number", "_place", "_plan", "_problem", "_retry_failed", "_run_id", "_snapshot_at", "taken_over",
     )  # fmt: skip
 
     _file: Path
@@ -190,7 +197,7 @@ class _Copy:
         self._counts = counter.counts
         self._problem: str | None = None
         self._snapshot_at = time.monotonic()
-        self._taken_over = False
+        self.taken_over = False
         self._lock = threading.Lock()  # a thread that is not waited for any more may still be at it
         self._ended = False
 
@@ -223,12 +230,13 @@ class _Copy:
             done = await asyncio.to_thread(read_report, self._place, self._plan, self._number)
             if done is not None and not (self._retry_failed and done.failed):
                 return done
-            holder = await asyncio.to_thread(Holder.read, self._place, self._number)
-            lives = watched.lives(holder, time.monotonic())
-            if holder is not None and holder.run_id == self._run_id:
-                self._before = attrs.evolve(holder.progress, elapsed=0.0, problem=None)
-            if holder is None or not lives or busy == "join":
-                break
+            begun = time.monotonic()
+            holder = await asyncio.to_thread(self._claim, watched, busy)
+            if holder is None:
+                if self._holds and await self._lost_the_claim(time.monotonic() - begun):
+                    continue
+                self._begun = time.monotonic()
+                return None
             if busy == "fail":
                 who = f"process {holder.pid} of {holder.host}"
                 msg = f"shard {self._number} of {self._place.address} is delivered by {who} now; wait for its end"
@@ -236,11 +244,25 @@ class _Copy:
                     msg, directory=self._place.address, shard=self._number, host=holder.host, pid=holder.pid
                 )
             await asyncio.sleep(_LOOK_EVERY)
-        self._holds = busy != "join" or not lives
-        self._begun = time.monotonic()
+
+    def _claim(self, watched: Watched, busy: Busy) -> Holder | None:
+        """Say that this copy delivers the shard, or return who does; to ``join`` one says nothing."""
+        holder = Holder.read(self._place, self._number)
+        lives = watched.lives(holder, time.monotonic())
+        if holder is not None and holder.run_id == self._run_id:
+            self._before = attrs.evolve(holder.progress, elapsed=0.0, problem=None)
+        if lives and busy != "join":
+            return holder
+        self._holds = not lives
         if self._holds:
-            await asyncio.to_thread(self._holder.write, self._place, self._number, self._progress())
+            self._holder.write(self._place, self._number, self._before)
         return None
+
+    async def _lost_the_claim(self, took: float) -> bool:
+        """Look whether a copy that found nobody in the same moment has claimed the shard after this one."""
+        await asyncio.sleep(max(_SETTLE_SECONDS, 5 * took))
+        holder = await asyncio.to_thread(Holder.read, self._place, self._number)
+        return holder is not None and holder.copy != self._holder.copy
 
     async def _beat(self) -> None:
         """Give signs of life and snapshots, until this is cancelled; stop where another copy has taken over."""
@@ -267,8 +289,8 @@ class _Copy:
         """Look whether another copy, which took this one for dead, delivers the shard now."""
         holder = Holder.read(self._place, self._number)
         if holder is not None and holder.copy != self._holder.copy:
-            self._taken_over = not (holder.ended or holder.is_gone())
-        return self._taken_over
+            self.taken_over = not (holder.ended or holder.is_gone())
+        return self.taken_over
 
     def _progress(self) -> Progress:
         now, before = self._client.statistics(), self._before
@@ -336,7 +358,7 @@ class _Copy:
                 async for outcome in outcomes:
                     if type(outcome.error) in {RunStoppedError, DeadlineError} and self._problem is None:
                         self._problem = str(outcome.error)
-                    if self._taken_over:
+                    if self.taken_over:
                         self._problem = "another copy of the shard has taken over"
                         break
 
@@ -346,7 +368,7 @@ class _Copy:
         with self._lock:
             self._ended = True
             try:
-                if self._journal.exists() and not self._taken_over:
+                if self._journal.exists() and not self.taken_over:
                     self._snapshot()
                     with JournalReader(self._journal) as journal:
                         summary = journal.summary()
@@ -357,7 +379,7 @@ class _Copy:
                         state = ShardState.DONE
                         self._write_report(summary, progress)
             finally:
-                if self._holds and not self._taken_over:
+                if self._holds and not self.taken_over:
                     self._holder.write(self._place, self._number, progress, ended=True)
         return self._told(state, progress)
 

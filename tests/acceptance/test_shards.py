@@ -363,15 +363,35 @@ def test_a_directory_that_cannot_be_written_for_a_while_ends_no_shard(sandbox, t
     check(sandbox, rows)
 
 
-def test_a_copy_that_counted_as_dead_stops_when_it_sees_another(sandbox, tmp_path, monkeypatch):
+def until_it_is_at_work(sandbox):
+    while not sandbox.ledger.requests:
+        time.sleep(0.01)
+
+
+def test_a_copy_that_counted_as_dead_stops_for_another_and_returns_its_report(sandbox, tmp_path, monkeypatch):
+    rows = updates(sandbox, 40)
+    sandbox.faults = Faults(latency=0.05)
+    plan_shards(rows, tmp_path, shards=1)
+    monkeypatch.setattr("altcraft_async.shards.deliver.BEAT", 0.1)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(deliver_shard, tmp_path, 0, concurrency=2)
+        until_it_is_at_work(sandbox)
+        gone = Holder.read(Place(tmp_path), 0)
+        gone.write(Place(tmp_path), 0, gone.progress, ended=True)
+        second = pool.submit(deliver_shard, tmp_path, 0, concurrency=2)
+        assert first.result(30) == second.result(30)
+        assert first.result().ok
+    check(sandbox, rows)
+
+
+def test_a_copy_that_must_not_wait_says_that_another_has_taken_over(sandbox, tmp_path, monkeypatch):
     rows = updates(sandbox, 40)
     sandbox.faults = Faults(latency=0.05)
     plan_shards(rows, tmp_path, shards=1)
     monkeypatch.setattr("altcraft_async.shards.deliver.BEAT", 0.1)
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(deliver_shard, tmp_path, 0, concurrency=2)
-        while not sandbox.ledger.requests:
-            time.sleep(0.01)
+        first = pool.submit(deliver_shard, tmp_path, 0, concurrency=2, busy="fail")
+        until_it_is_at_work(sandbox)
         plan = read_plan(tmp_path)
         other = Holder.own(plan.run_id(0))
         other.write(Place(tmp_path), 0, Holder.read(Place(tmp_path), 0).progress)
@@ -380,4 +400,25 @@ def test_a_copy_that_counted_as_dead_stops_when_it_sees_another(sandbox, tmp_pat
     assert stopped.problem == "another copy of the shard has taken over"
     other.write(Place(tmp_path), 0, Holder.read(Place(tmp_path), 0).progress, ended=True)
     assert deliver_shard(tmp_path, 0).ok
+    check(sandbox, rows)
+
+
+def test_of_copies_that_begin_in_one_moment_one_delivers(sandbox, tmp_path, monkeypatch):
+    rows = updates(sandbox, 20)
+    plan_shards(rows, tmp_path, shards=1)
+    usual, both = Holder.read.__func__, threading.Barrier(2)
+    looks = []
+
+    def read(cls, place, number):
+        found = usual(cls, place, number)
+        looks.append(found)
+        if len(looks) <= 2:
+            both.wait(30)  # each has found nobody before either says a word
+        return found
+
+    monkeypatch.setattr(Holder, "read", classmethod(read))
+    first, second = deliver_in_threads(tmp_path, 0, 2, concurrency=4)
+    assert looks[:2] == [None, None]
+    assert first == second
+    assert sandbox.ledger.requests == len(rows)
     check(sandbox, rows)
