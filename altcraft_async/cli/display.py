@@ -140,7 +140,7 @@ def summary(talk: Talk, tally: Tally, elapsed: float, *, results: bool, noun: st
         return
     text = Text(f"{tally.total:,} {noun if tally.total == 1 else noun + 's'} in {elapsed:.1f} s")
     if tally.sent and elapsed > 0:
-        text.append(f" ({(tally.total - tally.recalled) / elapsed:,.0f}/s)")
+        text.append(f" ({tally.handled / elapsed:,.0f}/s)")
     for state, count in tally.states.most_common():
         text.append(", " if ":" in text.plain else ": ")
         text.append(f"{count:,} {state}", style=STYLES.get(state, ""))

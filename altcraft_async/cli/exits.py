@@ -102,6 +102,11 @@ class Tally:
         return self.states.total()
 
     @property
+    def handled(self) -> int:
+        """How many updates had their turn in this run."""
+        return self.total - self.recalled - self.states["not_sent"]
+
+    @property
     def failed(self) -> int:
         """How many updates were not applied."""
         return self.total - sum(self.states[state] for state in ("applied", "duplicate", "superseded", "valid"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -199,6 +200,9 @@ def test_a_run_stops_where_the_first_hundred_are_rejected_for_one_reason(command
     assert "to go on regardless, add --max-failures none" in ended.stderr
     assert 100 <= sandbox.ledger.requests <= 110
     assert len(command.read("failed.csv").splitlines()) == 2001
+    seconds, rate = re.search(r"[\d,]+ updates in ([\d.]+) s \(([\d,]+)/s\)", ended.stderr).groups()
+    handled = float(rate.replace(",", "")) * (float(seconds) + 0.05)
+    assert handled < 300, "the rate has only the updates that had their turn"
 
 
 def test_a_run_goes_on_regardless_where_it_is_told_to(command, here, sandbox):
