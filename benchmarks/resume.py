@@ -1,11 +1,11 @@
 """Measure how soon a run that is nearly done goes on: the real command, over a CSV and its journal.
 
-First 99 % of the rows are sent by ``altcraft-async sync --journal … --limit …``, against a server that
-answers at once. Then the command runs again without the limit, and the time until its first request arrives
+First 99 % of the rows are sent by ``altcraft-async sync --journal … --sample …``, against a server that
+answers at once. Then the command runs again without the bound, and the time until its first request arrives
 is taken, with its start-up; what it has done before it must read and skip by then. The peak is the
 operating system's ``ru_maxrss`` of all these processes.
 
-    python benchmarks/resume.py [--quick] [--directory DIR] [--json] [--check]
+    python benchmarks/resume.py [--quick] [--rows N] [--directory DIR] [--json] [--check]
 """
 
 from __future__ import annotations
@@ -72,19 +72,20 @@ async def _measure(directory: Path, rows: int) -> tuple[_Run, int]:
     async with server:
         base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         files = (str(source), "--journal", str(journal))
-        await _sync(base_url, *files, "--limit", str(rows * 99 // 100), "--concurrency", "64")
+        await _sync(base_url, *files, "--sample", str(rows * 99 // 100), "--concurrency", "64")
         return await _sync(base_url, *files), journal.stat().st_size
 
 
 def main() -> int:
     """Measure, print, and give the exit code."""
     parser = argparse.ArgumentParser(description="Measure how soon a run with a journal goes on.")
-    parser.add_argument("--quick", action="store_true", help="100,000 rows, not 1,000,000")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="how many the file has (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="100,000 rows")
     parser.add_argument("--directory", help="where the files are made (default: the system's temporary directory)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     options = parser.parse_args()
-    rows = 100_000 if options.quick else 1_000_000
+    rows = 100_000 if options.quick else options.rows
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
         run, size = asyncio.run(_measure(Path(directory), rows))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

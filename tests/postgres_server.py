@@ -22,12 +22,13 @@ def programs() -> Path | None:
 
 
 class PostgresServer:
-    """Runs while it is used with ``with``; `fsync` makes it as slow as in earnest.
+    """Runs while it is used with ``with``; `fsync` makes it as slow as in earnest, `standby_of` a copy that follows.
 
     PostgreSQL refuses to run as root: then it runs as the user ``postgres``, or ``nobody``.
     """
 
-    def __init__(self, *, fsync: bool = False, **settings: str) -> None:
+    def __init__(self, *, fsync: bool = False, standby_of: Self | None = None, **settings: str) -> None:
+        self._primary = standby_of
         found = programs()
         assert found is not None, "PostgreSQL is not installed: nox -s postgres installs it"
         self._programs = found
@@ -44,7 +45,11 @@ class PostgresServer:
             user = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
             os.chown(self.directory, user.pw_uid, user.pw_gid)
             self._as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        self._run("initdb", "-D", str(self.data), "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8")
+        if self._primary is None:
+            self._run("initdb", "-D", str(self.data), "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8")
+        else:
+            from_it = ("-h", str(self._primary.directory), "-U", USER, "-c", "fast", "-R")
+            self._run("pg_basebackup", "-D", str(self.data), *from_it)
         settings = self._settings | {"unix_socket_directories": str(self.directory)}
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
@@ -79,6 +84,10 @@ class PostgresServer:
     def restart(self, mode: str = "fast") -> None:
         self.stop(mode)
         self.start()
+
+    def promote(self) -> None:
+        """Make a standby the primary."""
+        self._control("-w", "promote")
 
     def _control(self, *arguments: str, check: bool = True) -> None:
         self._run("pg_ctl", "-D", str(self.data), *arguments, check=check)

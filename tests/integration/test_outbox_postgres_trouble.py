@@ -13,6 +13,8 @@ import pytest
 from altcraft_async import LineStatusUpdate, OutboxError
 from altcraft_async.integrations.web import readiness_of
 from altcraft_async.outbox import Outbox, PostgresStore
+from altcraft_async.sandbox import Faults
+from postgres_server import PostgresServer
 
 psycopg = pytest.importorskip("psycopg", reason="needs psycopg: nox -s postgres")
 
@@ -65,6 +67,35 @@ async def test_pgbouncer_in_transaction_mode_may_stand_before_the_server(sandbox
         assert outbox.statistics().problem is None
     updates = [(f"order_{n}", f"line_{n}_1", status) for status in ("processing", "delivered") for n in range(1, 21)]
     assert sandbox.ledger.check(updates).ok
+
+
+async def test_a_standby_takes_over_and_what_was_accepted_is_delivered_in_order(sandbox, connect, schema, until):
+    lines = [(f"order_{n}", f"line_{n}_1") for n in range(1, 21)]
+    accepted = []
+
+    async def put(status):
+        for line in lines:
+            await outbox.put((*line, status))
+            accepted.append((*line, status))
+
+    with PostgresServer() as primary, PostgresServer(standby_of=primary) as standby:
+        hosts = f"{primary.directory},{standby.directory}"
+        url = f"postgresql://altcraft@/postgres?host={hosts}&target_session_attrs=read-write&connect_timeout=2"
+        with psycopg.connect(primary.url(), autocommit=True) as owner:
+            owner.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")  # what is committed is on both
+            owner.execute("SELECT pg_reload_conf()")
+        sandbox.faults = Faults(latency=0.2)
+        async with Outbox(PostgresStore(url, schema=schema, buckets=4), connect(sandbox)) as outbox:
+            await put("processing")
+            await put("delivering")
+            await asyncio.to_thread(primary.stop, "immediate")
+            with pytest.raises(OutboxError):
+                await outbox.put((*lines[0], "canceled"))
+            await asyncio.to_thread(standby.promote)
+            await until(lambda: outbox.statistics().problem is None)
+            await put("delivered")
+            await until(lambda: not outbox.statistics().pending)
+    assert sandbox.ledger.check(accepted).ok
 
 
 async def test_a_pool_of_the_users_own_is_used_and_left_open(sandbox, connect, postgres, schema, until):
