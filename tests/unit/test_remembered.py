@@ -188,7 +188,7 @@ async def test_a_file_that_is_none_is_written_anew(tmp_path: Path, content: str)
     this = client()
     memory = Memory.of({"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}, this)
     memory.recall(this, WELL)
-    this._gate._law.state = LimitState.FOLLOWING
+    this._engine.gate._law.state = LimitState.FOLLOWING
     memory.keep(this)
 
     assert list(json.loads(path.read_text())) == [ADDRESS]
@@ -201,7 +201,7 @@ async def test_one_option_turns_it_off(tmp_path: Path, monkeypatch: pytest.Monke
     this = client(remember=False)
     memory = Memory.of({"XDG_STATE_HOME": str(tmp_path)}, this)
     memory.recall(this, WELL)
-    this._gate._law.state = LimitState.FOLLOWING
+    this._engine.gate._law.state = LimitState.FOLLOWING
     memory.keep(this)
 
     assert this.statistics().limit == 10
@@ -211,6 +211,6 @@ async def test_one_option_turns_it_off(tmp_path: Path, monkeypatch: pytest.Monke
 async def test_a_directory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     this = client()
-    this._gate._law.state = LimitState.FOLLOWING
+    this._engine.gate._law.state = LimitState.FOLLOWING
     Memory.of({"XDG_STATE_HOME": str(tmp_path / "file")}, this).keep(this)
     Memory.of({}, this).keep(this)
