@@ -37,10 +37,9 @@ from altcraft_async.errors import (
     UnreadableResponseError,
 )
 from altcraft_async.flow.failures import FailureLimit
-from altcraft_async.flow.limit import Adaptive, LearnedLimit
+from altcraft_async.flow.limit import Adaptive, LearnedLimit, Shared
 from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import RetryPolicy
-from altcraft_async.flow.share import Shared
 from altcraft_async.outcome import Batch, Outcome, RawResponse, Report
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineKey, LineStatusUpdate, OrderLineStatus, UpdatedOrderLine

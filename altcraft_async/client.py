@@ -10,28 +10,12 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack
-from uuid import uuid4
 
 import attrs
 
-from altcraft_async.engine.credentials import Credentials, Token, TokenFile
-from altcraft_async.engine.delivery import Delivery, Totals
-from altcraft_async.engine.dispatch import Dispatcher, delivered_calls
-from altcraft_async.engine.questions import Questions
-from altcraft_async.engine.sharing import make_gate
-from altcraft_async.engine.tls import tls_of
-from altcraft_async.engine.transport import AiohttpTransport
-from altcraft_async.engine.work import WorkItem
+from altcraft_async.engine.credentials import Token, TokenFile
 from altcraft_async.errors import ClientClosedError, ConfigurationError
-from altcraft_async.flow.lanes import Lanes
-from altcraft_async.flow.retry import RetryBudget
-from altcraft_async.kinds import refusal
-from altcraft_async.market import Market
-from altcraft_async.outcome import RawResponse
-from altcraft_async.protocol.methods import BY_PATH
-from altcraft_async.protocol.states import OutcomeState
-from altcraft_async.protocol.values import check_request_id
-from altcraft_async.protocol.wire import Call, Wire
+from altcraft_async.kinds import check_token, refusal
 from altcraft_async.settings import Environment, Settings, all_of, check_base_url, with_keywords
 from altcraft_async.settings.table import KEYWORDS, OF_THE_POOL, nearest
 
@@ -43,14 +27,15 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from altcraft_async.engine.core import Engine
     from altcraft_async.engine.credentials import TokenSource
-    from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.transport import Transport
-    from altcraft_async.flow.limit import Adaptive, LearnedLimit
+    from altcraft_async.flow.limit import Adaptive, LearnedLimit, Shared
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryPolicy
-    from altcraft_async.flow.share import Shared
+    from altcraft_async.market import Market
     from altcraft_async.observe import Observer
+    from altcraft_async.outcome import RawResponse
     from altcraft_async.protocol.values import JSON
     from altcraft_async.protocol.wire import Format, TokenPlace
     from altcraft_async.settings import Timeout
@@ -178,63 +163,19 @@ class AltcraftClient:
         secret = _tried(problems, lambda: _secret(token))
         if address is None or secret is None or problems:
             raise all_of(problems)
-        self._base_url = address
         observers = _with_log(_observers(given))
-        rivals = [name for name in ("session", "transport") if given.get(name) is not None]
-        tls = tls_of(settings, given.get("tls", True), others=rivals)
         self._closed = False
         self._root: AltcraftClient = self
-        self._transport: Transport = given.get("transport") or AiohttpTransport(
-            self._base_url,
-            session=given.get("session"),
-            tls=tls,
-            trust_env=settings.trust_env,
-            trace_configs=given.get("trace_configs", ()),
-        )
-        if given.get("wire_log") is not None:
-            self._transport = _logged(self._transport, given["wire_log"])
-        notifier = _notifier(observers, self._base_url)
-        name = partial(_group_name, str(self._base_url), secret)
-        self._gate = make_gate(settings, name, in_group=given.get("transport") is None, notifier=notifier)
-        if notifier is not None:
-            notifier.limit_changed(self._gate.limit, 0)
-        self._budget = RetryBudget(settings.retry_budget, settings.retry_refund)
-        self._totals = Totals()
-        self._questions = Questions()
-        self._lanes: Lanes[WorkItem] = Lanes()
+        self._engine = _make_engine(address, secret, settings, given, observers)
         self._set_up(settings, secret, observers)
 
     def _set_up(self, settings: Settings, token: Token, observers: Sequence[Observer]) -> None:
+        from altcraft_async.market import Market  # noqa: PLC0415 - loaded with the first client, like the engine
+
         self._settings = settings
         self._observers = tuple(observers)
-        self._credentials = Credentials(
-            token,
-            partial(
-                Wire,
-                request_format=settings.request_format,
-                response_format=settings.response_format,
-                token_in=settings.token_in,
-                request_id_header=settings.request_id_header,
-            ),
-        )
-        delivery = Delivery(
-            credentials=self._credentials,
-            transport=self._transport,
-            gate=self._gate,
-            budget=self._budget,
-            questions=self._questions,
-            policy=settings.retry,
-            outage=settings.outage,
-            connect_timeout=settings.timeout.connect,
-            total_timeout=settings.timeout.total,
-            max_response_bytes=settings.max_response_bytes,
-            notifier=_notifier(self._observers, self._base_url),
-            base_url=self._base_url,
-            totals=self._totals,
-            dedup_window=settings.dedup_window,
-            request_format=settings.request_format,
-        )
-        self._dispatcher = Dispatcher(delivery, self._lanes)
+        self._token = token
+        self._dispatcher = self._engine.dispatcher(settings, token, self._observers)
         self._market = Market(self._dispatcher)
 
     @classmethod
@@ -310,24 +251,21 @@ class AltcraftClient:
         given: dict[str, Any] = dict(changes)
         settings = _told(self._settings, given)
         copy = object.__new__(type(self))
-        copy._base_url = self._base_url
         copy._closed = False
         copy._root = self._root
-        copy._transport, copy._gate = self._transport, self._gate
-        copy._budget, copy._totals = self._budget, self._totals
-        copy._questions, copy._lanes = self._questions, self._lanes
-        own = self._credentials.token if token is None else Token(token)
+        copy._engine = self._engine
+        own = self._token if token is None else Token(token)
         copy._set_up(settings, own, _observers({"observers": self._observers, **given}))
         return copy
 
     def __repr__(self) -> str:
         """Show where to and in which state; never the token."""
-        return f"<AltcraftClient {self._base_url} {'closed' if self.closed else repr(self._gate)}>"
+        return f"<AltcraftClient {self.base_url} {'closed' if self.closed else repr(self._engine.gate)}>"
 
     @property
     def base_url(self) -> str:
         """The platform's address."""
-        return self._base_url
+        return self._engine.base_url
 
     @property
     def settings(self) -> Settings:
@@ -367,16 +305,7 @@ class AltcraftClient:
         if not path or not path.replace("/", "").replace("_", "").replace("-", "").isalnum():
             msg = f"method must be a path like market/orders/get_status, not {method!r}"
             raise ConfigurationError(msg, field="method")
-        item = WorkItem(
-            Call(path, dict(fields or {})),
-            str(uuid4()) if request_id is None else check_request_id(request_id),
-            owner=self._dispatcher.caller(),
-            asked_before=request_id is not None,
-        )
-        payload = dict(await self._dispatcher.call(item, deadline=deadline))
-        if path in BY_PATH:
-            BY_PATH[path].arrange(payload)
-        return payload
+        return await self._dispatcher.ask(path, dict(fields or {}), request_id=request_id, deadline=deadline)
 
     async def with_raw_response(
         self, method: Callable[P, Awaitable[T]], *arguments: P.args, **keywords: P.kwargs
@@ -387,22 +316,20 @@ class AltcraftClient:
         cancellation are the method's. Raises `ConfigurationError` for a bulk call, whose outcomes tell as much, and for
         a list.
         """
-        calls: list[WorkItem] = []
-        reset = delivered_calls.set(calls)
-        try:
+        from altcraft_async.engine.raw import noted_calls, raw_response  # noqa: PLC0415 - few programs ask for it
+
+        with noted_calls() as calls:
             asked = method(*arguments, **keywords)
             if not inspect.isawaitable(asked):
                 msg = "with_raw_response takes a method that makes one call, not a list, whose pages are calls"
                 raise ConfigurationError(msg, field="method")
             value = await asked
-        finally:
-            delivered_calls.reset(reset)
         return raw_response(value, calls, asyncio.get_running_loop().time())
 
     def statistics(self) -> ClientStatistics:
         """Take a snapshot of the limit, the traffic and the retry budget."""
-        gate = self._gate.statistics()
-        totals = self._totals
+        gate = self._engine.gate.statistics()
+        totals = self._engine.totals
         last = totals.last_success
         return ClientStatistics(
             limit=gate.limit,
@@ -415,7 +342,7 @@ class AltcraftClient:
             sent=totals.sent,
             retries=totals.retries,
             throttled=totals.throttled,
-            retry_budget=self._budget.tokens,
+            retry_budget=self._engine.budget.tokens,
             last_success=None if last is None else time.time() - (asyncio.get_running_loop().time() - last),
             processes=gate.processes,
             doing=gate.doing,
@@ -424,11 +351,11 @@ class AltcraftClient:
     @property
     def learned(self) -> LearnedLimit | None:
         """What an `Adaptive` limit has learned of the server; None while it is still looking."""
-        return self._gate.learned
+        return self._engine.gate.learned
 
     def begin_at(self, learned: LearnedLimit) -> None:
         """Begin at half of what an earlier client of the server had `learned`, where this one knows nothing yet."""
-        self._gate.begin_at(learned)
+        self._engine.gate.begin_at(learned)
 
     def take_part(self, part: float) -> bool:
         """Use this part, 0.0 to 1.0, of the totals that are `Shared` among ``"drainers"`` or ``"shards"``.
@@ -437,7 +364,7 @@ class AltcraftClient:
 
         Says whether no more is under way than that: only then may others use the rest.
         """
-        return self._gate.take_part(part)
+        return self._engine.gate.take_part(part)
 
     async def aclose(self) -> None:
         """Close the client and its own session; harmless when called again, without effect on a copy.
@@ -447,12 +374,12 @@ class AltcraftClient:
         """
         if self._root is not self or self._closed:
             return
-        loop = self._gate.loop
+        loop = self._engine.gate.loop
         if loop is not None and not loop.is_closed():
-            self._gate.bind(asyncio.get_running_loop())
+            self._engine.gate.bind(asyncio.get_running_loop())
         self._closed = True
-        self._gate.close()
-        await self._transport.aclose()
+        self._engine.gate.close()
+        await self._engine.transport.aclose()
 
     async def __aenter__(self) -> Self:
         """Return the client, which opens its session at the first call."""
@@ -467,8 +394,8 @@ class AltcraftClient:
 
     def __del__(self) -> None:
         """Warn of a client that was used and never closed."""
-        gate = getattr(self, "_gate", None)
-        if gate is not None and gate.loop is not None and self._root is self and not self._closed:
+        engine = getattr(self, "_engine", None)
+        if engine is not None and engine.gate.loop is not None and self._root is self and not self._closed:
             message = f"unclosed {self!r}; use 'async with' or await aclose()"
             warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
@@ -478,36 +405,12 @@ class AltcraftClient:
             raise ClientClosedError(msg)
 
 
-def raw_response(value: T, calls: Sequence[WorkItem], now: float) -> RawResponse[T]:
-    """Put the `value` of a method together with the last of the `calls` that it made."""
-    last = calls[-1].last if calls else None
-    if last is None or last.response is None:
-        msg = "with_raw_response is for a method that makes single calls; a bulk call's outcomes have what it has"
-        raise ConfigurationError(msg, field="method")
-    return RawResponse(
-        value,
-        last.response.status,
-        last.response.headers,
-        calls[-1].request_id,
-        calls[-1].attempts,
-        last.verdict.state is OutcomeState.DUPLICATE,
-        now - calls[-1].started,
-    )
+def _make_engine(
+    base_url: str, token: Token, settings: Settings, parts: Mapping[str, Any], observers: Sequence[Observer]
+) -> Engine:
+    from altcraft_async.engine.core import Engine  # noqa: PLC0415 - loaded with the first client: imports stay quick
 
-
-def _group_name(base_url: str, token: Token, total: str) -> str | None:
-    """Give the name of the group with which a client shares a limit; None while the token is not known yet."""
-    from altcraft_async.engine.group import group_name  # noqa: PLC0415 - for an import as quick as can be
-
-    return None if token.value is None else group_name(base_url, token.value, total)
-
-
-def _notifier(observers: Sequence[Observer], base_url: str) -> Notifier | None:
-    if not observers:
-        return None
-    from altcraft_async.engine.notifier import Notifier  # noqa: PLC0415 - most programs do not watch
-
-    return Notifier(observers, base_url)
+    return Engine(base_url, token, settings, parts, observers)
 
 
 def _told(settings: Settings, keywords: Mapping[str, Any]) -> Settings:
@@ -532,7 +435,7 @@ def _told(settings: Settings, keywords: Mapping[str, Any]) -> Settings:
 def _secret(token: str | TokenSource) -> Token:
     secret = Token(token)
     if secret.value is not None:
-        Wire(secret.value)  # raises for what can be no token
+        check_token(secret.value)
     return secret
 
 
@@ -572,9 +475,3 @@ def _tried(problems: list[ConfigurationError], make: Callable[[], T]) -> T | Non
     except ConfigurationError as error:
         problems.append(error)
         return None
-
-
-def _logged(transport: Transport, path: str | os.PathLike[str]) -> Transport:
-    from altcraft_async.engine.wire_log import LoggedTransport  # noqa: PLC0415 - few programs log their wire
-
-    return LoggedTransport.to_file(transport, path)

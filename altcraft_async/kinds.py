@@ -178,3 +178,13 @@ def text(words: str, metavar: str) -> Kind:
 def only(kind: type) -> Kind:
     """Return the kind of an object of one class, which no text gives."""
     return Kind(f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}", lambda value: isinstance(value, kind))
+
+
+def check_token(token: str) -> None:
+    """Refuse what can be no token with a `ConfigurationError` that does not show it."""
+    if not isinstance(token, str) or not token.strip():
+        msg = "token is empty; give it, or set ALTCRAFT_TOKEN"
+        raise ConfigurationError(msg, field="token")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        msg = "token has a blank, a control or a non-ASCII character; it was probably copied with something around it"
+        raise ConfigurationError(msg, field="token")

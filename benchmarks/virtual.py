@@ -374,8 +374,8 @@ def simulated_client(  # noqa: PLR0913 - the options of a client
     )
     client._dispatcher.delivery.random = Random(f"client {seed}")
     if law is not None:
-        client._gate._law = law
-        client._gate.limit = law.limit
+        client._engine.gate._law = law
+        client._engine.gate.limit = law.limit
     return client
 
 

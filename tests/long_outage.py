@@ -44,7 +44,7 @@ async def deliver(lines: int, *, refused: bool) -> dict[str, object]:
         async with aclosing(outcomes):
             async for outcome in outcomes:
                 states[str(outcome.state)] += 1
-        left = len(client._lanes) + client.statistics().in_flight + client.statistics().waiting
+        left = len(client._engine.lanes) + client.statistics().in_flight + client.statistics().waiting
     return {
         "states": states,
         "sent": server.counts.sent,

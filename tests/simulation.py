@@ -368,11 +368,11 @@ class Life:
         )  # fmt: skip
 
     def _look_at(self, client: AltcraftClient) -> None:
-        gate, now = client._gate, client.statistics()
+        gate, now = client._engine.gate, client.statistics()
         found = {
             "permits are out": now.in_flight,
             "calls wait for a permit": now.waiting,
-            "lanes are claimed": len(client._lanes),
+            "lanes are claimed": len(client._engine.lanes),
             "requests are under way": self.network.under_way,
             "updates wait in the outbox": len(self.store.entries),
             "calls have no end": len(self.book.open),

@@ -7,15 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Generic, ParamSpec, Self, TypeVar
 
 from altcraft_async.blocking.thread import LoopThread
-from altcraft_async.client import raw_response
-from altcraft_async.engine.dispatch import delivered_calls
+from altcraft_async.engine.raw import noted_calls, raw_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from altcraft_async.client import AltcraftClient as AsyncClient
-    from altcraft_async.engine.work import WorkItem
     from altcraft_async.market.options import ImportOptions
     from altcraft_async.outcome import RawResponse
 
@@ -79,12 +77,8 @@ class Client:
 
         As `altcraft_async.AltcraftClient.with_raw_response`.
         """
-        calls: list[WorkItem] = []
-        reset = delivered_calls.set(calls)
-        try:
+        with noted_calls() as calls:
             value = method(*arguments, **keywords)
-        finally:
-            delivered_calls.reset(reset)
         return raw_response(value, calls, time.monotonic())
 
     def _set(self, client: AsyncClient, thread: LoopThread | None = None) -> None:

@@ -20,9 +20,8 @@ import attrs
 from altcraft_async.doctor.finding import Check, Finding, Level, count, duration, skipped
 from altcraft_async.doctor.verdicts import answered, judge, refused
 from altcraft_async.errors import AltcraftError, APIError, DeadlineError
-from altcraft_async.flow.limit import Adaptive
+from altcraft_async.flow.limit import Adaptive, Shared
 from altcraft_async.flow.retry import RetryPolicy
-from altcraft_async.flow.share import Shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

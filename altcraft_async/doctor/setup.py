@@ -14,8 +14,7 @@ from altcraft_async.doctor.finding import Check, Finding, Level, count, parted
 from altcraft_async.engine.group import group_name, others_there
 from altcraft_async.engine.sharing import total_name, totals_of
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.flow.limit import Adaptive
-from altcraft_async.flow.share import Shared
+from altcraft_async.flow.limit import Adaptive, Shared
 from altcraft_async.kinds import ranges
 from altcraft_async.settings import CREDENTIALS, Environment, Settings
 from altcraft_async.settings.table import BY_NAME, PREFIX, variables

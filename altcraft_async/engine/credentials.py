@@ -11,10 +11,13 @@ import contextlib
 import inspect
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.protocol.wire import Wire
+from altcraft_async.kinds import check_token
+
+if TYPE_CHECKING:
+    from altcraft_async.protocol.wire import Wire
 
 __all__ = ["Credentials", "Token", "TokenFile", "TokenSource"]
 
@@ -103,7 +106,7 @@ class Token:
 
     def _take(self, token: str) -> str | ConfigurationError:
         try:
-            Wire(token)  # one that cannot be sent is not kept, so that the source is asked again
+            check_token(token)  # one that cannot be sent is not kept, so that the source is asked again
         except ConfigurationError as error:
             return error
         self.value = token
@@ -139,7 +142,7 @@ class TokenFile:
         self._path = path
         self._name = name
         self.first = self._read()
-        Wire(self.first)  # raises for what can be no token
+        check_token(self.first)
 
     def __repr__(self) -> str:
         """Show the file's path."""

@@ -17,10 +17,14 @@ import contextvars
 import heapq
 from collections import deque
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from altcraft_async.engine.work import Patience, Phase, WorkItem
 from altcraft_async.flow.pace import TIMER_SLACK, Pacer
 from altcraft_async.flow.retry import Stop, StopReason
+from altcraft_async.protocol.methods import BY_PATH
+from altcraft_async.protocol.values import check_request_id
+from altcraft_async.protocol.wire import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -75,6 +79,21 @@ class Dispatcher:
     def caller(self) -> _Caller:
         """Return an owner for a single call."""
         return _Caller()
+
+    async def ask(
+        self, path: str, fields: Mapping[str, JSON], *, request_id: str | None, deadline: float | None
+    ) -> dict[str, JSON]:
+        """Call any method by its path, and return its envelope, with arrays where the method is known to have them."""
+        item = WorkItem(
+            Call(path, fields),
+            str(uuid4()) if request_id is None else check_request_id(request_id),
+            owner=self.caller(),
+            asked_before=request_id is not None,
+        )
+        payload = dict(await self.call(item, deadline=deadline))
+        if path in BY_PATH:
+            BY_PATH[path].arrange(payload)
+        return payload
 
     async def call(
         self, item: WorkItem, *, deadline: float | None = None, outage: OutagePolicy | None = None

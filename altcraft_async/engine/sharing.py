@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from altcraft_async.engine.gate import Gate
 from altcraft_async.flow.adaptive import AdaptiveLimit, make_limit, make_limit_of_batches
-from altcraft_async.flow.limit import Adaptive
-from altcraft_async.flow.share import GroupLimit, Shared
+from altcraft_async.flow.limit import Adaptive, Shared
+from altcraft_async.flow.share import GroupLimit
 from altcraft_async.flow.total import SharedTotal
 
 if TYPE_CHECKING:

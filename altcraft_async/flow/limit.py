@@ -7,13 +7,26 @@ Pure: no clock, no randomness, no I/O.
 from __future__ import annotations
 
 import enum
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
 import attrs
 
 from altcraft_async.errors import ConfigurationError
+from altcraft_async.kinds import NUMBER, choice
 
-__all__ = ["Adaptive", "ConcurrencyLimit", "FixedLimit", "LearnedLimit", "LimitState", "LimitStatistics", "Signal"]
+__all__ = [
+    "Adaptive",
+    "ConcurrencyLimit",
+    "FixedLimit",
+    "LearnedLimit",
+    "LimitState",
+    "LimitStatistics",
+    "Shared",
+    "Signal",
+]
+
+_LEAST: Final = 1 / 64
+"""The part of a shared rate that nobody goes below: who has nothing yet may still ask."""
 
 
 class Signal(enum.Enum):
@@ -72,6 +85,31 @@ def _check(ok: bool, field: str, problem: str) -> None:
     if not ok:
         msg = f"{field} {problem}"
         raise ConfigurationError(msg, field=field)
+
+
+@attrs.frozen
+class Shared:
+    """A total that several clients share: ``concurrency=Shared(64)`` calls in flight, ``rate=Shared(100)`` a second.
+
+    `among` says who: ``"host"``, the processes of one user on this host that call one address with one token and give
+    the same total, each by its need; ``"drainers"``, those that deliver one outbox on PostgreSQL, each by the part
+    of the buckets that it has leased; or ``"shards"``, those that deliver shards of one directory, in equal parts. A
+    member always has one permit, so where there are more members than permits they have more calls in flight than
+    `total`. Raises `ConfigurationError`, naming the field, for what cannot work.
+    """
+
+    total: float = attrs.field(validator=NUMBER)
+    among: Literal["host", "drainers", "shards"] = attrs.field(
+        default="host", validator=choice("host", "drainers", "shards"), kw_only=True
+    )
+
+    def permits(self, part: float) -> int:
+        """Give the permits of a member that has this `part` of all: of parts that make one, no more than the total."""
+        return max(1, int(self.total * part + 1e-9))
+
+    def pace(self, part: float) -> float:
+        """Give the starts a second of a member that has this `part` of all."""
+        return self.total * max(part, _LEAST)
 
 
 @attrs.frozen

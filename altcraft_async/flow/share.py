@@ -22,19 +22,18 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from altcraft_async.flow.adaptive import AdaptiveLimit
 from altcraft_async.flow.limit import LearnedLimit, LimitStatistics, Signal
-from altcraft_async.kinds import NUMBER, choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
-    "SPARE", "TICK", "TURN", "CallEnded", "GroupLimit", "Load", "Report", "Role", "Share", "Shared", "divide",
+    "SPARE", "TICK", "TURN", "CallEnded", "GroupLimit", "Load", "Report", "Role", "Share", "divide",
     "hand_out",
 ]  # fmt: skip
 
@@ -48,35 +47,8 @@ TURN: Final = 2.0
 """Seconds for which a member has a permit that cannot be divided."""
 _REACH = 2
 """Ticks until all have got what was handed out, and what came of it is known."""
-_LEAST = 1 / 64
-"""The part of a shared rate that nobody goes below: who has nothing yet may still ask."""
 SPARE: Final = 1.25
 """What a member that is not full may have above what it uses: enough to show that it wants more."""
-
-
-@attrs.frozen
-class Shared:
-    """A total that several clients share: ``concurrency=Shared(64)`` calls in flight, ``rate=Shared(100)`` a second.
-
-    `among` says who: ``"host"``, the processes of one user on this host that call one address with one token and give
-    the same total, each by its need; ``"drainers"``, those that deliver one outbox on PostgreSQL, each by the part
-    of the buckets that it has leased; or ``"shards"``, those that deliver shards of one directory, in equal parts. A
-    member always has one permit, so where there are more members than permits they have more calls in flight than
-    `total`. Raises `ConfigurationError`, naming the field, for what cannot work.
-    """
-
-    total: float = attrs.field(validator=NUMBER)
-    among: Literal["host", "drainers", "shards"] = attrs.field(
-        default="host", validator=choice("host", "drainers", "shards"), kw_only=True
-    )
-
-    def permits(self, part: float) -> int:
-        """Give the permits of a member that has this `part` of all: of parts that make one, no more than the total."""
-        return max(1, int(self.total * part + 1e-9))
-
-    def pace(self, part: float) -> float:
-        """Give the starts a second of a member that has this `part` of all."""
-        return self.total * max(part, _LEAST)
 
 
 def divide(total: float, wants: Sequence[float]) -> list[float]:

@@ -17,8 +17,8 @@ from altcraft_async.flow.share import SPARE, TURN, Report, Role, Share, divide, 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from altcraft_async.flow.limit import Signal
-    from altcraft_async.flow.share import Load, Shared
+    from altcraft_async.flow.limit import Shared, Signal
+    from altcraft_async.flow.share import Load
 
 __all__ = ["SharedTotal", "hand_out_pace"]
 

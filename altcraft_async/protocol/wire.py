@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 import attrs
 
 from altcraft_async.errors import ConfigurationError, UnreadableResponseError
+from altcraft_async.kinds import check_token
 from altcraft_async.protocol import json
 from altcraft_async.protocol.charset import as_utf8, charset_of
 from altcraft_async.protocol.plain import code_of
@@ -144,7 +145,7 @@ class Wire:
         token_in: TokenPlace = "body",  # noqa: S107 - a place, not a password
         request_id_header: str = "Request-ID",
     ) -> None:
-        _check_token(token)
+        check_token(token)
         self._token = token
         self._choices = (request_format, response_format, token_in, request_id_header)
         self._request_id_header = request_id_header
@@ -278,15 +279,6 @@ def _codec(name: Format) -> _Codec:
 def row_codec(request_format: Format) -> RowCodec:
     """Return what writes the rows of batches in a format."""
     return _codec(request_format)
-
-
-def _check_token(token: str) -> None:
-    if not isinstance(token, str) or not token.strip():
-        msg = "token is empty; give it, or set ALTCRAFT_TOKEN"
-        raise ConfigurationError(msg, field="token")
-    if not token.isascii() or not token.isprintable() or " " in token:
-        msg = "token has a blank, a control or a non-ASCII character; it was probably copied with something around it"
-        raise ConfigurationError(msg, field="token")
 
 
 def _retry_after(headers: Mapping[str, str]) -> str | None:

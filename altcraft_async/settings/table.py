@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from altcraft_async.flow.limit import Adaptive
-from altcraft_async.flow.share import Shared
+from altcraft_async.flow.limit import Adaptive, Shared
 from altcraft_async.kinds import CODES, FLAG, NUMBER, PATH, RETRIES, SECONDS, WHOLE, Kind, choice, text
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from altcraft_async.flow.share import Shared
+    from altcraft_async.flow.limit import Shared
     from altcraft_async.protocol.wire import Format, TokenPlace
 
 __all__ = ["Settings", "Timeout", "with_keywords"]

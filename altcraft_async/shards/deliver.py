@@ -17,7 +17,7 @@ import attrs
 
 from altcraft_async.client import AltcraftClient
 from altcraft_async.errors import ConfigurationError, DeadlineError, JournalError, RunStoppedError
-from altcraft_async.flow.share import Shared
+from altcraft_async.flow.limit import Shared
 from altcraft_async.journal import JournalReader, begin_journal
 from altcraft_async.journal.format import KIND
 from altcraft_async.observe import UpdateSettled

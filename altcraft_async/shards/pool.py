@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
-    from altcraft_async.flow.limit import Adaptive
-    from altcraft_async.flow.share import Shared
+    from altcraft_async.flow.limit import Adaptive, Shared
     from altcraft_async.shards.report import ShardReport, ShardsReport
 
 __all__ = ["run_shards"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.flow.share import Shared
+from altcraft_async.flow.limit import Shared
 from altcraft_async.shards.report import report
 
 if TYPE_CHECKING:

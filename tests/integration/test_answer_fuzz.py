@@ -61,7 +61,7 @@ class Liar:
     @property
     def met(self):
         """Whether the client has met another's answer within the last minute."""
-        return self.client._questions.suspicious(asyncio.get_running_loop().time())
+        return self.client._engine.questions.suspicious(asyncio.get_running_loop().time())
 
     async def _visit(self, reader, writer):
         task = asyncio.current_task()

@@ -84,15 +84,23 @@ def shown(error: BaseException) -> str:
 
 def reachable_values(client) -> str:
     """What the repr of the client's parts shows."""
-    parts = [client, client.market, client.market.orders, client._transport, client._gate, client._settings]
+    parts = [
+        client,
+        client.market,
+        client.market.orders,
+        client._engine.transport,
+        client._engine.gate,
+        client._settings,
+    ]
     parts += [
         client._dispatcher.delivery,
         client._dispatcher.delivery.credentials.wire,
-        client._credentials,
-        client._credentials.wire,
+        client._dispatcher.delivery.credentials,
+        client._engine,
+        client._token,
         client.statistics(),
-        client._budget,
-        client._totals,
+        client._engine.budget,
+        client._engine.totals,
     ]
     return "\n".join(f"{part!r} {part}" for part in parts)
 

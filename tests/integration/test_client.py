@@ -92,7 +92,7 @@ async def test_closing_ends_a_run_that_is_under_way(start_sandbox, connect, unti
 async def test_a_client_that_was_used_and_never_closed_warns(sandbox):
     client = AltcraftClient(sandbox.base_url, token=sandbox.token)
     await client.market.orders.update_order_line_status(*LINE)
-    session = client._transport._session
+    session = client._engine.transport._session
     with pytest.warns(ResourceWarning, match=r"unclosed <AltcraftClient http://127.0.0.1"):
         client.__del__()
     await session.close()
@@ -212,14 +212,14 @@ def test_from_env_reads_the_environment_of_the_process(monkeypatch):
 def test_keywords_go_before_variables():
     environ = {"ALTCRAFT_BASE_URL": "https://x.test", "ALTCRAFT_TOKEN": "t", "ALTCRAFT_CONCURRENCY": "3"}
     client = AltcraftClient.from_env(environ, concurrency=7, timeout=Timeout(total=1.0))
-    assert (client._gate.limit, client._settings.timeout.total) == (7, 1.0)
+    assert (client._engine.gate.limit, client._settings.timeout.total) == (7, 1.0)
 
 
 def test_the_token_can_come_from_a_file(tmp_path):
     file = tmp_path / "token"
     file.write_text("from-the-file\n")
     client = AltcraftClient.from_env({"ALTCRAFT_BASE_URL": "https://x.test", "ALTCRAFT_TOKEN_FILE": str(file)})
-    assert client._credentials.token.value == "from-the-file"
+    assert client._token.value == "from-the-file"
 
 
 def test_a_token_file_that_holds_nothing_is_named(tmp_path):

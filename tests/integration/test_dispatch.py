@@ -283,7 +283,7 @@ def test_whoever_calls_whatever_fails_each_line_sees_its_statuses_in_the_order_o
                 await asyncio.sleep(chance.choice((0.0, 0.05, 0.3)))
             await asyncio.gather(*calls)
             answering.cancel()
-            assert len(client._lanes) == 0
+            assert len(client._engine.lanes) == 0
             assert client.statistics().in_flight == client.statistics().waiting == 0
         for line, statuses in expected.items():
             seen = [sent.status for sent in server.sent if sent.line == line]
@@ -309,7 +309,7 @@ def precedence(*, concurrency=1):
             report, _ = await asyncio.gather(bulk, single)
             assert report.ok
             assert len(report.outcomes) == 20
-            assert len(client._lanes) == 0
+            assert len(client._engine.lanes) == 0
         return server
 
     return run(work())
@@ -386,7 +386,7 @@ def test_a_run_that_ends_while_an_item_is_hurried_ends_cleanly(how, after):
             else:
                 assert len(result.outcomes) == 5
             assert single.exception() is None
-            assert len(client._lanes) == 0
+            assert len(client._engine.lanes) == 0
             assert client.statistics().in_flight == 0
 
     run(work())
@@ -406,7 +406,7 @@ async def test_a_run_that_stops_in_the_moment_in_which_an_item_is_hurried_ends_c
     assert [str(outcome.state) for outcome in report.outcomes] == ["applied"] + ["not_sent"] * 4
     assert server.statuses == ["bulk 0", "single"]
     assert client.statistics().in_flight == 0
-    assert len(client._lanes) == 0
+    assert len(client._engine.lanes) == 0
 
 
 # -- coalescing
@@ -476,7 +476,7 @@ async def test_cancelling_a_call_that_waits_for_its_turn_frees_its_place(client,
         await gone
     await asyncio.gather(first, last)
     assert server.statuses == ["s0", "s2"]
-    assert len(client._lanes) == 0
+    assert len(client._engine.lanes) == 0
 
 
 @played()
@@ -488,7 +488,7 @@ async def test_cancelling_a_call_in_the_moment_in_which_its_turn_comes_frees_its
     await asyncio.wait([gone])
     assert server.statuses in (["s0", "s2"], ["s0", "s1", "s2"])
     assert not server.overlaps(line_of)
-    assert len(client._lanes) == 0
+    assert len(client._engine.lanes) == 0
     assert client.statistics().in_flight == 0
 
 
@@ -503,7 +503,7 @@ async def test_a_deadline_while_waiting_for_the_turn_is_a_deadline_error_and_fre
     assert (caught.value.attempts, caught.value.maybe_applied, caught.value.request_id) == (0, False, None)
     await asyncio.gather(first, orders.update_order_line_status("o", "l", "s2"))
     assert server.statuses == ["s0", "s2"]
-    assert len(client._lanes) == 0
+    assert len(client._engine.lanes) == 0
 
 
 @played()
@@ -604,7 +604,7 @@ async def test_a_defect_ends_the_run_with_the_report_of_what_was_done(client, se
     assert isinstance(caught.value.__cause__, AttributeError)
     states = [str(outcome.state) for outcome in caught.value.report.outcomes]
     assert states == ["applied", "applied", "not_sent", "not_sent"]
-    assert len(client._lanes) == 0
+    assert len(client._engine.lanes) == 0
     assert client.statistics().in_flight == 0
 
 

@@ -110,7 +110,7 @@ def test_a_second_run_of_asyncio_is_another_loop(sandbox):
 
     async def only_use():
         await single(client)
-        await client._transport._session.close()  # so that no socket is left over from the loop that ends
+        await client._engine.transport._session.close()  # so that no socket is left over from the loop that ends
 
     asyncio.run(only_use())
     with pytest.raises(EventLoopError, match=SAID):
@@ -222,7 +222,7 @@ async def test_a_client_left_open_is_told_of_when_it_is_collected(start_raw_serv
     server.answers = [server.HANG if use is cut_short else server.answer(b'{"error": 0}')]
     client = AltcraftClient(server.base_url, "t")
     await use(client)
-    session = client._transport._session
+    session = client._engine.transport._session
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         del client

@@ -520,7 +520,7 @@ async def test_cancelling_a_stream_ends_it_with_nothing_left(start_sandbox, conn
             assert outcome.ok
             break
     assert client.statistics().in_flight == 0
-    assert not client._lanes
+    assert not client._engine.lanes
 
 
 async def test_a_slow_consumer_holds_the_source_back(sandbox, orders):

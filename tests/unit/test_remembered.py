@@ -126,9 +126,9 @@ def kept(directory: Path, **facts: object) -> Path:
 
 async def test_the_next_run_begins_with_half_of_what_the_last_one_kept(tmp_path: Path) -> None:
     first, second = client(), client()
-    served(first._gate._law, 40)
-    first._gate._law.state = LimitState.FOLLOWING
-    first._gate._law.limit = 90
+    served(first._engine.gate._law, 40)
+    first._engine.gate._law.state = LimitState.FOLLOWING
+    first._engine.gate._law.limit = 90
     Memory.of({"XDG_STATE_HOME": str(tmp_path)}, first).keep(first)
     Memory.of({"XDG_STATE_HOME": str(tmp_path)}, second).recall(second, WELL)
 
@@ -140,7 +140,7 @@ async def test_what_another_platform_took_is_kept_beside(tmp_path: Path, monkeyp
     path = kept(tmp_path)
     monkeypatch.setattr("time.time", lambda: 1e10)
     other = AltcraftClient("https://other.example", TOKEN, group=None)
-    other._gate._law.state = LimitState.FOLLOWING
+    other._engine.gate._law.state = LimitState.FOLLOWING
     Memory.of({"XDG_STATE_HOME": str(tmp_path)}, other).keep(other)
 
     assert sorted(json.loads(path.read_text())) == ["https://other.example", ADDRESS]
@@ -188,7 +188,7 @@ async def test_a_file_that_is_none_is_written_anew(tmp_path: Path, content: str)
     this = client()
     memory = Memory.of({"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}, this)
     memory.recall(this, WELL)
-    this._gate._law.state = LimitState.FOLLOWING
+    this._engine.gate._law.state = LimitState.FOLLOWING
     memory.keep(this)
 
     assert list(json.loads(path.read_text())) == [ADDRESS]
@@ -201,7 +201,7 @@ async def test_one_option_turns_it_off(tmp_path: Path, monkeypatch: pytest.Monke
     this = client(remember=False)
     memory = Memory.of({"XDG_STATE_HOME": str(tmp_path)}, this)
     memory.recall(this, WELL)
-    this._gate._law.state = LimitState.FOLLOWING
+    this._engine.gate._law.state = LimitState.FOLLOWING
     memory.keep(this)
 
     assert this.statistics().limit == 10
@@ -211,6 +211,6 @@ async def test_one_option_turns_it_off(tmp_path: Path, monkeypatch: pytest.Monke
 async def test_a_directory_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     this = client()
-    this._gate._law.state = LimitState.FOLLOWING
+    this._engine.gate._law.state = LimitState.FOLLOWING
     Memory.of({"XDG_STATE_HOME": str(tmp_path / "file")}, this).keep(this)
     Memory.of({}, this).keep(this)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async.flow.adaptive import AdaptiveLimit
-from altcraft_async.flow.limit import Adaptive, LearnedLimit, Signal
-from altcraft_async.flow.share import GroupLimit, Load, Report, Role, Share, Shared, divide, hand_out
+from altcraft_async.flow.limit import Adaptive, LearnedLimit, Shared, Signal
+from altcraft_async.flow.share import GroupLimit, Load, Report, Role, Share, divide, hand_out
 
 KIND = "update"
 FULL = math.inf

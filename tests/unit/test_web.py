@@ -222,15 +222,15 @@ async def test_a_missing_or_closed_client_is_a_failure(client):
 async def test_an_altcraft_that_is_away_is_a_warning_only(client):
     now = asyncio.get_running_loop().time()
     for _ in range(3):
-        client._gate.outage.on_failure(now, "update", None, now)
+        client._engine.gate.outage.on_failure(now, "update", None, now)
     health = readiness_of(client)
     assert (health.status, health.http_status) == ("warn", 200)
     assert "Altcraft serves nobody" in health.notes
 
 
 async def test_a_pause_and_an_empty_budget_are_warnings(client):
-    client._gate.pause(60.0)
-    client._budget.tokens = 0.0
+    client._engine.gate.pause(60.0)
+    client._engine.budget.tokens = 0.0
     assert readiness_of(client).notes == ("Altcraft asked for a pause", "no retries are left")
 
 
