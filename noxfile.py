@@ -185,11 +185,11 @@ def programs(session: nox.Session) -> None:
 
 @nox.session
 def engines(session: nox.Session) -> None:
-    """Deliver shards with Dask, Ray and Spark, and kill their workers; minutes long, so not part of the checks.
+    """Deliver shards with Dask, Ray, Spark and in S3, and kill workers; minutes long, so not part of the checks.
 
     Spark needs Java (Debian: ``apt-get install default-jre-headless``). What cannot be had is skipped, with a reason.
     """
-    session.install(".[test]", "distributed>=2024.8", "pyyaml>=6.0")
+    session.install(".[test]", "distributed>=2024.8", "pyyaml>=6.0", "s3fs>=2024.6", "moto[server]>=5.0")
     for engine in ("ray>=2.30", "pyspark[sql]>=4.0"):
         session.run("python", "-m", "pip", "install", "--quiet", engine, success_codes=[0, 1])
     session.run("pytest", "-m", "engines", "tests/engines", "-rs", *session.posargs)

@@ -108,8 +108,14 @@ class Place:
 
     def read(self, name: str) -> bytes:
         """Return what a file holds."""
-        content: bytes = self._files.cat_file(f"{self._root}/{name}")
+        content: bytes = self._files.cat_file(self._there(name))
         return content
+
+    def _there(self, name: str) -> str:
+        """Return the path of a file that others may just have written; fsspec forgets the listing of its directory."""
+        path = f"{self._root}/{name}"
+        self._files.invalidate_cache(path.rpartition("/")[0])
+        return path
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file."""
@@ -127,7 +133,7 @@ class Place:
 
     def fetch(self, name: str, target: Path) -> None:
         """Copy a file to this machine."""
-        with self._files.open(f"{self._root}/{name}", "rb") as file, target.open("wb") as copy:
+        with self._files.open(self._there(name), "rb") as file, target.open("wb") as copy:
             while block := file.read(1 << 20):
                 copy.write(block)
 

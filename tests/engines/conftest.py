@@ -24,6 +24,8 @@ CANARY = "canary-5c0ffee5-token"
 class Job:
     """An input in a directory of shards, a server that takes its time, and what must have come of it."""
 
+    token = CANARY
+
     def __init__(self, sandbox, folder):
         self.sandbox = sandbox
         self.directory = folder / "run"

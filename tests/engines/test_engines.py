@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from altcraft_async import Shared
-from altcraft_async.shards import run_shards
+from altcraft_async.shards import ShardState, plan_shards, report, run_shards
 
+fsspec = pytest.importorskip("fsspec")
 pytestmark = [pytest.mark.engines, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "shards"
@@ -92,6 +93,41 @@ def test_a_total_is_kept(job, engine):
     engine(job, concurrency=Shared(8, among="shards"))
     job.check()
     assert job.sandbox.ledger.peak_in_flight <= 8
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A bucket of S3, on a server of this machine that speaks its protocol."""
+    server_of = pytest.importorskip("moto.server")
+    s3fs = pytest.importorskip("s3fs")
+    server = server_of.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+        "FSSPEC_S3_ENDPOINT_URL": f"http://{host}:{port}",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": f"http://{host}:{port}"})
+    s3fs.S3FileSystem.clear_instance_cache()
+    fsspec.filesystem("s3").mkdir("bucket")
+    yield "s3://bucket/run"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def test_a_bucket_of_s3_is_a_directory_like_any_other(job, bucket):
+    plan_shards(job.rows, bucket, shards=4, target=job.sandbox.base_url)
+    assert {shard.state for shard in report(bucket).shards} == {ShardState.WAITING}  # a listing is remembered
+    job.directory = bucket
+    with ThreadPoolExecutor(1) as threads:
+        kills = threads.submit(job.kill)
+        found = run_shards(bucket, processes=2, **LIMITS)
+        assert kills.result() == 2
+    assert (found.ok, report(bucket)) == (True, found)
+    assert job.sandbox.check(job.rows).ok
+    files = fsspec.filesystem("s3")
+    assert not [path for path in files.find("bucket") if job.token.encode() in files.cat_file(path)]
 
 
 def run_example(name, *arguments):
