@@ -28,6 +28,17 @@ os.environ["ALTCRAFT_REMEMBER"] = "false"  # nor do they learn from each other
 QUICK = RetryPolicy(attempts=3, base=0.001, max_delay=0.01)
 
 
+LONG = ("chaos", "hostile", "simulate", "balancers", "engines")
+"""The marks of what takes minutes, in sessions of its own."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give what takes minutes two hours; everything else ends with the five minutes of the settings."""
+    for item in items:
+        if any(item.get_closest_marker(mark) for mark in LONG):
+            item.add_marker(pytest.mark.timeout(7200))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def signals_that_are_not_ignored() -> Iterator[None]:
     """Let the tests' processes get every signal, also where the tests run under ``nohup`` or in the background."""
