@@ -26,7 +26,7 @@ __all__ = ["import_command"]
 
 _ROWS = """ in FILE: JSON lines or one JSON array, also gzipped; - reads standard input.
 
-        An object has the platform's names. Rows are checked for everything that the guide requires; a wrong row
+    An object has the platform's names. Rows are checked for everything that the guide requires; a wrong row
     is reported with its line number, and the others go on. Rows go in batches; each batch is one call.
     """
 _IMPORT_HELP: dict[str, str] = {

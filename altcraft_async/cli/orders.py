@@ -52,7 +52,7 @@ orders.add_command(import_command("orders"))
 def orders_list(endpoint: str | None, limit: int, deadline: float | None, wire_log: str | None, **fields: Any) -> int:
     """Write every order, with the platform's names.
 
-        Amounts are unchanged, perhaps in minor units. The exit code is 0 only if the whole
+    Amounts are unchanged, perhaps in minor units. The exit code is 0 only if the whole
     list was written, and 2 if the platform has cut it.
     """
     from altcraft_async.cli.rows import write_list  # noqa: PLC0415 - quick start of the other commands

@@ -114,7 +114,7 @@ def _given(fields: dict[str, Any]) -> set[str]:
 def sandbox(assumptions: bool, scenario: str | None, orders: int, **fields: Any) -> int:
     """Run a sandbox of the platform on this machine until Ctrl-C.
 
-        The command prints the sandbox's address to stdout. Open it in a browser: the page shows orders, requests and
+    The command prints the sandbox's address to stdout. Open it in a browser: the page shows orders, requests and
     faults to switch on. Below /_sandbox/ is an admin API for programs. The sandbox accepts the token in
     ALTCRAFT_TOKEN, or sandbox-token if that is not set. The last options choose how it behaves where the
     platform's guide leaves something open, so that you can try a program both ways.

@@ -66,7 +66,7 @@ def sync(source: str, **fields: Any) -> int:
 
     Parquet and Arrow too: a file, a directory, a pattern in quotes, or an address like s3://bucket/orders/*.parquet.
 
-        The columns (keys) are order_external_id, order_line_external_id and
+    The columns (keys) are order_external_id, order_line_external_id and
     status_external_id; others are ignored. Updates of one order line go in the
     order of their rows. A wrong row is reported with its line number, and the
     others go on. If it is not certain where rows begin, as after a quote that is

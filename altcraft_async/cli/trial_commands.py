@@ -21,7 +21,7 @@ __all__ = ["demo", "doctor"]
 def doctor(as_json: bool, outbox: str | None, schema: str, buckets: int, quiet: bool, **fields: Any) -> int:
     """Check settings, name, connection, TLS, token, clock and round trips.
 
-        Each check prints a line on stdout: ok, warning, failed or skipped, with its
+    Each check prints a line on stdout: ok, warning, failed or skipped, with its
     remedy. The command changes nothing on the platform, and never shows the
     token.
 
@@ -45,7 +45,7 @@ def doctor(as_json: bool, outbox: str | None, schema: str, buckets: int, quiet: 
 def demo(lines: int, faults: str, seed: int, as_json: bool) -> int:
     """Run the whole job on this machine, without network or account.
 
-        The command starts a sandbox of the platform, with orders of four lines each,
+    The command starts a sandbox of the platform, with orders of four lines each,
     and pushes their status updates through its injected faults. Then it checks
     the sandbox's ledger. The exit code is 0 only if no update was lost,
     duplicated or reordered, and every update has an outcome.
