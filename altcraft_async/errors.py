@@ -183,12 +183,12 @@ class InvalidUpdateError(AltcraftError, ValueError):
 class SourceError(AltcraftError):
     """The iterable of updates raised; its error is the ``__cause__``.
 
-    What had been taken from it by then was delivered as usual. ``taken`` counts
-    those updates.
+    Updates that had been taken from it by then were delivered as usual. ``taken`` counts
+    them.
     """
 
-    effect = "what was taken before, as `report` or the outcomes so far tell"
-    remedy = "Fix what raised (`__cause__`), and go on after the `taken` updates."
+    effect = "the updates that were taken before: see `report` or the outcomes so far"
+    remedy = "Fix the cause (`__cause__`), and go on after the `taken` updates."
 
     def __init__(self, message: str = "", *, taken: int = 0) -> None:
         super().__init__(message)
@@ -198,7 +198,7 @@ class SourceError(AltcraftError):
 class RunFailedError(AltcraftError):
     """A bulk run failed for a reason that is neither a line's, the source's nor a file's; see the ``__cause__``.
 
-    What was under way got its time to end.
+    Requests under way got their time to end.
     """
 
     effect = "the updates that were sent before: see `report`"

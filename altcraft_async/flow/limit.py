@@ -58,9 +58,8 @@ _SUCCESS, _OVERLOAD = Signal.SUCCESS, Signal.OVERLOAD
 class Adaptive:
     """Settings of the adaptive limit (the default for ``concurrency``).
 
-    The limit starts at `initial` and stays within `minimum` and `maximum`.
-    `headroom` is how far above the server's working capacity it may go: 1.25
-    keeps a queue of a quarter. A setting that cannot work raises
+    The limit starts at `initial` and stays within `minimum` and `maximum`. `headroom` is how far it may go above the
+    number of calls that the server works on: 1.25 keeps a queue of a quarter. A setting that cannot work raises
     `ConfigurationError`, which names the field.
     """
 
@@ -91,11 +90,11 @@ def _check(ok: bool, field: str, problem: str) -> None:
 class Shared:
     """A total that several clients share: ``concurrency=Shared(64)`` calls in flight, ``rate=Shared(100)`` a second.
 
-    `among` says who: ``"host"``, the processes of one user on this host that call one address with one token and give
-    the same total, each by its need; ``"drainers"``, those that deliver one outbox on PostgreSQL, each by the part
-    of the buckets that it has leased; or ``"shards"``, those that deliver shards of one directory, in equal parts. A
-    member always has one permit, so where there are more members than permits they have more calls in flight than
-    `total`. Raises `ConfigurationError`, naming the field, for what cannot work.
+    `among` names the members: ``"host"``, the processes of one user on this host that call one address with one token
+    and give the same total, each by its need; ``"drainers"``, those that deliver one outbox on PostgreSQL, each by its
+    part of the leased buckets; or ``"shards"``, those that deliver shards of one directory, in equal parts. A member
+    always has one permit, so if there are more members than permits, more calls are in flight than `total`. A setting
+    that cannot work raises `ConfigurationError`, which names the field.
     """
 
     total: float = attrs.field(validator=NUMBER)
@@ -114,7 +113,7 @@ class Shared:
 
 @attrs.frozen
 class LearnedLimit:
-    """What a limit has learned of a server: so many calls in flight, and so many starts a second, or None."""
+    """The limit that was learned of a server: calls in flight, and starts a second, or None."""
 
     limit: int
     rate: float | None = None

@@ -1,7 +1,6 @@
-"""What is no mistake, and yet seldom meant: ids and statuses that a spreadsheet or an export has spoilt.
+"""Values that are correct but suspicious: ids and statuses that a spreadsheet or an export may have damaged.
 
-Nothing is stopped by it. `Suspicions` counts by kind, so that a person hears of
-each kind once, with the first place.
+They stop nothing. `Suspicions` counts them by kind, so that each kind is reported once, with the first place.
 """
 
 from __future__ import annotations

@@ -122,12 +122,10 @@ def _codes(value: object) -> frozenset[int]:
 class VerdictRules:
     """Which codes and statuses belong to which kind of evidence; all can be changed.
 
-    The numbers are compared with the envelope's ``error`` where there was an
-    envelope, else with the HTTP status; `fatal` and `in_progress` only with the
-    envelope's. What stands in no list is refused finally with an envelope, and
-    foreign without. `fatal` goes before `throttled`, that before `unavailable`, that
-    before `retriable`. `in_progress` counts only where an earlier attempt of the
-    call may still be at work.
+    The numbers are compared with the envelope's ``error`` if there was an envelope, else with the HTTP status; `fatal`
+    and `in_progress` only with the envelope's. A number in no list is a final refusal with an envelope, and a foreign
+    answer without. The order of precedence is `fatal`, `throttled`, `unavailable`, `retriable`. `in_progress` counts
+    only if an earlier attempt of the call may still be at work.
     """
 
     fatal: frozenset[int] = attrs.field(default=frozenset({401, 403}), converter=_codes)

@@ -39,8 +39,8 @@ def check_extra() -> None:
 def page(figures: Figures) -> str:
     """Return the figures as a page of HTML, complete in itself: style and pictures are in it.
 
-    It loads nothing and runs no script; what came from outside is text in it and nothing else. The same figures
-    give the same page. Raises `MissingExtraError` without the extra ``report``.
+    It loads nothing and runs no script; what came from outside is text in it and nothing else. The same figures give
+    the same page. Raises `MissingExtraError` without the extra ``report``.
     """
     check_extra()
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - an extra
