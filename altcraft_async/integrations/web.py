@@ -95,17 +95,17 @@ class ProblemKind:
     retry_after: float | None = None
 
 
-_MENDING = "Asking again cannot help until the service is fixed."
+_NOT_BY_RETRY = "Asking again cannot help until the service is fixed."
 _NOTHING_CHANGED = "Nothing was changed; ask again."
 PROBLEMS: Final[Mapping[type[AltcraftError], ProblemKind]] = {
-    AltcraftError: ProblemKind(500, "The service failed", _MENDING),
-    ConfigurationError: ProblemKind(500, "The service is set up wrongly", _MENDING),
-    EventLoopError: ProblemKind(500, "The service is set up wrongly", _MENDING),
+    AltcraftError: ProblemKind(500, "The service failed", _NOT_BY_RETRY),
+    ConfigurationError: ProblemKind(500, "The service is set up wrongly", _NOT_BY_RETRY),
+    EventLoopError: ProblemKind(500, "The service is set up wrongly", _NOT_BY_RETRY),
     ClientClosedError: ProblemKind(503, "The service is shutting down", _NOTHING_CHANGED, 1.0),
-    MissingExtraError: ProblemKind(500, "The service is set up wrongly", _MENDING),
+    MissingExtraError: ProblemKind(500, "The service is set up wrongly", _NOT_BY_RETRY),
     InvalidUpdateError: ProblemKind(422, "The update is invalid", "It was not sent; correct it."),
     SourceError: ProblemKind(500, "Reading the updates failed", "Those read before that were delivered as usual."),
-    RunFailedError: ProblemKind(500, "The run failed", _MENDING),
+    RunFailedError: ProblemKind(500, "The run failed", _NOT_BY_RETRY),
     StorageError: ProblemKind(503, "The service cannot keep updates now", _NOTHING_CHANGED, 5.0),
     JournalError: ProblemKind(503, "The service cannot record its run", "The run stopped; it can be continued.", 5.0),
     InputChangedError: ProblemKind(
@@ -129,9 +129,9 @@ PROBLEMS: Final[Mapping[type[AltcraftError], ProblemKind]] = {
     BadRequestError: ProblemKind(
         422, "Altcraft does not accept the update", "The order, the line or the status may not exist; correct it."
     ),
-    AuthenticationError: ProblemKind(502, "Altcraft does not let the service in", _MENDING),
-    TariffLimitError: ProblemKind(503, "The service has used up its share of Altcraft", _MENDING),
-    PermissionDeniedError: ProblemKind(502, "Altcraft does not let the service in", _MENDING),
+    AuthenticationError: ProblemKind(502, "Altcraft does not let the service in", _NOT_BY_RETRY),
+    TariffLimitError: ProblemKind(503, "The service has used up its share of Altcraft", _NOT_BY_RETRY),
+    PermissionDeniedError: ProblemKind(502, "Altcraft does not let the service in", _NOT_BY_RETRY),
     RateLimitError: ProblemKind(503, "Altcraft is asked too much now", _NOTHING_CHANGED, 1.0),
     ServerError: ProblemKind(502, "Altcraft failed", _NOTHING_CHANGED),
     BatchError: ProblemKind(502, "Some updates were not applied", "The counts tell how many ended how."),
