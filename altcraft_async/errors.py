@@ -174,7 +174,7 @@ class InvalidUpdateError(AltcraftError, ValueError):
         self.line = line
 
     def __str__(self) -> str:
-        """Give the message, after the file and line where they are known."""
+        """Return the message, after the file and line where they are known."""
         if self.line is None:
             return self.message
         return f"{self.source or 'input'}, line {self.line}: {self.message}"
@@ -299,7 +299,7 @@ class DeliveryError(AltcraftError):
         self.attempts = 0
 
     def __str__(self) -> str:
-        """Give the message with its subject, attempts and id where known."""
+        """Return the message with its subject, attempts and id where known."""
         parts = [f"{self.subject}: {self.message}" if self.subject else self.message]
         if self.attempts:
             times = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"

@@ -114,7 +114,7 @@ class Outcome(Generic[Row_co]):
 
     @property
     def fingerprint(self) -> Fingerprint | None:
-        """What the row of an import is known by, None where it describes nothing, and for an update."""
+        """What the row of an import is known by, None if it describes nothing, and for an update."""
         return None if self.external_id is None else Fingerprint(self.external_id, self._content, self._size)
 
     @property

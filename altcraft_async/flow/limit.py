@@ -107,7 +107,7 @@ class Shared:
         return max(1, int(self.total * part + 1e-9))
 
     def pace(self, part: float) -> float:
-        """Give the starts a second of a member that has this `part` of all."""
+        """Return the starts a second of a member that has this `part` of all."""
         return self.total * max(part, _LEAST)
 
 
@@ -123,7 +123,7 @@ class LearnedLimit:
 class LimitStatistics:
     """A snapshot of a limit; latencies in seconds, None before the first round.
 
-    `rate` is the learned pace in starts per second, None where there is none.
+    `rate` is the learned pace in starts per second, None if there is none.
     `latency` is the typical latency of the last round, `baseline` the one of the
     server without a queue. `accepted` and `throttled` count since the beginning. `doing` is the law's state in words.
     """
@@ -161,7 +161,7 @@ class ConcurrencyLimit(Protocol):
 
     @property
     def learned(self) -> LearnedLimit | None:
-        """What another limit may begin with; None where there is nothing yet."""
+        """What another limit may begin with; None if there is nothing yet."""
 
     def begin_at(self, now: float, learned: LearnedLimit) -> None:
         """Begin at half of what another limit ended with, where there is nothing better to go by."""

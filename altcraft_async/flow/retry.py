@@ -50,7 +50,7 @@ class WaitStrategy(Protocol):
     """What gives the seconds before the next attempt: each of tenacity's ``wait_…`` does."""
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        """Give the seconds."""
+        """Return the seconds."""
 
 
 class StopStrategy(Protocol):
@@ -93,7 +93,7 @@ class RetryPolicy:
         return self.attempts is None or spent < self.attempts
 
     def backoff(self, spent: int, state: tenacity.RetryCallState, random: float) -> float:
-        """Give the seconds before the next attempt; `random` lies in [0, 1)."""
+        """Return the seconds before the next attempt; `random` lies in [0, 1)."""
         if self.wait is not None:
             return max(0.0, float(self.wait(state)))
         return random * min(self.max_delay, self.base * 2.0 ** min(max(spent, 1) - 1, 60))

@@ -354,7 +354,7 @@ class UpdateReader:
         return f"<UpdateReader {self.source!r} {self.format}, {self.rows_read} rows read>"
 
     def __enter__(self) -> Self:
-        """Give the reader itself."""
+        """Return the reader itself."""
         return self
 
     def __exit__(
@@ -383,7 +383,7 @@ class UpdateReader:
         return tuple(self._rows.table.suspicions)
 
     def __iter__(self) -> Iterator[ReadItem]:
-        """Give the rows in input order: updates, and errors for the rows that are none."""
+        """Yield the rows in input order: updates, and errors for the rows that are none."""
         kept = self._kept if self._keep else None
         for item, line, raw in self._rows:
             if kept is not None:

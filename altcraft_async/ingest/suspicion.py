@@ -62,7 +62,7 @@ def concerns(text: str) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def meant_status(status: str) -> str | None:
-    """Return the system status from which a status differs by case or one letter; None where there is none."""
+    """Return the system status from which a status differs by case or one letter; None if there is none."""
     if status in _SYSTEM:
         return None
     low = status.casefold()
@@ -90,7 +90,7 @@ class Suspicions:
         self._found: dict[str, tuple[int, int, str]] = {}
 
     def __iter__(self) -> Iterator[Suspicion]:
-        """Give the kinds in the order in which they were met."""
+        """Return the kinds in the order in which they were met."""
         return (Suspicion(what, *facts) for what, facts in self._found.items())
 
     def __len__(self) -> int:

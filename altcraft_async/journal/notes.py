@@ -43,7 +43,7 @@ def keep_command(path: str | os.PathLike[str], note: CommandNote) -> None:
 
 
 def command_of(connection: sqlite3.Connection, path: str) -> CommandNote | None:
-    """Read the command back; None where nobody noted one."""
+    """Read the command back; None if nobody noted one."""
     with translated(KIND, path, write=False):
         found = _found(connection)
     try:

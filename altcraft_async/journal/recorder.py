@@ -382,7 +382,7 @@ class Journal:
         return self._run.ends
 
     def recall(self, index: int, row: Row) -> OutcomeState | None:
-        """Return the state in which the row ended, or None where it is to be sent.
+        """Return the state in which the row ended, or None if it is to be sent.
 
         Raises `InputChangedError` for a row that is not the one recorded, and for
         one beyond the end that the input had.
@@ -492,7 +492,7 @@ class Journal:
         self._writer.submit(tuple(outcomes))
 
     def exhausted(self, rows: int) -> None:
-        """Note the length of the input; raises `InputChangedError` where it is known to have more."""
+        """Note the length of the input; raises `InputChangedError` if it is known to have more."""
         known = self._run.length
         try:
             self._replay.end(rows)

@@ -76,7 +76,7 @@ class OrderCalls(Resource):
     async def _status(
         self, named: Mapping[str, JSON], topic: str, *, deadline: float | None, outage: OutagePolicy | None
     ) -> OrderStatus | None:
-        """Return the status of an order, None where a success has none."""
+        """Return the status of an order, None if a success has none."""
         from altcraft_async.protocol.values.orders import OrderStatus  # noqa: PLC0415 - most programs do not ask
 
         payload = await self._ask(GET_ORDER_STATUS, named, topic=topic, deadline=deadline, outage=outage)

@@ -95,7 +95,7 @@ class Listing(Generic[_V]):
         return f"<Listing of {self._method.path}, {self._limit} a page>"
 
     async def __aiter__(self) -> AsyncGenerator[_V, None]:
-        """Give the rows one by one."""
+        """Yield the rows one by one."""
         async with aclosing(self.walk("")) as pages:
             async for page in pages:
                 if page.cut:

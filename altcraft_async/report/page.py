@@ -28,7 +28,7 @@ _MISSING: Final = "a report as a page needs Jinja2 and ziaplot; install them wit
 
 
 def check_extra() -> None:
-    """Raise `MissingExtraError` where a page cannot be made here."""
+    """Raise `MissingExtraError` if a page cannot be made here."""
     try:
         import jinja2  # noqa: F401, PLC0415 - an extra
         import ziaplot  # noqa: F401, PLC0415 - an extra

@@ -203,6 +203,6 @@ class Traffic:
 
 
 def _given(headers: Mapping[str, str]) -> Iterable[str]:
-    """Give the tokens that a caller may have sent in a header."""
+    """Return the tokens that a caller may have sent in a header."""
     words = headers.get("Authorization", "").split()
     return (word for word in words if len(word) >= LOOKED_FOR_FROM and word.lower() != "bearer")

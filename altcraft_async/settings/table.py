@@ -85,7 +85,7 @@ class Setting:
         return "--" + self.name.replace("_", "-")
 
     def of(self, settings: Settings) -> object:
-        """Give its value in `settings`."""
+        """Return its value in `settings`."""
         value: object = settings
         for field in self.path:
             value = getattr(value, field)
@@ -234,7 +234,7 @@ OF_PATHS: Final = frozenset(row.name for row in (*CREDENTIALS, *TABLE) if row.ki
 
 
 def variables() -> dict[str, Setting]:
-    """Give every environment variable that is read, with its setting."""
+    """Return every environment variable that is read, with its setting."""
     return {row.variable: row for row in (*FILE, *CREDENTIALS, *BY_NAME.values())}
 
 
@@ -247,7 +247,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def near_misses(environ: Iterable[str]) -> dict[str, str]:
-    """Give the names in `environ` that are read by nobody and look like a variable, each with the one meant.
+    """Return the names in `environ` that are read by nobody and look like a variable, each with the one meant.
 
     Others with the prefix are somebody else's, and left alone.
     """

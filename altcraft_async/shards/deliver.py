@@ -134,7 +134,7 @@ async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery,
 
 
 def _make_client(place: Place, plan: Plan, number: int, **given: Any) -> AltcraftClient:
-    """Make the client by this process's own environment; raises `ShardError` where it is not for the plan's target."""
+    """Make the client by this process's own environment; raises `ShardError` if it is not for the plan's target."""
     environ = dict(os.environ)
     if plan.target is not None and not environ.get("ALTCRAFT_CONFIG"):
         environ["ALTCRAFT_BASE_URL"] = environ.get("ALTCRAFT_BASE_URL") or plan.target
@@ -265,7 +265,7 @@ class _Copy:
         return holder is not None and holder.copy != self._holder.copy
 
     async def _beat(self) -> None:
-        """Give signs of life and snapshots, until this is cancelled; stop where another copy has taken over."""
+        """Write signs of life and snapshots, until this is cancelled; stop if another copy has taken over."""
         while True:
             await asyncio.sleep(BEAT)
             try:

@@ -175,14 +175,14 @@ def _digest(order: str) -> bytes:
 
 
 def _orders(path: Path, reading: Mapping[str, Any]) -> Iterator[str]:
-    """Give the order of each row, an empty text for a wrong one."""
+    """Yield the order of each row, an empty text for a wrong one."""
     with read_updates(path, input_format="parquet", **reading) as rows:
         for row in rows:
             yield row.order_external_id if isinstance(row, LineStatusUpdate) else ""
 
 
 def _check_apart(bucket: BinaryIO, place: Place, names: list[str], reading: Mapping[str, Any], copy: Path) -> None:
-    """Raise `ShardError` where an order of this bucket stands in two files."""
+    """Raise `ShardError` if an order of this bucket stands in two files."""
     bucket.seek(0)
     found: dict[bytes, int] = {}
     while block := bucket.read(_ENTRY.size * 4096):

@@ -106,7 +106,7 @@ def checksum_of(path: Path) -> str:
 
 
 def fresh_place(directory: str | os.PathLike[str]) -> Place:
-    """Return a directory in which there is no plan yet; raises `ShardError` where there is one."""
+    """Return a directory in which there is no plan yet; raises `ShardError` if there is one."""
     place = Place(directory)
     if _PLAN.rpartition("/")[2] in place.sizes(PRIVATE):
         msg = f"{place.address} has a plan already; deliver its shards, or give another directory"
@@ -130,7 +130,7 @@ def write_plan(
 
 
 def read_plan(directory: str | os.PathLike[str] | Place) -> Plan:
-    """Read the plan of a directory; raises `ShardError` where there is none that can be read."""
+    """Read the plan of a directory; raises `ShardError` if there is none that can be read."""
     place = directory if isinstance(directory, Place) else Place(directory)
     try:
         said = json.loads(place.read(_PLAN))

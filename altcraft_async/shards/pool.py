@@ -84,7 +84,7 @@ class _Worker:
             return
 
     def take(self) -> ShardReport | AltcraftError | None:
-        """Return what it answered; None where it has died."""
+        """Return what it answered; None if it has died."""
         try:
             answer: ShardReport | AltcraftError = self.connection.recv()
         except (EOFError, OSError):

@@ -79,7 +79,7 @@ class ShardReport:
         return sum(count for state, count in self.counts.items() if not state.ok)
 
     def to_dict(self) -> dict[str, JSON]:
-        """Give it ready for JSON."""
+        """Return it ready for JSON."""
         said: dict[str, JSON] = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
         return said | {
             "state": str(self.state),
@@ -126,7 +126,7 @@ class ShardsReport:
         return [shard.number for shard in self.shards if not shard.complete]
 
     def to_dict(self) -> dict[str, JSON]:
-        """Give it ready for JSON."""
+        """Return it ready for JSON."""
         return {
             "directory": self.directory,
             "plan_id": self.plan_id,

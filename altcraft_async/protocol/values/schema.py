@@ -416,7 +416,7 @@ class Value:
         self._check()
 
     def _check(self) -> None:
-        """Raise `InvalidUpdateError` where fields contradict each other; a class may have something to say."""
+        """Raise `InvalidUpdateError` if fields contradict each other; a class may have something to say."""
 
     def to_dict(self) -> dict[str, JSON]:
         """Return the value with the platform's names in JSON's plain types, without fields that are None or empty."""
