@@ -352,7 +352,7 @@ class AltcraftClient:
     def take_part(self, part: float) -> bool:
         """Use this part, 0.0 to 1.0, of the totals that are `Shared` among ``"drainers"`` or ``"shards"``.
 
-        An outbox calls it, and so does the delivery of a shard.
+        An outbox and the delivery of a shard call it.
 
         Returns whether no more than that part is under way: only then may others use the rest.
         """

@@ -132,8 +132,8 @@ class ClientClosedError(AltcraftError, RuntimeError):
 class EventLoopError(AltcraftError, RuntimeError):
     """The client was used from another event loop than the one of its first call. Nothing was sent.
 
-    A process that was forked while a client was in use gets it too, and so does a call of a blocking client in a
-    thread with a running event loop.
+    It is also raised in a process that was forked while a client was in use, and by a blocking client in a thread with
+    a running event loop.
     """
 
     effect = "nothing"

@@ -58,10 +58,10 @@ class OrderImports:
 
         Returns a `Report` with one outcome for each order, in input order: `Outcome.row` is the row that was given,
         `Outcome.batch` the batch that it went in. If the platform answers per row, that answer is the row's outcome,
-        else the answer to its batch is. A batch that is too large for the server (413) is sent in halves, and so are
-        later batches. Errors, journal and cancellation are those of `update_order_line_statuses`. With a journal, a run
-        that goes on makes the same batches under the same ``Request-ID``, so `batch_size`, `batch_bytes`, the
-        definitions and `skip_triggers` must stay unchanged.
+        else the answer to its batch is. A batch that is too large for the server (413) is sent in halves, like later
+        batches. Errors, journal and cancellation are those of `update_order_line_statuses`. With a journal, a run that
+        goes on makes the same batches under the same ``Request-ID``, so `batch_size`, `batch_bytes`, the definitions
+        and `skip_triggers` must stay unchanged.
 
         Guide: "Import orders".
         """

@@ -74,8 +74,8 @@ class Orders(OrderCalls, OrderImports):
 
         Raises `InvalidUpdateError` for ids that cannot be sent, and otherwise the `DeliveryError` that says what
         happened; its ``maybe_applied`` says whether the server may have made the change. Calls of one order line that
-        overlap go one after the other, in the order in which they were begun; so do updates of that line in bulk runs
-        of the same client. Cancellation drops the attempt under way, which the server may have taken.
+        overlap, and updates of that line in bulk runs of the same client, go one after the other, in the order in
+        which they were begun. Cancellation drops the attempt under way, which the server may have taken.
 
         Guide: "Update order line status".
         """
