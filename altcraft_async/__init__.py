@@ -1,4 +1,4 @@
-"""Tell Altcraft what became of every order line: fast, in order, with no line ever in an unexplained state."""
+"""Send order-line statuses to Altcraft: fast, in order, with no line ever in an unexplained state."""
 
 from altcraft_async.client import AltcraftClient, ClientStatistics, UnknownVariableWarning
 from altcraft_async.errors import (

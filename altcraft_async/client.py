@@ -44,7 +44,7 @@ __all__ = ["AltcraftClient", "ClientOptions", "ClientStatistics", "UnknownVariab
 
 
 class UnknownVariableWarning(UserWarning):
-    """A variable looks like a slip of the pen for one of the client's, and nobody reads it."""
+    """A variable that nothing reads looks like a misspelt variable of the client."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -89,16 +89,13 @@ _NOT_SETTINGS = ClientOptions.__annotations__.keys() - attrs.fields_dict(Setting
 class ClientStatistics:
     """A snapshot of a client.
 
-    `limit` calls may be in flight and `in_flight` are; `waiting` wait for a
-    permit; `rate` is the pace in calls a second, None for none; `paused` is how many
-    more seconds the server asked to be left alone, or a probe is away; `outage` is for how
-    many seconds nobody has been served, None while calls are served, and `problem` then says
-    what was wrong with the last attempt. `sent` requests
-    were started, `retries` of them not a call's first, `throttled` answered
-    with back-pressure. `retry_budget` is how many retries are left to pay.
-    `last_success` is the Unix time at which a call last succeeded, None before the
-    first. `processes` share the limit, this one among them, and `doing` is in words what the
-    limit is doing.
+    `limit` calls may be in flight and `in_flight` are; `waiting` calls wait for a permit; `rate` is the pace in calls
+    a second, or None. `paused` is the rest, in seconds, of the pause that the server asked for, or the time to the
+    next probe. `outage` is the number of seconds in which nobody has been served, None while calls are served; then
+    `problem` says what was wrong with the last attempt. `sent` requests were started; `retries` of them were not a
+    call's first, and `throttled` of them were answered with back-pressure. `retry_budget` is the number of retries
+    left. `last_success` is the Unix time at which a call last succeeded, None before the first. `processes` share the
+    limit, including this one, and `doing` says in words what the limit is doing.
     """
 
     limit: int
@@ -120,39 +117,37 @@ class ClientStatistics:
 class AltcraftClient:
     """A client of one Altcraft platform: ``async with AltcraftClient(base_url, token=…) as altcraft``.
 
-    `base_url` is the platform's address; plain ``http://`` to a host that is not
-    loopback needs `allow_insecure`. `token` is a text, or a callable that gives one: it
-    is called at first use and again after a refusal, once for all calls that wait. It
-    may be async; a plain function runs on the event loop, so it must not block. The
-    keywords, all with defaults:
+    `base_url` is the platform's address; plain ``http://`` to a host that is not loopback needs `allow_insecure`.
+    `token` is a text, or a callable that returns one: it is called at first use and again after a refusal, once for
+    all calls that wait. It may be async; a plain function runs on the event loop, so it must not block. The keywords,
+    all with defaults:
 
     - `request_format`, `response_format`: ``"json"`` or ``"xml"``
     - `token_in`: ``"body"``, or ``"header"`` (newer platforms only)
     - `request_id_header`: ``"Request-ID"``, or ``"X-Request-ID"`` for older platforms
     - `timeout`: of one attempt, `Timeout` or a number of seconds: the total
     - `retry`: `RetryPolicy` of a call; `max_retries`: n is short for ``RetryPolicy(attempts=n + 1)``
-    - `retry_budget`: how many retries all calls together may make between successes, or
-      None; `retry_refund`: what one success gives back
+    - `retry_budget`: how many retries all calls together may make between successes, or None; `retry_refund`: how
+      many retries one success returns
     - `outage`: `OutagePolicy`, how long an outage is waited out
     - `concurrency`: `Adaptive`, or an int for a fixed limit of calls in flight
-    - `rate`: the most calls a second, or None
+    - `rate`: the maximum calls a second, or None
     - either may be `Shared`: a total that the processes of this host, or the drainers of an outbox, share
     - `group`: ``"host"``: processes of one user on one host share an `Adaptive` limit; None: they do not
-    - `remember`: an `Adaptive` limit begins at half of what the last run ended with, where that is known
+    - `remember`: an `Adaptive` limit begins at half of the limit that the last run ended with, if that is known
     - `max_response_bytes`: longer answers are refused
     - `dedup_window`: seconds for which the platform remembers a ``Request-ID``
     - `observers`: objects with ``on_event``, see `altcraft_async.observe`
     - `session`: an aiohttp session to use; it is never closed by the client
     - `trace_configs`, `trust_env`: passed to the aiohttp session
     - `tls`: True, an `ssl.SSLContext`, or False for no check of certificates
-    - `ca_file`: the certificates (PEM) of an authority, then the only one that is
-      trusted; `client_cert`, `client_key`: a certificate of the client's own
+    - `ca_file`: the certificates (PEM) of an authority, which is then the only trusted one; `client_cert`,
+      `client_key`: the client's own certificate
     - `transport`: another carrier of requests instead of aiohttp
-    - `wire_log`: a file that gets a line of JSON a request, for support, without token and bodies
+    - `wire_log`: a file that gets a JSON line for each request, for support, without token and bodies
 
-    One client is safe to share by all tasks of an event loop, and belongs to the
-    loop of its first call: in another one its calls raise `EventLoopError`. Raises
-    `ConfigurationError`, naming the setting, for one that cannot work.
+    All tasks of an event loop can safely share one client. It belongs to the loop of its first call: in another loop
+    its calls raise `EventLoopError`. A setting that cannot work raises `ConfigurationError`, which names the setting.
     """
 
     def __init__(self, base_url: str, token: str | TokenSource, **options: Unpack[ClientOptions]) -> None:
@@ -188,13 +183,12 @@ class AltcraftClient:
     ) -> Self:
         """Make a client from ``ALTCRAFT_…`` variables of `environ` (default: of the process).
 
-        ``ALTCRAFT_CONFIG`` names a TOML file of settings, ``ALTCRAFT_PROFILE`` a table in it; what a
-        variable sets goes before it. ``ALTCRAFT_BASE_URL`` and ``ALTCRAFT_TOKEN`` (or ``ALTCRAFT_TOKEN_FILE``, a
-        file that holds it and that is read again after a refusal) are required, here or in the file; the
-        others are those of `altcraft_async.settings.TABLE`. Keywords go before
-        variables. Foreign variables are left alone; one that looks like a slip of the
-        pen gives an `UnknownVariableWarning`. Raises one `ConfigurationError` for all
-        that is wrong, naming the variables.
+        ``ALTCRAFT_CONFIG`` names a TOML file of settings, ``ALTCRAFT_PROFILE`` a table in it. Variables take
+        precedence over the file, and keywords over variables. ``ALTCRAFT_BASE_URL`` and ``ALTCRAFT_TOKEN`` (or
+        ``ALTCRAFT_TOKEN_FILE``, a file that holds the token and that is read again after a refusal) are required, here
+        or in the file. The other variables are those of `altcraft_async.settings.TABLE`. Foreign variables are
+        ignored; one that looks like a misspelt variable of the client raises an `UnknownVariableWarning`. Raises one
+        `ConfigurationError` for all mistakes, which names the variables.
         """
         found = Environment.read(os.environ if environ is None else environ)
         given: dict[str, Any] = dict(options)
@@ -223,11 +217,11 @@ class AltcraftClient:
     ) -> Self:
         """Make a client from the TOML file at `path`, as the command line does with ``--config``.
 
-        The file has a table ``[altcraft]`` with the names of `altcraft_async.settings.TABLE` and with
-        ``base_url`` and ``token_file`` (or ``token``); paths in it begin at its directory. A `profile` is
-        a table ``[altcraft.profiles.NAME]``, which goes before it. Variables of `environ` (default: of the
-        process) go before the file, and keywords before all. Raises one `ConfigurationError` for all
-        that is wrong, naming the keys and the file.
+        The file has a table ``[altcraft]`` with the names of `altcraft_async.settings.TABLE` and with ``base_url`` and
+        ``token_file`` (or ``token``); paths in it begin at its directory. A `profile` is a table
+        ``[altcraft.profiles.NAME]``, which takes precedence over ``[altcraft]``. Variables of `environ` (default: of
+        the process) take precedence over the file, and keywords over all. Raises one `ConfigurationError` for all
+        mistakes, which names the keys and the file.
         """
         around = dict(os.environ if environ is None else environ)
         around["ALTCRAFT_CONFIG"] = os.fspath(path)
@@ -238,11 +232,9 @@ class AltcraftClient:
     def with_options(self, *, token: str | TokenSource | None = None, **changes: Unpack[ClientOptions]) -> Self:
         """Return a cheap copy with other settings, sharing pool, gate, budget and observers.
 
-        What belongs to the shared parts (`concurrency`, `rate`, `retry_budget`,
-        `retry_refund`, `session`, `tls` and the files of it, `trust_env`,
-        `trace_configs`, `transport`, `wire_log`, `allow_insecure`) cannot be changed: make a new
-        client for that. Closing a copy does nothing; closing the client it came from
-        closes it too.
+        Settings of the shared parts (`concurrency`, `rate`, `retry_budget`, `retry_refund`, `session`, `tls` and its
+        files, `trust_env`, `trace_configs`, `transport`, `wire_log`, `allow_insecure`) cannot be changed: make a new
+        client for that. Closing a copy does nothing; closing the original client closes the copy too.
         """
         refused = changes.keys() & OF_THE_POOL
         if refused:
@@ -269,12 +261,12 @@ class AltcraftClient:
 
     @property
     def settings(self) -> Settings:
-        """What the client was told, apart from where and who."""
+        """The client's settings, without address and token."""
         return self._settings
 
     @property
     def closed(self) -> bool:
-        """Whether the client, or the one it is a copy of, was closed."""
+        """Whether the client, or the client that it is a copy of, was closed."""
         return self._root._closed  # noqa: SLF001 - of the same class
 
     @property
@@ -313,8 +305,8 @@ class AltcraftClient:
         """Call a `method` of this client with its arguments, and return its value with status, headers and effort.
 
         ``await altcraft.with_raw_response(altcraft.market.orders.get_status, external_id="order_1")``. Errors and
-        cancellation are the method's. Raises `ConfigurationError` for a bulk call, whose outcomes tell as much, and for
-        a list.
+        cancellation are those of the method. Raises `ConfigurationError` for a list, and for a bulk call, whose
+        outcomes have the same facts.
         """
         from altcraft_async.engine.raw import noted_calls, raw_response  # noqa: PLC0415 - few programs ask for it
 
@@ -350,27 +342,27 @@ class AltcraftClient:
 
     @property
     def learned(self) -> LearnedLimit | None:
-        """What an `Adaptive` limit has learned of the server; None while it is still looking."""
+        """The limit and pace that an `Adaptive` limit has learned; None while it is still looking."""
         return self._engine.gate.learned
 
     def begin_at(self, learned: LearnedLimit) -> None:
-        """Begin at half of what an earlier client of the server had `learned`, where this one knows nothing yet."""
+        """Begin at half of what an earlier client of the server had `learned`, if this one knows nothing yet."""
         self._engine.gate.begin_at(learned)
 
     def take_part(self, part: float) -> bool:
         """Use this part, 0.0 to 1.0, of the totals that are `Shared` among ``"drainers"`` or ``"shards"``.
 
-        An outbox, or who delivers a shard, calls it.
+        An outbox and the delivery of a shard call it.
 
-        Says whether no more is under way than that: only then may others use the rest.
+        Returns whether no more than that part is under way: only then may others use the rest.
         """
         return self._engine.gate.take_part(part)
 
     async def aclose(self) -> None:
         """Close the client and its own session; harmless when called again, without effect on a copy.
 
-        In another event loop than the client's it works only when that one is
-        closed already; otherwise it raises `EventLoopError` and closes nothing.
+        In another event loop it works only if the client's own loop is closed already; otherwise it raises
+        `EventLoopError` and closes nothing.
         """
         if self._root is not self or self._closed:
             return

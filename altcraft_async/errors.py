@@ -12,9 +12,9 @@
     ├── RunFailedError               a bulk run failed for a reason that is none of the above
     ├── StorageError                 a file that keeps updates cannot be used
     │   ├── JournalError               the journal of a run
-    │   │   └── InputChangedError        the input is not the one that it records
+    │   │   └── InputChangedError        the input is not the recorded one
     │   └── OutboxError                the outbox of a service, or it was closed
-    │       └── OutboxFullError          it holds as many updates as it may
+    │       └── OutboxFullError          it has reached its capacity
     ├── DeliveryError                one call did not end in success
     │   ├── NotSentError               an attempt that was due could not be made
     │   │   ├── DeadlineError            no time was left for an attempt
@@ -27,7 +27,7 @@
     │   │   └── AttemptTimeoutError      no answer in time
     │   ├── UnreadableResponseError    an answer we cannot read
     │   │   └── ResponseTooLargeError    longer than ``max_response_bytes``
-    │   └── APIError                   an answer we dislike
+    │   └── APIError                   an answer that is not success
     │       ├── BadRequestError          400: the request is wrong
     │       ├── AuthenticationError      401: the token is missing or wrong
     │       ├── TariffLimitError         402: the tariff's limit is reached
@@ -36,11 +36,9 @@
     │       └── ServerError              5xx
     └── BatchError                   a bulk run left lines that were not applied
 
-Every message is one sentence that says what happened and to which order line.
-The facts stand beside it as attributes; what the server may have applied and
-what to do next are told for each class by ``effect`` and ``remedy``. Neither
-the token nor a raw body is ever part of an error. Errors can be pickled; two of one class
-with the same facts are equal.
+Every message is one sentence that says what happened and to which order line. The facts are attributes. For each
+class, ``effect`` says what the server may have applied, and ``remedy`` what to do next. Neither the token nor a raw
+body is ever part of an error. Errors can be pickled; two of one class with the same facts are equal.
 """
 
 from __future__ import annotations
@@ -91,14 +89,13 @@ __all__ = [
 class AltcraftError(Exception):
     """The base of every error that this library raises.
 
-    ``message`` says what happened. Two texts of the class, for people, say the
-    rest: ``effect`` what the server may have applied when this error is met,
-    ``remedy`` what to do next. An error that a gathering bulk call raises has the
-    ``report`` of what was done by then; elsewhere it is None.
+    ``message`` says what happened. Each class has two texts for people: ``effect`` says what the server may have
+    applied when this error occurs, ``remedy`` what to do next. An error that a gathering bulk call raises has the
+    ``report`` of the run so far; elsewhere it is None.
     """
 
     effect: ClassVar[str] = "see the attributes of the error"
-    remedy: ClassVar[str] = "Catch the classes below it one by one, or log it and raise it on."
+    remedy: ClassVar[str] = "Catch its subclasses one by one, or log the error and raise it again."
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
@@ -135,14 +132,14 @@ class ClientClosedError(AltcraftError, RuntimeError):
 class EventLoopError(AltcraftError, RuntimeError):
     """The client was used from another event loop than the one of its first call. Nothing was sent.
 
-    Also what a process meets that was forked with a client in use, and what a blocking client says where an event
-    loop runs in the caller's thread.
+    It is also raised in a process that was forked while a client was in use, and by a blocking client in a thread with
+    a running event loop.
     """
 
     effect = "nothing"
     remedy = (
         "Make one client in each event loop, and after a fork one in each process; "
-        "where an event loop runs, the asynchronous client."
+        "in a thread with a running event loop use the asynchronous client."
     )
 
 
@@ -156,12 +153,12 @@ class MissingExtraError(AltcraftError, ImportError):
 class InvalidUpdateError(AltcraftError, ValueError):
     """One input row, or a value of the Market, cannot be sent, and was not.
 
-    ``field`` is the name of the wrong field where one is to blame, ``line`` the
-    1-based line of the input file where the row came from one.
+    ``field`` is the name of the wrong field if one is the cause, ``line`` the 1-based line of the input file if the
+    row came from a file.
     """
 
     effect = "nothing"
-    remedy = "Correct the row and send it again; the other rows are not concerned."
+    remedy = "Correct the row and send it again; the other rows are not affected."
 
     def __init__(
         self,
@@ -177,7 +174,7 @@ class InvalidUpdateError(AltcraftError, ValueError):
         self.line = line
 
     def __str__(self) -> str:
-        """Give the message, after the file and line where they are known."""
+        """Return the message, after the file and line where they are known."""
         if self.line is None:
             return self.message
         return f"{self.source or 'input'}, line {self.line}: {self.message}"
@@ -186,12 +183,12 @@ class InvalidUpdateError(AltcraftError, ValueError):
 class SourceError(AltcraftError):
     """The iterable of updates raised; its error is the ``__cause__``.
 
-    What had been taken from it by then was delivered as usual. ``taken`` counts
-    those updates.
+    Updates that had been taken from it by then were delivered as usual. ``taken`` counts
+    them.
     """
 
-    effect = "what was taken before, as `report` or the outcomes so far tell"
-    remedy = "Fix what raised (`__cause__`), and go on after the `taken` updates."
+    effect = "the updates that were taken before: see `report` or the outcomes so far"
+    remedy = "Fix the cause (`__cause__`), and go on after the `taken` updates."
 
     def __init__(self, message: str = "", *, taken: int = 0) -> None:
         super().__init__(message)
@@ -201,12 +198,12 @@ class SourceError(AltcraftError):
 class RunFailedError(AltcraftError):
     """A bulk run failed for a reason that is neither a line's, the source's nor a file's; see the ``__cause__``.
 
-    What was under way got its time to end.
+    Requests under way got their time to end.
     """
 
-    effect = "what was sent before, as `report` tells"
+    effect = "the updates that were sent before: see `report`"
     remedy = (
-        "Look at the `__cause__`: it is a defect of what it names. Then send what `report` does not have as applied."
+        "Look at the `__cause__`: it names the defect. Then send the updates that `report` does not have as applied."
     )
 
 
@@ -216,7 +213,7 @@ class StorageError(AltcraftError):
     The message says why, and what to do. Nothing that the file held by then is lost.
     """
 
-    effect = "what was sent before; the file has what is known of it"
+    effect = "the updates that were sent before; the file has their known outcomes"
     remedy = "Fix what the message names (disk, rights, another process that uses the file), then open it again."
 
     def __init__(self, message: str = "", *, path: str | None = None) -> None:
@@ -227,13 +224,14 @@ class StorageError(AltcraftError):
 class JournalError(StorageError):
     """The journal of a run cannot be used; sending has stopped.
 
-    What was committed survives. Updates without a recorded outcome are in doubt
-    and are sent again, under their old ids, when the run is continued.
+    Committed outcomes survive. Updates without a recorded outcome are in doubt; when the run goes on, they are sent
+    again under their old ids.
     """
 
-    effect = "what was sent before, some of it perhaps not yet in the journal"
+    effect = "the updates that were sent before, some of them perhaps not yet in the journal"
     remedy = (
-        "Fix what the message names, then run again with the same journal: what is in doubt goes out under its old ids."
+        "Fix the cause that the message names, then run again with the same journal: updates in doubt go out under "
+        "their old ids."
     )
 
 
@@ -244,7 +242,7 @@ class InputChangedError(JournalError):
     there on was sent.
     """
 
-    effect = "what the journal records, nothing from the differing update on"
+    effect = "the updates that the journal records, nothing from the differing update on"
     remedy = "Give the input that the run began with, or begin a new run with another journal."
 
     def __init__(self, message: str = "", *, path: str | None = None, index: int | None = None) -> None:
@@ -255,14 +253,14 @@ class InputChangedError(JournalError):
 class OutboxError(StorageError):
     """The outbox cannot be used, or was closed; the update was not accepted.
 
-    ``maybe_accepted`` is true where the database was lost at the end of a put, so that nobody knows: putting the
-    update again under ``request_id`` makes sure, and changes nothing twice.
+    ``maybe_accepted`` is true if the connection to the database was lost at the end of a put, so that nobody knows.
+    Then put the update again under ``request_id``: that makes sure, and changes nothing twice.
     """
 
     effect = "nothing: the update was not accepted, unless `maybe_accepted` is true"
     remedy = (
-        "Fix what the message names, or refuse the work that the update came with. Where `maybe_accepted` is true, put "
-        "it again with the same `request_id`."
+        "Fix the cause that the message names, or refuse the work that the update came with. If `maybe_accepted` is "
+        "true, put the update again with the same `request_id`."
     )
 
     def __init__(self, message: str = "", *, path: str | None = None, maybe_accepted: bool = False) -> None:
@@ -272,10 +270,10 @@ class OutboxError(StorageError):
 
 
 class OutboxFullError(OutboxError):
-    """The outbox holds as many updates as it may; ``capacity`` says how many. The update was not accepted."""
+    """The outbox has reached its ``capacity``. The update was not accepted."""
 
     effect = "nothing: the update was not accepted"
-    remedy = "Put the update later, or see why the outbox does not drain: its dead letters, the token, the server."
+    remedy = "Put the update later, or find out why the outbox does not drain: its dead letters, the token, the server."
 
     def __init__(self, message: str = "", *, path: str | None = None, capacity: int = 0) -> None:
         super().__init__(message, path=path)
@@ -285,14 +283,13 @@ class OutboxFullError(OutboxError):
 class DeliveryError(AltcraftError):
     """One call did not end in success.
 
-    ``subject`` names the thing concerned (for an order line
-    ``"order line order_1/line_1"``), ``request_id`` is the ``Request-ID`` under
-    which sending again is safe, ``attempts`` counts what was sent, and
-    ``maybe_applied`` is true where the server may have made the change.
+    ``subject`` names the thing concerned (for an order line ``"order line order_1/line_1"``), ``request_id`` is the
+    ``Request-ID`` under which sending again is safe, ``attempts`` counts the requests that were sent, and
+    ``maybe_applied`` is true if the server may have made the change.
     """
 
-    effect = "as `maybe_applied` tells"
-    remedy = "Where `maybe_applied` is true, send again with the same `request_id`, else as its class says."
+    effect = "perhaps the change: see `maybe_applied`"
+    remedy = "If `maybe_applied` is true, send again with the same `request_id`, else do as its class says."
 
     def __init__(self, message: str = "", *, maybe_applied: bool = False) -> None:
         super().__init__(message)
@@ -302,7 +299,7 @@ class DeliveryError(AltcraftError):
         self.attempts = 0
 
     def __str__(self) -> str:
-        """Give the message with its subject, attempts and id where known."""
+        """Return the message with its subject, attempts and id where known."""
         parts = [f"{self.subject}: {self.message}" if self.subject else self.message]
         if self.attempts:
             times = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
@@ -315,31 +312,31 @@ class DeliveryError(AltcraftError):
 class NotSentError(DeliveryError):
     """An attempt that was due could not be made.
 
-    Where an earlier attempt may have been applied, ``maybe_applied`` is true;
-    otherwise the server never took the call, and sending it again is safe.
+    If an earlier attempt may have been applied, ``maybe_applied`` is true; otherwise the server never took the call,
+    and sending it again is safe.
     """
 
-    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
-    remedy = "Send again, with the same `request_id` where `maybe_applied` is true."
+    effect = "nothing, unless `maybe_applied` is true because of an earlier attempt"
+    remedy = "Send again, with the same `request_id` if `maybe_applied` is true."
 
 
 class DeadlineError(NotSentError, TimeoutError):
     """No time was left for an attempt that could finish."""
 
-    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
-    remedy = "Send again with more time, with the same `request_id` where `maybe_applied` is true."
+    effect = "nothing, unless `maybe_applied` is true because of an earlier attempt"
+    remedy = "Send again with more time, with the same `request_id` if `maybe_applied` is true."
 
 
 class OutageError(NotSentError):
-    """The server serves nobody, for longer than the caller waits; ``retry_after`` is in how many seconds it is tried.
+    """The server serves nobody, for longer than the caller waits; the next probe is in ``retry_after`` seconds.
 
-    See `altcraft_async.OutagePolicy` for how long that is.
+    See `altcraft_async.OutagePolicy` for how long a caller waits.
     """
 
-    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
+    effect = "nothing, unless `maybe_applied` is true because of an earlier attempt"
     remedy = (
-        "Check that the platform is up (`altcraft-async doctor`), then send again, with the same `request_id` where "
-        "`maybe_applied` is true; or wait for longer (`OutagePolicy`)."
+        "Check that the platform is up (`altcraft-async doctor`), then send again, with the same `request_id` if "
+        "`maybe_applied` is true; or wait longer (`OutagePolicy`)."
     )
 
     def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
@@ -350,37 +347,35 @@ class OutageError(NotSentError):
 class RetryBudgetError(NotSentError):
     """The client's shared retry budget was empty: the service looks down."""
 
-    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
+    effect = "nothing, unless `maybe_applied` is true because of an earlier attempt"
     remedy = (
-        "Wait until the service is well, then send again, with the same `request_id` where `maybe_applied` is true."
+        "Wait until the service is up again, then send again, with the same `request_id` if `maybe_applied` is true."
     )
 
 
 class RunStoppedError(NotSentError):
     """The run was stopped before this line's turn came."""
 
-    effect = "nothing, unless `maybe_applied` tells of an attempt under way"
+    effect = "nothing, unless `maybe_applied` is true because of an attempt under way"
     remedy = (
-        "Fix what stopped the run, as the message says, then send again, with the same `request_id` where "
-        "`maybe_applied` is true."
+        "Fix the cause that the message names, then send again, with the same `request_id` if `maybe_applied` is true."
     )
 
 
 class TransportError(DeliveryError):
     """No answer at all."""
 
-    effect = "perhaps the change, as `maybe_applied` tells"
-    remedy = "Send again with the same `request_id`; if it stays, `altcraft-async doctor` looks for the reason."
+    effect = "perhaps the change: see `maybe_applied`"
+    remedy = "Send again with the same `request_id`; if the error stays, `altcraft-async doctor` looks for the reason."
 
 
 class ConnectError(TransportError, ConnectionError):
     """No connection could be made, so nothing was sent.
 
-    ``local`` is true where this machine is the reason, not the server: no more
-    open files, buffers or ports.
+    ``local`` is true if this machine is the reason, not the server: it has no more open files, buffers or ports.
     """
 
-    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
+    effect = "nothing, unless `maybe_applied` is true because of an earlier attempt"
     remedy = "Check the address, the network and that the server is up (`altcraft-async doctor`), then send again."
 
     def __init__(self, message: str = "", *, maybe_applied: bool = False, local: bool = False) -> None:
@@ -391,7 +386,7 @@ class ConnectError(TransportError, ConnectionError):
 class ConnectionLostError(TransportError, ConnectionError):
     """The connection broke after the request may have gone out."""
 
-    effect = "perhaps the change, as `maybe_applied` tells"
+    effect = "perhaps the change: see `maybe_applied`"
     remedy = "Send again with the same `request_id`, within the platform's deduplication window (a day)."
 
     def __init__(self, message: str = "", *, maybe_applied: bool = True) -> None:
@@ -403,7 +398,8 @@ class AttemptTimeoutError(TransportError, TimeoutError):
 
     effect = "perhaps the change"
     remedy = (
-        "Send again with the same `request_id`; if it stays, allow more time (`Timeout.total`) or send less at once."
+        "Send again with the same `request_id`; if the error stays, allow more time (`Timeout.total`) or send less at "
+        "once."
     )
 
     def __init__(self, message: str = "", *, maybe_applied: bool = True) -> None:
@@ -413,8 +409,8 @@ class AttemptTimeoutError(TransportError, TimeoutError):
 class UnreadableResponseError(DeliveryError):
     """An answer came that is not an envelope of the API.
 
-    ``status`` is its HTTP status, 0 where even that is not known. ``retry_after``
-    is the text of its header where the body was cut off, unreadable or too long.
+    ``status`` is its HTTP status, 0 if even that is not known. ``retry_after`` is the text of its header if the body
+    was cut off, unreadable or too long.
     """
 
     effect = "perhaps the change"
@@ -435,7 +431,7 @@ class ResponseTooLargeError(UnreadableResponseError):
     """An answer was longer than ``max_response_bytes`` and was not read."""
 
     effect = "perhaps the change"
-    remedy = "Raise `max_response_bytes`, or ask for less; an update may be sent again with the same `request_id`."
+    remedy = "Raise `max_response_bytes`, or ask for less; you may send an update again with the same `request_id`."
 
 
 class APIError(DeliveryError):
@@ -448,7 +444,7 @@ class APIError(DeliveryError):
     """
 
     effect = "nothing, unless `maybe_applied` is true"
-    remedy = "Read `code` and `text`, correct what they name, and send again as a new change."
+    remedy = "Read `code` and `text`, correct the cause that they name, and send again as a new change."
 
     advice: ClassVar[str] = ""
 
@@ -481,7 +477,7 @@ class BadRequestError(APIError):
 class AuthenticationError(APIError):
     """401: the token is missing or wrong."""
 
-    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
+    effect = "nothing, unless `maybe_applied` is true because of an earlier attempt"
     remedy = "Check the token: `ALTCRAFT_TOKEN`, and whether it is still valid on the platform."
 
     advice = "; check the token"
@@ -499,25 +495,25 @@ class TariffLimitError(APIError):
 class PermissionDeniedError(APIError):
     """403: the token's role does not include the Market."""
 
-    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
+    effect = "nothing, unless `maybe_applied` is true because of an earlier attempt"
     remedy = "Give the token's role the right to the Market, then send again."
 
     advice = "; check that the token's role includes the market"
 
 
 class RateLimitError(APIError):
-    """429: too many requests; ``retry_after`` is in seconds where it was given."""
+    """429: too many requests; ``retry_after`` is in seconds, or None."""
 
-    effect = "nothing, unless `maybe_applied` tells of an earlier attempt"
-    remedy = "Send again later, after `retry_after` where it is given; lower `rate` or `concurrency` if it stays."
+    effect = "nothing, unless `maybe_applied` is true because of an earlier attempt"
+    remedy = "Send again later, after `retry_after` if it is given; lower `rate` or `concurrency` if the error stays."
 
 
 class ServerError(APIError):
     """5xx: the server failed; the change may or may not have been made."""
 
-    effect = "perhaps the change, as `maybe_applied` tells"
+    effect = "perhaps the change: see `maybe_applied`"
     remedy = (
-        "Wait until the service is well, then send again with the same `request_id`; where `duplicate` is true, as a "
+        "Wait until the service is up again, then send again with the same `request_id`; if `duplicate` is true, as a "
         "new change."
     )
 
@@ -585,7 +581,7 @@ class BatchError(AltcraftError):
     ``failures`` holds the outcomes concerned, in input order.
     """
 
-    effect = "all updates but the `failures`; of these, what each outcome tells"
+    effect = "all updates but the `failures`; for these, see each outcome"
     remedy = "Go through `failures`: each state says whether it is safe to send again, each error why it failed."
 
     def __init__(self, message: str = "", *, report: object | None = None, failures: Sequence[Any] = ()) -> None:

@@ -4,9 +4,8 @@ An observer is an object with ``on_event(event)``, called synchronously on the
 event loop, so it must be quick. One that raises is logged and otherwise
 ignored: it never harms a delivery. No event holds the token or a body.
 
-Every `CallStarted` is followed by one `CallEnded`, and every `AttemptStarted`
-by one `AttemptEnded`, in the same task and before its call ends; also where the
-call fails, is cancelled or is cut off.
+Every `CallStarted` is followed by one `CallEnded`, and every `AttemptStarted` by one `AttemptEnded`, in the same task
+and before its call ends; also if the call fails, is cancelled or is cut off.
 """
 
 from __future__ import annotations
@@ -56,10 +55,9 @@ __all__ = [
 class CallEvent:
     """What the events of one call have in common.
 
-    `method` is the API's, `request_id` the ``Request-ID`` of all attempts. The
-    two ids name the order line that the call concerns, where it concerns one.
-    `call_id` is the same in all events of the call and in none of another;
-    `request_id` is not, where a caller gives one id to calls that overlap.
+    `method` is the API's, `request_id` the ``Request-ID`` of all attempts. The two ids name the order line that the
+    call concerns, if it concerns one. `call_id` is the same in all events of the call, and no other call has it; calls
+    that overlap can have the same `request_id`, if a caller gives them one.
     """
 
     method: str
@@ -73,8 +71,8 @@ class CallEvent:
 class CallStarted(CallEvent):
     """A call begins: a single one when it is made, an update of a bulk run with its first attempt.
 
-    `traceparent` names the span that put the update into the outbox out of which it comes, as the W3C's header of that
-    name does; None where it was not traced, or comes from elsewhere.
+    If the update comes from an outbox, `traceparent` names the span that put it there, in the form of the W3C header
+    of that name; None if it was not traced, or does not come from an outbox.
     """
 
     traceparent: str | None = attrs.field(default=None, kw_only=True)
@@ -116,8 +114,8 @@ class RetryPlanned(CallEvent):
 class CallEnded(CallEvent):
     """A call ended in `state`, after `elapsed` seconds and `attempts`, in `error` unless it succeeded.
 
-    `state` is what would be the outcome's: a call that was cancelled ends
-    ``unknown`` where the server may have taken it, else ``not_sent``.
+    `state` is the state of the outcome: a call that was cancelled ends ``unknown`` if the server may have taken it,
+    else ``not_sent``.
     """
 
     state: OutcomeState
@@ -135,7 +133,7 @@ class UpdateSettled:
 
 @attrs.frozen
 class UpdatesSkipped:
-    """The `count` updates from index `first` on are not sent: by the journal, nothing is left to do for them."""
+    """The `count` updates from index `first` on are not sent: by the journal, they are done."""
 
     first: int
     count: int
@@ -145,8 +143,7 @@ class UpdatesSkipped:
 class JournalOpened:
     """A run keeps the journal at `path`, under `run_id`.
 
-    `recorded` lines have an outcome in it, from earlier runs, and `retried` of
-    those that failed are sent again.
+    `recorded` lines have an outcome in it, from earlier runs, and `retried` of the failed ones are sent again.
     """
 
     path: str
@@ -185,7 +182,7 @@ class LimitChanged:
 
 @attrs.frozen
 class LimitShared:
-    """So many `processes` of this host share one limit from here on, this one among them; 1 is alone again."""
+    """From now on this number of `processes` of this host share one limit, including this one; 1 is alone again."""
 
     processes: int
 
@@ -199,7 +196,7 @@ class SendingPaused:
 
 @attrs.frozen
 class OutageBegan:
-    """Nobody has been served for `seconds`: from here on single calls probe, and all others wait."""
+    """Nobody has been served for `seconds`: from now on single calls probe, and all others wait."""
 
     seconds: float
 
@@ -231,31 +228,31 @@ Event: TypeAlias = (
 
 
 class Observer(Protocol):
-    """What is told of every event."""
+    """An object that gets every event."""
 
     def on_event(self, event: Event, /) -> None:
-        """Take note of `event`; called on the event loop, must not block."""
+        """Handle `event`; called on the event loop, must not block."""
 
 
 class TracingObserver(ABC):
-    """An observer that also knows the span in which something is done now."""
+    """An observer that also knows the current span."""
 
     __slots__ = ()
 
     @abstractmethod
     def on_event(self, event: Event, /) -> None:
-        """Take note of `event`, as of any `Observer`."""
+        """Handle `event`, as any `Observer` does."""
 
     @abstractmethod
     def traceparent(self) -> str | None:
-        """Name the span that is current, as the W3C's header ``traceparent`` does; None where there is none."""
+        """Return the current span in the form of the W3C header ``traceparent``; None without one."""
 
 
 _log = logging.getLogger("altcraft_async")
 
 
 def notify(observers: Sequence[Observer], event: Event) -> None:
-    """Tell every observer of `event`; one that raises is logged and passed over."""
+    """Report `event` to every observer; one that raises is logged and skipped."""
     for observer in observers:
         try:
             observer.on_event(event)
@@ -270,10 +267,9 @@ class LoggingObserver:
     a planned retry, a pause that the server asked for, a journal that was opened. DEBUG:
     everything else; a single call that fails is its caller's to log.
 
-    Every record has the attributes ``method``, ``request_id``, ``order_external_id``,
-    ``order_line_external_id``, ``index`` (in the input), ``attempt``, ``state``,
-    ``elapsed`` (seconds) and ``error_type``: None where the event does not know, so
-    that a format may name any of them.
+    Every record has the attributes ``method``, ``request_id``, ``order_external_id``, ``order_line_external_id``,
+    ``index`` (in the input), ``attempt``, ``state``, ``elapsed`` (seconds) and ``error_type``: None if the event does
+    not have it, so that a format may name any of them.
     """
 
     __slots__ = ("_log",)
@@ -310,7 +306,7 @@ class LoggingObserver:
 def switch_on_log(environ: Mapping[str, str]) -> LoggingObserver | None:
     """Return the observer that ``ALTCRAFT_LOG`` asks for, None without; it sets the level of the library's logger.
 
-    Where nobody takes the records they go to standard error. Raises `ConfigurationError` for what is no level.
+    If no handler takes the records, they go to standard error. Raises `ConfigurationError` for an unknown level.
     """
     name = environ.get("ALTCRAFT_LOG", "").strip()
     if not name:

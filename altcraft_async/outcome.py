@@ -1,4 +1,4 @@
-"""What became of the updates: one `Outcome` each, a `Report` for a whole run."""
+"""The outcomes of updates: one `Outcome` each, a `Report` for a whole run."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ Value_co = TypeVar("Value_co", covariant=True)
 
 @attrs.frozen
 class RawResponse(Generic[Value_co]):
-    """What a method returned, `value`, and the answer that it was made of.
+    """The `value` that a method returned, and the answer that it was made of.
 
     `status` and `headers` are HTTP's; `headers` finds names without regard to case. `request_id` is the ``Request-ID``
     of all `attempts`, `duplicate` says that the platform recognised the id and replayed its answer, and `elapsed` is
-    the seconds from the first attempt to the end. Of a method that made several calls it is the last one's.
+    the seconds from the first attempt to the end. If the method made several calls, all of these are of the last one.
     """
 
     value: Value_co
@@ -70,10 +70,10 @@ class Fingerprint(NamedTuple):
 
 @attrs.frozen
 class Batch:
-    """The batch in which a row went: `rows` of them from index `first` on, `size` bytes beside what every call says.
+    """The batch of a row: `rows` rows from index `first` on, of `size` bytes beside the fields that every call has.
 
-    A row of an earlier run may have gone in another one. `answered_by_row` says that the
-    answer had a result for each row; otherwise the whole answer is each row's.
+    A row of an earlier run may have gone in another batch. `answered_by_row` says that the answer had a result for
+    each row; otherwise the answer to the batch is the answer for each row.
     """
 
     first: int
@@ -84,20 +84,18 @@ class Batch:
 
 @attrs.frozen
 class Outcome(Generic[Row_co]):
-    """What became of one update, or of one row of an import.
+    """The outcome of one update, or of one row of an import.
 
-    `index` is its 0-based place in the input. `update` is None only where the
-    input row could not become one (state ``invalid``). `attempts` counts the
-    requests that were started for it, `elapsed` is the seconds from its first
-    attempt to its end (0.0 where there was none). `request_id` is the
-    ``Request-ID`` of all its attempts, None where there was none. `error` says
-    why it was not applied, and is None for a state that is `OutcomeState.ok`. `echo` is
-    what the server said of the line, where that differs from what was asked. `row` is
-    what was given: the update, the tuple, or whatever made it.
+    `index` is its 0-based place in the input. `update` is None only if the input row could not become an update (state
+    ``invalid``). `attempts` counts the requests that were started for it, `elapsed` is the seconds from its first
+    attempt to its end (0.0 without an attempt). `request_id` is the ``Request-ID`` of all its attempts, None without
+    an attempt. `error` says why it was not applied, and is None for a state that is `OutcomeState.ok`. `echo` is the
+    server's echo of the line, if it differs from the request. `row` is the row that was given: the update, the tuple,
+    or the object that the update was made of.
 
-    Of an import `update` is None; `external_id` is that of what the row describes, None where the row is
-    ``invalid``, and `batch` says with which others it went, None where it was never sent in this run.
-    `elapsed` and `attempts` are the batch's.
+    In an import `update` is None. `external_id` is the id of the order, product or SKU that the row describes, None if
+    the row is ``invalid``. `batch` is the batch of the row, None if the row was never sent in this run. `elapsed` and
+    `attempts` are the batch's.
     """
 
     index: int
@@ -116,7 +114,7 @@ class Outcome(Generic[Row_co]):
 
     @property
     def fingerprint(self) -> Fingerprint | None:
-        """What the row of an import is known by, None where it describes nothing, and for an update."""
+        """What the row of an import is known by, None if it describes nothing, and for an update."""
         return None if self.external_id is None else Fingerprint(self.external_id, self._content, self._size)
 
     @property
@@ -125,10 +123,10 @@ class Outcome(Generic[Row_co]):
         return self.state.ok
 
     def to_dict(self) -> dict[str, JSON]:
-        """Give it flat and ready for JSON: index, ids, state, effort, and the error's class and text.
+        """Return it flat and ready for JSON: index, ids, state, effort, and the error's class and text.
 
-        ``batch`` is the index of the first row that went in the same call. `row`, `echo` and the
-        update's tag are left out: the index leads back to the row.
+        ``batch`` is the index of the first row that went in the same call. `row`, `echo` and the update's tag are
+        left out: the index leads back to the row.
         """
         update, error = self.update, self.error
         return {
@@ -173,12 +171,10 @@ def _counts(report: Report[object]) -> Mapping[OutcomeState, int]:
 class Report(Generic[Row_co]):
     """The result of one gathered bulk run.
 
-    Iterating gives its `outcomes`, which are in input order, one for every update that was read; its
-    length is their number. `elapsed`
-    is in seconds. `sent` counts the requests started, `retries` those among
-    them that were not a line's first, and `throttled` the answers that
-    were back-pressure (429, 503). `complete` is false where the run ended, by
-    its deadline, before an asynchronous source had been read to its end.
+    Iterating yields its `outcomes`, which are in input order, one for every update that was read; its length is their
+    number. `elapsed` is in seconds. `sent` counts the requests started, `retries` those among them that were not a
+    line's first, and `throttled` the answers that were back-pressure (429, 503). `complete` is false if the deadline
+    ended the run before an asynchronous source had been read to its end.
     """
 
     outcomes: Sequence[Outcome[Row_co]] = attrs.field(repr=lambda outcomes: f"<{len(outcomes)} outcomes>")
@@ -207,7 +203,7 @@ class Report(Generic[Row_co]):
         return True
 
     def to_dict(self) -> dict[str, JSON]:
-        """Give the report ready for JSON: the totals, and ``outcomes`` as by `Outcome.to_dict`."""
+        """Return the report ready for JSON: the totals, and ``outcomes`` as by `Outcome.to_dict`."""
         return {
             "ok": self.ok,
             "complete": self.complete,
@@ -220,7 +216,7 @@ class Report(Generic[Row_co]):
         }
 
     def to_arrow(self) -> pa.Table:
-        """Give the outcomes as a table of Arrow, a column for each key of `Outcome.to_dict`: pandas and polars take it.
+        """Return the outcomes as an Arrow table, a column for each key of `Outcome.to_dict`: pandas and polars take it.
 
         Needs the extra ``arrow``; raises `MissingExtraError` without.
         """
@@ -235,7 +231,7 @@ class Report(Generic[Row_co]):
         return pa.table({name: [row[name] for row in rows] for name in _COLUMNS}, schema=schema)
 
     def figures(self, *, source: str | None = None) -> Figures:
-        """Return the figures of the run, as its page shows them; `source` says in words what was sent.
+        """Return the figures of the run, as its page shows them; `source` names the input in words.
 
         Their `altcraft_async.report.Figures.to_dict` is ready for JSON.
         """
@@ -260,8 +256,8 @@ class Report(Generic[Row_co]):
     def to_html(self, *, source: str | None = None) -> str:
         """Return the report as one page of HTML that opens without a network; `source` is its heading.
 
-        It answers what a person asks first (did everything arrive, what did not and why, how long did it take, was
-        the server in the way), and shows the run over time. Write it as UTF-8. Needs the extra ``report``; raises
+        It answers the first questions of a person (did everything arrive, what did not and why, how long did it take,
+        was the server the cause), and shows the run over time. Write it as UTF-8. Needs the extra ``report``; raises
         `MissingExtraError` without.
         """
         from altcraft_async.report.page import page  # noqa: PLC0415 - most reports are never drawn

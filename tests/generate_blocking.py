@@ -91,13 +91,13 @@ CLIENT = '''
 class AltcraftClient(Client):
     """A client of one Altcraft platform for blocking code: ``with AltcraftClient(base_url, token) as altcraft``.
 
-    Arguments, methods and errors are those of `altcraft_async.AltcraftClient`, in whose place it stands. Its
-    event loop runs in a thread of its own, which begins at the first call; observers, and a token that is a
-    callable, are called there. A client is safe to share by all threads of a process. After a fork, one that was in
-    use raises `EventLoopError`, and so does each call where an event loop runs, except in IPython.
+    Arguments, methods and errors are those of `altcraft_async.AltcraftClient`. Its event loop runs in a thread of its
+    own, which begins at the first call; observers, and a token that is a callable, are called there. All threads of a
+    process can safely share one client. After a fork, a client that was in use raises `EventLoopError`. A call in a
+    thread with a running event loop raises it too, except in IPython.
 
-    What a bulk call is given is read in the caller's thread, a little ahead: up to 256 rows more than are held.
-    Ctrl-C stops a run as cancellation does: requests in flight get up to 5 seconds, then `KeyboardInterrupt` goes on.
+    A bulk call reads its rows in the caller's thread, a little ahead: up to 256 rows more than it holds. Ctrl-C stops
+    a run like a cancellation: requests in flight get up to 5 seconds, then `KeyboardInterrupt` goes on.
     """
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""The blocking face of the client, for programs without an event loop: scripts, Celery, Django, Airflow, notebooks.
+"""The blocking client, for programs without an event loop: scripts, Celery, Django, Airflow, notebooks.
 
 .. code-block:: python
 
@@ -7,8 +7,8 @@
     with AltcraftClient.from_env() as altcraft:
         report = altcraft.market.orders.update_order_line_statuses(rows)
 
-Each client has an event loop in a thread of its own, which begins at the first call. All else is
-that of `altcraft_async.AltcraftClient`: methods, keywords, values, errors, order and journal.
+Each client has an event loop in a thread of its own, which begins at the first call. All else is the same as in
+`altcraft_async.AltcraftClient`: methods, keywords, values, errors, order and journal.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class Orders(Resource[AsyncOrders]):
         deadline: float | None = None,
         outage: OutagePolicy | None = None,
     ) -> dict[str, JSON]:
-        """Have an order calculated with promotions and points; nothing is created.
+        """Calculate an order with promotions and points; nothing is created.
 
         As `altcraft_async.market.orders.Orders.preorder`.
         """
@@ -170,7 +170,7 @@ class Orders(Resource[AsyncOrders]):
         deadline: float | None = None,
         outage: OutagePolicy | None = None,
     ) -> Reconciliation:
-        """Compare what should be on the platform with what it shows.
+        """Compare the expected statuses with those on the platform.
 
         As `altcraft_async.market.orders.Orders.reconcile`.
         """
@@ -189,7 +189,7 @@ class Orders(Resource[AsyncOrders]):
         skip_triggers: bool = False,
         **options: Unpack[ImportOptions],
     ) -> Report[OrderT]:
-        """Import many orders, in batches, and gather what became of each.
+        """Import many orders, in batches, and gather the outcome of each.
 
         As `altcraft_async.market.orders.Orders.import_orders`.
         """
@@ -231,7 +231,7 @@ class Orders(Resource[AsyncOrders]):
         skip_triggers: bool = False,
         **options: Unpack[ImportOptions],
     ) -> Iterator[Batch | Outcome[OrderT]]:
-        """Give the batches that `import_orders` would send, and the outcomes, ``invalid``, of the other rows.
+        """Yield the batches that `import_orders` would send, and the outcomes, ``invalid``, of the other rows.
 
         As `altcraft_async.market.orders.Orders.preview_import_orders`.
         """
@@ -279,7 +279,7 @@ class Orders(Resource[AsyncOrders]):
         retry_failed: bool = False,
         extend: bool = False,
     ) -> Report[RowT]:
-        """Give many order lines their new statuses, and gather what became of each.
+        """Give many order lines their new statuses, and gather the outcome of each.
 
         As `altcraft_async.market.orders.Orders.update_order_line_statuses`.
         """
@@ -376,7 +376,7 @@ class Products(Resource[AsyncProducts]):
         categories: Iterable[Category | Mapping[str, object]] = (),
         **options: Unpack[ImportOptions],
     ) -> Report[ProductT]:
-        """Import many products, in batches, and gather what became of each.
+        """Import many products, in batches, and gather the outcome of each.
 
         As `altcraft_async.market.Products.import_products`.
         """
@@ -408,7 +408,7 @@ class Products(Resource[AsyncProducts]):
         categories: Iterable[Category | Mapping[str, object]] = (),
         **options: Unpack[ImportOptions],
     ) -> Iterator[Batch | Outcome[ProductT]]:
-        """Give the batches that `import_products` would send, and the outcomes of the other rows; sends nothing.
+        """Yield the batches that `import_products` would send, and the outcomes of the other rows; sends nothing.
 
         As `altcraft_async.market.Products.preview_import_products`.
         """
@@ -454,7 +454,7 @@ class Skus(Resource[AsyncSkus]):
         categories: Iterable[Category | Mapping[str, object]] = (),
         **options: Unpack[ImportOptions],
     ) -> Report[SkuT]:
-        """Import many SKU, in batches, and gather what became of each.
+        """Import many SKU, in batches, and gather the outcome of each.
 
         As `altcraft_async.market.Skus.import_skus`.
         """
@@ -486,7 +486,7 @@ class Skus(Resource[AsyncSkus]):
         categories: Iterable[Category | Mapping[str, object]] = (),
         **options: Unpack[ImportOptions],
     ) -> Iterator[Batch | Outcome[SkuT]]:
-        """Give the batches that `import_skus` would send, and the outcomes of the other rows; sends nothing.
+        """Yield the batches that `import_skus` would send, and the outcomes of the other rows; sends nothing.
 
         As `altcraft_async.market.Skus.preview_import_skus`.
         """
@@ -511,13 +511,13 @@ class Market:
 class AltcraftClient(Client):
     """A client of one Altcraft platform for blocking code: ``with AltcraftClient(base_url, token) as altcraft``.
 
-    Arguments, methods and errors are those of `altcraft_async.AltcraftClient`, in whose place it stands. Its
-    event loop runs in a thread of its own, which begins at the first call; observers, and a token that is a
-    callable, are called there. A client is safe to share by all threads of a process. After a fork, one that was in
-    use raises `EventLoopError`, and so does each call where an event loop runs, except in IPython.
+    Arguments, methods and errors are those of `altcraft_async.AltcraftClient`. Its event loop runs in a thread of its
+    own, which begins at the first call; observers, and a token that is a callable, are called there. All threads of a
+    process can safely share one client. After a fork, a client that was in use raises `EventLoopError`. A call in a
+    thread with a running event loop raises it too, except in IPython.
 
-    What a bulk call is given is read in the caller's thread, a little ahead: up to 256 rows more than are held.
-    Ctrl-C stops a run as cancellation does: requests in flight get up to 5 seconds, then `KeyboardInterrupt` goes on.
+    A bulk call reads its rows in the caller's thread, a little ahead: up to 256 rows more than it holds. Ctrl-C stops
+    a run like a cancellation: requests in flight get up to 5 seconds, then `KeyboardInterrupt` goes on.
     """
 
     __slots__ = ()
@@ -569,7 +569,7 @@ class AltcraftClient(Client):
 
     @property
     def settings(self) -> Settings:
-        """What the client was told, apart from where and who."""
+        """The client's settings, without address and token."""
         return self._async.settings
 
     @property
@@ -600,11 +600,11 @@ class AltcraftClient(Client):
 
     @property
     def learned(self) -> LearnedLimit | None:
-        """What an `Adaptive` limit has learned of the server; None while it is still looking."""
+        """The limit and pace that an `Adaptive` limit has learned; None while it is still looking."""
         return self._async.learned
 
     def begin_at(self, learned: LearnedLimit) -> None:
-        """Begin at half of what an earlier client of the server had `learned`, where this one knows nothing yet.
+        """Begin at half of what an earlier client of the server had `learned`, if this one knows nothing yet.
 
         As `altcraft_async.AltcraftClient.begin_at`.
         """

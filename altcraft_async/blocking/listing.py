@@ -31,14 +31,14 @@ class Listing(Generic[_V]):
         return repr(self._listing)
 
     def __iter__(self) -> Generator[_V, None, None]:
-        """Give the rows one by one."""
+        """Yield the rows one by one."""
         for page in self.walk():
             if page.cut:
                 warnings.warn(self.warning(page), stacklevel=2)
             yield from page.items
 
     def pages(self, from_id: str = "") -> Generator[Page[_V], None, None]:
-        """Give the pages, from the first one on, or from the one at a `Page.next_from_id` of before."""
+        """Yield the pages, from the first one on, or from an earlier `Page.next_from_id` on."""
         for page in self.walk(from_id):
             if page.cut:
                 warnings.warn(self.warning(page), stacklevel=2)
@@ -49,7 +49,7 @@ class Listing(Generic[_V]):
         return self._listing.warning(page)
 
     def walk(self, from_id: str = "") -> Generator[Page[_V], None, None]:
-        """Give the pages as `pages` does, and warn of nothing: `Page.cut` says where the list is."""
+        """Yield the pages as `pages` does, without a warning: `Page.cut` says whether the list is cut."""
         pages = self._listing.walk(from_id)  # its loop closes it when nobody has it any more
 
         async def next_page() -> Page[_V] | None:

@@ -35,7 +35,7 @@ Exit codes: 0 all applied; 1 usage or configuration; 2 some updates not applied;
 
 \b
 Settings come from ALTCRAFT_BASE_URL, ALTCRAFT_TOKEN (or ALTCRAFT_TOKEN_FILE) and the
-other ALTCRAFT_ variables. Data goes to stdout, talk to stderr. NO_COLOR is honoured.
+other ALTCRAFT_ variables. Data goes to stdout, messages to stderr. NO_COLOR is honoured.
 
 \b
 Examples:
@@ -78,7 +78,7 @@ def run(started: float | None = None) -> int:
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="altcraft-async")
 def cli() -> None:
-    """Tell Altcraft what became of every order line."""
+    """Send order-line statuses to Altcraft."""
 
 
 for _command in (

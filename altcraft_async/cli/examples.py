@@ -21,16 +21,16 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
             "sync export.xlsx --map order_external_id=Order --status Sent=delivered",
         ),
         (
-            "from cron: a word only where something failed",
+            "from cron: prints only failures",
             "sync orders.csv -q --failed failed.csv --results results.jsonl",
         ),
     ),
     "update": (
         ("one order line", "update order_1 line_1 delivered"),
-        ("what is said on the wire, in times and numbers", "update order_1 line_1 delivered -vv"),
+        ("with a log of requests, their times and numbers", "update order_1 line_1 delivered -vv"),
     ),
     "reconcile": (
-        ("what a finished run sent, against what the platform shows", "reconcile orders.csv --journal orders.journal"),
+        ("compare a finished run with the platform", "reconcile orders.csv --journal orders.journal"),
         ("by the list, of one touchpoint", "reconcile orders.csv --by list --endpoint shop"),
     ),
     "shards plan": (("ten parts of an input, for ten workers", "shards plan updates.parquet parts/ --shards 10"),),
@@ -39,14 +39,14 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("all parts, by four processes of this machine", "shards run parts/ --processes 4"),
         ("one part, as one of many workers", "shards run parts/ --shard 3"),
     ),
-    "shards show": (("what became of all parts so far", "shards show parts/"),),
+    "shards show": (("the progress of all parts", "shards show parts/"),),
     "report": (
         ("a page that shows how a run went, while it goes on or afterwards", "report orders.journal -o run.html"),
         ("its figures for a program", "report orders.journal --json"),
     ),
-    "journal show": (("what became of the run, why rows failed, and how to go on", "journal show orders.journal"),),
+    "journal show": (("how the run went, why rows failed, and how to go on", "journal show orders.journal"),),
     "journal failed": (
-        ("the rows that failed, as they stood", "journal failed orders.journal --input orders.csv -o failed.csv"),
+        ("the failed rows, unchanged", "journal failed orders.journal --input orders.csv -o failed.csv"),
     ),
     "journal export": (
         ("every outcome, as a table", "journal export orders.journal --input orders.csv -o outcomes.csv"),
@@ -54,19 +54,19 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "journal forget": (("a person asks to be forgotten", "journal forget orders.journal --order order_1"),),
     "orders import": (
         (
-            "old orders, of which nobody is to be told",
+            "old orders, without automations",
             "orders import orders.jsonl --skip-triggers --journal import.journal",
         ),
         ("count the batches, send nothing", "orders import orders.jsonl --triggers --dry-run"),
     ),
     "orders list": (("all orders of a touchpoint", "orders list --endpoint shop > orders.jsonl"),),
     "orders get-status": (("of two orders", "orders get-status order_1 order_2"),),
-    "orders delete": (("those that a file names", "orders delete - < ids.txt"),),
+    "orders delete": (("the orders that a file names", "orders delete - < ids.txt"),),
     "orders preorder": (("what an order would cost with its promotions", "orders preorder order.jsonl"),),
-    "products import": (("in batches, and the refused ones in halves", "products import products.jsonl --split"),),
+    "products import": (("in batches; refused batches again in halves", "products import products.jsonl --split"),),
     "products list": (("all of them", "products list > products.jsonl"),),
     "products delete": (("by their external ids", "products delete product_1 product_2"),),
-    "skus import": (("in batches that can be gone on with", "skus import skus.jsonl --journal skus.journal"),),
+    "skus import": (("in batches; run again, it goes on", "skus import skus.jsonl --journal skus.journal"),),
     "skus list": (("all of them", "skus list > skus.jsonl"),),
     "skus delete": (("by their external ids", "skus delete sku_1 sku_2"),),
     "outbox show": (
@@ -75,11 +75,11 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     ),
     "outbox run": (("deliver a database, with health checks", "outbox run postgresql://shop@db/shop --listen :8081"),),
     "outbox schema": (
-        ("the tables, for those who make them by hand", "outbox schema --buckets 64 > outbox.sql"),
+        ("the tables, to make them by hand", "outbox schema --buckets 64 > outbox.sql"),
         ("from an older release to this one", "outbox schema --since 1 > upgrade.sql"),
     ),
-    "journal": (("what became of a run, and how to go on", "journal show orders.journal"),),
-    "orders": (("is an order there", "orders get-status order_1"),),
+    "journal": (("how a run went, and how to go on", "journal show orders.journal"),),
+    "orders": (("does an order exist", "orders get-status order_1"),),
     "products": (("all products, as JSON lines", "products list > products.jsonl"),),
     "skus": (("all SKU, as JSON lines", "skus list > skus.jsonl"),),
     "shards": (
@@ -93,7 +93,7 @@ EXAMPLES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "outbox forget": (("a person asks to be forgotten", "outbox forget outbox.db --order order_1"),),
     "doctor": (
         ("is everything as it should be", "doctor"),
-        ("for a health check: a word only where something is wrong", "doctor -q --outbox outbox.db"),
+        ("for a health check: prints only problems", "doctor -q --outbox outbox.db"),
     ),
     "demo": (("the whole job against a server that misbehaves", "demo --faults mixed --lines 5000"),),
     "sandbox": (("an Altcraft of your own, with orders", "sandbox --orders 100 --port 8080"),),

@@ -37,7 +37,7 @@ def _group(name: str, words: str) -> click.Group:
         name,
         short_help=f"Import, list and delete {words}.",
         help=f"Import, read and delete the {words} of the platform.\n\n"
-        "Data goes to stdout, one JSON object a line, talk to stderr.",
+        "Data goes to stdout, one JSON object a line, messages to stderr.",
     )
     def group() -> None:
         pass
@@ -46,11 +46,10 @@ def _group(name: str, words: str) -> click.Group:
         "list",
         cls=ClientCommand,
         short_help=f"List the {words}.",
-        help=f"Write all {words}, with the platform's names.\n\n"
-        "The exit code is 0 only where the whole list was written.",
+        help=f"Write all {words}, with the platform's names.\n\nThe exit code is 0 only if the whole list was written.",
     )
     @click.option(
-        "--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="The most rows of a page."
+        "--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Maximum rows of a page."
     )
     @click.option("--deadline", type=Seconds(), metavar="TIME", help="Give up a page after this time: 90, 15m, 2h.")
     @wire_log_option
@@ -65,9 +64,9 @@ def _group(name: str, words: str) -> click.Group:
         "delete",
         cls=ClientCommand,
         short_help=f"Delete {words}.",
-        help=f"Delete {words} by their external ids, and write how many the platform deleted.\n\n"
+        help=f"Delete {words} by their external ids, and print how many the platform deleted.\n\n"
         "With - the ids are read from standard input: a line each, the id alone or a JSON object with "
-        "external_id or id. A thousand go into one call; to delete again is harmless.",
+        "external_id or id. A thousand go into one call. Deleting again is harmless.",
     )
     @click.argument("given", metavar="ID|-...", nargs=-1, required=True)
     @click.option("--id", "numbers", is_flag=True, help="ID is the number on the platform.")

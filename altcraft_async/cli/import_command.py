@@ -26,12 +26,11 @@ __all__ = ["import_command"]
 
 _ROWS = """ in FILE: JSON lines or one JSON array, also gzipped; - reads standard input.
 
-    An object has the platform's names. Rows are checked as far as the guide says what they must have; one
-    that is wrong is named with its line number, and the others go on. They go in batches, each
-    of which is one call.
+    An object has the platform's names. Rows are checked for everything that the guide requires; a wrong row
+    is reported with its line number, and the others go on. Rows go in batches; each batch is one call.
     """
 _IMPORT_HELP: dict[str, str] = {
-    "orders": f"Import the orders{_ROWS}An order that comes again is imported again, after the first.",
+    "orders": f"Import the orders{_ROWS}A repeated order is imported again, after the first.",
     "products": f"Import the products{_ROWS}",
     "skus": f"Import the SKU{_ROWS}",
 }
@@ -41,31 +40,32 @@ _TRIGGERS = (
 )
 _IMPORT_OPTIONS = (
     click.option("--definitions", metavar="FILE",
-                 help="A JSON object of what goes with every batch: custom_fields, custom_line_statuses, categories."),
-    click.option("--encoding", default="utf-8", show_default=True, metavar="NAME", help="Of text: cp1251, utf-16, …"),
+                 help="A JSON object that goes with every batch: custom_fields, custom_line_statuses, categories."),
+    click.option("--encoding", default="utf-8", show_default=True, metavar="NAME", help="Encoding: cp1251, utf-16, …"),
     click.option("--last-line", type=click.Choice([str(choice) for choice in LastLine]), default="auto",
                  show_default=True,
-                 help="A last line without an end: auto holds it back where it may be half of one."),
+                 help="A last line without a line end: auto holds it back if it may be half a line."),
     click.option("--batch-size", type=click.IntRange(min=1), default=500, show_default=True,
-                 help="Most rows of a call."),
+                 help="Maximum rows of a call."),
     click.option("--batch-bytes", type=click.IntRange(min=1000), default=1_000_000, show_default=True,
-                 help="Most bytes of a call."),
+                 help="Maximum bytes of a call."),
     click.option("--split", is_flag=True,
                  help="Try a refused batch again in halves, until the wrong rows are found."),
     click.option("--batch-timeout", type=Seconds(), default="120", show_default=True, metavar="TIME",
-                 help="For one attempt."),
-    click.option("--journal", metavar="FILE", help="Record the run here; or go on with the run that is recorded here."),
-    click.option("--retry-failed", is_flag=True, help="With --journal, when it is finished: send again what failed."),
-    click.option("--extend", is_flag=True, help="With --journal: the input has got more rows at its end."),
+                 help="Timeout of one attempt."),
+    click.option("--journal", metavar="FILE", help="Record the run in FILE, or go on with the run recorded there."),
+    click.option("--retry-failed", is_flag=True,
+                 help="With --journal, when the run is finished: send failed rows again."),
+    click.option("--extend", is_flag=True, help="With --journal: the input has more rows at its end."),
     click.option("--results", metavar="FILE",
                  help="Write each outcome: JSON lines, CSV to *.csv, Parquet to *.parquet; - is stdout."),
-    click.option("--failed", metavar="FILE", help="Write the rows that failed, as JSON lines."),
+    click.option("--failed", metavar="FILE", help="Write the failed rows, as JSON lines."),
     click.option("--report", metavar="FILE", help="Write a report of the run when it ends: a page, or JSON to *.json."),
-    click.option("--dry-run", is_flag=True, help="Read and check all of the input, count batches; send nothing."),
+    click.option("--dry-run", is_flag=True, help="Read and check the whole input, count batches; send nothing."),
     click.option("--deadline", type=Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h."),
     click.option("--sample", "limit", type=click.IntRange(min=1), metavar="N", help="Send only the first N rows."),
     click.option("--max-failures", type=Failures(), metavar="N|N%",
-                 help="Stop at so many refused calls, or none to go on regardless."),
+                 help="Stop at this number or share of refused calls; none: never stop."),
     click.option("--json", "as_json", is_flag=True, help="Write the summary as one JSON object to stdout."),
 )  # fmt: skip
 

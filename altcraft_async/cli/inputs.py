@@ -31,13 +31,13 @@ def input_options(format_help: str) -> Callable[[Callable[..., Any]], Callable[.
                      help="Read FIELD from this column or key."),
         click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="FIELD is VALUE in every row."),
         click.option("--status", "statuses", multiple=True, metavar="FROM=TO",
-                     help="Send TO where the input says FROM; others as they stand."),
-        click.option("--status-file", metavar="FILE", help="The same, one FROM=TO a line."),
+                     help="Send TO for FROM in the input; other statuses unchanged."),
+        click.option("--status-file", metavar="FILE", help="A file of FROM=TO, one a line."),
         click.option("--format", "input_format", type=click.Choice(list(map(str, InputFormat))), help=format_help),
         click.option("--encoding", default="utf-8", show_default=True, metavar="NAME",
-                     help="Of text: cp1251, utf-16, …"),
+                     help="Encoding: cp1251, utf-16, …"),
         click.option("--skip-lines", type=click.IntRange(min=0), default=0, metavar="N",
-                     help="Leave out N lines before the header."),
+                     help="Skip N lines before the header."),
     )  # fmt: skip
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

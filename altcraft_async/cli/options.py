@@ -131,14 +131,14 @@ class Failures(_FailuresType):
 
 
 wire_log_option = click.option(
-    "--log-wire", "wire_log", metavar="FILE", help="Add a line of JSON a request to FILE, without token and bodies."
+    "--log-wire", "wire_log", metavar="FILE", help="Add a JSON line for each request to FILE, without token and bodies."
 )
 
 
 _TALK = (
-    click.option("--quiet", "-q", is_flag=True, help="Say nothing where all went well: for cron."),
-    click.option("--verbose", "-v", count=True, help="Tell what the client does, on stderr; -vv tells all."),
-    click.option("--log-file", metavar="FILE", help="Add that to FILE, with times; with -v all of it."),
+    click.option("--quiet", "-q", is_flag=True, help="Print nothing if all went well: for cron."),
+    click.option("--verbose", "-v", count=True, help="Log the client's work on stderr; -vv logs everything."),
+    click.option("--log-file", metavar="FILE", help="Add that log to FILE, with times; with -v everything."),
 )
 
 

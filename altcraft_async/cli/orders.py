@@ -36,7 +36,7 @@ _deadline_option = click.option(
 def orders() -> None:
     """Import, read and delete the orders of the platform.
 
-    Data goes to stdout, one JSON object a line, talk to stderr.
+    Data goes to stdout, one JSON object a line, messages to stderr.
     """
 
 
@@ -44,16 +44,16 @@ orders.add_command(import_command("orders"))
 
 
 @orders.command("list", cls=ClientCommand, short_help="List the orders.")
-@click.option("--endpoint", metavar="ID", help="Only those of one touchpoint.")
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="The most rows of a page.")
+@click.option("--endpoint", metavar="ID", help="Only the orders of one touchpoint.")
+@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Maximum rows of a page.")
 @_deadline_option
 @wire_log_option
 @client_options
 def orders_list(endpoint: str | None, limit: int, deadline: float | None, wire_log: str | None, **fields: Any) -> int:
     """Write every order, with the platform's names.
 
-    Amounts are as the platform gives them, perhaps in minor units. The exit code is 0
-    only where the whole list was written, and 2 where the platform has cut it.
+    Amounts are unchanged, perhaps in minor units. The exit code is 0 only if the whole
+    list was written, and 2 if the platform has cut it.
     """
     from altcraft_async.cli.rows import write_list  # noqa: PLC0415 - quick start of the other commands
 
@@ -62,7 +62,7 @@ def orders_list(endpoint: str | None, limit: int, deadline: float | None, wire_l
     return asyncio.run(write_list(client, listing))
 
 
-@orders.command("get-status", cls=ClientCommand, short_help="Say the status of orders.")
+@orders.command("get-status", cls=ClientCommand, short_help="Print the status of orders.")
 @click.argument("given", metavar="ORDER|-...", nargs=-1, required=True)
 @_number_option
 @_deadline_option
@@ -74,7 +74,7 @@ def orders_get_status(
     """Write the status and touchpoint of each ORDER, by its external id.
 
     With - the orders are read from standard input: a line each, the id alone or a JSON object
-    with external_id or id. An order that cannot be had has an error instead, and the
+    with external_id or id. An order that cannot be read has an error instead, and the
     exit code is then 2.
     """
     from altcraft_async.cli.rows import ask_each, names_of  # noqa: PLC0415 - quick start of the other commands
@@ -100,7 +100,7 @@ def orders_delete(
 
     With - the orders are read from standard input: a line each, the id alone or a JSON object
     with external_id or id. An order that was not deleted has an error, and the exit
-    code is then 2; to delete it again is harmless.
+    code is then 2. Deleting it again is harmless.
     """
     from altcraft_async.cli.rows import ask_each, names_of  # noqa: PLC0415 - quick start of the other commands
 
@@ -112,13 +112,13 @@ def orders_delete(
     return asyncio.run(ask_each(make_client(environ_of(fields), wire_log=wire_log), names, ask))
 
 
-@orders.command("preorder", cls=ClientCommand, short_help="Have orders calculated; creates nothing.")
+@orders.command("preorder", cls=ClientCommand, short_help="Calculate orders; creates nothing.")
 @click.argument("source", metavar="FILE|-")
 @_deadline_option
 @wire_log_option
 @client_options
 def orders_preorder(source: str, deadline: float | None, wire_log: str | None, **fields: Any) -> int:
-    """Have each order of FILE calculated with promotions and points, and write the answer.
+    """Calculate each order of FILE with promotions and points, and print the answer.
 
     A line is a JSON object with external_id, one of email, phone and profile_id, and data: the order.
     Nothing is created. Platforms before v75 do not have the method.

@@ -24,7 +24,9 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say which outbox of a database is meant."""
     buckets = click.option("--buckets", type=click.IntRange(1, 1024), default=64, show_default=True,
                            help="How many buckets the database's tables were made for.")  # fmt: skip
-    schema = click.option("--schema", default="altcraft", show_default=True, help="The database's schema with them.")
+    schema = click.option(
+        "--schema", default="altcraft", show_default=True, help="The database schema that has these tables."
+    )
     return schema(buckets(command))
 
 
@@ -35,24 +37,24 @@ def store_of(place: str, *, make: bool = False, **options: Any) -> PostgresStore
     return store_at(place, make=make, **options)
 
 
-@click.group(short_help="Look into a service's outbox, deliver it, and tidy up its dead letters.")
+@click.group(short_help="Inspect or deliver a service's outbox, and handle its dead letters.")
 def outbox() -> None:
-    """Look into the outbox of a service, whether it runs or not.
+    """Inspect or deliver the outbox of a service, whether the service runs or not.
 
-    It is a file, or a database at an address like postgresql://USER@HOST/DATABASE; a password is better left to
-    PGPASSWORD or ~/.pgpass. Only the command run delivers anything.
+    The outbox is a file, or a database at an address like postgresql://USER@HOST/DATABASE; keep the password in
+    PGPASSWORD or ~/.pgpass. Only the command run delivers updates.
     """
 
 
-@outbox.command(name="show", short_help="Say what waits, what is dead, and who delivers.")
+@outbox.command(name="show", short_help="Show waiting updates, dead letters, and who delivers.")
 @_PLACE
 @click.option("--json", "as_json", is_flag=True, help="Write it as one JSON object to stdout.")
 @database_options
 def outbox_show(place: str, as_json: bool, **database: Any) -> int:
-    """Say how many updates wait, for how long, and how many are dead.
+    """Show how many updates wait, for how long, and how many are dead.
 
-    Of a database also who delivers, how many rows are deleted and not cleaned away, and how old its oldest
-    transaction is.
+    For a database it also shows who delivers, how many deleted rows are not cleaned up yet, and how old the
+    oldest transaction is.
     """
     from altcraft_async.cli.database import shown  # noqa: PLC0415 - quick start of the other commands
     from altcraft_async.cli.outbox import show  # noqa: PLC0415
@@ -62,18 +64,19 @@ def outbox_show(place: str, as_json: bool, **database: Any) -> int:
 
 @outbox.command(name="run", cls=ClientCommand, short_help="Deliver an outbox until a signal comes.")
 @_PLACE
-@click.option("--listen", metavar="[HOST]:PORT", help="Answer /livez, /readyz and /metrics there.")
+@click.option("--listen", metavar="[HOST]:PORT", help="Serve /livez, /readyz and /metrics at this address.")
 @click.option("--lease", type=click.FloatRange(min=0.5), default=45.0, show_default=True,
-              help="Seconds after which others take over from a process that died, in a database.")  # fmt: skip
+              help="For a database: seconds after which others take over from a dead process.")  # fmt: skip
 @database_options
 @client_options
 def outbox_run(  # noqa: PLR0913, PLR0917 - the options of the command
     place: str, listen: str | None, lease: float, schema: str, buckets: int, quiet: bool, **fields: Any
 ) -> int:
-    """Deliver what is in an outbox, and what comes, until SIGTERM or Ctrl-C.
+    """Deliver the updates of an outbox, also new ones, until SIGTERM or Ctrl-C.
 
-    Any number may run for one database: they share the work, and take over from each other. At the signal what is
-    under way is ended, and the rest is left to the others, or delivered, for up to 10 seconds, where there are none.
+    Any number of processes may run for one database: they share the work, and take over from each other. At the
+    signal it finishes the updates under way and leaves the rest to the other processes. If there are none, it goes on
+    delivering for up to 10 seconds.
     """
     from altcraft_async.cli.database import is_database  # noqa: PLC0415 - quick start of the other commands
     from altcraft_async.cli.outbox import run  # noqa: PLC0415
@@ -93,12 +96,12 @@ def _address(listen: str | None) -> tuple[str, int] | None:
 
 
 @outbox.command(name="schema", short_help="Print the SQL that makes a database's tables.")
-@click.option("--since", type=int, metavar="VERSION", help="Print what brings tables of an older version to this one.")
+@click.option("--since", type=int, metavar="VERSION", help="Print the SQL that upgrades tables of this older version.")
 @database_options
 def outbox_schema(since: int | None, schema: str, buckets: int) -> int:
-    """Print the SQL that makes the tables in PostgreSQL, for those who make them by hand.
+    """Print the SQL that makes the tables in PostgreSQL, to make them by hand.
 
-    The role of a service then needs USAGE on the schema, SELECT, INSERT, UPDATE and DELETE on its tables.
+    Then the role of a service needs USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on its tables.
     """
     from altcraft_async.outbox import schema_sql  # noqa: PLC0415 - quick start of the other commands
 
@@ -112,19 +115,19 @@ def outbox_schema(since: int | None, schema: str, buckets: int) -> int:
 def outbox_dead(place: str, **database: Any) -> int:
     """Write the dead letters to stdout, one JSON object a line.
 
-    A line can be fed to sync again, once it is corrected; it then gets a new Request-ID.
+    Once you have corrected a line, you can send it with sync; it then gets a new Request-ID.
     """
     from altcraft_async.cli.outbox import dead  # noqa: PLC0415
 
     return dead(store_of(place, **database))
 
 
-@outbox.command(name="retry", short_help="Let dead letters be delivered again.")
+@outbox.command(name="retry", short_help="Deliver dead letters again.")
 @_PLACE
 @_IDS
 @database_options
 def outbox_retry(place: str, ids: Sequence[int], **database: Any) -> int:
-    """Let dead letters be delivered again: those with these ids, or all.
+    """Put dead letters back for delivery: those with these ids, or all.
 
     Without ids the overtaken ones stay dead: they would put their lines back to an
     older status.
@@ -140,7 +143,7 @@ def outbox_retry(place: str, ids: Sequence[int], **database: Any) -> int:
 @click.option("--all", "everything", is_flag=True, help="Delete all dead letters.")
 @database_options
 def outbox_purge(place: str, ids: Sequence[int], everything: bool, **database: Any) -> int:
-    """Delete the dead letters with these ids, or with --all all of them."""
+    """Delete the dead letters with these ids, or all of them with --all."""
     from altcraft_async.cli.outbox import purge  # noqa: PLC0415
 
     if bool(ids) == everything:
@@ -149,15 +152,15 @@ def outbox_purge(place: str, ids: Sequence[int], everything: bool, **database: A
     return purge(store_of(place, **database), ids)
 
 
-@outbox.command(name="forget", short_help="Delete what concerns an order.")
+@outbox.command(name="forget", short_help="Delete the data of an order.")
 @_PLACE
 @click.option("--order", metavar="ID", required=True, help="The order's external id.")
 @database_options
 def outbox_forget(place: str, order: str, **database: Any) -> int:
-    """Delete what waits for an order and its dead letters, for requests of people to be forgotten.
+    """Delete the waiting updates and dead letters of an order, when a person asks to be forgotten.
 
-    What the service has just read may still be sent. Of a file nothing is left of the order then; a database takes
-    deleted rows out of its files when it cleans up.
+    Updates that the service has just read may still be sent. A file then has nothing left of the order; a database
+    removes deleted rows from its files when it cleans up.
     """
     from altcraft_async.cli.outbox import forget  # noqa: PLC0415 - quick start of the other commands
 

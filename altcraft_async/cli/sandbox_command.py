@@ -20,46 +20,46 @@ _READINGS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "row_results": click.option("--row-results", type=click.Choice(["none", "result", "data"]), default="none",
                                 show_default=True, help="Whether an import answers per row: in order, or by id."),
     "partial_imports": click.option("--partial-imports", is_flag=True,
-                                    help="An import with wrong rows applies the others."),
+                                    help="An import with wrong rows applies the other rows."),
     "status_result": click.option("--status-result", type=click.Choice(["object", "array"]), default="object",
-                                  show_default=True, help="What result of get_status is."),
+                                  show_default=True, help="The form of result in get_status."),
     "cursor": click.option("--cursor/--no-cursor", default=True, show_default=True,
                            help="Whether lists have next_from_id."),
     "page_limit": click.option("--page-limit", type=click.IntRange(min=1), default=1000, show_default=True,
-                               metavar="N", help="Most rows of a page."),
+                               metavar="N", help="Maximum rows of a page."),
     "line_statuses": click.option("--line-statuses", is_flag=True, help="The list shows the statuses of lines."),
     "unknown_orders": click.option("--unknown-orders", type=click.Choice(["refused", "ignored"]), default="refused",
-                                   show_default=True, help="How deleting an order that is not there ends."),
+                                   show_default=True, help="How the deletion of an unknown order ends."),
     "unknown_goods": click.option("--unknown-goods", type=click.Choice(["refused", "ignored"]), default="ignored",
                                   show_default=True, help="The same for products and SKU."),
     "currencies": click.option("--currency", "currencies", multiple=True, metavar="CODE",
-                               help="One that is configured; can be given again. Default: any is."),
+                               help="A configured currency; can be given again. Default: all."),
 }  # fmt: skip
 """The options that choose a reading, by the fields of `altcraft_async.sandbox.Readings`."""
 
 _SETTINGS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "host": click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True,
-                         help="Where it listens; 0.0.0.0 for a container."),
+                         help="Address to listen on; 0.0.0.0 for a container."),
     "port": click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True,
-                         help="0 takes any free one."),
+                         help="Port to listen on; 0 takes a free one."),
     "faults": click.option("--faults", type=PresetName(), default="none", show_default=True,
-                           help="How it misbehaves."),
+                           help="How the sandbox misbehaves."),
     "seed": click.option("--seed", type=int, default=1, show_default=True, help="Repeats the same faults."),
     "state_file": click.option("--state", "state_file", metavar="FILE",
-                               help="Keep all of it here, over restarts and kills."),
+                               help="Keep the sandbox's state here, also after a restart or a kill."),
     "tokens": click.option("--role", "tokens", multiple=True, metavar="TOKEN=ROLE",
-                           help="A further token, which may do all (market), only read (read), or nothing (none)."),
+                           help="A further token; it may do all (market), only read (read), or nothing (none)."),
     "market_right": click.option("--market-right/--no-market-right", default=True, show_default=True,
                                  help="Whether tokens may use the market at all."),
     "wrong_token_code": click.option("--wrong-token-code", type=click.Choice(["401", "403"]), default="401",
                                      show_default=True, help="The code of a wrong token."),
     "error_style": click.option("--error-style", type=click.Choice(["http200", "http4xx"]), default="http200",
                                 show_default=True,
-                                help="How a refused call comes: HTTP 200 with a code, or the code's own HTTP status."),
+                                help="The answer to a refused call: HTTP 200 with a code, or the code as HTTP status."),
     "answer_format": click.option("--answer-format", type=click.Choice(["json", "xml"]),
-                                  help="Answer always so. Default: as asked."),
+                                  help="Always answer in this format. Default: as requested."),
     "custom_statuses": click.option("--custom-status", "custom_statuses", multiple=True, metavar="ID",
-                                    help="A custom line status that is known; can be given again."),
+                                    help="A known custom line status; can be given again."),
     "nodes": click.option("--nodes", type=click.IntRange(1, 1000), default=1, show_default=True,
                           help="Nodes behind the address; each recognises only the repeats of its own answers."),
     "repeats": click.option("--repeats", type=click.Choice(["hold", "refuse", "make"]), default="hold",
@@ -68,21 +68,21 @@ _SETTINGS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "dedup_request_id": click.option("--dedup-request-id/--no-dedup-request-id", default=True, show_default=True,
                                      help="Whether repeats are recognised by Request-ID."),
     "dedup_checksum": click.option("--dedup-checksum/--no-dedup-checksum", default=True, show_default=True,
-                                   help="Whether they are by headers and body, without an id."),
+                                   help="Whether repeats without an id are recognised by headers and body."),
     "dedup_window": click.option("--dedup-window", type=click.FloatRange(min=0), default=86400.0, show_default=True,
                                  metavar="SECONDS", help="How long an answer is kept."),
     "cache_failures": click.option("--cache-failures", is_flag=True,
-                                   help="Keep the 429 and 5xx answers of faults too."),
-    "legacy_headers": click.option("--legacy-headers", is_flag=True, help="X- before Duplicate-Request and -Key."),
+                                   help="Also keep the 429 and 5xx answers of faults."),
+    "legacy_headers": click.option("--legacy-headers", is_flag=True, help="Use X- before Duplicate-Request and -Key."),
     "max_body_bytes": click.option("--max-body-bytes", type=click.IntRange(min=1), default=10 * 2**20,
-                                   show_default=True, metavar="N", help="The longest body that is taken."),
+                                   show_default=True, metavar="N", help="The longest accepted body."),
     "admin": click.option("--admin", type=click.Choice(["loopback", "network", "off"]), default="loopback",
                           show_default=True, help="Who reaches the admin API and the page: this machine, whoever "
                           "reaches the port, nobody."),
     "admin_hosts": click.option("--admin-host", "admin_hosts", multiple=True, metavar="NAME",
-                                help="A name besides localhost by which they may be addressed; can be given again."),
+                                help="A further host name for the admin API and the page; can be given again."),
     "keep_requests": click.option("--keep-requests", type=click.IntRange(min=0), default=1000, show_default=True,
-                                  metavar="N", help="Requests that they show."),
+                                  metavar="N", help="Requests that the admin API and the page show."),
 }  # fmt: skip
 """The options of the sandbox itself, by the keywords of `altcraft_async.sandbox.Sandbox`."""
 
@@ -106,18 +106,18 @@ def _given(fields: dict[str, Any]) -> set[str]:
 
 @click.command(short_help="Run an Altcraft to try things on.")
 @click.option("--scenario", metavar="FILE", help="Take settings, orders, and faults over time from a TOML file; "
-              "options that are given go before it.")  # fmt: skip
+              "options take precedence over it.")  # fmt: skip
 @click.option("--orders", type=click.IntRange(0, 100_000), default=100, show_default=True,
-              help="Orders that are there: order_1 with line_1_1 to line_1_4, and so on.")  # fmt: skip
+              help="How many orders it has: order_1 with line_1_1 to line_1_4, and so on.")  # fmt: skip
 @with_options(*_SETTINGS.values(), *_READINGS.values())
-@click.option("--assumptions", is_flag=True, help="Tell what is assumed about the real platform, and end.")
+@click.option("--assumptions", is_flag=True, help="Print the assumptions about the real platform, and exit.")
 def sandbox(assumptions: bool, scenario: str | None, orders: int, **fields: Any) -> int:
     """Run a sandbox of the platform on this machine until Ctrl-C.
 
-    Its address goes to stdout; opened in a browser it shows a page with orders, requests
-    and faults to switch on, and below /_sandbox/ is an admin API for programs. It accepts the token in
-    ALTCRAFT_TOKEN, or sandbox-token where that is not set. The last options choose how it takes what the
-    platform's guide leaves open, so that a program can be tried both ways.
+    The command prints the sandbox's address to stdout. Open it in a browser: the page shows orders, requests and
+    faults to switch on. Below /_sandbox/ is an admin API for programs. The sandbox accepts the token in
+    ALTCRAFT_TOKEN, or sandbox-token if that is not set. The last options choose how it behaves where the
+    platform's guide leaves something open, so that you can try a program both ways.
     """
     from altcraft_async.cli import serve  # noqa: PLC0415 - the sandbox is slow to import
 

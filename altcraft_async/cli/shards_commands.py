@@ -16,7 +16,7 @@ __all__ = ["shards"]
 
 _DIRECTORY = click.argument("directory", metavar="DIR")
 _TARGET = click.option("--target", metavar="URL", envvar="ALTCRAFT_BASE_URL",
-                       help="The platform that they are for. Default: ALTCRAFT_BASE_URL, or any.")  # fmt: skip
+                       help="The platform that the shards are for. Default: ALTCRAFT_BASE_URL, or any.")  # fmt: skip
 
 _EPILOG = """
 \b
@@ -27,23 +27,24 @@ Exit codes of run: 0 all applied; 1 usage or configuration; 2 some updates not a
 
 @click.group(short_help="Deliver a large input in parts, on many processes or machines.")
 def shards() -> None:
-    """Deliver a large input in parts: plan them once, run them anywhere, show how far they are.
+    """Deliver a large input in parts: plan them once, run them anywhere, show their progress.
 
-    DIR is a directory that all machines see, or an address of fsspec like s3://bucket/run-1. It has the rows, one
-    Parquet file a shard, and below _altcraft the plan, journals and reports; never the token. Needs the extra arrow.
+    DIR is a directory that all machines see, or an fsspec address like s3://bucket/run-1. It has the rows, one
+    Parquet file for each shard, and below _altcraft the plan, journals and reports; never the token. Needs the extra
+    arrow.
     """
 
 
-@shards.command(name="plan", short_help="Freeze an input into shards.")
+@shards.command(name="plan", short_help="Divide an input into shards.")
 @click.argument("source", metavar="FILE|-")
 @_DIRECTORY
-@click.option("--shards", "count", type=click.IntRange(1, 500), required=True, metavar="N", help="How many.")
+@click.option("--shards", "count", type=click.IntRange(1, 500), required=True, metavar="N", help="Number of shards.")
 @input_options("Default: by content and suffix.")
 @_TARGET
 def shards_plan(source: str, directory: str, count: int, target: str | None, **fields: Any) -> int:
     """Write the rows of FILE into N Parquet files in DIR, all rows of an order into one, and the plan beside them.
 
-    FILE is as for sync. Rows that are wrong go along, and end invalid. Nothing is sent.
+    FILE is as for sync. Wrong rows are included, and end invalid. Nothing is sent.
     """
     from altcraft_async.cli.shards import plan  # noqa: PLC0415 - quick start of the other commands
 
@@ -54,12 +55,12 @@ def shards_plan(source: str, directory: str, count: int, target: str | None, **f
 @_DIRECTORY
 @click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="Read FIELD from this column.")
 @click.option("--set", "constants", multiple=True, metavar="FIELD=VALUE", help="FIELD is VALUE in every row.")
-@click.option("--status", "statuses", multiple=True, metavar="FROM=TO", help="Send TO where a row says FROM.")
+@click.option("--status", "statuses", multiple=True, metavar="FROM=TO", help="Send TO for FROM in the rows.")
 @_TARGET
 def shards_adopt(directory: str, target: str | None, **fields: Any) -> int:
-    """Make a plan of the Parquet files that are in DIR: each is a shard, in the order of its rows.
+    """Make a plan of the Parquet files in DIR: each file is a shard, in the order of its rows.
 
-    All rows of an order must be in one file; that is checked.
+    All rows of an order must be in one file; the command checks that.
     """
     from altcraft_async.cli.shards import adopt  # noqa: PLC0415 - quick start of the other commands
 
@@ -75,10 +76,10 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--processes", type=click.IntRange(min=1), metavar="N",
                      help="Processes of this machine. Default: one for each core."),
         click.option("--concurrency-total", type=click.IntRange(min=1), metavar="N",
-                     help="Calls in flight of all that run shards of DIR, wherever they are."),
+                     help="Total calls in flight of all processes that run shards of DIR, on any machine."),
         click.option("--rate-total", type=click.FloatRange(min=0, min_open=True), metavar="N",
-                     help="The same for updates a second."),
-        click.option("--retry-failed", is_flag=True, help="Of shards that are done, send again what failed."),
+                     help="Total updates a second of all these processes."),
+        click.option("--retry-failed", is_flag=True, help="Send the failed rows of done shards again."),
         click.option("--deadline", type=Seconds(), metavar="TIME", help="With --shard: stop after this time."),
         click.option("--json", "as_json", is_flag=True, help="Write the report as one JSON object to stdout."),
     )):  # fmt: skip
@@ -93,8 +94,8 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def shards_run(directory: str, **fields: Any) -> int:
     """Deliver all shards of DIR that are not done, with some processes of this machine; or one, with --shard N.
 
-    It can be run again at any time, also after it was killed, and on several machines: what is done is not sent
-    again, what was in doubt goes out under its old id, and a shard that another process is at is waited for.
+    Run it again at any time, also after a kill, and on several machines: done rows are not sent again, rows in
+    doubt go out under their old ids, and the command waits for a shard that another process delivers.
     """
     from altcraft_async.cli.shards import ShardsJob, run  # noqa: PLC0415 - quick start of the other commands
 
@@ -102,11 +103,11 @@ def shards_run(directory: str, **fields: Any) -> int:
     return run(ShardsJob(directory=directory, **fields), environ)
 
 
-@shards.command(name="show", short_help="Say how far the shards are.")
+@shards.command(name="show", short_help="Show the progress of the shards.")
 @_DIRECTORY
 @click.option("--json", "as_json", is_flag=True, help="Write the report as one JSON object to stdout.")
 def shards_show(directory: str, as_json: bool) -> int:
-    """Say how far the shards of DIR are, also while they run, from anywhere."""
+    """Show the progress of the shards of DIR, also while they run, from any machine."""
     from altcraft_async.cli.shards import show  # noqa: PLC0415 - quick start of the other commands
 
     return show(directory, as_json=as_json)

@@ -13,17 +13,17 @@ from altcraft_async.cli.presets import PresetName
 __all__ = ["demo", "doctor"]
 
 
-@click.command(cls=ClientCommand, short_help="Say what is wrong when it does not work.")
+@click.command(cls=ClientCommand, short_help="Find out why it does not work.")
 @click.option("--json", "as_json", is_flag=True, help="Write all findings as one JSON object.")
-@click.option("--outbox", metavar="FILE|URL", help="Check this outbox too, a file or a database.")
+@click.option("--outbox", metavar="FILE|URL", help="Also check this outbox, a file or a database.")
 @database_options
 @client_options
 def doctor(as_json: bool, outbox: str | None, schema: str, buckets: int, quiet: bool, **fields: Any) -> int:
     """Check settings, name, connection, TLS, token, clock and round trips.
 
-    Each check is told in a line on stdout: ok, warning, failed or skipped, with
-    what to do about it. Nothing is changed on the platform, and the token is
-    never shown.
+    Each check prints a line on stdout: ok, warning, failed or skipped, with its
+    remedy. The command changes nothing on the platform, and never shows the
+    token.
 
     Exit codes: 0 no failure; 1 a setting is wrong; 4 the token is refused; 2 any
     other failure. Of several failures the first counts.
@@ -35,7 +35,9 @@ def doctor(as_json: bool, outbox: str | None, schema: str, buckets: int, quiet: 
 
 
 @click.command(short_help="Show the whole job against a server that misbehaves; needs no account.")
-@click.option("--lines", type=click.IntRange(min=1, max=200_000), default=2000, show_default=True, help="Order lines.")
+@click.option(
+    "--lines", type=click.IntRange(min=1, max=200_000), default=2000, show_default=True, help="Number of order lines."
+)
 @click.option("--faults", type=PresetName(), default="mixed", show_default=True,
               help="How the server misbehaves.")  # fmt: skip
 @click.option("--seed", type=int, default=1, show_default=True, help="Repeats the same orders and faults.")
@@ -43,10 +45,10 @@ def doctor(as_json: bool, outbox: str | None, schema: str, buckets: int, quiet: 
 def demo(lines: int, faults: str, seed: int, as_json: bool) -> int:
     """Run the whole job on this machine, without network or account.
 
-    A sandbox of the platform is started inside, with orders of four lines each.
-    Their status updates are pushed through its injected faults. Then the
-    server's ledger is checked: nothing lost, duplicated or reordered, and an
-    outcome for every update. The exit code is 0 only then.
+    The command starts a sandbox of the platform, with orders of four lines each,
+    and pushes their status updates through its injected faults. Then it checks
+    the sandbox's ledger. The exit code is 0 only if no update was lost,
+    duplicated or reordered, and every update has an outcome.
     """
     from altcraft_async.cli.demo import demo as start  # noqa: PLC0415 - the sandbox is slow to import
 

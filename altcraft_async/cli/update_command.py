@@ -39,7 +39,7 @@ __all__ = ["update"]
 def update(  # noqa: PLR0913, PLR0917 - the arguments of the command
     order: str, line: str, status: str, deadline: float | None, as_json: bool, quiet: bool, **fields: Any
 ) -> int:
-    """Give the LINE of ORDER, by their external ids, this STATUS.
+    """Set the STATUS of the LINE of ORDER, by their external ids.
 
     STATUS is new, processing, delivering, delivered, canceled, refunded, or the
     id of a custom status.

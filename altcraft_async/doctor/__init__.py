@@ -5,9 +5,8 @@
     async for finding in diagnose():
         print(finding.level, finding.check, finding.said, finding.remedy or "")
 
-`diagnose` makes the checks in order and yields what each found. Every check is
-bounded in time, none raises for what it finds, and only reading calls are made.
-The token is never part of a finding.
+`diagnose` makes the checks in order and yields the finding of each. Every check is bounded in time, none raises for a
+failure that it finds, and all calls only read. The token is never part of a finding.
 """
 
 from __future__ import annotations

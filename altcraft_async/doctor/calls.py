@@ -235,12 +235,12 @@ def _measured(times: list[float], settings: Settings, link: Link | None) -> Find
 
 
 def _total(number: float | Shared) -> float:
-    """Give what all may make together."""
+    """Return what all may make together."""
     return number.total if isinstance(number, Shared) else number
 
 
 def _in_flight(rate: float, seconds: float) -> int:
-    """Give the calls that must be under way at once for a rate (Little's law)."""
+    """Return the calls that must be under way at once for a rate (Little's law)."""
     return max(1, math.ceil(rate * seconds))
 
 

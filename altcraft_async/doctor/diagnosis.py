@@ -40,17 +40,15 @@ async def diagnose(
     calls: int = 10,
     **options: Unpack[ClientOptions],
 ) -> AsyncGenerator[Finding, None]:
-    """Check a client that `AltcraftClient.from_env` would make of `environ` and `options`; yield what is found.
+    """Check a client that `AltcraftClient.from_env` would make of `environ` and `options`; yield the findings.
 
-    The checks are those of `Check`, in that order, and each yields one finding,
-    the settings one for each trouble. A check whose ground failed is skipped. No
-    step takes longer than `within` seconds. Round trips are measured over `calls`
-    calls. A `session` is used and not closed; with a `transport` of your own the
-    checks of the network are left out.
+    The checks are those of `Check`, in that order, and each yields one finding, the settings one for each problem. A
+    check is skipped if an earlier check that it needs failed. No step takes longer than `within` seconds. Round trips
+    are measured over `calls` calls. A `session` is used and not closed; with a `transport` of your own the checks of
+    the network are left out.
 
-    Nothing is changed on the platform: every call asks for the status of an order
-    that does not exist. A token that is refused is tried once more in the other
-    place (`token_in`). Never raises for what it finds.
+    It changes nothing on the platform: every call asks for the status of an order that does not exist. A refused token
+    is tried once more in the other place (`token_in`). It never raises for a failure that it finds.
     """
     setup = examine(os.environ if environ is None else environ, options)
     told = {Check.OUTBOX}  # that has no part in whether the platform can be used

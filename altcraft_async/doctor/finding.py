@@ -47,17 +47,16 @@ class Level(enum.StrEnum):
     FAILED = "failed"
     """It cannot work like this."""
     SKIPPED = "skipped"
-    """Nothing can be told, because an earlier check failed or the server gave no sign."""
+    """Nothing is known, because an earlier check failed or the server gave no sign."""
 
 
 @attrs.frozen(kw_only=True)
 class Finding:
     """What one check found.
 
-    `said` tells it in one sentence, `remedy` what to do about it, and `notes` are
-    further lines. `facts` has the figures by name, times in seconds. `error` is the
-    error that a client would raise, where there is one. Neither the token nor
-    a body is ever part of it.
+    `said` is the finding in one sentence, `remedy` what to do about it, and `notes` are further lines. `facts` has the
+    figures by name, times in seconds. `error` is the error that a client would raise, or None. Neither the token nor a
+    body is ever part of it.
     """
 
     check: Check

@@ -138,7 +138,7 @@ def _effective(client: AltcraftClient, given: Mapping[str, str]) -> Finding:
 
 
 def _others(client: AltcraftClient, token: str) -> int | None:
-    """Give how many other processes share the limit at this moment; None where it is not shared."""
+    """Return how many other processes share the limit at this moment; None if it is not shared."""
     totals = [total for total in totals_of(client.settings) if total.among == "host"]
     shared = [total_name(total.whole) for total in totals]
     if isinstance(client.settings.concurrency, Adaptive) and client.settings.group == "host":
@@ -148,7 +148,7 @@ def _others(client: AltcraftClient, token: str) -> int | None:
 
 
 def _plain(settings: Settings) -> dict[str, JSON]:
-    """Give the settings under the names that the environment has for them."""
+    """Return the settings under the names that the environment has for them."""
     rows = [row for row in BY_NAME.values() if row.name != "max_retries"]  # the attempts in other words
     return {row.name: _json(row.of(settings)) for row in rows}
 

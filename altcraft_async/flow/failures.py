@@ -27,9 +27,9 @@ _COUNTED = frozenset({OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.
 class FailureLimit:
     """How much of a run may fail: the run stops at `count` failures, or at a `share` of all outcomes.
 
-    Counted are ``rejected``, ``unknown`` and ``invalid``; of batches, their answers. The
-    `share` lies in (0, 1] and counts only after 100 outcomes. With None there is no such
-    bound. Raises `ConfigurationError` for what cannot be a bound, and where neither is given.
+    It counts ``rejected``, ``unknown`` and ``invalid`` outcomes; for batches, their answers. The `share` is in (0, 1]
+    and counts only after 100 outcomes. With None there is no such bound. Raises `ConfigurationError` for an impossible
+    bound, and if neither is given.
     """
 
     count: int | None = None

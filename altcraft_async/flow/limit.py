@@ -58,9 +58,8 @@ _SUCCESS, _OVERLOAD = Signal.SUCCESS, Signal.OVERLOAD
 class Adaptive:
     """Settings of the adaptive limit (the default for ``concurrency``).
 
-    The limit starts at `initial` and stays within `minimum` and `maximum`.
-    `headroom` is how far above the server's working capacity it may go: 1.25
-    keeps a queue of a quarter. A setting that cannot work raises
+    The limit starts at `initial` and stays within `minimum` and `maximum`. `headroom` is how far it may go above the
+    number of calls that the server works on: 1.25 keeps a queue of a quarter. A setting that cannot work raises
     `ConfigurationError`, which names the field.
     """
 
@@ -91,11 +90,11 @@ def _check(ok: bool, field: str, problem: str) -> None:
 class Shared:
     """A total that several clients share: ``concurrency=Shared(64)`` calls in flight, ``rate=Shared(100)`` a second.
 
-    `among` says who: ``"host"``, the processes of one user on this host that call one address with one token and give
-    the same total, each by its need; ``"drainers"``, those that deliver one outbox on PostgreSQL, each by the part
-    of the buckets that it has leased; or ``"shards"``, those that deliver shards of one directory, in equal parts. A
-    member always has one permit, so where there are more members than permits they have more calls in flight than
-    `total`. Raises `ConfigurationError`, naming the field, for what cannot work.
+    `among` names the members: ``"host"``, the processes of one user on this host that call one address with one token
+    and give the same total, each by its need; ``"drainers"``, those that deliver one outbox on PostgreSQL, each by its
+    part of the leased buckets; or ``"shards"``, those that deliver shards of one directory, in equal parts. A member
+    always has one permit, so if there are more members than permits, more calls are in flight than `total`. A setting
+    that cannot work raises `ConfigurationError`, which names the field.
     """
 
     total: float = attrs.field(validator=NUMBER)
@@ -108,13 +107,13 @@ class Shared:
         return max(1, int(self.total * part + 1e-9))
 
     def pace(self, part: float) -> float:
-        """Give the starts a second of a member that has this `part` of all."""
+        """Return the starts a second of a member that has this `part` of all."""
         return self.total * max(part, _LEAST)
 
 
 @attrs.frozen
 class LearnedLimit:
-    """What a limit has learned of a server: so many calls in flight, and so many starts a second, or None."""
+    """The limit that was learned of a server: calls in flight, and starts a second, or None."""
 
     limit: int
     rate: float | None = None
@@ -124,7 +123,7 @@ class LearnedLimit:
 class LimitStatistics:
     """A snapshot of a limit; latencies in seconds, None before the first round.
 
-    `rate` is the learned pace in starts per second, None where there is none.
+    `rate` is the learned pace in starts per second, None if there is none.
     `latency` is the typical latency of the last round, `baseline` the one of the
     server without a queue. `accepted` and `throttled` count since the beginning. `doing` is the law's state in words.
     """
@@ -162,7 +161,7 @@ class ConcurrencyLimit(Protocol):
 
     @property
     def learned(self) -> LearnedLimit | None:
-        """What another limit may begin with; None where there is nothing yet."""
+        """What another limit may begin with; None if there is nothing yet."""
 
     def begin_at(self, now: float, learned: LearnedLimit) -> None:
         """Begin at half of what another limit ended with, where there is nothing better to go by."""

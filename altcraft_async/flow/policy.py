@@ -13,10 +13,9 @@ __all__ = ["OutagePolicy"]
 class OutagePolicy:
     """How long an outage, in which the server serves nobody, is waited out; times in seconds.
 
-    `patience` is for bulk runs, `call_patience` for single calls, `first_patience` for
-    both where the server has never served a call: that is rather a wrong address.
-    None waits without end. With `fail_fast` single calls wait for no outage at all,
-    except that one of them is the probe whenever one is due.
+    `patience` is for bulk runs, `call_patience` for single calls, `first_patience` for both if the server has never
+    served a call: that is probably a wrong address. None waits without end. With `fail_fast` single calls do not wait
+    for an outage to end; but when a probe is due, one of them is the probe.
     """
 
     patience: float | None = attrs.field(default=1800.0, validator=SECONDS.or_none())

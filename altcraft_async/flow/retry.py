@@ -50,7 +50,7 @@ class WaitStrategy(Protocol):
     """What gives the seconds before the next attempt: each of tenacity's ``wait_…`` does."""
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        """Give the seconds."""
+        """Return the seconds."""
 
 
 class StopStrategy(Protocol):
@@ -68,15 +68,14 @@ class RetryPolicy:
     """How failed attempts of one call are repeated.
 
     `attempts` is the most attempts, the first included; 1 turns retries off, with None
-    they go on until a deadline. `base` and `max_delay` shape the backoff, in seconds: any
-    part of it is waited, after back-pressure the half at least.
-    `max_retry_after` is the longest ``Retry-After`` that is obeyed; a longer one is cut
-    to it. `rules` says which answers are retried. `wait` and `stop` take tenacity's own
-    strategies, and stand in the place of `base` with `max_delay`, and of `attempts`; their
-    state counts the first attempt as the first.
+    they go on until a deadline. `base` and `max_delay` shape the backoff, in seconds: the
+    wait is a random part of it, after back-pressure at least the half. `max_retry_after` is the longest ``Retry-After``
+    that is obeyed; a longer one is cut to it. `rules` says which answers are retried. `wait` and `stop` take tenacity's
+    own strategies; `wait` replaces `base` and `max_delay`, `stop` replaces `attempts`. Their state counts the first
+    attempt as the first.
 
-    What all calls of a client share stands apart: `altcraft_async.Settings.retry_budget`
-    and `altcraft_async.OutagePolicy`.
+    The settings that all calls of a client share are elsewhere: `altcraft_async.Settings.retry_budget` and
+    `altcraft_async.OutagePolicy`.
     """
 
     attempts: int | None = attrs.field(default=5, validator=WHOLE.or_none())
@@ -94,7 +93,7 @@ class RetryPolicy:
         return self.attempts is None or spent < self.attempts
 
     def backoff(self, spent: int, state: tenacity.RetryCallState, random: float) -> float:
-        """Give the seconds before the next attempt; `random` lies in [0, 1)."""
+        """Return the seconds before the next attempt; `random` lies in [0, 1)."""
         if self.wait is not None:
             return max(0.0, float(self.wait(state)))
         return random * min(self.max_delay, self.base * 2.0 ** min(max(spent, 1) - 1, 60))

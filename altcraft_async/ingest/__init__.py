@@ -1,11 +1,9 @@
-"""Updates out of files and columns: CSV, JSON, Excel, Parquet and Arrow, row by row, with flat memory.
+"""Updates from files and columns: CSV, JSON, Excel, Parquet and Arrow, row by row, with flat memory.
 
-`read_updates` opens an input and gives an `UpdateReader`: an iterable of
-updates to hand to a bulk call as it is. A row that cannot become an update is
-an `InvalidUpdateError` in its place, naming file, line, field and remedy; the
-bulk call turns it into an ``invalid`` outcome, and the other rows go on. An
-input of which nothing can be read raises `InputError`, and one whose rows cannot
-be told for certain from a line on raises `HeldBackError` there.
+`read_updates` opens an input and returns an `UpdateReader`: an iterable of updates that you give to a bulk call
+directly. A row that cannot become an update is an `InvalidUpdateError` in its place, which names file, line, field and
+remedy; the bulk call turns it into an ``invalid`` outcome, and the other rows go on. An input that cannot be read at
+all raises `InputError`. If it is not certain from some line on where rows begin, that line raises `HeldBackError`.
 
 .. code-block:: python
 
@@ -13,17 +11,16 @@ be told for certain from a line on raises `HeldBackError` there.
         async for outcome in altcraft.market.orders.stream_order_line_statuses(updates):
             row = updates.take_row(outcome.index)
 
-**CSV.** The first line that is not blank is the header; a line ``sep=;`` may
-stand before it. The separator is ``,``, ``;`` or a tab, found from the header.
-Names of columns are compared without case. Cells may be quoted, and a quoted cell
-may span lines. Blanks around an id are dropped, rows without content skipped.
+**CSV.** The first line that is not blank is the header; a line ``sep=;`` may come before it. The separator is ``,``,
+``;`` or a tab, found from the header. Names of columns are compared without case. Cells may be quoted, and a quoted
+cell may span lines. Blanks around an id are dropped, and rows without content are skipped.
 
 **JSON.** One object a line, or one array of objects; one key a field. Whole
 numbers count as their digits. Blank lines are skipped.
 
-**Columns.** Parquet and Arrow: a file, a directory, a pattern, an address that fsspec
-knows, or an object with ``__arrow_c_stream__``, as polars, DuckDB and pandas have; needs the extra ``arrow``.
-Only the needed columns are read, some batches ahead. Values are texts or whole numbers, taken as they stand.
+**Columns.** Parquet and Arrow: a file, a directory, a pattern, an address that fsspec knows, or an object with
+``__arrow_c_stream__``, as polars, DuckDB and pandas have; needs the extra ``arrow``. Only the needed columns are read,
+some batches ahead. Values are texts or whole numbers, taken unchanged.
 
 **Excel.** The first visible sheet of an ``.xlsx`` file; needs the extra ``excel``.
 

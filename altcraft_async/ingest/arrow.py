@@ -61,7 +61,7 @@ class ColumnarInput:
     is_parquet: bool = False
 
     def parts(self) -> Generator[tuple[str, Columns], None, None]:
-        """Give the columns of each file, which is open until the next is asked for; raises `InputError`."""
+        """Yield the columns of each file, which is open until the next is asked for; raises `InputError`."""
         for address in self.files:
             with _opened(address) as file:
                 yield address, self._columns(file, address)
@@ -82,10 +82,10 @@ class ColumnarInput:
 def columnar_input(
     source: str | os.PathLike[str] | BinaryIO | ArrowStream, name: str | None = None, *, chosen: bool = False
 ) -> ColumnarInput | None:
-    """Return an input of columns; None where it is another one, for others to read. `chosen` says that it must be.
+    """Return an input of columns; None if it is another one, for others to read. `chosen` says that it must be.
 
     It is told by what an object can do, by the first bytes of a file or stream, and of a directory or a pattern by the
-    names of its files. Raises `InputError` where no file is found, or one that cannot be read.
+    names of its files. Raises `InputError` if no file is found, or one that cannot be read.
     """
     if isinstance(source, ArrowStream):
         return ColumnarInput(name or type(source).__name__, given=source)
@@ -199,11 +199,11 @@ class ColumnRows:
         self._parts.close()
 
     def __iter__(self) -> Iterator[ReadRow]:
-        """Give the rows; raises `HeldBackError` where a file breaks off."""
+        """Return the rows; raises `HeldBackError` if a file breaks off."""
         return self._given
 
     def unread(self) -> Iterator[bytes]:
-        """Give the rows that were not given, as JSON lines; raises where a file breaks off. Ends the reading."""
+        """Yield the rows that were not given, as JSON lines; raises where a file breaks off. Ends the reading."""
         for _, _, row in self._given:
             yield bytes(row)
 

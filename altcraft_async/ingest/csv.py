@@ -161,7 +161,7 @@ class CsvRows:
     """The rows of one CSV. The header is read when it is made; iterating gives the rows.
 
     ``header`` has the bytes up to the end of the header, ``table`` the columns.
-    Raises `InputError` where the header cannot be read.
+    Raises `InputError` if the header cannot be read.
     """
 
     __slots__ = ("_lines", "_reading", "_record", "_separator", "_size", "_source", "_watch", "header", "table")
@@ -248,7 +248,7 @@ class CsvRows:
     # -- the rows
 
     def __iter__(self) -> Iterator[ReadRow]:
-        """Give the rows; raises `HeldBackError` behind the last one whose end is known."""
+        """Yield the rows; raises `HeldBackError` behind the last one whose end is known."""
         lines, table, separator = self._lines, self.table, self._separator
         item, look = table.item, table.suspicions.look
         block, plain, quoted, suspect, last = "", True, False, False, False

@@ -13,13 +13,12 @@ _SHOWN = 60
 class InputError(ConfigurationError):
     """Nothing can be read from an input; ``source`` names it.
 
-    ``field`` is the field of the update whose column is missing, where that is
-    the problem; ``encoding`` the one that the input most likely has, where it is
-    not the one that it was read with.
+    ``field`` is the field of the update whose column is missing, if that is the problem; ``encoding`` is the likely
+    encoding of the input, if it is not the one that it was read with.
     """
 
     effect = "nothing"
-    remedy = "Correct the input, or how it is called, as the message says; then read it again."
+    remedy = "Correct the input, or the arguments, as the message says; then read it again."
 
     def __init__(
         self, message: str = "", *, field: str | None = None, source: str = "input", encoding: str | None = None
@@ -30,16 +29,15 @@ class InputError(ConfigurationError):
 
 
 class HeldBackError(InputError):
-    """The rows from the 1-based ``line`` on cannot be told for certain, so none of them was given.
+    """It is not certain where rows begin from the 1-based ``line`` on, so none of them was yielded.
 
-    Raised by the iteration over an `UpdateReader`, behind all rows that stand
-    before that line. Nothing from the line on is an update: a journal does not
-    record it, and goes on there once the input is corrected. ``last_line`` says
-    that only a last line without its end is concerned, ``broken`` that the record at ``line``
-    is wrong, and was read as far as it goes.
+    The iteration over an `UpdateReader` raises it after all rows before that line. Nothing from the line on is an
+    update: a journal does not record it, and goes on there once the input is corrected. ``last_line`` says that only a
+    last line without a line end is concerned, ``broken`` that the record at ``line`` is wrong, and was read as far as
+    it goes.
     """
 
-    effect = "what stands before ``line``"
+    effect = "the rows before ``line``"
     remedy = "Correct the input at ``line``, or wait until it is written; then read it again."
 
     def __init__(

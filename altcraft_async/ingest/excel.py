@@ -61,7 +61,7 @@ class ExcelRows:
     """The rows of the first visible sheet; iterating gives them.
 
     ``header`` has the header as a line of CSV, ``table`` the columns. ``line`` of a row is
-    its number in the sheet. Raises `InputError` where the file cannot be read, and
+    its number in the sheet. Raises `InputError` if the file cannot be read, and
     `MissingExtraError` without the extra ``excel``.
     """
 
@@ -88,7 +88,7 @@ class ExcelRows:
         raise InputError(msg, source=source)
 
     def __iter__(self) -> Iterator[ReadRow]:
-        """Give the rows; raises `HeldBackError` where the sheet breaks off."""
+        """Return the rows; raises `HeldBackError` if the sheet breaks off."""
         return self._given
 
     def _give(self) -> Iterator[ReadRow]:
@@ -138,7 +138,7 @@ class ExcelRows:
                 suspicions.note(shown, line, _text(value))
 
     def unread(self) -> Iterator[bytes]:
-        """Give the rows that were not given, as CSV; raises where the sheet breaks off. Ends the reading."""
+        """Yield the rows that were not given, as CSV; raises where the sheet breaks off. Ends the reading."""
         for _, _, raw in self._given:
             yield raw + b"\n"
         if self._held is not None:

@@ -139,7 +139,7 @@ class JsonLines:
                 self.header += lines.raw + b"\n"
 
     def __iter__(self) -> Iterator[ReadRow]:
-        """Give the rows; raises `HeldBackError` for a last line that may be half of one."""
+        """Yield the rows; raises `HeldBackError` for a last line that may be half of one."""
         lines = self._lines
         block, suspect = "", False
         for text in lines:
@@ -201,7 +201,7 @@ class ArrayRows:
         self._given = self._give()
 
     def __iter__(self) -> Iterator[ReadRow]:
-        """Give the rows; raises `HeldBackError` where the array breaks."""
+        """Return the rows; raises `HeldBackError` if the array breaks."""
         return self._given
 
     def _give(self) -> Iterator[ReadRow]:
@@ -279,7 +279,7 @@ class ArrayRows:
         return HeldBackError(msg, source=self.table.source, line=line)
 
     def unread(self) -> Iterator[bytes]:
-        """Give the rows that were not given, as JSON lines; raises where the array breaks. Ends the reading."""
+        """Yield the rows that were not given, as JSON lines; raises where the array breaks. Ends the reading."""
         for _, _, raw in self._given:
             yield raw + b"\n"
         if self._held is not None:

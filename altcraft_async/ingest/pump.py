@@ -43,7 +43,7 @@ class Pump:
             self._room.notify_all()
 
     async def next_row(self) -> AnyRow | None:
-        """Give the next row, None at the end; raise what the reading raised."""
+        """Return the next row, None at the end; raise what the reading raised."""
         while True:
             with self._room:
                 if self._queue:

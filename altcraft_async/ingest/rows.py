@@ -52,9 +52,9 @@ _WORKBOOK = b"PK\x03\x04"
 
 
 class KeptRow:
-    """A row as it stood in its input: `line` is the 1-based number of its first line, or of the row in its file.
+    """An unchanged row of its input: `line` is the 1-based number of its first line, or of the row in its file.
 
-    `raw` is its bytes, with a line end; of columns the three ids as a JSON line, which is written when it is asked for.
+    `raw` is its bytes, with a line end; for columns it is the three ids as a JSON line, which is made on demand.
     """
 
     __slots__ = ("_content", "line")
@@ -95,7 +95,7 @@ class InputFormat(enum.StrEnum):
     PARQUET = "parquet"
     """Parquet, a file or several; needs the extra ``arrow``."""
     ARROW = "arrow"
-    """Arrow, a file, a stream, or what hands over its columns so; needs the extra ``arrow``."""
+    """Arrow, a file, a stream, or an object that exports its columns; needs the extra ``arrow``."""
 
     @property
     def of_rows(self) -> InputFormat:
@@ -104,7 +104,7 @@ class InputFormat(enum.StrEnum):
 
     @classmethod
     def of_name(cls, name: str) -> InputFormat | None:
-        """Return the format that a file's name tells, also with ``.gz`` behind it; None for any other."""
+        """Return the format that the suffix of a file names, also before ``.gz``; None for any other."""
         return _BY_SUFFIX.get(Path(name.lower().removesuffix(".gz")).suffix)
 
 
@@ -140,27 +140,24 @@ def read_updates(  # noqa: PLR0913 - what can be said of an input, by keyword
     keep_rows: bool = False,
     opened_at: float | None = None,
 ) -> UpdateReader:
-    """Open an input of updates, a path, a binary stream or what has columns, and read its header.
+    """Open an input of updates (a path, a binary stream or an input of columns), and read its header.
 
-    What has columns is Parquet or Arrow, a file, the files of a directory or a pattern, also at an address of fsspec
+    An input of columns is Parquet or Arrow: a file, the files of a directory or a pattern, also at an fsspec address
     (``s3://bucket/orders/*.parquet``), or an object with ``__arrow_c_stream__``, as polars, DuckDB and pandas have.
 
-    The format is `input_format`, or else follows from the first bytes and the
-    file's suffix. Gzip is unpacked. `columns` says which column (JSON: key) holds a
-    field, where it is not the field's own name; `constants` gives a field the same
-    value in all rows, where there is no such column. `statuses` says what to send
-    for a status of the input; others are sent as they stand. `skip_lines` leaves out
-    that many lines before the header. `last_line` says what becomes of a last line
-    without an end; whether a file is at rest is told at the Unix time `opened_at`, or else now.
-    `name` is how messages call the input. With `keep_rows` the
-    reader keeps each row as it stood in the input until `UpdateReader.take_row` asks for it.
+    The format is `input_format`, or else follows from the first bytes and the file's suffix. Gzip is unpacked.
+    `columns` names the column (JSON: key) of a field, if that is not the field's own name; `constants` gives a field
+    the same value in all rows, if there is no such column. `statuses` maps statuses of the input to those to send;
+    other statuses are sent unchanged. `skip_lines` is the number of lines to skip before the header. `last_line` says
+    what to do with a last line without a line end; whether a file still changes is judged at the Unix time `opened_at`,
+    or else now. `name` is the name of the input in messages. With `keep_rows` the reader keeps each row unchanged until
+    `UpdateReader.take_row` takes it.
 
-    A path is opened here and closed by the reader; a stream stays the caller's.
-    From a pipe this blocks until the first line is there.
+    A path is opened here and closed by the reader; a stream stays the caller's. From a pipe this blocks until the first
+    line has come.
 
-    Raises `InputError` where nothing can be read: no such file, a directory, no
-    right to read, another encoding, no CSV at all, an empty one, a needed column
-    that is missing or there twice. Raises `ConfigurationError` for an unknown
+    Raises `InputError` if nothing can be read: no such file, a directory, no right to read, another encoding, no CSV at
+    all, an empty one, a needed column that is missing or there twice. Raises `ConfigurationError` for an unknown
     format, field or encoding.
     """
     mapped = _by_field(columns or {}, "column")
@@ -187,11 +184,10 @@ def read_values(  # noqa: PLR0913 - what can be said of an input, by keyword
     keep_rows: bool = False,
     opened_at: float | None = None,
 ) -> UpdateReader:
-    """Open an input of JSON objects, one a line or in one array, each of which `make` makes a value of.
+    """Open an input of JSON objects, one a line or in one array; `make` makes a value of each.
 
-    For example `Order.from_dict`. A row for which it raises `InvalidUpdateError` is that error
-    in its place, with its line. All else is as for `read_updates`; the reader gives
-    values instead of updates.
+    `make` is for example `Order.from_dict`. If it raises `InvalidUpdateError` for a row, that error is in the row's
+    place, with its line. All else is as for `read_updates`; the reader yields values instead of updates.
     """
     fields = {field: field for field in FIELDS}
     reading = Reading(columns=fields, encoding=check_encoding(encoding), make=make)
@@ -323,8 +319,8 @@ class UpdateReader:
     to the end of the header (empty for JSON). ``exhausted`` turns true when the
     last row has been handed out, ``rows_read`` counts those handed out.
 
-    Iterating raises `HeldBackError` at a place from which on no row can be told for certain.
-    A context manager; leaving it closes what `read_updates` opened.
+    Iterating raises `HeldBackError` at a place after which it is not certain where rows begin. A context manager;
+    leaving it closes the input that `read_updates` opened.
     """
 
     __slots__ = (
@@ -358,7 +354,7 @@ class UpdateReader:
         return f"<UpdateReader {self.source!r} {self.format}, {self.rows_read} rows read>"
 
     def __enter__(self) -> Self:
-        """Give the reader itself."""
+        """Return the reader itself."""
         return self
 
     def __exit__(
@@ -368,26 +364,26 @@ class UpdateReader:
         self.close()
 
     def close(self) -> None:
-        """Close the input where `read_updates` opened it; closing twice is harmless."""
+        """Close the input if `read_updates` opened it; closing twice is harmless."""
         self._close()
 
     @property
     def header(self) -> bytes:
-        """What stands before the rows, and belongs before rows that were taken out of the input."""
+        """The bytes before the rows; write them before rows that were taken out of the input."""
         return self._rows.header
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know by now, and nothing is lost by."""
+        """Notes for a person so far, about things by which nothing is lost."""
         return (*self._rows.table.notes, *self._watch.notes)
 
     @property
     def suspicions(self) -> tuple[Suspicion, ...]:
-        """What was met by now that is no mistake and yet seldom meant."""
+        """Values so far that are correct but suspicious."""
         return tuple(self._rows.table.suspicions)
 
     def __iter__(self) -> Iterator[ReadItem]:
-        """Give the rows in input order: updates, and errors for the rows that are none."""
+        """Yield the rows in input order: updates, and errors for the rows that are none."""
         kept = self._kept if self._keep else None
         for item, line, raw in self._rows:
             if kept is not None:
@@ -397,12 +393,11 @@ class UpdateReader:
         self._end()
 
     async def in_thread(self, *, ahead: int = 1024) -> AsyncGenerator[ReadItem, None]:
-        """Give the same rows without ever blocking the event loop: for pipes and terminals.
+        """Yield the same rows without ever blocking the event loop: for pipes and terminals.
 
-        A thread reads at most `ahead` rows in advance. A row is handed on as
-        soon as its line has come. Closing the generator, or cancelling the task
-        that waits in it, stops the thread at its next row; a read that blocks
-        keeps neither the event loop nor the process from ending.
+        A thread reads at most `ahead` rows in advance. A row is handed on as soon as its line has come. Closing the
+        generator, or cancelling the task that waits in it, stops the thread at its next row. A read that blocks does
+        not keep the event loop or the process from ending.
         """
         pump = Pump(iter(self._rows), ahead)
         pump.start()
@@ -422,11 +417,10 @@ class UpdateReader:
         self.exhausted = True
 
     def take_row(self, index: int) -> KeptRow | None:
-        """Give, once, the row with 0-based `index` as it stood in the input.
+        """Return, once, the unchanged row with the 0-based `index`.
 
-        None where it was taken before, or not kept. For an `Outcome` this is
-        the row that it came from. A row of a workbook is given as CSV, an object of an array or
-        a row of columns as a JSON line.
+        None if it was taken before, or not kept. For an `Outcome` this is the row that it came from. A row of a
+        workbook is returned as CSV, an object of an array or a row of columns as a JSON line.
         """
         row = self._kept.pop(index, None)
         if row is None:
@@ -435,20 +429,20 @@ class UpdateReader:
         return KeptRow(line, raw + b"\n" if isinstance(raw, bytes) else raw)
 
     def drop_rows(self, first: int, count: int) -> None:
-        """Keep no longer the `count` rows from the 0-based index `first` on: those of an `UpdatesSkipped`."""
+        """Stop keeping the `count` rows from the 0-based index `first` on: those of an `UpdatesSkipped`."""
         for index in range(first, first + count):
             self._kept.pop(index, None)
 
     @property
     def first_kept(self) -> int:
-        """The 0-based index of the first kept row that was not taken yet; ``rows_read`` where there is none."""
+        """The 0-based index of the first kept row that was not taken yet; ``rows_read`` if there is none."""
         return next(iter(self._kept), self.rows_read)
 
     def unread(self) -> Iterator[bytes]:
-        """Give, in blocks, the bytes of all rows that were not handed out yet. Ends the reading.
+        """Yield, in blocks, the bytes of all rows that were not handed out yet. Ends the reading.
 
-        Raises `HeldBackError` where they cannot all be given: a last line that may be half of one
-        would become a row, and where an array, a workbook or packed data break off nothing can be read.
+        Raises `HeldBackError` if it cannot yield all of them: if a last line may be half a line, or if an array, a
+        workbook or packed data break off.
         """
         return self._rows.unread()
 

@@ -1,7 +1,6 @@
-"""What is no mistake, and yet seldom meant: ids and statuses that a spreadsheet or an export has spoilt.
+"""Values that are correct but suspicious: ids and statuses that a spreadsheet or an export may have damaged.
 
-Nothing is stopped by it. `Suspicions` counts by kind, so that a person hears of
-each kind once, with the first place.
+They stop nothing. `Suspicions` counts them by kind, so that each kind is reported once, with the first place.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def concerns(text: str) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def meant_status(status: str) -> str | None:
-    """Return the system status from which a status differs by case or one letter; None where there is none."""
+    """Return the system status from which a status differs by case or one letter; None if there is none."""
     if status in _SYSTEM:
         return None
     low = status.casefold()
@@ -91,7 +90,7 @@ class Suspicions:
         self._found: dict[str, tuple[int, int, str]] = {}
 
     def __iter__(self) -> Iterator[Suspicion]:
-        """Give the kinds in the order in which they were met."""
+        """Return the kinds in the order in which they were met."""
         return (Suspicion(what, *facts) for what, facts in self._found.items())
 
     def __len__(self) -> int:

@@ -77,8 +77,8 @@ def with_column(error: InvalidUpdateError, columns: Mapping[str, str]) -> str:
 class Table:
     """The columns of one table, by its header, and the updates that its records make.
 
-    Raises `InputError` where the header lacks a needed column, has one twice, or
-    has one that is given as a constant too; `item` raises `HeldBackError` where another
+    Raises `InputError` if the header lacks a needed column, has one twice, or
+    has one that is given as a constant too; `item` raises `HeldBackError` if another
     header stands. `too_wide` says what helps where a row has more cells than the header, `place` where that is.
     """
 

@@ -99,10 +99,10 @@ class Feed:
 
 
 class LastLine(enum.StrEnum):
-    """What becomes of a last line that has no line end, and so may be half of one."""
+    """What to do with a last line that has no line end, and so may be half a line."""
 
     AUTO = "auto"
-    """It is sent where the input is a file that was not changed while it was read, nor for 2 s before that."""
+    """It is sent if the input is a file that was not changed while it was read, nor for 2 s before that."""
     SEND = "send"
     """It is sent."""
     HOLD = "hold"
@@ -131,7 +131,7 @@ class Watch:
         self.notes.append(f"{source}, line {line}: the last line has no line end; it counts as whole")
 
     def check_last(self, source: str, line: int) -> None:
-        """Raise `HeldBackError` where the last line, which has no end, may be half of one."""
+        """Raise `HeldBackError` if the last line, which has no end, may be half of one."""
         why = self.unsettled
         if why is None:
             return
@@ -142,7 +142,7 @@ class Watch:
         raise HeldBackError(msg, source=source, line=line, last_line=True)
 
     def check_length(self, source: str) -> None:
-        """Raise `HeldBackError` where the file has become shorter while it was read."""
+        """Raise `HeldBackError` if the file has become shorter while it was read."""
         before, now = self._opened, _status(self._stream)
         if before is not None and now is not None and now.st_size < before.st_size:
             msg = f"{source} became shorter while it was read, so rows may be missing; read it again when it is whole"
@@ -150,7 +150,7 @@ class Watch:
 
     @property
     def unsettled(self) -> str | None:
-        """Why the end of the input need not be its end; None where it is."""
+        """Why the end of the input need not be its end; None if it is."""
         before, now = self._opened, _status(self._stream)
         if self._last_line is LastLine.HOLD:
             return "so it was asked"
@@ -242,7 +242,7 @@ def _keeps_ascii(encoding: str) -> bool:
 
 
 def _recoded(feed: Feed, source: str, encoding: str) -> Callable[[int], bytes]:
-    """Give the bytes in UTF-8, where a line feed is no byte of its own in the encoding."""
+    """Return the bytes in UTF-8, where a line feed is no byte of its own in the encoding."""
     decoder = getincrementaldecoder(encoding)()
 
     def read(size: int) -> bytes:
@@ -328,7 +328,7 @@ _TAR = slice(257, 262)
 
 
 def say_foreign(head: bytes) -> str | None:
-    """Say what an input is whose first bytes are no CSV and no JSON, and what to do; None where they may be."""
+    """Say what an input is whose first bytes are no CSV and no JSON, and what to do; None if they may be."""
     for magic, said in _FOREIGN:
         if head.startswith(magic):
             return said
@@ -383,7 +383,7 @@ class Lines:
         self._given = self._give()
 
     def __iter__(self) -> Iterator[str]:
-        """Give the lines that were not given yet."""
+        """Return the lines that were not given yet."""
         return self._given
 
     @property

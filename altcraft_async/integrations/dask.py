@@ -5,8 +5,8 @@
     with Client("scheduler:8786") as client:
         found = run_with_dask(client, "s3://bucket/run-1", window=32, concurrency=Shared(640, among="shards"))
 
-The workers need this package, and address and token in their own environment: that of the client does not travel.
-Nothing is kept in the scheduler: whatever dies, the call is made again and goes on. Needs ``distributed``.
+The workers need this package, and address and token in their own environment: the client's environment does not reach
+them. Nothing is kept in the scheduler: after any death, make the call again, and it goes on. Needs ``distributed``.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def run_with_dask(  # noqa: PLR0913 - what can be said of a run, by keyword
     rate: float | Shared | None = None,
     retry_failed: bool = False,
 ) -> ShardsReport:
-    """Deliver the shards of a directory on a Dask cluster, at most `window` at once, and say what became of all.
+    """Deliver the shards of a directory on a Dask cluster, at most `window` at once, and return the report of all.
 
-    `window` is one for each thread of the workers by default. `concurrency` and `rate` are of each shard;
-    `Shared` among ``"shards"`` is a total, of which each in the window has its part. A shard whose worker has died
-    is delivered again by another, by Dask's own rules; at its end it is told as a `ShardError`. What one shard raises
-    ends no other; the first such error is raised when all have ended.
+    `window` is one for each thread of the workers by default. `concurrency` and `rate` are for each shard; `Shared`
+    among ``"shards"`` is a total, of which each shard in the window has its part. If a worker dies, another delivers
+    its shard again, by Dask's own rules; when Dask gives up, that is a `ShardError`. An error of one shard does not end
+    the others; the first such error is raised when all have ended.
     """
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
     at_once = sum(client.nthreads().values()) if window is None else window

@@ -10,9 +10,8 @@
     async def delivered(order: str, line: str, altcraft: AltcraftDep, deadline: DeadlineDep) -> None:
         await altcraft.market.orders.update_order_line_status(order, line, "delivered", deadline=deadline.left())
 
-Needs the extra ``fastapi``: ``pip install 'altcraft-async[fastapi]'``. What is said
-in problems and in health, and how deadlines are read, is
-`altcraft_async.integrations.web`.
+Needs the extra ``fastapi``: ``pip install 'altcraft-async[fastapi]'``. `altcraft_async.integrations.web` has the texts
+of problems and health, and reads deadlines.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ __all__ = [
 _log = logging.getLogger("altcraft_async")
 
 OutboxSource: TypeAlias = "str | os.PathLike[str] | Callable[[AltcraftClient], Outbox]"
-"""The path of an outbox, or what makes one for a client."""
+"""The path of an outbox, or a function that makes one for a client."""
 Lifespan: TypeAlias = "Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, object] | None]]"
 """A lifespan as FastAPI takes it."""
 
@@ -103,17 +102,15 @@ def altcraft_lifespan(
     lifespan: Lifespan | None = None,
     fail_fast: bool = True,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, object]]]:
-    """Give the lifespan for ``FastAPI(lifespan=…)``, which opens one client and closes it.
+    """Return the lifespan for ``FastAPI(lifespan=…)``, which opens one client and closes it.
 
-    The client is what `make_client` returns, by default that of the environment.
-    `outbox` adds an outbox at that path, or the one that it makes for the client.
-    `lifespan` is your own: it runs inside, so client and outbox are open before it
-    begins, and closed after it has ended: first the outbox, which sends what it can
-    in its ``drain_timeout``, then the client.
+    `make_client` returns the client; by default its settings come from the environment. `outbox` adds an outbox: its
+    path, or a function that makes it for the client. `lifespan` is your own. It runs inside: client and outbox are open
+    before it begins, and are closed after it has ended, first the outbox, which sends as much as it can in its
+    ``drain_timeout``, then the client.
 
-    In an outage handlers do not wait: their single calls fail at once with `OutageError`, a
-    503 with ``Retry-After``, except the one that is the probe. With `fail_fast` false they
-    wait as long as the client's `OutagePolicy` says.
+    In an outage handlers do not wait: their single calls fail at once with `OutageError`, a 503 with ``Retry-After``,
+    except the one that is the probe. With `fail_fast` false they wait as long as the client's `OutagePolicy` says.
 
     The state that your lifespan yields is kept; ``altcraft`` and ``altcraft_outbox`` are
     added to it. A lifespan that needs the client itself can be written around this one:
@@ -126,8 +123,7 @@ def altcraft_lifespan(
                 async with warehouse(state["altcraft"]) as stock:
                     yield {**state, "stock": stock}
 
-    A server that runs several worker processes starts the lifespan in each, so each
-    has a client of its own, with its own limit.
+    A server that runs several worker processes starts the lifespan in each, so each has a client of its own.
     """
     usual = _Parts(make_client, outbox)
 
@@ -148,7 +144,7 @@ def altcraft_lifespan(
 
 
 async def altcraft_client(connection: HTTPConnection) -> AltcraftClient:
-    """Give the application's client; raises `ConfigurationError` where no lifespan has opened one."""
+    """Return the application's client; raises `ConfigurationError` if no lifespan has opened one."""
     found = getattr(connection.state, _CLIENT, None)
     if not isinstance(found, AltcraftClient):
         raise _absent(connection, "Altcraft client", "altcraft_lifespan()", field="lifespan")
@@ -156,7 +152,7 @@ async def altcraft_client(connection: HTTPConnection) -> AltcraftClient:
 
 
 async def altcraft_outbox(connection: HTTPConnection) -> Outbox:
-    """Give the application's outbox; raises `ConfigurationError` where no lifespan has opened one."""
+    """Return the application's outbox; raises `ConfigurationError` if no lifespan has opened one."""
     found = getattr(connection.state, _OUTBOX, None)
     if not isinstance(found, Outbox):
         raise _absent(connection, "outbox", "altcraft_lifespan(outbox=PATH)", field="outbox")
@@ -182,7 +178,7 @@ def _absent(connection: HTTPConnection, what: str, lifespan: str, *, field: str)
 
 
 def deadline_from(header: DeadlineHeader) -> Callable[[HTTPConnection], Awaitable[Deadline]]:
-    """Give the dependency that reads a request's deadline from `header`.
+    """Return the dependency that reads a request's deadline from `header`.
 
     .. code-block:: python
 
@@ -204,9 +200,9 @@ async def idempotency_key(
         None, alias="Idempotency-Key", description="The id of the change: given again, it is not made twice."
     ),
 ) -> str | None:
-    """Give the ``Idempotency-Key`` of a request, for the ``request_id`` of a call or a put; None without one.
+    """Return the ``Idempotency-Key`` of a request, for the ``request_id`` of a call or a put; None without one.
 
-    Raises `InvalidUpdateError` for one that can be no id.
+    Raises `InvalidUpdateError` for a key that cannot be an id.
     """
     return None if value is None else idempotency_key_of(value)
 
@@ -216,7 +212,7 @@ AltcraftDep = Annotated[AltcraftClient, Depends(altcraft_client)]
 OutboxDep = Annotated[Outbox, Depends(altcraft_outbox)]
 """A handler's argument of this type is the application's outbox."""
 IdempotencyKeyDep = Annotated[str | None, Depends(idempotency_key)]
-"""A handler's argument of this type is the caller's ``Idempotency-Key``: give it on as ``request_id``."""
+"""A handler's argument of this type is the caller's ``Idempotency-Key``: pass it on as ``request_id``."""
 DeadlineDep = Annotated[Deadline, Depends(deadline_from(DeadlineHeader()))]
 """A handler's argument of this type is the request's `Deadline`, from ``Request-Timeout``; see `deadline_from`."""
 
@@ -224,14 +220,12 @@ DeadlineDep = Annotated[Deadline, Depends(deadline_from(DeadlineHeader()))]
 def install_problem_handlers(app: FastAPI, *, types: str = PROBLEM_TYPES) -> None:
     """Let `app` answer our errors with problem documents (RFC 9457), as ``application/problem+json``.
 
-    What a document says is told by `altcraft_async.integrations.web.problem_of`: nothing
-    that a stranger should not read. The whole error goes to the log ``altcraft_async``
-    instead, as a WARNING, where the status is 500 or above. `types` is the prefix of a
-    problem's ``type``.
+    `altcraft_async.integrations.web.problem_of` makes the document: it has nothing that a stranger should not read. If
+    the status is 500 or above, the whole error goes to the log ``altcraft_async``, as a WARNING. `types` is the prefix
+    of a problem's ``type``.
 
-    A handler of your own for one of our classes goes before. WebSocket handlers get
-    their errors as they are. The documents stand in the application's OpenAPI, at the operations that
-    use the client or the outbox.
+    A handler of your own for one of our classes takes precedence. WebSocket handlers get their errors unchanged. The
+    documents are in the application's OpenAPI, at the operations that use the client or the outbox.
     """
 
     async def answer(request: Request, error: Exception) -> Response:
@@ -250,12 +244,11 @@ def install_problem_handlers(app: FastAPI, *, types: str = PROBLEM_TYPES) -> Non
 def health_router(
     *, liveness: str | None = "/livez", readiness: str | None = "/readyz", overdue: float = 300.0
 ) -> APIRouter:
-    """Give the two routes that a supervisor asks.
+    """Return the two routes for a supervisor.
 
-    `liveness` answers 200 as long as the event loop turns. `readiness` answers 200, or
-    503 where the service cannot do its work, with the figures that this was judged by:
-    see `altcraft_async.integrations.web.readiness_of`, also for `overdue`. A path that is
-    None is left out.
+    `liveness` answers 200 as long as the event loop runs. `readiness` answers 200, or 503 if the service cannot do its
+    work, with the figures of that judgement: see `altcraft_async.integrations.web.readiness_of`, also for `overdue`. A
+    path that is None is left out.
     """
     router = APIRouter(include_in_schema=False)
     fresh = {"Cache-Control": "no-store"}
@@ -281,13 +274,12 @@ def use_sandbox(
     outbox: OutboxSource | None = None,
     **options: Unpack[ClientOptions],
 ) -> SandboxedApp:
-    """Let `app` talk to a sandbox instead of Altcraft, for a test.
+    """Connect `app` to a sandbox instead of Altcraft, for a test.
 
-    The application's `altcraft_lifespan` opens a client of `sandbox`, made with
-    `options`, instead of its own, and in place of its outbox, if it has one, `outbox` or
-    a fresh one in a temporary directory. All else runs as it does in earnest. Used with
-    ``with`` around a ``TestClient``, and with ``async with`` around httpx, whose transport
-    does not run lifespans:
+    The application's `altcraft_lifespan` opens a client of `sandbox`, made with `options`, instead of its own. If the
+    application has an outbox, it gets `outbox` instead, or a fresh one in a temporary directory. All else runs as in
+    production. Use it with ``with`` around a ``TestClient``, and with ``async with`` around httpx, whose transport does
+    not run lifespans:
 
     .. code-block:: python
 
@@ -300,7 +292,7 @@ def use_sandbox(
 
 
 class SandboxedApp:
-    """An application that talks to a sandbox as long as this context is open; see `use_sandbox`."""
+    """An application that is connected to a sandbox while this context is open; see `use_sandbox`."""
 
     __slots__ = ("_app", "_parts", "_running", "_stack")
 

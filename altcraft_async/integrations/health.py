@@ -71,7 +71,7 @@ def _figures(altcraft: AltcraftClient, outbox: Outbox) -> Iterator[tuple[str, st
 class HealthServer:
     """Answers on `host` and `port`, where 0 takes any free one, while it is used with ``async with``.
 
-    `overdue` is as for `readiness_of`. Raises `ConfigurationError` where the port cannot be used.
+    `overdue` is as for `readiness_of`. Raises `ConfigurationError` if the port cannot be used.
     """
 
     __slots__ = ("_altcraft", "_host", "_outbox", "_overdue", "_port", "_runner")

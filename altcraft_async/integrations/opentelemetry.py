@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span for each call, its attempts beneath it, and metrics (extra ``opentelemetry``).
+"""OpenTelemetry: a span for each call, with its attempts as children, and metrics (extra ``opentelemetry``).
 
 .. code-block:: python
 
@@ -95,7 +95,7 @@ class _OpenCall:
 
 
 def current_traceparent() -> str | None:
-    """Name the span that is current, as the header ``traceparent`` does; None without one, or where it is not sampled.
+    """Return the current span in the form of the header ``traceparent``; None without one, or if it is not sampled.
 
     For an outbox without a client: ``Outbox(path, traceparent=current_traceparent)``.
     """
@@ -108,15 +108,12 @@ def current_traceparent() -> str | None:
 class OpenTelemetryObserver(TracingObserver):
     """Turns events into spans and metrics, by the given providers or the global ones.
 
-    The span of a call is a child of the span that is current where the call was
-    made (of a bulk run: where the run was started). The span of an attempt is
-    current while the request is under way, so what is traced or logged below
-    belongs to it. Spans end with their call or attempt, also when that is
-    cancelled; nothing is kept of a call that has ended. The span of a delivery out of an outbox
-    has a link to the span in which the update was put, whichever process that was in.
+    The span of a call is a child of the span that is current where the call was made (for a bulk run: where the run was
+    started). The span of an attempt is current while the request is under way, so spans and logs from below belong to
+    it. Spans end with their call or attempt, also when that is cancelled; nothing is kept of a call that has ended. The
+    span of a delivery from an outbox has a link to the span in which the update was put, whichever process that was in.
 
-    Clients may share one observer, or have several; limit and backlog are those that
-    were told last.
+    Clients may share one observer, or have several; limit and backlog are the last reported ones.
     """
 
     __slots__ = (
@@ -158,7 +155,7 @@ class OpenTelemetryObserver(TracingObserver):
             meter.create_observable_gauge(name, [partial(_observe, self._levels, name)], unit, said)
 
     def traceparent(self) -> str | None:
-        """Name the span that is current; see `current_traceparent`."""
+        """Return the current span; see `current_traceparent`."""
         return current_traceparent()
 
     def on_event(self, event: Event, /) -> None:
@@ -264,11 +261,10 @@ def _end(span: Span, error: BaseException | None) -> None:
 def propagation(propagator: TextMapPropagator | None = None) -> aiohttp.TraceConfig:
     """Return a trace configuration that sends the trace context of each attempt along with its request.
 
-    For ``AltcraftClient(trace_configs=[propagation()])``; without it nothing of a
-    trace leaves the process. By default the W3C headers ``traceparent`` and
-    ``tracestate`` go out, and no baggage: `propagator` says otherwise. Trace
-    configurations make the client send through aiohttp's session, which costs more
-    CPU for each call than its shorter way.
+    For ``AltcraftClient(trace_configs=[propagation()])``; without it no trace context leaves the process. By default
+    the W3C headers ``traceparent`` and ``tracestate`` go out, and no baggage; `propagator` overrides that. Trace
+    configurations make the client send through aiohttp's session, which costs more CPU for each call than its own
+    shorter way.
     """
     chosen = propagator or TraceContextTextMapPropagator()
 

@@ -43,10 +43,9 @@ _CALL_SECONDS = (*_REQUEST_SECONDS, 30.0, 60.0, 300.0)
 class PrometheusObserver:
     """Turns events into metrics in `registry`, whose names begin with `namespace`.
 
-    Clients may share one observer; limit and backlog are those that were told last. A
-    registry takes each name once, so a second observer needs another `namespace`. Where
-    several processes report as one (``PROMETHEUS_MULTIPROC_DIR``), their limits and their requests in flight are
-    added up, and of the outbox, which is the same for all, the latest word counts.
+    Clients may share one observer; limit and backlog are the last reported ones. A registry takes each name once, so a
+    second observer needs another `namespace`. If several processes report as one (``PROMETHEUS_MULTIPROC_DIR``), their
+    limits and their requests in flight are added up. The outbox is the same for all, so its latest value counts.
     """
 
     __slots__ = (

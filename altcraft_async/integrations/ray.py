@@ -45,11 +45,11 @@ def run_with_ray(  # noqa: PLR0913 - what can be said of a run, by keyword
     num_cpus: float = 1.0,
     max_retries: int = 3,
 ) -> ShardsReport:
-    """Deliver the shards of a directory as tasks of Ray, at most `window` at once, and say what became of all.
+    """Deliver the shards of a directory as tasks of Ray, at most `window` at once, and return the report of all.
 
-    `window` is one for each CPU of the cluster by default, `num_cpus` what a task asks for. `concurrency` and
-    `rate` are of each shard; `Shared` among ``"shards"`` is a total, of which each in the window has its part. A
-    task whose worker has died is run again by Ray, up to `max_retries` times. What one shard raises ends no other;
+    `window` is one for each CPU of the cluster by default, `num_cpus` the CPUs that a task asks for. `concurrency` and
+    `rate` are for each shard; `Shared` among ``"shards"`` is a total, of which each shard in the window has its part.
+    If a worker dies, Ray runs its task again, up to `max_retries` times. An error of one shard does not end the others;
     the first such error is raised when all have ended.
     """
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)

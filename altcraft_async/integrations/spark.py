@@ -10,12 +10,12 @@
 
 The executors need this package, and address and token in their own environment, or a token file. Needs ``pyspark``.
 
-**The data source.** Spark runs tasks again, and may then give the rows another order; so ids come from what a row says.
-``runId`` names the job, and ``sequence`` is a column that grows within each order: the id of a change follows from
-both and from its ids. A task that is run again, or the whole job under the same ``runId``, sends the same changes
+**The data source.** Spark runs tasks again, and the rows may then have another order; so ids come from the content of
+a row. ``runId`` names the job, and ``sequence`` is a column that grows within each order: the id of a change follows
+from both and from its ids. A task that is run again, or the whole job under the same ``runId``, sends the same changes
 under the same ids, which the platform recognises. All rows of an order must be in one partition, sorted by the
-sequence; a partition that is not is refused at the first such row. There is no journal, so after a death all
-of a partition goes out again: for large jobs write shards, and deliver those.
+sequence; an unsorted partition is refused at the first such row. There is no journal, so after a death the whole
+partition goes out again: for large jobs write shards, and deliver those.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ def run_with_spark(  # noqa: PLR0913 - what can be said of a run, by keyword
     rate: float | Shared | None = None,
     retry_failed: bool = False,
 ) -> ShardsReport:
-    """Deliver the shards of a directory as tasks of Spark, and say what became of all.
+    """Deliver the shards of a directory as tasks of Spark, and return the report of all.
 
-    As many are delivered at once as Spark has cores. `concurrency` and `rate` are of each shard;
-    ``Shared(64, among="shards")`` is a total, which those at work share through the directory. A task whose executor
-    has died is run again by Spark, up to ``spark.task.maxFailures``. What one shard raises ends no other; it is raised
-    when all have ended.
+    Spark delivers as many at once as it has cores. `concurrency` and `rate` are for each shard;
+    ``Shared(64, among="shards")`` is a total, which the shards under way share through the directory. If an executor
+    dies, Spark runs its task again, up to ``spark.task.maxFailures``. An error of one shard does not end the others; it
+    is raised when all have ended.
     """
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
     if not numbers:
@@ -125,9 +125,9 @@ class _Written(WriterCommitMessage):  # type: ignore[misc]  # pyspark is not the
 class AltcraftDataSource(DataSource):  # type: ignore[misc]  # pyspark is not there for mypy
     """``df.write.format("altcraft")``: the rows of a data frame as status updates; see the module.
 
-    Options: ``runId`` and ``sequence``, which are needed; ``concurrency`` and ``rate`` of each partition. The columns
-    are those of an update. `commit`, at the end of all partitions, raises `BatchError` where rows were not applied;
-    what was sent stays so in any case, and a job that Spark aborts says so in a warning.
+    Options: ``runId`` and ``sequence``, which are required; ``concurrency`` and ``rate`` for each partition. The
+    columns are those of an update. `commit`, at the end of all partitions, raises `BatchError` if rows were not
+    applied. Sent updates are never taken back; a job that Spark aborts says so in a warning.
     """
 
     @classmethod
@@ -211,7 +211,7 @@ class AltcraftWriter(DataSourceWriter):  # type: ignore[misc]  # pyspark is not 
             yield attrs.evolve(update, request_id=str(uuid5(NAMESPACE_URL, said)))
 
     def commit(self, messages: list[WriterCommitMessage | None]) -> None:
-        """Raise `BatchError` where rows were not applied; all that was sent stays as it is."""
+        """Raise `BatchError` if rows were not applied; sent updates are not taken back."""
         counts, failures = _summed(messages)
         failed = sum(count for state, count in counts.items() if state not in {"applied", "duplicate", "superseded"})
         if failed:
@@ -223,7 +223,7 @@ class AltcraftWriter(DataSourceWriter):  # type: ignore[misc]  # pyspark is not 
             raise BatchError(msg)
 
     def abort(self, messages: list[WriterCommitMessage | None]) -> None:
-        """Say what was sent by the partitions that ended; nothing can be taken back."""
+        """Log what the ended partitions sent; nothing can be taken back."""
         counts, _ = _summed(messages)
         said = ", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing"
         lost = sum(message is None for message in messages)

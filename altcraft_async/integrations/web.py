@@ -1,9 +1,8 @@
-"""What a web service, in any framework, tells its callers of our errors, its health and their deadlines.
+"""Problem documents, readiness and deadlines for a web service in any framework.
 
-Pure HTTP vocabulary without a framework: `problem_of` turns an error into a
-problem document (RFC 9457) that gives nothing away, `DeadlineHeader` reads how
-long a caller will wait, and `readiness_of` says whether the service can do its
-work. `altcraft_async.integrations.fastapi` puts them into FastAPI.
+Pure HTTP vocabulary without a framework: `problem_of` turns an error into a problem document (RFC 9457) without
+secrets, `DeadlineHeader` reads how long a caller will wait, and `readiness_of` says whether the service can do its
+work. `altcraft_async.integrations.fastapi` connects them to FastAPI.
 """
 
 from __future__ import annotations
@@ -84,10 +83,10 @@ _MAYBE_APPLIED = "The change may have been made: ask again under the same reques
 
 @attrs.frozen
 class ProblemKind:
-    """What callers are told of one kind of error: the HTTP `status`, the `title`, the `detail`.
+    """The answer to callers for one kind of error: the HTTP `status`, the `title`, the `detail`.
 
-    `retry_after` is after how many seconds asking again makes sense, where the
-    error itself does not know; None where that is not for us to say.
+    `retry_after` is the number of seconds after which a retry makes sense, if the error itself does not know it, or
+    None.
     """
 
     status: int
@@ -96,17 +95,17 @@ class ProblemKind:
     retry_after: float | None = None
 
 
-_MENDING = "Asking again cannot help until the service is fixed."
+_NOT_BY_RETRY = "Asking again cannot help until the service is fixed."
 _NOTHING_CHANGED = "Nothing was changed; ask again."
 PROBLEMS: Final[Mapping[type[AltcraftError], ProblemKind]] = {
-    AltcraftError: ProblemKind(500, "The service failed", _MENDING),
-    ConfigurationError: ProblemKind(500, "The service is set up wrongly", _MENDING),
-    EventLoopError: ProblemKind(500, "The service is set up wrongly", _MENDING),
+    AltcraftError: ProblemKind(500, "The service failed", _NOT_BY_RETRY),
+    ConfigurationError: ProblemKind(500, "The service is set up wrongly", _NOT_BY_RETRY),
+    EventLoopError: ProblemKind(500, "The service is set up wrongly", _NOT_BY_RETRY),
     ClientClosedError: ProblemKind(503, "The service is shutting down", _NOTHING_CHANGED, 1.0),
-    MissingExtraError: ProblemKind(500, "The service is set up wrongly", _MENDING),
+    MissingExtraError: ProblemKind(500, "The service is set up wrongly", _NOT_BY_RETRY),
     InvalidUpdateError: ProblemKind(422, "The update is invalid", "It was not sent; correct it."),
     SourceError: ProblemKind(500, "Reading the updates failed", "Those read before that were delivered as usual."),
-    RunFailedError: ProblemKind(500, "The run failed", _MENDING),
+    RunFailedError: ProblemKind(500, "The run failed", _NOT_BY_RETRY),
     StorageError: ProblemKind(503, "The service cannot keep updates now", _NOTHING_CHANGED, 5.0),
     JournalError: ProblemKind(503, "The service cannot record its run", "The run stopped; it can be continued.", 5.0),
     InputChangedError: ProblemKind(
@@ -130,25 +129,24 @@ PROBLEMS: Final[Mapping[type[AltcraftError], ProblemKind]] = {
     BadRequestError: ProblemKind(
         422, "Altcraft does not accept the update", "The order, the line or the status may not exist; correct it."
     ),
-    AuthenticationError: ProblemKind(502, "Altcraft does not let the service in", _MENDING),
-    TariffLimitError: ProblemKind(503, "The service has used up its share of Altcraft", _MENDING),
-    PermissionDeniedError: ProblemKind(502, "Altcraft does not let the service in", _MENDING),
+    AuthenticationError: ProblemKind(502, "Altcraft does not let the service in", _NOT_BY_RETRY),
+    TariffLimitError: ProblemKind(503, "The service has used up its share of Altcraft", _NOT_BY_RETRY),
+    PermissionDeniedError: ProblemKind(502, "Altcraft does not let the service in", _NOT_BY_RETRY),
     RateLimitError: ProblemKind(503, "Altcraft is asked too much now", _NOTHING_CHANGED, 1.0),
     ServerError: ProblemKind(502, "Altcraft failed", _NOTHING_CHANGED),
     BatchError: ProblemKind(502, "Some updates were not applied", "The counts tell how many ended how."),
 }
-"""What is told of each error; one that is not listed counts as its nearest listed ancestor.
+"""The answer for each error; one that is not listed counts as its nearest listed ancestor.
 
-No row blames the caller for what is between this service and Altcraft: a token
-that Altcraft refuses is a 502, not a 401, and a rate limit of Altcraft's a 503, not
-a 429.
+No row blames the caller for problems between this service and Altcraft: a token that Altcraft refuses is a 502, not a
+401, and a rate limit of Altcraft's is a 503, not a 429.
 """
 
 
 def idempotency_key_of(text: str) -> str:
-    """Return the key that an ``Idempotency-Key`` header says, with or without quotes, as a ``Request-ID`` can be.
+    """Return the key of an ``Idempotency-Key`` header, with or without quotes, in the form of a ``Request-ID``.
 
-    Raises `InvalidUpdateError`, naming the header, for what can be none.
+    An impossible key raises `InvalidUpdateError`, which names the header.
     """
     key = text.strip()
     if len(key) > 1 and key[0] == key[-1] == '"':
@@ -164,9 +162,8 @@ def idempotency_key_of(text: str) -> str:
 class Problem:
     """A problem document (RFC 9457) for one error; safe to give to anybody.
 
-    `members` are our extensions of it, where they are known: ``request_id``,
-    ``maybe_applied``, ``maybe_accepted``, ``retry_after`` (whole seconds), ``field`` (of the update
-    that is wrong), ``counts`` (of a bulk run, by state).
+    `members` are our extensions of it, if they are known: ``request_id``, ``maybe_applied``, ``maybe_accepted``,
+    ``retry_after`` (whole seconds), ``field`` (the wrong field of the update), ``counts`` (of a bulk run, by state).
     """
 
     type: str
@@ -185,19 +182,17 @@ class Problem:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers beside the media type: ``Retry-After`` where it makes sense."""
+        """The headers beside the media type: ``Retry-After`` if it makes sense."""
         after = self.members.get("retry_after")
         return {} if after is None else {"Retry-After": str(after)}
 
 
 def problem_of(error: AltcraftError, *, instance: str | None = None, types: str = PROBLEM_TYPES) -> Problem:
-    """Give the problem document that tells a caller of `error`.
+    """Return the problem document that reports `error` to a caller.
 
-    Only texts of `PROBLEMS`, numbers, and what the caller gave itself go into it:
-    of the error's own texts just the message of an `InvalidUpdateError`, which
-    names the wrong field. `instance` names the occurrence, usually the request's
-    path. `types` is the prefix of ``type``, to which the kind is added: ``rate-limit``
-    for `RateLimitError`.
+    It has only texts of `PROBLEMS`, numbers, and values that the caller gave itself. The only text of the error itself
+    is the message of an `InvalidUpdateError`, which names the wrong field. `instance` names the occurrence, usually the
+    request's path. `types` is the prefix of ``type``, to which the kind is added: ``rate-limit`` for `RateLimitError`.
     """
     known = next(ancestor for ancestor in type(error).__mro__ if ancestor in PROBLEMS)
     kind = PROBLEMS[known]
@@ -253,7 +248,7 @@ _WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?([0-9]{1,12})"?\s*(?:[,;]|$)', re.
 
 @attrs.frozen
 class Deadline:
-    """A moment by which an answer is wanted, `seconds` after it was set."""
+    """The moment by which the caller needs an answer, `seconds` after it was set."""
 
     seconds: float
     _clock: Callable[[], float] = attrs.field(default=time.monotonic, repr=False)
@@ -264,7 +259,7 @@ class Deadline:
         return self._clock() + self.seconds
 
     def left(self) -> float:
-        """Give the seconds that are left, never less than zero; made for the `deadline` of a call."""
+        """Return the seconds that are left, never less than zero; made for the `deadline` of a call."""
         return max(0.0, self._until - self._clock())
 
 
@@ -272,15 +267,14 @@ class Deadline:
 class DeadlineHeader:
     """Reads from a request's header how long its caller will wait.
 
-    No such header is a standard; `name` says which one your callers send:
+    There is no standard for such a header; `name` is the one that your callers send:
 
     - ``Request-Timeout`` and others: seconds
     - a name that ends in ``-Ms``, like ``X-Envoy-Expected-Rq-Timeout-Ms``: milliseconds
     - ``Prefer``: the preference ``wait`` of RFC 7240, in seconds
     - ``grpc-timeout``: a number and its unit, ``1500m``
 
-    A caller that says nothing, or nothing that can be read, gets `default`; nobody
-    gets more than `maximum`. Both are in seconds.
+    A caller without a readable header gets `default`; nobody gets more than `maximum`. Both are in seconds.
     """
 
     name: str = "Request-Timeout"
@@ -312,11 +306,10 @@ class DeadlineHeader:
 
 @attrs.frozen
 class Health:
-    """Whether the service can do its work, and what that was judged by.
+    """Whether the service can do its work, and the facts of that judgement.
 
-    `status` is ``"fail"`` where it cannot, ``"warn"`` where somebody should look,
-    ``"pass"`` otherwise; `notes` say why, in fixed words. `altcraft` and `outbox` are
-    the snapshots they were read from.
+    `status` is ``"fail"`` if it cannot, ``"warn"`` if somebody should look, ``"pass"`` otherwise; `notes` say why, in
+    fixed words. `altcraft` and `outbox` are the snapshots that they were read from.
     """
 
     status: Literal["pass", "warn", "fail"]
@@ -348,8 +341,8 @@ def _plain(value: object) -> JSON:
 def failing_fast(altcraft: AltcraftClient) -> AltcraftClient:
     """Return a copy of a client for handlers: its single calls do not wait for an outage to end.
 
-    They raise `OutageError` at once, whose problem document says when to ask again. Bulk runs
-    and an outbox of the copy wait as those of the client do.
+    They raise `OutageError` at once; its problem document says when to ask again. Bulk runs and an outbox of the copy
+    wait as those of the client do.
     """
     return altcraft.with_options(outage=attrs.evolve(altcraft.settings.outage, fail_fast=True))
 
@@ -357,14 +350,13 @@ def failing_fast(altcraft: AltcraftClient) -> AltcraftClient:
 def readiness_of(altcraft: AltcraftClient | None, outbox: Outbox | None = None, *, overdue: float = 300.0) -> Health:
     """Judge whether a service with this client and outbox can do its work now.
 
-    It fails where the client is missing or closed, and where the outbox takes no
-    more: it is full, or its file cannot be used. It warns where Altcraft serves
-    nobody, has asked for a pause, or fails so often that no retries are left;
-    where something keeps the outbox from delivering or it is paused, where it has dead letters, and
-    where its oldest update has waited longer than `overdue` seconds.
+    It fails if the client is missing or closed, and if the outbox takes no more: it is full, or its file cannot be
+    used. It warns if Altcraft serves nobody, has asked for a pause, or fails so often that no retries are left; if the
+    outbox cannot deliver or is paused, if it has dead letters, and if its oldest update has waited longer than
+    `overdue` seconds.
 
-    An Altcraft that is away is never a failure: a service that gets no requests for
-    it would never find out that Altcraft is back.
+    An outage of Altcraft is never a failure: a service that gets no requests because of it would never find out that
+    Altcraft is back.
     """
     if altcraft is None or altcraft.closed:
         return Health("fail", ("the client is not open",))

@@ -1,12 +1,12 @@
-"""The journal of a bulk run: a file that lets a killed run simply be run again, and reading it.
+"""The journal of a bulk run: a file with which a killed run can simply be run again, and its reader.
 
-A run writes its journal where it is given one:
+A run writes a journal if you give it one:
 
 .. code-block:: python
 
     report = await altcraft.market.orders.update_order_line_statuses(updates, journal="run.journal")
 
-and `JournalReader` reads it, also while the run goes on. `forget` deletes what it says of an order.
+`JournalReader` reads it, also while the run goes on. `forget` deletes the data of an order from it.
 """
 
 from __future__ import annotations

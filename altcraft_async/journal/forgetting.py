@@ -1,4 +1,4 @@
-"""Deleting from a journal what concerns one order, so that it stays readable and its run can go on."""
+"""Deleting the data of one order from a journal, so that it stays readable and its run can go on."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _BLOTTED = "(deleted)"
 
 
 def forget(path: str | os.PathLike[str], order_external_id: str) -> int:
-    """Delete from a journal what it says of an order; return how many rows were about it.
+    """Delete the data of an order from a journal; return how many rows were about it.
 
-    That is what failed rows said, and the texts of their errors, also where another row's error names it. Nothing
-    of it is left in the file. Of each row its outcome stays, with the digest by which a run that goes on recognises it,
-    so the order is not sent again by mistake; a digest does not say what it was made of. Of rows that were applied a
-    journal has never had more. Raises `JournalError` where there is none, or a run writes it.
+    The data are the contents of failed rows and the texts of their errors, also if another row's error names the order.
+    Nothing of them is left in the file. The outcome of each row stays, with the digest by which a run that goes on
+    recognises the row, so the order is not sent again by mistake; a digest does not reveal the row. For rows that were
+    applied a journal has never had more. Raises `JournalError` if there is no journal, or a run writes it.
     """
     name = str(path)
     open_database(KIND, name, write=False, check=False).close()  # one that is not there is not to be made

@@ -140,7 +140,7 @@ class RunRecord:
 
     @classmethod
     def read(cls, connection: sqlite3.Connection, path: str) -> RunRecord | None:
-        """Read it, None where there is none yet; raises `JournalError` where it is not what was written."""
+        """Read it, None if there is none yet; raises `JournalError` if it is not what was written."""
         facts = dict(connection.execute("SELECT name, value FROM meta").fetchall())
         if not facts and connection.execute("SELECT count(*) FROM outcome").fetchone()[0] == 0:
             return None
@@ -182,7 +182,7 @@ class RunRecord:
         return [int(number) for number in str(self.others.get(fact) or "").split(",") if number]
 
     def check(self, path: str, method: str, facts: Mapping[str, Fact] | None) -> None:
-        """Raise `JournalError` where the run did something else, or what ids hang on is not as it was."""
+        """Raise `JournalError` if the run did something else, or what ids hang on is not as it was."""
         if self.method != method:
             msg = f"the journal {path} records a run of {self.method}, not of {method}; give another journal"
             raise JournalError(msg, path=path)
@@ -212,7 +212,7 @@ class RunRecord:
 
     @property
     def learned(self) -> LearnedLimit | None:
-        """What the limit had learned of the server; None where that is not known."""
+        """What the limit had learned of the server; None if that is not known."""
         limit, rate = self.others.get(_LIMIT), self.others.get(_RATE)
         if not isinstance(limit, int) or limit < 1:
             return None
@@ -282,7 +282,7 @@ def outcome_of(
 ) -> Outcome[object]:
     """Read an outcome back. Without its `row`, one that did not fail has no update and no ``Request-ID``.
 
-    Raises `JournalError` where what is recorded of a failure does not fit its row.
+    Raises `JournalError` if what is recorded of a failure does not fit its row.
     """
     said = None if row is None or isinstance(row, Exception) else row
     error = None
@@ -354,7 +354,7 @@ def bucket_columns(bucket: Bucket) -> tuple[object, ...]:
 
 
 def bucket_of(columns: Sequence[Any], path: str) -> Bucket:
-    """Read a bucket back; raises `JournalError` where it is none."""
+    """Read a bucket back; raises `JournalError` if it is none."""
     start, width, facts = columns
     try:
         known = json.loads(facts)
@@ -383,7 +383,7 @@ def _level(pair: Sequence[int] | None) -> Level | None:
 
 
 def _shorter(row: LineStatusUpdate) -> Iterator[LineStatusUpdate]:
-    """Give what a row may have said when the end of its line, and so of one of its fields, was not there yet."""
+    """Yield what a row may have said when the end of its line, and so of one of its fields, was not there yet."""
     for name in _IDS:
         value: str = getattr(row, name)
         for length in range(1, len(value)):
@@ -395,7 +395,7 @@ class Replay:
     """Holds the rows of an input against the recorded ones, both in order.
 
     `expected` is the index of the next recorded row, None after the last; `length` is
-    how many rows the input had, None where that is not known.
+    how many rows the input had, None if that is not known.
     """
 
     __slots__ = ("_at", "_connection", "_known", "_knows_newest", "_path", "expected", "length")

@@ -25,7 +25,7 @@ __all__ = ["KeptRun", "joined", "run_of"]
 
 
 def run_of(connection: sqlite3.Connection, path: str) -> RunRecord:
-    """Read what is recorded of the run; raises `JournalError` where there is none yet."""
+    """Read what is recorded of the run; raises `JournalError` if there is none yet."""
     with translated(KIND, path, write=False):
         run = RunRecord.read(connection, path)
     if run is None:
@@ -35,7 +35,7 @@ def run_of(connection: sqlite3.Connection, path: str) -> RunRecord:
 
 
 def joined(connection: sqlite3.Connection, path: str, rows: Iterable[object]) -> Iterator[Outcome[object] | None]:
-    """Give for each row its whole outcome, or None where it has none yet; see `JournalReader.joined`."""
+    """Give for each row its whole outcome, or None if it has none yet; see `JournalReader.joined`."""
     run = run_of(connection, path)
     prefix = id_prefix(run.run_id)
     replay = Replay(connection, path, run.length)
@@ -50,7 +50,7 @@ def joined(connection: sqlite3.Connection, path: str, rows: Iterable[object]) ->
 
 
 def _known(run: RunRecord, path: str, rows: Iterable[object]) -> Iterator[Row]:
-    """Give what a run's journal knows its rows by; those of imports are written as the run wrote them."""
+    """Yield what a run's journal knows its rows by; those of imports are written as the run wrote them."""
     if run.method == LINE_STATUS:
         yield from cast("Iterable[Row]", rows)
         return
@@ -69,7 +69,7 @@ def _known(run: RunRecord, path: str, rows: Iterable[object]) -> Iterator[Row]:
 class KeptRun:
     """A run of batches as its journal has it, for whoever asks what is left of it; a context manager.
 
-    `ends` are the counts of rows after which its input ended. Raises `JournalError` where the run did something
+    `ends` are the counts of rows after which its input ended. Raises `JournalError` if the run did something
     else than `method`, or had other `facts`.
     """
 

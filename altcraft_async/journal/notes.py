@@ -1,4 +1,4 @@
-"""What the one who runs a run wants to find again in its journal, beside what the run needs itself."""
+"""Notes in a journal for the caller of a run, beside the data that the run needs itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COMMAND = "command"
 
 @attrs.frozen
 class CommandNote:
-    """The `words` of the command that makes a run, those that say what it reads, and the directory it was run in."""
+    """The `words` of the command that makes a run, those that name its input, and the directory it was run in."""
 
     words: Sequence[str]
     source: Sequence[str]
@@ -43,7 +43,7 @@ def keep_command(path: str | os.PathLike[str], note: CommandNote) -> None:
 
 
 def command_of(connection: sqlite3.Connection, path: str) -> CommandNote | None:
-    """Read the command back; None where nobody noted one."""
+    """Read the command back; None if nobody noted one."""
     with translated(KIND, path, write=False):
         found = _found(connection)
     try:

@@ -1,6 +1,6 @@
-"""Reading the journal of a bulk run: what a person, or a program, wants to know of it.
+"""Reading the journal of a bulk run: its summary, outcomes, timeline and figures.
 
-A run writes its journal where it is given one:
+A run writes a journal if you give it one:
 
 .. code-block:: python
 
@@ -50,15 +50,14 @@ __all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "LongerRowWa
 
 @attrs.frozen
 class JournalSummary:
-    """What a journal says of its run.
+    """The summary of a journal's run.
 
-    `method` is what the run did for its rows, `facts` what else must be as it was when it goes on: of an
-    import ``batch_size``, ``batch_bytes`` and ``skip_triggers``, among others.
-    `created` and `written` (the last commit of an outcome) are Unix times in seconds. `length`
-    is how many rows the input has, None until a run has read it to its end.
-    `counts` has the recorded lines by state; `reopened` failed ones beside them are
-    to be sent again. `size` is the file's in bytes. `in_use` is true while a run
-    writes it. `command` is the command that made it, where `keep_command` was given one, as the command line does.
+    `method` is the call that the run made for its rows, `facts` the other settings that must stay unchanged when it
+    goes on: for an import ``batch_size``, ``batch_bytes`` and ``skip_triggers``, among others. `created` and `written`
+    (the last commit of an outcome) are Unix times in seconds. `length` is the number of rows of the input, None until a
+    run has read it to its end. `counts` has the recorded lines by state; another `reopened` failed ones will be sent
+    again. `size` is the file's size in bytes. `in_use` is true while a run writes it. `command` is the command that
+    made it, if `keep_command` was given one, as the command line does.
     """
 
     path: str
@@ -103,8 +102,8 @@ class Slow:
 class JournalReader:
     """Reads the journal at `path`, of this format or an older one; a context manager.
 
-    It never writes the file, and needs no right to. Raises `JournalError` where there is
-    none, or where it cannot be read.
+    It never writes the file, and needs no right to. Raises `JournalError` if there is no journal, or if it cannot be
+    read.
     """
 
     __slots__ = ("_connection", "path")
@@ -153,11 +152,10 @@ class JournalReader:
         )
 
     def outcomes(self, *states: OutcomeState) -> Iterator[Outcome[object]]:
-        """Give the recorded outcomes of these states, or of all, by index.
+        """Yield the recorded outcomes of these states, or of all, by index.
 
-        The journal keeps the ids of an update only where it failed; elsewhere
-        `Outcome.update` and `Outcome.request_id` are None here, and so they are where the row was forgotten.
-        `joined` has them all.
+        The journal keeps the ids of an update only if it failed; otherwise, and if the row was forgotten,
+        `Outcome.update` and `Outcome.request_id` are None here. `joined` has them all.
         """
         wanted = ",".join(str(state.number) for state in states or OutcomeState)
         with translated(KIND, self.path, write=False):
@@ -166,9 +164,9 @@ class JournalReader:
                 yield outcome_of(self._connection, self.path, Ended(*row), None, prefix)
 
     def timeline(self) -> Sequence[Bucket]:
-        """Return what happened over time, by its start: at most 240 buckets of one width, over all runs of the input.
+        """Return the history of all runs of the input: at most 240 buckets of one width, by their start.
 
-        A kill can cost it the last second. What was recorded by the first edition is not in it.
+        A kill can lose the last second. Outcomes that the first edition recorded are not in it.
         """
         with translated(KIND, self.path, write=False):
             found = self._connection.execute("SELECT start, width, facts FROM timeline ORDER BY start").fetchall()
@@ -177,7 +175,7 @@ class JournalReader:
     def slowest(self) -> Sequence[Slow]:
         """Return the twenty rows that took longest from their first attempt to their end, the slowest first.
 
-        A kill can cost it what the last second brought.
+        A kill can lose the rows of the last second.
         """
         query = "SELECT row, elapsed, attempts FROM slowest ORDER BY elapsed DESC, row"
         with translated(KIND, self.path, write=False):
@@ -185,17 +183,17 @@ class JournalReader:
         return [Slow(row, milliseconds / 1000, attempts) for row, milliseconds, attempts in found]
 
     def joined(self, rows: Iterable[object]) -> Iterator[Outcome[object] | None]:
-        """Give for each row of the run's input, in order, its whole outcome, or None where it has none yet.
+        """Yield for each row of the run's input, in order, its whole outcome, or None if it has none yet.
 
-        `rows` are what `altcraft_async.ingest.read_updates` gives, or `read_values` of an import, or what
-        else was given to the run. Raises `InputChangedError` at the first row that is not the one recorded.
+        `rows` are the rows that were given to the run, for example from `altcraft_async.ingest.read_updates`, or from
+        `read_values` for an import. Raises `InputChangedError` at the first row that differs from the recorded one.
         """
         return joined(self._connection, self.path, rows)
 
     def figures(self, places: Mapping[int, Place] | None = None) -> Figures:
         """Return the figures of a report: see `altcraft_async.report`; a second for some hundred thousand rows.
 
-        `places` names rows by their index where the journal does not know them: it keeps the ids of failures only.
+        `places` names rows by their index if the journal does not know them: it keeps only the ids of failures.
         """
         from altcraft_async.journal.figures import figures_of  # noqa: PLC0415 - only reports need it
 

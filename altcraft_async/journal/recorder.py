@@ -1,16 +1,13 @@
-"""The journal of a bulk run: one SQLite file that lets a killed run simply be run again.
+"""The journal of a bulk run: one SQLite file with which a killed run can simply be run again.
 
-It holds the run's random id, a fingerprint of every row that ended, and the
-row's outcome. Nothing needs to be written before a send, because the
-``Request-ID`` of an update is derived from the run's id, the row's index and
-what the row says. So after a crash a row either has an outcome, and is passed
-over, or has none, and is sent (again) under the same id as before: the platform
-tells a repeat by it. A row that was edited meanwhile gets another id, so it can
-never be taken for a repeat of what stood there before.
+It holds the run's random id, a fingerprint of every row that ended, and the row's outcome. Nothing needs to be written
+before a send, because the ``Request-ID`` of an update is derived from the run's id, the row's index and its content. So
+after a crash a row either has an outcome, and is skipped, or has none, and is sent (again) under the same id as before,
+by which the platform recognises a repeat. An edited row gets another id, so it can never be taken for a repeat of its
+old content.
 
-What is recorded is what ended by itself. What was cut short by the end of the
-run (a deadline, a cancellation, a refused token, a server out of reach) is not,
-and the next run sends it.
+Outcomes of updates that ended by themselves are recorded. Updates that the end of the run cut short (a deadline, a
+cancellation, a refused token, a server out of reach) are not recorded, and the next run sends them.
 """
 
 from __future__ import annotations
@@ -78,10 +75,10 @@ _FAILED = frozenset({OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.N
 
 
 def begin_journal(path: str | os.PathLike[str], *, run_id: str, target: str, now: float) -> None:
-    """Make the journal of a run over status updates that has this id, which has the form of a UUID, and no rows yet.
+    """Make the journal, without rows, of a run over status updates that has this id, in the form of a UUID.
 
-    A run with it then goes on with that: its ids hang on `run_id`, so two runs of one id and one input send the same.
-    `now` is a Unix time in seconds. Raises `JournalError` where the file cannot be made, or is one already.
+    A run that gets this journal goes on with it: its ids depend on `run_id`, so two runs with one id and one input send
+    the same. `now` is a Unix time in seconds. Raises `JournalError` if the file cannot be made or is a journal.
     """
     with contextlib.closing(open_database(KIND, str(path))) as connection, translated(KIND, str(path)):
         if RunRecord.read(connection, str(path)) is not None:
@@ -99,11 +96,11 @@ def _write_record(connection: sqlite3.Connection, run: RunRecord) -> None:
 
 
 class DedupWindowWarning(UserWarning):
-    """A run is continued after the platform's deduplication window: its updates in doubt may be applied twice."""
+    """A run goes on after the platform's dedup window: its updates in doubt may be applied twice."""
 
 
 class LongerRowWarning(UserWarning):
-    """The last row of an input says more than when it was sent: its line was not there as a whole."""
+    """The last row of an input is longer than when it was sent: its line was not complete then."""
 
 
 class _Phase(enum.Enum):
@@ -136,22 +133,19 @@ class _Opened:
 class Journal:
     """Records one run at `path`, or goes on with the run recorded there; see `altcraft_async.engine.recorder.Recorder`.
 
-    `target` is where the run sends to, `method` what it does there, and `facts` what else must be as it was,
-    since ids hang on it; a journal of another run than that is refused.
+    `target` is the address that the run sends to, `method` the call that it makes there, and `facts` the other settings
+    that must stay unchanged because ids depend on them; a journal of another run is refused.
 
-    With `retry_failed`, and where every row of the input has an outcome, the lines that
-    ended rejected, unknown or not sent are sent again: a rejected one under a new id,
-    because an answer that is kept for the old one could only say the same; but a failed
-    update that a newer one of its line has overtaken becomes ``superseded``. What is
-    recorded of a failure stays until its new outcome replaces it, and where the input is
-    refused, all that was not sent by then is what it was. A run that has not finished is
-    finished first: a newer update that is in doubt may have been applied, and the older
-    one must not follow it. For the same reason a row that was invalid and was corrected is
-    not sent before the run is finished; it is sent then, or is ``superseded`` as a failed one is.
-    A last row that was recorded when its line was not there as a whole is sent again as it stands now,
-    with a `LongerRowWarning`. `extend` permits more rows than the input had when it was last
-    read to its end. `dedup_window` is the platform's, in seconds. `begin_at` is called with what the limit of the
-    run before had learned of the server.
+    With `retry_failed`, if every row of the input has an outcome, the lines that ended rejected, unknown or not sent
+    are sent again: a rejected one under a new id, because for the old one the platform could only repeat the answer
+    that it keeps. A failed update that a newer one of its line has overtaken becomes ``superseded`` instead. The record
+    of a failure stays until its new outcome replaces it; if the input is refused, failures that were not sent by then
+    keep their state. A run that has not finished is finished first: a newer update that is in doubt may have been
+    applied, and the older one must not follow it. For the same reason an invalid row that was corrected is not sent
+    before the run is finished; then it is sent, or is ``superseded`` like a failed one. A last row that was recorded
+    when its line was not complete is sent again in full, with a `LongerRowWarning`. `extend` permits more rows than the
+    input had when it was last read to its end. `dedup_window` is the platform's, in seconds. `begin_at` is called with
+    the limit that the run before had learned.
     """
 
     __slots__ = (
@@ -250,10 +244,10 @@ class Journal:
         failed: Callable[[StorageError], None],
         sample: Callable[[], Sample] | None = None,
     ) -> None:
-        """Lock and read the file, or make it, and try that it can be written.
+        """Lock and read the file, or make it, and test that it can be written.
 
-        Raises `JournalError` where that cannot be. Warns, with `DedupWindowWarning`,
-        where lines in doubt will be sent after the deduplication window.
+        Raises `JournalError` if that fails. Warns, with `DedupWindowWarning`, if lines in doubt will be sent after the
+        dedup window.
         """
         self._recorded = recorded
         self._sample = sample
@@ -388,7 +382,7 @@ class Journal:
         return self._run.ends
 
     def recall(self, index: int, row: Row) -> OutcomeState | None:
-        """Return the state in which the row ended, or None where it is to be sent.
+        """Return the state in which the row ended, or None if it is to be sent.
 
         Raises `InputChangedError` for a row that is not the one recorded, and for
         one beyond the end that the input had.
@@ -498,7 +492,7 @@ class Journal:
         self._writer.submit(tuple(outcomes))
 
     def exhausted(self, rows: int) -> None:
-        """Note the length of the input; raises `InputChangedError` where it is known to have more."""
+        """Note the length of the input; raises `InputChangedError` if it is known to have more."""
         known = self._run.length
         try:
             self._replay.end(rows)

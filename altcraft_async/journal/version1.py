@@ -85,7 +85,7 @@ def _make_functions(connection: sqlite3.Connection) -> None:
 def _seal_from_1(  # noqa: PLR0913, PLR0917 - the columns of the table
     run_id: str, target: str, created: float, written: float, length: int | None, seal: int
 ) -> int | None:
-    """Return the seal of the facts, None where they do not fit the seal that they had."""
+    """Return the seal of the facts, None if they do not fit the seal that they had."""
     facts = (run_id, target, created, written, length)
     if crc32("\x1f".join(map(repr, facts)).encode(errors="surrogatepass")) != seal:
         return None

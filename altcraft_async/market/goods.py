@@ -83,8 +83,8 @@ class Products(_Goods, ProductImports):
     ) -> Listing[Product]:
         """List the products, with the ids and names of their SKU: ``async for product in products.list()``.
 
-        `limit` is the most rows of a page, and always sent; `deadline` is in seconds for each page.
-        See `Listing` for pages and errors.
+        `limit` is the maximum rows of a page, and always sent; `deadline` is in seconds for each page. See
+        `Listing` for pages and errors.
 
         Guide: "Get products list".
         """
@@ -102,11 +102,10 @@ class Products(_Goods, ProductImports):
     ) -> int | None:
         """Delete products by their numbers, their external ids, or both; return how many the platform deleted.
 
-        A thousand go into one call, one call after the other; `deadline` is in seconds for each. An id that cannot
-        be one is a `ConfigurationError` before anything is sent.
-        Ids that there are not presumably only lower the count, which is None where an answer
-        has none. Raises the `DeliveryError` of the first call that fails: what went before is
-        deleted, and to call again with all ids is harmless.
+        A thousand go into one call, one call after the other; `deadline` is in seconds for each. An impossible id
+        raises `ConfigurationError` before anything is sent. Ids that do not exist presumably only lower the count,
+        which is None if an answer has none. Raises the `DeliveryError` of the first call that fails: the rows of the
+        calls before are deleted, and you can safely call again with all ids.
 
         Guide: "Delete products".
         """

@@ -150,7 +150,7 @@ class Imports:
         )
 
     def preview(self, rows: Iterable[RowT]) -> Iterator[Batch | Outcome[RowT]]:
-        """Give what a run would send, batch by batch, and the outcomes of the rows that it would not."""
+        """Yield what a run would send, batch by batch, and the outcomes of the rows that it would not."""
         path = self._options.get("journal")
         with contextlib.ExitStack() as opened:
             journal, ends = None, set[int]()
@@ -176,7 +176,7 @@ class Imports:
             yield from _planned(cutter.take())
 
     def _recalled(self, journal: KeptRun | None, rows: Iterable[RowT]) -> Iterator[tuple[RowT, Outcome[RowT] | None]]:
-        """Give each row with the outcome that it keeps; None where it would be sent, also where it would be again."""
+        """Give each row with the outcome that it keeps; None if it would be sent, also where it would be again."""
         if journal is None:
             yield from zip(rows, repeat(None), strict=False)
             return
@@ -198,7 +198,7 @@ class Imports:
 
 
 def _planned(rows: Sequence[Entry]) -> Iterator[Batch]:
-    """Give the calls that are made for a batch: one, or where some of it has ended, for what is left of it."""
+    """Yield the calls that are made for a batch: one, or where some of it has ended, for what is left of it."""
     for part in open_parts(rows, is_open):
         yield Batch(part[0].place, len(part), sum(entry.known.size for entry in part))
 

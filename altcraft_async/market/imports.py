@@ -42,29 +42,26 @@ class OrderImports:
         skip_triggers: bool = False,
         **options: Unpack[ImportOptions],
     ) -> Report[OrderT]:
-        """Import many orders, in batches, and gather what became of each.
+        """Import many orders, in batches, and gather the outcome of each.
 
-        `orders` is an iterable or asynchronous iterable of `Order`, or of mappings with the platform's
-        names; it is read only as fast as batches are sent. An `Order` was checked when it was made;
-        of a mapping only the id and that the required fields are there is checked
-        (`Order.from_dict` checks all of it). A row that cannot be sent, or is too long for a
-        batch, is ``invalid``, and the others go on. `custom_line_statuses` defines statuses that
-        lines of this import may have. With `skip_triggers` the import starts no automations.
-        The other keywords are those of `ImportOptions`.
+        `orders` is an iterable or asynchronous iterable of `Order`, or of mappings with the platform's names; it is
+        read only as fast as batches are sent. An `Order` was checked when it was made. For a mapping only the id is
+        checked, and whether the required fields are there (`Order.from_dict` checks everything). A row that cannot be
+        sent, or is too long for a batch, is ``invalid``, and the others go on. `custom_line_statuses` defines statuses
+        that lines of this import may have. With `skip_triggers` the import starts no automations. The other keywords
+        are those of `ImportOptions`.
 
-        An order stands in a batch once. Two batches with an order in common, or a batch and a line
-        update of one of its orders, are never under way together, whoever made them in this client, and an order's
-        imports reach the server in input order; all else goes side by side. Batches have a
-        concurrency of their own, from two on. Without a journal, a live source that gives nothing for a
-        second has its rows sent.
+        An order is in a batch only once. Two batches with a common order, or a batch and a line update of one of its
+        orders, are never under way together, whichever call of this client made them. An order's imports reach the
+        server in input order; all else goes side by side. Batches have a concurrency of their own, from two on. Without
+        a journal, the rows read so far are sent when a live source yields nothing for a second.
 
-        Returns a `Report` with one outcome for each order, in input order: `Outcome.row` is what
-        was given, `Outcome.batch` says with which others it went. Where the platform answers per row, that is
-        the row's outcome, else the answer to its batch is. A batch that is too large for the
-        server (413) is sent in halves, and so are the ones after it. Errors, journal and
-        cancellation are those of `update_order_line_statuses`; with a journal the batches of a
-        continued run are the same, and have the same ``Request-ID``, so `batch_size`, `batch_bytes`, the
-        definitions and `skip_triggers` must be as they were.
+        Returns a `Report` with one outcome for each order, in input order: `Outcome.row` is the row that was given,
+        `Outcome.batch` the batch that it went in. If the platform answers per row, that answer is the row's outcome,
+        else the answer to its batch is. A batch that is too large for the server (413) is sent in halves, like later
+        batches. Errors, journal and cancellation are those of `update_order_line_statuses`. With a journal, a run that
+        goes on makes the same batches under the same ``Request-ID``, so `batch_size`, `batch_bytes`, the definitions
+        and `skip_triggers` must stay unchanged.
 
         Guide: "Import orders".
         """
@@ -96,10 +93,10 @@ class OrderImports:
         skip_triggers: bool = False,
         **options: Unpack[ImportOptions],
     ) -> Iterator[Batch | Outcome[OrderT]]:
-        """Give the batches that `import_orders` would send, and the outcomes, ``invalid``, of the other rows.
+        """Yield the batches that `import_orders` would send, and the outcomes, ``invalid``, of the other rows.
 
-        Sends nothing. With a journal that is there these are the batches that a run would still send, and the
-        outcomes are also those that the journal has; raises `JournalError` where it would be refused.
+        Sends nothing. With an existing journal it yields only the batches that a run would still send, and also the
+        outcomes that the journal has; raises `JournalError` if the run would be refused.
         """
         return self._importing(custom_line_statuses, options, skip=skip_triggers).preview(orders)
 
@@ -129,7 +126,7 @@ class ProductImports:
         categories: Iterable[Category | Mapping[str, object]] = (),
         **options: Unpack[ImportOptions],
     ) -> Report[ProductT]:
-        """Import many products, in batches, and gather what became of each.
+        """Import many products, in batches, and gather the outcome of each.
 
         As `Orders.import_orders`, for `Product` or mappings. `categories` defines categories; they
         go with every batch.
@@ -157,7 +154,7 @@ class ProductImports:
         categories: Iterable[Category | Mapping[str, object]] = (),
         **options: Unpack[ImportOptions],
     ) -> Iterator[Batch | Outcome[ProductT]]:
-        """Give the batches that `import_products` would send, and the outcomes of the other rows; sends nothing."""
+        """Yield the batches that `import_products` would send, and the outcomes of the other rows; sends nothing."""
         return self._importing(categories, options).preview(products)
 
     def _importing(self, categories: Iterable[Category | Mapping[str, object]], options: ImportOptions) -> Imports:
@@ -180,7 +177,7 @@ class SkuImports:
         categories: Iterable[Category | Mapping[str, object]] = (),
         **options: Unpack[ImportOptions],
     ) -> Report[SkuT]:
-        """Import many SKU, in batches, and gather what became of each.
+        """Import many SKU, in batches, and gather the outcome of each.
 
         As `Orders.import_orders`, for `Sku` or mappings. `categories` defines categories; they go
         with every batch.
@@ -208,7 +205,7 @@ class SkuImports:
         categories: Iterable[Category | Mapping[str, object]] = (),
         **options: Unpack[ImportOptions],
     ) -> Iterator[Batch | Outcome[SkuT]]:
-        """Give the batches that `import_skus` would send, and the outcomes of the other rows; sends nothing."""
+        """Yield the batches that `import_skus` would send, and the outcomes of the other rows; sends nothing."""
         return self._importing(categories, options).preview(skus)
 
     def _importing(self, categories: Iterable[Category | Mapping[str, object]], options: ImportOptions) -> Imports:

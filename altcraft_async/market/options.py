@@ -20,13 +20,12 @@ class ImportOptions(TypedDict, total=False):
     """The keywords that all imports have, each with a default.
 
     - `custom_fields`: definitions of custom fields, `CustomField` or mappings; they go with every batch
-    - `batch_size` (500), `batch_bytes` (1,000,000): the most rows and bytes of one call; the platform
-      takes bodies of 10 MB by default
-    - `on_refused`: ``"report"``, a batch that is refused is each row's refusal; or ``"split"``: it is
-      tried again in halves, and those in theirs, until the wrong rows are found. Where a platform
-      refuses a batch of which it has imported a part, that part is then imported twice
-    - `window_bytes` (8,000,000): the most bytes of rows held in memory before their outcome, at least
-      two batches
+    - `batch_size` (500), `batch_bytes` (1,000,000): the maximum rows and bytes of one call; the platform takes bodies
+      of 10 MB by default
+    - `on_refused`: with ``"report"`` all rows of a refused batch are refused; with ``"split"`` the batch is divided
+      into halves again and again until the wrong rows are found. If a platform refuses a batch after it has imported a
+      part, that part is then imported twice
+    - `window_bytes` (8,000,000): the maximum bytes of rows held in memory before their outcome, at least two batches
     - `timeout` (120): seconds for one attempt
     - `deadline`, `rate` (batches a second), `stop_after` (of answers), `outage`, `journal`,
       `retry_failed`, `extend`: as for `Orders.update_order_line_statuses`

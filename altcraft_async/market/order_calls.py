@@ -23,7 +23,7 @@ __all__ = ["OrderCalls"]
 
 
 class OrderCalls(Resource):
-    """What is asked of the platform about orders, one call at a time."""
+    """Calls about orders, one at a time."""
 
     __slots__ = ()
 
@@ -37,10 +37,9 @@ class OrderCalls(Resource):
     ) -> Listing[Order]:
         """List the orders, of one touchpoint or all: ``async for order in orders.list()``.
 
-        `limit` is the most rows of a page, and always sent. `deadline` is in seconds for each
-        page. The values are as they came; amounts may be in minor units, see
-        `altcraft_async.values.Order`. What is changed meanwhile may be missing or come twice.
-        See `Listing` for pages and errors.
+        `limit` is the maximum rows of a page, and always sent. `deadline` is in seconds for each page. The values are
+        unchanged; amounts may be in minor units, see `altcraft_async.values.Order`. An order that is changed meanwhile
+        may be missing or come twice. See `Listing` for pages and errors.
 
         Guide: "Get orders list".
         """
@@ -60,8 +59,8 @@ class OrderCalls(Resource):
     ) -> OrderStatus:
         """Return the status of one order, named by its external id or its number on the platform.
 
-        Raises the `DeliveryError` that says why there is none; an order that there is not is
-        refused with a code that the guide does not give.
+        If there is no status, raises the `DeliveryError` that says why. An order that does not exist is refused with a
+        code that the guide does not name.
 
         Guide: "Get order status".
         """
@@ -77,7 +76,7 @@ class OrderCalls(Resource):
     async def _status(
         self, named: Mapping[str, JSON], topic: str, *, deadline: float | None, outage: OutagePolicy | None
     ) -> OrderStatus | None:
-        """Return the status of an order, None where a success has none."""
+        """Return the status of an order, None if a success has none."""
         from altcraft_async.protocol.values.orders import OrderStatus  # noqa: PLC0415 - most programs do not ask
 
         payload = await self._ask(GET_ORDER_STATUS, named, topic=topic, deadline=deadline, outage=outage)
@@ -100,11 +99,10 @@ class OrderCalls(Resource):
     ) -> None:
         """Delete one order, named by its external id or its number on the platform.
 
-        `group_id` and `with_fire` are for older versions, which know only `id`. With an external
-        id the call waits for everything that this client does with the order, and what
-        comes later waits for it; the number names no order to the client, so it waits for
-        nothing. `request_id`, `deadline`, `outage`, errors and cancellation are those of
-        `Orders.update_order_line_status`.
+        `group_id` and `with_fire` are for older versions, which know only `id`. With an external id the call waits for
+        all earlier calls of this client for the order, and later ones wait for it. By a number the client does not
+        know the order, so the call waits for nothing. `request_id`, `deadline`, `outage`, errors and cancellation are
+        those of `Orders.update_order_line_status`.
 
         Guide: "Delete order".
         """
@@ -135,14 +133,13 @@ class OrderCalls(Resource):
         deadline: float | None = None,
         outage: OutagePolicy | None = None,
     ) -> dict[str, JSON]:
-        """Have an order calculated with promotions and points; nothing is created.
+        """Calculate an order with promotions and points; nothing is created.
 
-        `order` is a `altcraft_async.values.Preorder` or a mapping with the platform's names. One of
-        `email`, `phone` and `profile_id` says whose it is. Returns the envelope, as the guide does not say what
-        stands in it: ``error`` is a number, everything else is text, as XML has nothing else, and what is empty is
-        None; so it is the same in both formats. An array of one entry is that entry, but for ``lines``
-        and ``tags``. Platforms before v75 do not have the method. Raises `InvalidUpdateError` for an order that
-        cannot be sent.
+        `order` is a `altcraft_async.values.Preorder` or a mapping with the platform's names. One of `email`, `phone`
+        and `profile_id` says whose it is. Returns the envelope, because the guide does not describe its fields:
+        ``error`` is a number, every other value is text, because XML has nothing else, and an empty value is None; so
+        it is the same in both formats. An array of one entry is that entry, except for ``lines`` and ``tags``.
+        Platforms before v75 do not have the method. Raises `InvalidUpdateError` for an order that cannot be sent.
 
         Guide: "Preorder".
         """
@@ -166,12 +163,11 @@ class OrderCalls(Resource):
     ) -> dict[str, JSON]:
         """Create an order and apply its discounts, points and promo codes; return the envelope, as `preorder` does.
 
-        A call that may have been applied is not repeated, unless the caller gives a `request_id`: keep
-        it where a restart finds it. Without one, an error whose ``maybe_applied`` is true
-        means that the order may have been created and points spent; look for it with
-        `get_status` before you do anything else, or ask again with the error's own
-        ``request_id``, which the platform remembers for a day. Anything else is repeated as usual. The
-        order's lanes are held as with `delete`. Platforms before v75 do not have the method.
+        A call that may have been applied is not repeated, unless the caller gives a `request_id`: keep that where a
+        restart finds it. Without one, an error whose ``maybe_applied`` is true means that the order may have been
+        created and points spent. Then look for the order with `get_status` before you do anything else, or repeat the
+        call with the error's own ``request_id``, which the platform remembers for a day. Other failures are retried as
+        usual. The order's lanes are held as with `delete`. Platforms before v75 do not have the method.
 
         Guide: "Preorder commit".
         """
@@ -199,19 +195,19 @@ class OrderCalls(Resource):
         deadline: float | None = None,
         outage: OutagePolicy | None = None,
     ) -> Reconciliation:
-        """Compare what should be on the platform with what it shows.
+        """Compare the expected statuses with those on the platform.
 
-        `expected` are updates of lines, as `update_order_line_statuses` takes them, or orders, as an import
-        does; where several rows speak of one line or order, the last one counts. Up to `bound`
-        orders are looked up one by one (`by` ``"status"``): that shows whether each is there, and its
-        own status. More are compared with the list of all orders, or those of `endpoint` (``"list"``),
-        which may show the lines' statuses. What could not be checked is in the result. `deadline`
-        is in seconds for each call. Memory is that of what is expected.
+        `expected` are updates of lines, as `update_order_line_statuses` takes them, or orders, as an import takes
+        them; if several rows are about one line or order, the last one counts. Up to `bound` orders are looked up one
+        by one (`by` ``"status"``): that shows whether each exists, and its own status. More orders are compared with
+        the list of all orders, or of those of `endpoint` (``"list"``), which may show the lines' statuses. The result
+        names the orders and lines that could not be checked. `deadline` is in seconds for each call. Memory grows with
+        the expected rows.
 
-        Raises what would befall every order, as a refused token or an outage, `InvalidUpdateError` for a
-        row that cannot be, and in ``"list"`` the `DeliveryError` of a page that cannot be had. An order that is
-        refused as incorrect or not found (400, 404) counts as missing, with the reason; after any other
-        refusal, and where a list may be cut, it is unchecked.
+        Raises an error that concerns every order, like a refused token or an outage, `InvalidUpdateError` for a wrong
+        row, and in ``"list"`` the `DeliveryError` of a page that cannot be read. An order that is refused as incorrect
+        or not found (400, 404) counts as missing, with the reason; after any other refusal, and if a list may be cut,
+        it is unchecked.
 
         Guide: "Get order status", "Get orders list".
         """

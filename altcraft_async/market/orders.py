@@ -67,19 +67,15 @@ class Orders(OrderCalls, OrderImports):
     ) -> UpdatedOrderLine:
         """Give one order line a new status, and return the server's echo of it.
 
-        `request_id` is the ``Request-ID`` of the change, the same on each of its
-        retries; give the one from an earlier error to ask again for a change
-        that may have been applied. By default it is a fresh UUID. `deadline` is
-        in seconds and covers waiting for its turn and a permit, all attempts and the backoff
-        between them. `outage` says how long an outage is waited out, instead of the client's
-        policy.
+        `request_id` is the ``Request-ID`` of the change, the same on each of its retries. To repeat a change that may
+        have been applied, give the id from the earlier error. By default it is a fresh UUID. `deadline` is in seconds
+        and covers the wait for its turn and a permit, all attempts and the backoff between them. `outage` says how
+        long an outage is waited out, instead of the client's policy.
 
-        Raises `InvalidUpdateError` for ids that cannot be sent, and otherwise the
-        `DeliveryError` that says what happened; its ``maybe_applied`` tells
-        whether the server may have made the change. Calls of one order line that
-        overlap, and bulk runs of the same client with them, go one after the other, in the order
-        in which they were begun. Cancellation drops the attempt under way, which the server
-        may have taken.
+        Raises `InvalidUpdateError` for ids that cannot be sent, and otherwise the `DeliveryError` that says what
+        happened; its ``maybe_applied`` says whether the server may have made the change. Calls of one order line that
+        overlap, and updates of that line in bulk runs of the same client, go one after the other, in the order in
+        which they were begun. Cancellation drops the attempt under way, which the server may have taken.
 
         Guide: "Update order line status".
         """
@@ -109,48 +105,39 @@ class Orders(OrderCalls, OrderImports):
         retry_failed: bool = False,
         extend: bool = False,
     ) -> Report[RowT]:
-        """Give many order lines their new statuses, and gather what became of each.
+        """Give many order lines their new statuses, and gather the outcome of each.
 
-        `updates` is an iterable or asynchronous iterable of rows, read only as fast as they are
-        sent. A row is a `LineStatusUpdate`, a tuple of the three ids, or a mapping or an object (a
-        dataclass, a named tuple, a pydantic model) with their names. Where it has a `request_id`
-        of its own, that is the update's; its `tag` comes back on the outcome's update.
-        Two updates of one order line (with `lane` ``"order"``: of one order) are
-        never in flight together and reach the server in input order, also beside other
-        runs and single calls of the client; all others go side by side, as many as the
-        client's concurrency allows. With `coalesce` ``"latest"`` a waiting update that is the
-        last of its line is dropped, as ``superseded``, when a newer one of the run for its line
-        comes; that skips a status, and with it perhaps an automation, and needs `lane`
-        ``"line"``. `deadline` is in seconds
-        for the whole run; what did not get its turn by then is ``not_sent``. `rate` is the most updates a
-        second that this run starts, beside the client's own limits. `window` is the
-        most updates held in memory before their outcome. `stop_after` ends a run that
-        fails too often. `outage` says how long an outage is waited out, instead of the
+        `updates` is an iterable or asynchronous iterable of rows, read only as fast as they are sent. A row is a
+        `LineStatusUpdate`, a tuple of the three ids, or a mapping or an object (a dataclass, a named tuple, a pydantic
+        model) with their names. If it has a `request_id`, that is the update's; its `tag` comes back on the outcome's
+        update. Two updates of one order line (with `lane` ``"order"``: of one order) are never in flight together and
+        reach the server in input order, also beside other runs and single calls of the client. All others go side by
+        side, as many as the client's concurrency allows. With `coalesce` ``"latest"`` a waiting update that is the
+        last of its line is dropped, as ``superseded``, when a newer update of the run for its line comes; that skips a
+        status, and perhaps an automation, and needs `lane` ``"line"``. `deadline` is in seconds for the whole run;
+        updates without a turn by then are ``not_sent``. `rate` is the maximum updates a second that this run starts,
+        beside the client's own limits. `window` is the maximum number of updates in memory before their outcome.
+        `stop_after` ends a run that fails too often. `outage` says how long an outage is waited out, instead of the
         client's policy: after its patience the run stops, and the rest is ``not_sent``.
 
-        `journal` is a file that records the run, made if it is not there. Called
-        again with the same file and the same input, killed or not, the run goes on:
-        updates that ended are not sent again, those in doubt are sent under their
-        old ``Request-ID``, and the report has the outcomes of all runs. What was cut
-        short by the end of a run has no outcome in the journal and is sent by the
-        next. With `retry_failed`, once every row has its outcome, those that ended
-        ``rejected``, ``unknown`` or ``not_sent`` are sent again, unless a newer update
-        of their line was made meanwhile, which leaves them ``superseded``. `extend` permits an input that
-        has grown at its end. An outcome is handed on when it is on disk, at most
-        0.1 seconds after the answer. Raises `JournalError` where the file cannot be
-        used, also in the middle, and `InputChangedError` at the first row that is not
-        the one recorded; warns with `altcraft_async.journal.DedupWindowWarning` where
-        the last run is longer ago than the platform remembers ids.
+        `journal` is a file that records the run; it is made if it does not exist. If you call again with the same file
+        and the same input, the run goes on, whether it was killed or not: updates that ended are not sent again, those
+        in doubt are sent under their old ``Request-ID``, and the report has the outcomes of all runs. Updates that the
+        end of a run cut short have no outcome in the journal; the next run sends them. With `retry_failed`, once every
+        row has its outcome, the updates that ended ``rejected``, ``unknown`` or ``not_sent`` are sent again, unless a
+        newer update of their line was made meanwhile: then they become ``superseded``. `extend` permits an input that
+        has grown at its end. An outcome is handed on when it is on disk, at most 0.1 seconds after the answer. Raises
+        `JournalError` if the file cannot be used, also in the middle, and `InputChangedError` at the first row that
+        differs from the recorded one. Warns with `altcraft_async.journal.DedupWindowWarning` if the last run is longer
+        ago than the platform remembers ids.
 
-        Returns a `Report` with one outcome for each update, in input order. It
-        never raises for a line; a token that is refused (401, 403) stops the run
-        and leaves the rest ``not_sent``. Raises `TypeError` at once for one row instead of many,
-        and `SourceError` when `updates` itself
-        raises, and `RunFailedError` or the error itself where the run cannot go on for
-        another reason, like a client that was closed; each has the ``report`` of what was done.
+        Returns a `Report` with one outcome for each update, in input order. It never raises for a line; a refused
+        token (401, 403) stops the run and leaves the rest ``not_sent``. Raises `TypeError` at once for one row instead
+        of many, `SourceError` when `updates` itself raises, and `RunFailedError` or the error itself if the run cannot
+        go on for another reason, like a closed client; each has the ``report`` of the run so far.
 
-        Cancellation stops reading, gives requests in flight up to 5 seconds,
-        tells observers their outcomes, and is then passed on.
+        Cancellation stops reading, gives requests in flight up to 5 seconds, reports their outcomes to observers, and
+        is then passed on.
 
         Guide: "Update order line status".
         """
@@ -184,14 +171,12 @@ class Orders(OrderCalls, OrderImports):
     ) -> AsyncGenerator[Outcome[RowT], None]:
         """Give many order lines their new statuses, and yield each outcome as it comes.
 
-        Arguments, order and errors are those of `update_order_line_statuses`;
-        the outcomes come in the order in which updates end. Memory is flat: no
-        more than `window` updates and outcomes are held, so a slow consumer slows
-        the sending, and that the reading of `updates`.
+        Arguments, order and errors are those of `update_order_line_statuses`; the outcomes come in the order in which
+        updates end. Memory is flat: no more than `window` updates and outcomes are held, so a slow consumer slows the
+        sending, and slow sending slows the reading of `updates`.
 
-        With a `journal`, updates for which nothing is left to do are passed over
-        without an outcome, and those that failed in an earlier run are yielded again;
-        `altcraft_async.journal.JournalReader` has them all.
+        With a `journal`, updates for which nothing is left to do are skipped without an outcome, and failures of an
+        earlier run are yielded again; `altcraft_async.journal.JournalReader` has them all.
 
         Closing the iterator early (``aclose()``) or cancelling its consumer stops
         reading and gives requests in flight up to 5 seconds. A ``break`` alone
@@ -212,7 +197,7 @@ class Orders(OrderCalls, OrderImports):
 
     @property
     def notifier(self) -> Notifier | None:
-        """Whom the engine tells what it does, for others that have something to tell."""
+        """The engine's notifier of observers, for other parts that have events to report."""
         return self._dispatcher.delivery.notifier
 
     def drain(self, updates: AsyncIterable[LineStatusUpdate], *, recorder: Recorder) -> Run[LineStatusUpdate]:

@@ -28,11 +28,11 @@ _CURSOR: Final = "next_from_id"
 
 
 class IncompleteListWarning(UserWarning):
-    """A list is as long as its page may be, and the answer does not say how to go on: there may be more."""
+    """A list fills its page, and the answer has no cursor: there may be more rows."""
 
 
 class Behind(enum.Enum):
-    """What is behind a page of a list, as far as its answer says."""
+    """What comes after a page of a list, as far as its answer says."""
 
     PAGE = "another page"
     NOTHING = "nothing: the platform says that the list ends here"
@@ -42,7 +42,7 @@ class Behind(enum.Enum):
 
 @attrs.frozen
 class Page(Generic[_V]):
-    """One page of a list; `next_from_id` is the cursor of the page behind it, None where there is none.
+    """One page of a list; `next_from_id` is the cursor of the next page, None if there is none.
 
     `behind` says why there is none.
     """
@@ -53,7 +53,7 @@ class Page(Generic[_V]):
 
     @property
     def cut(self) -> bool:
-        """Whether the platform has probably more than it shows."""
+        """Whether the platform probably has more rows than it shows."""
         return self.behind is Behind.CUT
 
     @property
@@ -65,9 +65,9 @@ class Page(Generic[_V]):
 class Listing(Generic[_V]):
     """A list on the platform: iterate over it with ``async for``, or over its `pages`.
 
-    Each iteration asks anew, from the beginning. While a page is worked on, the next one is
-    fetched already. Memory is that of two pages. It ends at the first page without rows, or
-    without a cursor; where the very first has none and is full, an `IncompleteListWarning` says so.
+    Each iteration asks anew, from the beginning. While you work on a page, the next one is fetched; two pages are in
+    memory. The list ends at the first page without rows, or without a cursor. If the very first page has no cursor and
+    is full, an `IncompleteListWarning` says so.
     """
 
     __slots__ = ("_ask", "_fields", "_limit", "_method", "_read")
@@ -95,7 +95,7 @@ class Listing(Generic[_V]):
         return f"<Listing of {self._method.path}, {self._limit} a page>"
 
     async def __aiter__(self) -> AsyncGenerator[_V, None]:
-        """Give the rows one by one."""
+        """Yield the rows one by one."""
         async with aclosing(self.walk("")) as pages:
             async for page in pages:
                 if page.cut:
@@ -104,11 +104,11 @@ class Listing(Generic[_V]):
                     yield item
 
     async def pages(self, from_id: str = "") -> AsyncGenerator[Page[_V], None]:
-        """Give the pages, from the first one on, or from the one at a `Page.next_from_id` of before.
+        """Yield the pages, from the first one on, or from an earlier `Page.next_from_id` on.
 
-        Raises the `DeliveryError` of a page that cannot be had; what came before it was given. Where a
-        cursor leads back to a page that was there, or the rows of one come again, the page is asked
-        for again, and if that does not help, `UnreadableResponseError` ends the list.
+        Raises the `DeliveryError` of a page that cannot be read, after the pages before it. If a cursor leads back to
+        an earlier page, or a page repeats the rows of an earlier one, the client asks again; if that does not help,
+        `UnreadableResponseError` ends the list.
         """
         async with aclosing(self.walk(from_id)) as pages:
             async for page in pages:
@@ -117,7 +117,7 @@ class Listing(Generic[_V]):
                 yield page
 
     async def walk(self, from_id: str = "") -> AsyncGenerator[Page[_V], None]:
-        """Give the pages as `pages` does, and warn of nothing: `Page.cut` says where the list is."""
+        """Yield the pages as `pages` does, without a warning: `Page.cut` says whether the list is cut."""
         trail = _Trail({from_id}, set())
         ahead = asyncio.ensure_future(self._page(from_id, trail))
         empty = False

@@ -1,8 +1,8 @@
-"""What the platform shows, held against what was sent: orders, their statuses, and those of their lines.
+"""Compare the platform with the expected state: orders, their statuses, and those of their lines.
 
-A few orders are asked for one by one, which shows whether an order is there and its
-status; many are compared with the list of all, which may show the lines' statuses too.
-What cannot be checked is counted and named, never taken for equal.
+A few orders are looked up one by one, which shows whether an order exists and its status; many are compared with the
+list of all orders, which may show the lines' statuses too. Orders and lines that cannot be checked are counted and
+named, never taken for equal.
 
 Guide: "Get order status", "Get orders list".
 """
@@ -60,8 +60,8 @@ _fields_of = fields_reader(IMPORT_ORDERS.path)
 class Difference:
     """An order, or one line of it, whose status is not the expected one.
 
-    `found` is None where the platform has no such order or line. `expected` is None for an order that
-    only had to be there. `reason` is what the platform said of an order that it does not show.
+    `found` is None if the platform has no such order or line. `expected` is None for an order that only had to exist.
+    `reason` is the platform's text about an order that it does not show.
     """
 
     order_external_id: str
@@ -73,11 +73,11 @@ class Difference:
 
 @attrs.frozen
 class Reconciliation:
-    """What came of a comparison.
+    """The result of a comparison.
 
-    `by` says how it was made. `orders` and `lines` were expected. `differences` are in the order of what was expected.
-    `unchecked_orders` could not be looked up, each with why; `unchecked_lines` counts the lines whose
-    status the platform did not show.
+    `by` says how it was made. `orders` and `lines` were expected. `differences` are in the order of the expected rows.
+    `unchecked_orders` could not be looked up, each with its reason; `unchecked_lines` counts the lines whose status
+    the platform did not show.
     """
 
     by: Literal["status", "list"]

@@ -128,7 +128,7 @@ class Resource:
 
 
 def one_of(**given: int | str | None) -> dict[str, JSON]:
-    """Return the one field that was given, checked; raise `ConfigurationError` where it is not exactly one.
+    """Return the one field that was given, checked; raise `ConfigurationError` if it is not exactly one.
 
     Raises `InvalidUpdateError` for a blank text or one with control characters, and for an ``id`` that is no number.
     """

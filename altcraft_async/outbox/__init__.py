@@ -5,15 +5,13 @@
     async with AltcraftClient.from_env() as altcraft, Outbox("outbox.db", altcraft) as outbox:
         await outbox.put(LineStatusUpdate("order_1", "line_1", "delivered"))  # on disk when this returns
 
-An update that was accepted stays in the file until the server has said yes or
-no. It is delivered in the background, by the engine of the bulk calls: in order
-for each line, as many side by side as the server allows, under one
-``Request-ID`` however often the process dies. What cannot be delivered becomes a
-dead letter, with the reason, that can be listed, retried and purged.
+An accepted update stays in the file until the server has said yes or no. It is delivered in the background, by the
+engine of the bulk calls: in order for each line, as many side by side as the server allows, under one ``Request-ID``
+however often the process dies. An update that cannot be delivered becomes a dead letter, with the reason; you can list,
+retry and purge dead letters.
 
-The file is SQLite. A `PostgresStore` takes its place for services of several replicas: any of them puts, also
-within its own transaction, and those with a client share the delivery. Any other database can stand behind
-`OutboxStore`.
+The file is SQLite. Services with several replicas use a `PostgresStore` instead: any replica puts, also within its own
+transaction, and those with a client share the delivery. For any other database implement `OutboxStore`.
 """
 
 from __future__ import annotations

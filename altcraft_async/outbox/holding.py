@@ -102,7 +102,7 @@ class Holding:
         return len(self._held)
 
     def current(self) -> Mapping[int, Held]:
-        """Give the buckets of which something may be sent now."""
+        """Return the buckets of which something may be sent now."""
         return {bucket: held for bucket, held in self._held.items() if held.lease.left() > 0}
 
     def holds(self, bucket: int) -> bool:

@@ -1,8 +1,8 @@
 """The outbox in a PostgreSQL database: any replica puts, and drainers share the buckets.
 
-Updates are rows that are appended and deleted. Puts of all tasks that come while one statement runs share the
-next one. Whoever delivers holds buckets on leases that the database's clock ends. An id is taken before its row can
-be seen, so a lower one may appear behind a higher one: `PostgresStore.pending` finds it.
+Updates are rows that are appended and deleted. Puts of all tasks that come while one statement runs share the next
+one. A process that delivers holds buckets on leases that the database's clock ends. An id is taken before its row is
+visible, so a lower id may appear after a higher one: `PostgresStore.pending` finds it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class _Mark:
 
 @attrs.frozen
 class DrainerSeen:
-    """A process that delivers: on which host, when it was last seen, in seconds, and how many buckets it holds now."""
+    """A process that delivers: its host, when it was last seen, in seconds, and how many buckets it holds now."""
 
     host: str
     pid: int
@@ -72,10 +72,10 @@ class DrainerSeen:
 
 
 def schema_sql(*, schema: str = "altcraft", buckets: int = 64, since: int | None = None) -> str:
-    """Give the statements that make the tables of an outbox, for those who make them by hand.
+    """Return the statements that make the tables of an outbox, to make them by hand.
 
-    `since` gives those that bring tables of that version to this release's; raises `ConfigurationError` for one that
-    never was.
+    With `since` it returns those that upgrade tables of that version to this release; raises `ConfigurationError` for a
+    version that never existed.
     """
     tables = Tables(schema, buckets)
     if since is None:
@@ -90,13 +90,13 @@ def schema_sql(*, schema: str = "altcraft", buckets: int = 64, since: int | None
 class PostgresStore:
     """Keeps an outbox in a PostgreSQL database, at an address or behind a pool of psycopg; see `OutboxStore`.
 
-    `url` is ``postgresql://…`` or a ``psycopg_pool.AsyncConnectionPool``. The tables lie in `schema`, made when
-    they are not there; with `make_tables` false they have to be, as `schema_sql` makes them. `buckets` is in how many
-    parts the work can be divided among drainers, and stands fast once the tables are made. A drainer that dies
-    keeps its buckets for `lease` seconds. About `capacity` updates wait: that is looked at once a second. Needs the
-    extra ``postgres`` and a server of version 13 or later.
+    `url` is ``postgresql://…`` or a ``psycopg_pool.AsyncConnectionPool``. The tables are in
+    `schema`, and are made if they do not exist; with `make_tables` false they must exist, as `schema_sql` makes them.
+    `buckets` is the number of parts into which the work can be divided among drainers; it is fixed once the tables are
+    made. A drainer that dies keeps its buckets for `lease` seconds. About `capacity` updates wait: that is checked once
+    a second. Needs the extra ``postgres`` and a server of version 13 or later.
 
-    Raises `ConfigurationError` for settings that cannot be.
+    Raises `ConfigurationError` for settings that cannot work.
     """
 
     __slots__ = (
@@ -141,7 +141,7 @@ class PostgresStore:
     # -- life
 
     async def open(self, *, target: str | None) -> None:
-        """Make the tables where they are not there, and check that they are of this release and for this platform."""
+        """Make the tables if they do not exist, and check that they are of this release and for this platform."""
         with self._told():
             if not (await self._looking.rows(self._tables.there))[0][0]:
                 if not self._make_tables:
@@ -205,7 +205,7 @@ class PostgresStore:
             await self._leases.release(buckets)
 
     def bucket_of(self, update: LineStatusUpdate) -> int:
-        """Say in which bucket an update lies: all of one order in the same."""
+        """Return the bucket of an update: all updates of one order are in the same one."""
         return bucket_of(update.order_external_id, self.buckets)
 
     # -- accepting
@@ -213,10 +213,10 @@ class PostgresStore:
     async def put(
         self, update: LineStatusUpdate, request_id: str, put_at: float, traceparent: str | None = None
     ) -> Counts:
-        """Accept an update, at the database's time; one whose request id waits already is accepted by that.
+        """Accept an update, at the database's time; if its request id already waits, it counts as accepted.
 
-        An `OutboxError` with ``maybe_accepted`` says that the connection was lost at the end: the same put under the
-        same id makes sure. Cancelled, it may or may not have been accepted.
+        An `OutboxError` with ``maybe_accepted`` says that the connection was lost at the end: repeat the same put under
+        the same id to make sure. After a cancellation the update may or may not have been accepted.
         """
         del put_at
         self._check_room()
@@ -244,11 +244,11 @@ class PostgresStore:
         paramstyle: ParamStyle = "format",
         traceparent: str | None = None,
     ) -> Statement:
-        """Give the SQL that accepts updates, for any driver, sync ones too; nothing is asked or sent.
+        """Return the SQL that accepts updates, for any driver, also a synchronous one; it uses no connection.
 
-        They are accepted when the transaction in which it is executed is committed, and never if that is rolled back.
-        `updates` are rows of any shape, as for a put. `request_ids` are theirs, by default each update's own, or else
-        a fresh one. `traceparent` names the span that puts them. Raises `InvalidUpdateError` as a put does, and
+        The updates are accepted when the transaction that executes the SQL is committed, and never if that is rolled
+        back. `updates` are rows of any shape, as for a put. `request_ids` are theirs, by default each update's own, or
+        else a fresh one. `traceparent` names the span that puts them. Raises `InvalidUpdateError` as a put does, and
         `ConfigurationError` without an update.
         """
         made = [update_of(update) for update in updates]
@@ -293,8 +293,8 @@ class PostgresStore:
     async def pending(self, after: Mapping[int, int], *, last: EntryPage | None, limit: int) -> EntryPage:
         """Read waiting entries, all of them as of one snapshot.
 
-        What could not be seen in the snapshot of the `last` read is found by its transaction, so that nothing is
-        read twice, and rows that are deleted and not cleaned away cost nothing.
+        Entries that were not visible in the snapshot of the `last` read are found by their transaction, so that
+        nothing is read twice, and deleted rows that are not cleaned up yet cost nothing.
         """
         mark = last.mark if last is not None and isinstance(last.mark, _Mark) else _Mark(_NOTHING_SEEN, {})
         if last is not None and not last.more and mark.cursors == after:  # all that is there has been read
@@ -353,7 +353,7 @@ class PostgresStore:
     # -- looking
 
     async def counts(self) -> Counts:
-        """Count, unless that was just done and took long; what this process did since is added."""
+        """Count, unless that was just done and took long; the process adds its own changes since then."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         if began < self._next_count:
@@ -378,7 +378,7 @@ class PostgresStore:
     # -- dead letters
 
     async def drainers(self) -> Sequence[DrainerSeen]:
-        """Say who delivers, or did so within the last day."""
+        """Return the processes that deliver, or did so within the last day."""
         with self._told():
             return [DrainerSeen(*row) for row in await self._looking.rows(self._tables.drainers)]
 
@@ -390,8 +390,8 @@ class PostgresStore:
     async def retry(self, ids: Sequence[int] | None, put_at: float) -> int:
         """Move dead letters back.
 
-        Without `ids` a newer update of the line may be in a transaction that is still open, so all puts are stopped for
-        the moment of it; raises `OutboxError` where that is not possible within two seconds.
+        Without `ids` a newer update of the line may be in a transaction that is still open, so it stops all puts for
+        that moment; raises `OutboxError` if that is not possible within two seconds.
         """
         del put_at
         retry = (self._tables.retry, {"ids": None if ids is None else list(ids)})
@@ -419,7 +419,7 @@ class PostgresStore:
         return count
 
     async def forget(self, order_external_id: str) -> Forgotten:
-        """Delete what concerns an order; the database's own cleaning takes the deleted rows out of its files."""
+        """Delete the data of an order; the database's own cleaning removes the deleted rows from its files."""
         bucket = bucket_of(order_external_id, self.buckets)
         with self._told():
             rows = await self._looking.rows(self._tables.forget, (bucket, order_external_id, order_external_id))

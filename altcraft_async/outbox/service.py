@@ -62,18 +62,16 @@ def _fresh_id() -> str:
 class OutboxStatistics:
     """A snapshot of an outbox, as of the last commit or of the last look, at most a second ago.
 
-    `pending` updates wait or are under way, at most `capacity`; `dead` were given
-    up. `oldest` is how many seconds the first in the queue has been waiting, 0.0
-    where none is. `delivered` counts what this process delivered since it
-    started, `last_success` is the Unix time of the last of them, or None.
-    `draining` is true in the process that delivers, `paused` where `Outbox.pause` has stopped that. `dropped` counts
-    the dead letters that this process deleted, as there were too many or they were too old. `accepting` is false
-    where the outbox is not open, or where its file could not be read or written the last time;
-    one that is full still counts as accepting. `problem` says in words what keeps
-    updates from being delivered or accepted, or is None.
+    `pending` updates wait or are under way, at most `capacity`; `dead` were given up. `oldest` is the number of seconds
+    for which the first update in the queue has waited, 0.0 without one. `delivered` counts the updates that this
+    process delivered since it started, `last_success` is the Unix time of the last of them, or None. `draining` is true
+    in the process that delivers, `paused` if `Outbox.pause` has stopped that. `dropped` counts the dead letters that
+    this process deleted, because there were too many or they were too old. `accepting` is false if the outbox is not
+    open, or if its file could not be read or written the last time; a full outbox still counts as accepting. `problem`
+    says in words why updates are not delivered or accepted, or is None.
 
-    `leases` is how many buckets this process delivers, and `drainers` how many processes deliver, as far as
-    this one knows; a file has one bucket. `dead_rows` and `oldest_transaction` are those of `Counts`.
+    `leases` is the number of buckets that this process delivers, `drainers` the number of processes that deliver, as
+    far as this one knows; a file has one bucket. `dead_rows` and `oldest_transaction` are those of `Counts`.
     """
 
     pending: int
@@ -96,34 +94,30 @@ class OutboxStatistics:
 class Outbox:
     """A durable queue of status updates: ``async with Outbox("outbox.db", altcraft) as outbox``.
 
-    `store` is the path of a SQLite file, made if it is not there, the address of a PostgreSQL
-    database, ``postgresql://…``, or an `OutboxStore`. With a client the outbox delivers in the background; without one
-    it only accepts, and another process delivers. Any number of processes of one
-    host may put into one file, and one of them delivers: the others stand by to take
-    over when it ends. With `standby` false, opening a second one that would deliver
-    raises `OutboxError` instead.
+    `store` is the path of a SQLite file (made if it does not exist), the address of a PostgreSQL database,
+    ``postgresql://…``, or an `OutboxStore`. With a client the outbox delivers in the background; without one it only
+    accepts, and another process delivers. Any number of processes of one host may put into one file. One of them
+    delivers; the others stand by to take over when it ends. With `standby` false, opening a second outbox that would
+    deliver raises `OutboxError` instead.
 
-    At most `capacity` updates wait (in a file; a store has its own). An update that
-    was refused, or that failed in all attempts of the client's `RetryPolicy` while others
-    were served, becomes a dead letter. An outage is waited out without end, and costs no
-    attempts. An update in doubt is repeated for `give_up_after` seconds after its put, a day by
-    default, since after that the platform no longer recognises a repeat; with None, without end. Whatever its age,
-    each gets an attempt after each start before it is given up.
+    At most `capacity` updates wait (in a file; a store has its own). An update becomes a dead letter if it was refused,
+    or if it failed in all attempts of the client's `RetryPolicy` while others were served. An outage is waited out
+    without end, and costs no attempts. An update in doubt is repeated for `give_up_after` seconds after its put, a day
+    by default, because after that the platform no longer recognises a repeat; with None, without end. Whatever its age,
+    each update gets an attempt after each start before it is given up.
 
-    `on_dead`, a function or an async one, is called with each `DeadLetter` that this process makes, once, after it
-    is on disk: one after the other, beside the delivery. What it raises is logged. It is not called again for
-    what was dead when the process ended in between. Of dead letters the process that delivers keeps
-    `dead_capacity`, the newest, for `dead_age` seconds: 100,000 and 90 days by default, with None all. What is dropped
-    is logged and counted.
+    `on_dead`, a plain or an async function, is called once with each `DeadLetter` that this process makes, after the
+    letter is on disk: one after the other, beside the delivery. Errors that it raises are logged. If the process ends
+    before the call, the call is never made. The process that delivers keeps the newest `dead_capacity` dead letters,
+    for `dead_age` seconds: 100,000 and 90 days by default, with None all. Dropped letters are logged and counted.
 
-    `traceparent` is asked at each put for the span in which it happens, as the W3C's header of that name says it;
-    the delivery is linked to it. By default the client's observers are asked.
+    `traceparent` is called at each put for the current span, in the form of the W3C header of that name; the delivery
+    is linked to that span. By default the client's observers are asked.
 
-    It belongs to one event loop. Close it before the client: that waits up to
-    `drain_timeout` seconds for what waits to be delivered, and up to 5 more for requests
-    in flight. What is left then is delivered after the next start.
+    It belongs to one event loop. Close it before the client: closing waits up to `drain_timeout` seconds for waiting
+    updates, and up to 5 more for requests in flight. The rest is delivered after the next start.
 
-    Raises `OutboxError` where the file cannot be used.
+    Raises `OutboxError` if the file cannot be used.
     """
 
     __slots__ = (
@@ -199,7 +193,7 @@ class Outbox:
     # -- life
 
     async def open(self) -> None:
-        """Open the store and begin to deliver what waits there; ``async with`` does it."""
+        """Open the store and begin to deliver its waiting updates; ``async with`` calls it."""
         if self._closed is not None:
             msg = f"the outbox {self._store.path} was opened before; make a new one"
             raise OutboxError(msg, path=self._store.path)
@@ -236,9 +230,9 @@ class Outbox:
         self._tasks.append(asyncio.create_task(drainer.run()))
 
     async def aclose(self) -> None:
-        """Accept nothing more, deliver what can be in time, close the store; harmless when called again.
+        """Accept nothing more, deliver as much as possible in time, close the store; harmless when called again.
 
-        Cancelled, it cuts the time for delivering short.
+        Cancellation cuts the time for delivering short.
         """
         if self._closed is not False:
             return
@@ -288,23 +282,23 @@ class Outbox:
         """Accept an update, and return its ``Request-ID`` when it is on disk.
 
         Updates of one line are delivered in the order in which this process began
-        their puts, except those that had to wait for room. In the process that delivers, what is
-        done with the client after a put comes after it too, while delivery is not stopped as a
-        whole and fewer than 1,000 updates are under way. Puts that overlap share a commit.
-        `request_id` is the id of the change, where the caller has one of its own, like that
-        of the message it came with; by default it is the update's own, or else a fresh UUID. A put under an id that
-        waits already for the same change does nothing, and returns it; for another change it is refused.
+        their puts, except those that had to wait for room. In the process that delivers, calls
+        that are made with the client after a put come after it too, while delivery is not stopped as a whole and fewer
+        than 1,000 updates are under way. Puts that overlap share a commit. `request_id` is the id of the change, if the
+        caller has one of its own, like the id of the message that the change came with; by default it is the update's
+        own, or else a fresh UUID. A put under an id that already waits for the same change does nothing and returns
+        that id; for another change it is refused.
 
-        With a `connection`, of psycopg or asyncpg or a session of SQLAlchemy, all async, the update is part of that
-        one's transaction: it is accepted when that is committed, and never where it is rolled back. The outbox has to
-        lie in the same PostgreSQL database. Then `put` raises what the connection raises.
+        With a `connection` (an async one of psycopg or asyncpg, or an async session of SQLAlchemy) the update is part
+        of that connection's transaction: it is accepted when that is committed, and never if that is rolled back. The
+        outbox must be in the same PostgreSQL database. Then `put` raises the connection's own errors.
 
         The update is a row of any shape that the bulk calls take; its `tag` is not kept.
 
         Raises `InvalidUpdateError` for ids that cannot be sent and for the id of another change that waits,
-        `OutboxFullError` where no room has come within `timeout` seconds, and `OutboxError` where the
-        outbox is closed or its file cannot be written: in all these cases the update
-        was not accepted. Cancelled, it may or may not have been.
+        `OutboxFullError` if there is no room within `timeout` seconds, and `OutboxError` if the outbox is closed or
+        its file cannot be written: in all these cases the update was not accepted. After a cancellation it may or may
+        not have been accepted.
         """
         made = update_of(update)
         request_id = made.request_id if request_id is None else request_id
@@ -356,11 +350,11 @@ class Outbox:
     # -- delivering
 
     async def pause(self) -> None:
-        """Stop delivering in this process: return when all that is under way has ended, and is on disk.
+        """Stop delivering in this process: return when all updates under way have ended, and their ends are on disk.
 
-        What is put meanwhile waits, and so does what waited: other processes do not take it over while this one holds
-        it, and each is paused by itself. The process that is started next knows of no pause. Harmless when called
-        again. Raises `ConfigurationError` where the outbox has no client, so that nothing is delivered here.
+        Updates that are put meanwhile wait, like those that waited before: other processes do not take them over while
+        this one holds them, and each process is paused by itself. A pause does not survive a restart. Harmless when
+        called again. Raises `ConfigurationError` if the outbox has no client, so that nothing is delivered here.
         """
         await self._delivering().pause()
 
@@ -471,7 +465,7 @@ class Outbox:
     # -- dead letters
 
     async def dead_letters(self) -> AsyncIterator[DeadLetter]:
-        """Yield the updates that were given up, the longest accepted first."""
+        """Yield the updates that were given up, in the order in which they were accepted."""
         self._check_open()
         after = -1
         while letters := await self._store.dead_letters(after=after, limit=_LETTERS_AT_ONCE):
@@ -480,13 +474,11 @@ class Outbox:
             after = letters[-1].id
 
     async def retry(self, ids: Iterable[int] | None = None) -> int:
-        """Let dead letters be delivered again, behind all that wait; return how many.
+        """Put dead letters back for delivery, behind all waiting updates; return how many.
 
-        `ids` are those of `DeadLetter`. With None all are taken except where a newer
-        update of the line was delivered or waits: that line would be put back to an
-        older status. A rejected one
-        gets a new ``Request-ID``, since an answer that the platform keeps for the old one
-        could only say the same; the others keep theirs.
+        `ids` are those of `DeadLetter`. With None all letters are taken, except if a newer update of the line was
+        delivered or waits: that line would be put back to an older status. A rejected one gets a new ``Request-ID``,
+        because for the old one the platform could only repeat the answer that it keeps; the others keep theirs.
         """
         self._check_open()
         count = await self._store.retry(None if ids is None else list(ids), self._clock())
@@ -503,11 +495,11 @@ class Outbox:
         return count
 
     async def forget(self, order_external_id: str) -> Forgotten:
-        """Delete for good what concerns an order: what waits for it is never sent, its dead letters are gone.
+        """Delete the data of an order for good: its waiting updates are never sent, its dead letters are gone.
 
-        For requests of people to be forgotten. What is under way, or was just read to be sent, may still reach the
-        platform. Of a file nothing of it is left afterwards, also of what was deleted earlier; a database's own
-        cleaning does that later.
+        Use it when a person asks to be forgotten. Updates that are under way, or were just read to be sent, may still
+        reach the platform. Afterwards a file has nothing left of them, nor of updates that were deleted earlier; a
+        database's own cleaning does that later.
         """
         self._check_open()
         forgotten = await self._store.forget(order_external_id)

@@ -1,7 +1,7 @@
 """The outbox in one SQLite file: the store that is built in.
 
-Puts of all tasks that come while one commit runs share the next one. Ids are
-given inside the transaction, so several processes may put into one file.
+Puts of all tasks that come while one commit runs share the next one. Ids are assigned inside the transaction, so
+several processes may put into one file.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class _Phase(enum.Enum):
 
 
 class SqliteStore:
-    """Keeps an outbox in the file at `path`, made if it is not there; see `OutboxStore`.
+    """Keeps an outbox in the file at `path`, made if it does not exist; see `OutboxStore`.
 
     At most `capacity` updates wait; dead letters are not counted among them.
     """
@@ -243,7 +243,7 @@ class SqliteStore:
     async def put(
         self, update: LineStatusUpdate, request_id: str, put_at: float, traceparent: str | None = None
     ) -> Counts:
-        """Accept an update; cancelled, it may or may not have been accepted."""
+        """Accept an update; after a cancellation it may or may not have been accepted."""
 
         def work(ledger: _Ledger) -> Counts:
             if ledger.pending >= self.capacity and request_id not in ledger.waiting:
@@ -355,7 +355,7 @@ class SqliteStore:
         return await self._done(_Job(work))
 
     async def forget(self, order_external_id: str) -> Forgotten:
-        """Delete what concerns an order, and what is left of deleted updates in the file."""
+        """Delete the data of an order, and the remains of deleted updates in the file."""
 
         def work(ledger: _Ledger) -> Forgotten:
             ledger.flush()

@@ -1,8 +1,8 @@
-"""What an outbox asks of a database, and the values that pass between them.
+"""The contract between an outbox and a database, and the values that pass between them.
 
-The updates of an outbox lie in *buckets*, and all updates of one order in the same one. Who
-delivers holds buckets on *leases*, so that each bucket is delivered by one process at a time.
-A store for one process, as a SQLite file is, has one bucket, and its lease has no end.
+The updates of an outbox are in *buckets*, all updates of one order in the same bucket. A process that delivers holds
+buckets on *leases*, so that each bucket is delivered by one process at a time. A store for one process, like a SQLite
+file, has one bucket, and its lease has no end.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def another_change(request_id: str) -> InvalidUpdateError:
 
 
 def lease_clock() -> float:
-    """Give the seconds of the clock that leases are counted on: it goes on while the process or machine is stopped."""
+    """Return the seconds of the clock for leases: it goes on while the process or machine is stopped."""
     if sys.platform == "linux":  # elsewhere the monotonic clock does so itself
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
@@ -54,8 +54,8 @@ def lease_clock() -> float:
 class Entry:
     """One accepted update. `put_at` is the Unix time of it by this host's clock, in seconds.
 
-    `id` rises in the order of acceptance where one process accepts, or the callers put the updates of a line one
-    after the other. `traceparent` names the span that put it, as the W3C's header of that name does, or is None.
+    `id` rises in the order of acceptance if one process accepts, or if the callers put the updates of a line one after
+    the other. `traceparent` names the span that put it, in the form of the W3C header of that name, or is None.
     """
 
     id: int
@@ -68,7 +68,7 @@ class Entry:
 
 @attrs.frozen
 class EntryPage:
-    """Entries that were read together, by id. Of the buckets in `more` there are more; `mark` is the store's own."""
+    """Entries that were read together, by id. The buckets in `more` have more of them; `mark` is the store's own."""
 
     entries: Sequence[Entry]
     more: frozenset[int] = frozenset()
@@ -77,9 +77,9 @@ class EntryPage:
 
 @attrs.frozen
 class Burial:
-    """An entry that is given up: in which `state` it ended, why, and after how many requests since the last start.
+    """An entry that is given up: the `state` in which it ended, why, and the number of requests since the last start.
 
-    `epoch` is that of the lease of its bucket under which it was read.
+    It was read under the lease of its bucket that has this `epoch`.
     """
 
     entry: Entry
@@ -94,11 +94,10 @@ class Burial:
 class DeadLetter:
     """An update that was given up.
 
-    `id` is the one of its `Entry`. `state` is ``rejected`` where the server said
-    no, ``unknown`` or ``not_sent`` where the time for it ran out; `reason` says why in
-    words, `attempts` how many requests were made since the last start. `put_at` and
-    `died_at` are Unix times. `overtaken` is true once a newer update of the line has
-    been delivered: sending this one would put the line back. `traceparent` is that of its `Entry`.
+    `id` is that of its `Entry`. `state` is ``rejected`` if the server said no, ``unknown`` or ``not_sent`` if its time
+    ran out; `reason` says why in words, `attempts` is the number of requests since the last start. `put_at` and
+    `died_at` are Unix times. `overtaken` is true once a newer update of the line has been delivered: sending this one
+    would put the line back. `traceparent` is that of its `Entry`.
     """
 
     id: int
@@ -115,10 +114,10 @@ class DeadLetter:
 
 @attrs.frozen
 class Counts:
-    """How many updates wait, how many are dead, and the Unix time at which the oldest that waits was put, or None.
+    """How many updates wait, how many are dead, and the Unix time at which the oldest waiting one was put, or None.
 
-    Of a database server also how many rows of the outbox are deleted and not cleaned away yet, and for how many
-    seconds its oldest transaction has been open; None where nothing is known of it.
+    For a database server also the number of deleted rows of the outbox that are not cleaned up yet, and the seconds for
+    which its oldest transaction has been open; None if that is not known.
     """
 
     pending: int
@@ -130,7 +129,7 @@ class Counts:
 
 @attrs.frozen
 class Settled:
-    """What a commit of ends left: the counts, and the ids of those that are dead letters now."""
+    """The state after a commit of ends: the counts, and the ids of the new dead letters."""
 
     counts: Counts
     buried: frozenset[int] = frozenset()
@@ -138,7 +137,7 @@ class Settled:
 
 @attrs.frozen
 class Forgotten:
-    """How many updates were deleted for good: those that waited, and those that were dead letters."""
+    """How many updates were deleted for good: waiting ones, and dead letters."""
 
     waiting: int
     dead: int
@@ -148,12 +147,11 @@ class Forgotten:
 class Leases:
     """What one process may deliver.
 
-    `epochs` has the buckets that it holds, each with a number that rises whenever the bucket
-    gets another holder. They are held until `ends_at` on the `lease_clock`, or
-    until they are released where that is infinite. The `surplus` among them is due to others: it is to be
-    released once nothing of it is under way. `drainers` counts the processes that would deliver,
-    `buckets` all buckets that there are. `OutboxStore.lease` is to be called again after
-    `again` seconds, or never where that is None.
+    `epochs` has the buckets that it holds, each with a number that rises whenever the bucket gets another holder. The
+    process holds them until `ends_at` on the `lease_clock`, or until it releases them if that is infinite. The
+    `surplus` among them belongs to others: release it once nothing of it is under way. `drainers` counts the processes
+    that would deliver, `buckets` all existing buckets. Call `OutboxStore.lease` again after `again` seconds, or never
+    if that is None.
     """
 
     epochs: Mapping[int, int]
@@ -165,10 +163,10 @@ class Leases:
 
 
 class OutboxStore(Protocol):
-    """Keeps the updates of an outbox. Every method raises `OutboxError` where it cannot do its work.
+    """Keeps the updates of an outbox. Every method raises `OutboxError` if it cannot do its work.
 
-    What a method has done is durable when it returns. Calls come from one event
-    loop and overlap freely; several processes may share the data.
+    The changes of a method are durable when it returns. Calls come from one event loop and overlap freely; several
+    processes may share the data.
     """
 
     @property
@@ -180,7 +178,7 @@ class OutboxStore(Protocol):
         """How many updates may wait."""
 
     async def open(self, *, target: str | None) -> None:
-        """Get ready to deliver to the platform at the address `target`, or only to accept where that is None."""
+        """Get ready to deliver to the platform at the address `target`, or only to accept if that is None."""
 
     async def lease(self) -> Leases:
         """Keep the buckets that this process holds, and take those that are free and due to it."""
@@ -193,7 +191,7 @@ class OutboxStore(Protocol):
     ) -> Counts:
         """Accept an update behind all accepted before it; raises `OutboxFullError` at the capacity.
 
-        One whose request id waits already is accepted by that, and nothing is added.
+        If its request id already waits, it counts as accepted, and nothing is added.
         """
 
     async def put_within(
@@ -201,30 +199,31 @@ class OutboxStore(Protocol):
     ) -> None:
         """Accept an update when the transaction of somebody's `connection` is committed.
 
-        Raises `ConfigurationError` where the store or the connection cannot do that.
+        Raises `ConfigurationError` if the store or the connection cannot do that.
         """
 
     def bucket_of(self, update: LineStatusUpdate) -> int:
-        """Say in which bucket an update lies."""
+        """Return the bucket of an update."""
 
     async def pending(self, after: Mapping[int, int], *, last: EntryPage | None, limit: int) -> EntryPage:
-        """Return entries that wait, by id, about `limit` of them: of each bucket in `after` those above the id there.
+        """Return waiting entries, by id, about `limit` of them: for each bucket in `after`, those above its id there.
 
-        Also those at or below it that could not be seen at the `last` read of the buckets, which all of them were part
-        of but those with -1. An entry that could be seen when another was put is never returned after that one.
+        It also returns entries at or below that id that were not visible at the `last` read of the buckets. All buckets
+        were part of that read, except those with -1. An entry that was visible when another was put is never returned
+        after that one.
         """
 
     async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Settled:
-        """Delete what was delivered, and bury the dead whose buckets are still held under their epochs.
+        """Delete delivered entries, and make dead letters of the dead whose buckets are still held under their epochs.
 
-        What is not there any more, as it was forgotten meanwhile, is neither counted nor buried.
+        An entry that was forgotten meanwhile is neither counted nor made a dead letter.
         """
 
     async def counts(self) -> Counts:
         """Count."""
 
     async def try_writing(self) -> None:
-        """Raise where nothing could be accepted now."""
+        """Raise an error if nothing could be accepted now."""
 
     async def dead_letters(self, *, after: int, limit: int) -> Sequence[DeadLetter]:
         """Return the first `limit` dead letters whose id is above `after`, by id."""
@@ -232,9 +231,8 @@ class OutboxStore(Protocol):
     async def retry(self, ids: Sequence[int] | None, put_at: float) -> int:
         """Let these dead letters wait again, behind all others.
 
-        With None, all those of whose line no newer update was delivered or waits. A
-        rejected one gets a new ``Request-ID``, the others keep theirs. Returns how many
-        they were.
+        With None, it takes all letters whose line has no newer update that was delivered or waits. A rejected one gets
+        a new ``Request-ID``, the others keep theirs. Returns how many they were.
         """
 
     async def purge(self, ids: Sequence[int] | None) -> int:
@@ -247,7 +245,7 @@ class OutboxStore(Protocol):
         """
 
     async def forget(self, order_external_id: str) -> Forgotten:
-        """Delete for good what waits for an order, and its dead letters."""
+        """Delete the waiting updates and dead letters of an order for good."""
 
     async def aclose(self) -> None:
-        """Make durable what was begun, give up all buckets, free everything; harmless when called again."""
+        """Finish begun changes, give up all buckets, free everything; harmless when called again."""

@@ -89,7 +89,7 @@ class Tables:
             raise ConfigurationError(msg, field="buckets")
 
     def __str__(self) -> str:
-        """Give the statements that make them."""
+        """Return the statements that make them."""
         return self._of(_MADE).strip() + "\n"
 
     def _of(self, sql: str) -> str:
@@ -113,7 +113,7 @@ class Tables:
         return f"DO $made$ BEGIN IF NOT ({self.there}) THEN {self} END IF; END $made$"
 
     def upgrade(self, version: int) -> str | None:
-        """Bring tables of an older version to this one; None where nothing is known of that version."""
+        """Bring tables of an older version to this one; None if nothing is known of that version."""
         steps = [_UPGRADES.get(older) for older in range(version, VERSION)]
         known = [step for step in steps if step is not None]
         return self._of("".join(known)).strip() + "\n" if known and len(known) == len(steps) else None

@@ -40,11 +40,11 @@ class Repeat(enum.Enum):
     """What a call does when it is made a second time and the platform does not recognise it as a repeat."""
 
     READS = "reads again"
-    """It changes nothing: it shows what is there by then."""
+    """It changes nothing: it returns the state at that moment."""
     SAME = "ends in the same state"
-    """The second time sets what is set already, or removes what is gone."""
+    """The second call sets a value that is set already, or deletes a row that is gone."""
     TWICE = "may be applied twice"
-    """What it spends is spent again: such a call is repeated after doubt only under an id of the caller's own."""
+    """It spends again: the client repeats such a call in doubt only under an id of the caller's own."""
 
 
 @attrs.frozen(kw_only=True, eq=False)

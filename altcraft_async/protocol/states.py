@@ -17,7 +17,7 @@ class OutcomeState(enum.StrEnum):
     REJECTED = "rejected"
     """The server said no, finally."""
     UNKNOWN = "unknown"
-    """Sent, and no answer understood after all retries: it may have been applied."""
+    """Sent, but no readable answer after all retries: it may have been applied."""
     NOT_SENT = "not_sent"
     """The server never took it: no connection, throttled with 429, an outage, deadline, budget, stopped run."""
     SUPERSEDED = "superseded"

@@ -47,14 +47,14 @@ class Evidence(enum.StrEnum):
 
 
 class Scope(enum.Enum):
-    """Whom a failure speaks of, as far as one attempt can tell."""
+    """Whom a failure speaks of, as far as one attempt can show."""
 
     LINE = "the line"
-    """Perhaps only this line: another one must fail as well before it says something of the server."""
+    """Perhaps only this line: another line must fail too before it says something about the server."""
     SERVER = "the server"
-    """The server, or the way to it, whichever line was on it."""
+    """The server, or the way to it, for every line."""
     LOAD = "the server's load"
-    """The server has too much to do: the limit answers it, and only where that does not help it is an outage."""
+    """The server has too much to do: the limit reacts, and only if that does not help it is an outage."""
     NEITHER = "neither"
     """This machine, one connection, or an answer that is on its way."""
 
@@ -63,12 +63,10 @@ class Scope(enum.Enum):
 class Verdict:
     """What an attempt's end means.
 
-    `state` is the line's final state if this was its last attempt. `retry` says
-    whether another attempt can help, `throttled` whether the server signalled
-    back-pressure, `fatal` whether the whole run must stop, and `maybe_applied`
-    whether the change may have been made without our knowing. `served` says that
-    the platform did its work for the call, be it with a yes or a no; `scope` whom a
-    failure speaks of.
+    `state` is the line's final state if this was its last attempt. `retry` says whether another attempt can help,
+    `throttled` whether the server signalled back-pressure, `fatal` whether the whole run must stop, and
+    `maybe_applied` whether the change may have been made without our knowing. `served` says that the platform did its
+    work for the call, with a yes or a no; `scope` says whom a failure speaks of.
     """
 
     state: OutcomeState
@@ -122,12 +120,10 @@ def _codes(value: object) -> frozenset[int]:
 class VerdictRules:
     """Which codes and statuses belong to which kind of evidence; all can be changed.
 
-    The numbers are compared with the envelope's ``error`` where there was an
-    envelope, else with the HTTP status; `fatal` and `in_progress` only with the
-    envelope's. What stands in no list is refused finally with an envelope, and
-    foreign without. `fatal` goes before `throttled`, that before `unavailable`, that
-    before `retriable`. `in_progress` counts only where an earlier attempt of the
-    call may still be at work.
+    The numbers are compared with the envelope's ``error`` if there was an envelope, else with the HTTP status; `fatal`
+    and `in_progress` only with the envelope's. A number in no list is a final refusal with an envelope, and a foreign
+    answer without. The order of precedence is `fatal`, `throttled`, `unavailable`, `retriable`. `in_progress` counts
+    only if an earlier attempt of the call may still be at work.
     """
 
     fatal: frozenset[int] = attrs.field(default=frozenset({401, 403}), converter=_codes)

@@ -1,6 +1,6 @@
 """The report of a run: its figures, and a page of them that opens without a network.
 
-A report comes from what a run left:
+A report is made from a run's result or from its journal:
 
 .. code-block:: python
 
@@ -10,8 +10,8 @@ A report comes from what a run left:
     with JournalReader("run.journal") as journal:
         html = page(journal.figures())
 
-A run that streams is collected by a `Recording`. The page needs the extra ``report``; `Figures.to_dict`, which has the
-same for programs, needs nothing.
+For a run that streams, a `Recording` collects the outcomes. The page needs the extra ``report``; `Figures.to_dict`,
+which has the same figures for programs, needs no extra.
 """
 
 from altcraft_async.report.figures import Figures, SlowRow

@@ -40,7 +40,7 @@ class Facts(TypedDict, total=False):
 
 @attrs.frozen
 class SlowRow:
-    """One of the slowest rows: the `elapsed` seconds from its first attempt to its end, and the `attempts`."""
+    """One of the slowest rows: the `elapsed` seconds from its first attempt to its end, and its `attempts`."""
 
     place: Place
     elapsed: float
@@ -49,15 +49,15 @@ class SlowRow:
 
 @attrs.frozen(kw_only=True)
 class Figures:
-    """All that a report of a run tells.
+    """All figures of a run's report.
 
-    `source` is what was sent, `noun` what one row of it is, and `target` where it went. `began` is a Unix time,
-    `elapsed` the seconds at work, without the pauses between the runs of one journal. `states` counts the rows by how
-    they ended, `done_before` counts those that were done before and of which no more is known, and `waiting` those
-    without an outcome yet, None where nobody knows how many rows there are. `complete` says that the
-    input was read to its end, `stopped` why it was not, in words. `sent`, `retries` and `throttled` count requests,
-    None where they were not counted. `outage` is for how many seconds nobody was served, as far as `timeline` shows.
-    `attempts` counts rows by their attempts. `timeline` is empty where nobody looked.
+    `source` names the input, `noun` one row of it, and `target` the platform. `began` is a Unix time, `elapsed` the
+    seconds at work, without the pauses between the runs of one journal. `states` counts the rows by their final state.
+    `done_before` counts rows that were done before and of which no more is known, `waiting` those without an outcome
+    yet, None if the number of rows is not known. `complete` says that the input was read to its end, `stopped` why it
+    was not, in words. `sent`, `retries` and `throttled` count requests, None if they were not counted. `outage` is the
+    number of seconds in which nobody was served, as far as `timeline` shows. `attempts` counts rows by their attempts.
+    `timeline` is empty if nothing was sampled.
     """
 
     source: str | None = None
@@ -107,7 +107,7 @@ class Figures:
 
     @property
     def rate(self) -> float | None:
-        """How many rows ended in a second; None where that says nothing."""
+        """How many rows ended in a second; None if that means nothing."""
         return self.total / self.elapsed if self.elapsed > 0 and self.total else None
 
     @property
@@ -122,9 +122,9 @@ class Figures:
         return sum(bucket.outage for bucket in self.timeline)
 
     def to_dict(self) -> dict[str, JSON]:
-        """Give it ready for JSON; times are in seconds, `began` is in ISO 8601 too.
+        """Return it ready for JSON; times are in seconds, `began` is in ISO 8601 too.
 
-        What the summary of ``sync --json`` has as well has the same name here.
+        Figures that the summary of ``sync --json`` has too have the same names here.
         """
         return {
             "ok": self.ok,

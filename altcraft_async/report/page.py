@@ -28,7 +28,7 @@ _MISSING: Final = "a report as a page needs Jinja2 and ziaplot; install them wit
 
 
 def check_extra() -> None:
-    """Raise `MissingExtraError` where a page cannot be made here."""
+    """Raise `MissingExtraError` if a page cannot be made here."""
     try:
         import jinja2  # noqa: F401, PLC0415 - an extra
         import ziaplot  # noqa: F401, PLC0415 - an extra
@@ -39,8 +39,8 @@ def check_extra() -> None:
 def page(figures: Figures) -> str:
     """Return the figures as a page of HTML, complete in itself: style and pictures are in it.
 
-    It loads nothing and runs no script; what came from outside is text in it and nothing else. The same figures
-    give the same page. Raises `MissingExtraError` without the extra ``report``.
+    It loads nothing and runs no script; what came from outside is text in it and nothing else. The same figures give
+    the same page. Raises `MissingExtraError` without the extra ``report``.
     """
     check_extra()
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - an extra

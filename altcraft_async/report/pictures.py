@@ -184,13 +184,13 @@ class _OverTime:
         return self._picture("pressure", "Throttled requests and retries per second", said, curves, _linear(most))
 
     def _rates(self, count: Callable[[Bucket], int]) -> list[tuple[float, float]]:
-        """Give the corners of a line of how many in a second; the last bucket may have been cut short."""
+        """Return the corners of a line of how many in a second; the last bucket may have been cut short."""
         last, begin, end = self._spans[-1]
         cut = end - begin if end - begin > last.width / 2 else last.width
         return self._steps(lambda bucket: count(bucket) / (cut if bucket is last else bucket.width))
 
     def _steps(self, value: Callable[[Bucket], float | None]) -> list[tuple[float, float]]:
-        """Give the corners of a line that is level in each bucket."""
+        """Return the corners of a line that is level in each bucket."""
         points: list[tuple[float, float]] = []
         for bucket, begin, end in self._spans:
             level = value(bucket)
@@ -199,7 +199,7 @@ class _OverTime:
         return [point for at, point in enumerate(points) if not _between(points, at)]
 
     def _latencies(self, part: float) -> list[list[tuple[float, float]]]:
-        """Give the latency in each bucket, in stretches where rows ended without a gap."""
+        """Return the latency in each bucket, in stretches where rows ended without a gap."""
         stretches: list[list[tuple[float, float]]] = [[]]
         for bucket, begin, end in self._spans:
             value = bucket.latency(part)

@@ -37,8 +37,8 @@ _index = attrgetter("index")
 class Place:
     """A row of the input: its 0-based `index`, its `line` in the file where that is known, and what it is about.
 
-    `subject` has the ids of the order line, or of what a row of an import describes; None where nobody knows them.
-    `status` is what the row said of it.
+    `subject` has the ids of the order line, or of the order, product or SKU of an import row; None if they are not
+    known. `status` is the status in the row.
     """
 
     index: int

@@ -91,8 +91,8 @@ class Collection:
 class Recording(Collection):
     """A collection that knows when outcomes came, for pictures over time.
 
-    Give it each outcome as it comes, and about once a second what the client says of itself. Moments are
-    in seconds of one clock, like `time.monotonic`; `began` is the run's first.
+    Give it each outcome as it comes, and about once a second the client's statistics. Moments are in seconds of one
+    clock, like `time.monotonic`; `began` is the run's first moment.
     """
 
     __slots__ = ("_last", "_timeline", "began")
@@ -109,7 +109,7 @@ class Recording(Collection):
         self._timeline.ended(at - self.began, {outcome.state: 1}, (outcome.elapsed,) if outcome.attempts else ())
 
     def look(self, at: float, statistics: Statistics) -> None:
-        """Take note of what the client says of itself at the moment `at`."""
+        """Record the client's statistics at the moment `at`."""
         self._last = statistics
         sample = Sample(
             statistics.sent,

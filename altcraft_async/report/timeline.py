@@ -52,7 +52,7 @@ class Sample:
 
 @attrs.frozen
 class Level:
-    """A number that goes up and down: its `last` value in a span of time, and the `most` that was seen."""
+    """A number that goes up and down: its `last` value in a span of time, and the `most` in that span."""
 
     last: int
     most: int
@@ -62,12 +62,10 @@ class Level:
 class Bucket:
     """What happened in one span of a run's time.
 
-    `start` is in seconds since the run was created, `width` in seconds. `ended` counts
-    rows by the state in which they ended; a row that was sent again counts at each end.
-    `sent`, `retries` and `throttled` are as in `Report`. `latencies` counts, by class, how
-    long rows took from their first attempt to their end: see `latency`. `limit` and
-    `in_flight` are None where they were not looked at. `outage` is for how many seconds
-    of it nobody was served.
+    `start` is in seconds since the run was created, `width` in seconds. `ended` counts rows by the state in which they
+    ended; a row that was sent again counts at each end. `sent`, `retries` and `throttled` are as in `Report`.
+    `latencies` counts, by class, how long rows took from their first attempt to their end: see `latency`. `limit` and
+    `in_flight` are None if they were not recorded. `outage` is the number of its seconds in which nobody was served.
     """
 
     start: int = 0

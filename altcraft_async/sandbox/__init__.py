@@ -1,13 +1,12 @@
 """An Altcraft Market to run against: for tests, demos and rehearsals, on loopback.
 
-It emulates the thirteen methods of the Market section of the User API v1.1 in
-JSON and XML, with deduplication, chosen faults from a seed, and a ledger of what was lost, duplicated or reordered. It
-reads requests with its own strict code, so that it cannot share a mistake with
-the client. Programs in any language drive it through an admin API below ``/_sandbox/``,
-and people through a page at ``/``.
+It emulates the thirteen methods of the Market section of the User API v1.1 in JSON and XML, with deduplication, chosen
+faults from a seed, and a ledger that finds lost, duplicated and reordered changes. It reads requests with its own
+strict code, so that it cannot share a mistake with the client. Programs in any language drive it through an admin API
+below ``/_sandbox/``, and people through a page at ``/``.
 
-It was made from the public API guide and never compared with a live platform.
-Where the guide is silent, `Sandbox.UNKNOWNS` says what was assumed.
+It was made from the public API guide and never compared with a live platform. Where the guide is silent,
+`Sandbox.UNKNOWNS` lists the assumptions.
 """
 
 from __future__ import annotations

@@ -64,12 +64,10 @@ _BEFORE = frozenset({FaultKind.ERROR, FaultKind.HTML, FaultKind.RESET_BEFORE})
 class Fault:
     """One fault of one request.
 
-    `status` is the HTTP status of the kinds that answer an error (500, and 502
-    for HTML, where it is left 0). `retry_after` (seconds) adds the header
-    ``Retry-After``. `delay` holds the request for that many seconds first, in
-    addition to the latency. `size` (bytes) and `drip` (seconds) belong to the
-    kinds that name them. `lasting`, of a line's fault, ends it that many
-    seconds after the line's first request.
+    `status` is the HTTP status of the kinds that answer an error; 0 means 500, or 502 for HTML. `retry_after`
+    (seconds) adds the header ``Retry-After``. `delay` holds the request for that many seconds first, in addition to
+    the latency. `size` (bytes) and `drip` (seconds) belong to the kinds that name them. `lasting` ends the fault of a
+    line that many seconds after the line's first request.
     """
 
     kind: FaultKind = attrs.field(converter=FaultKind)
@@ -146,19 +144,17 @@ def _share() -> float:
 
 @attrs.frozen(kw_only=True)
 class Faults:
-    """How a sandbox misbehaves. The default is not at all.
+    """How a sandbox misbehaves. By default it does not.
 
     Time: every processed request takes `latency` seconds. `jitter` is a part of
     the latency: ``"uniform"`` spreads it evenly over ``latency * (1 ± jitter)``,
     ``"exponential"`` adds an exponential time of mean ``latency * jitter``.
 
-    Capacity: at most `slots` requests are processed at once; one more waits its
-    turn (``"queue"``) or is answered 429 (``"reject"``). At most `rate` requests
-    a second are let in, after `burst` at once (default: one second's worth);
-    the others are answered 429. `retry_after` (seconds; None: no header) goes
-    with each 429 that this value causes, and each 503, as a number or as an HTTP
-    ``"date"``. A date has whole seconds, and a fraction as a number is more
-    than HTTP promises.
+    Capacity: at most `slots` requests are processed at once; one more waits its turn (``"queue"``) or is answered 429
+    (``"reject"``). At most `rate` requests a second are let in, after `burst` at once (default: one second's worth);
+    the others are answered 429. Each 429 that this value causes, and each 503, has `retry_after` (seconds; None: no
+    header), as a number or as an HTTP ``"date"``. A date has whole seconds, and a number with a fraction is more than
+    HTTP promises.
 
     Shares, each 0 to 1, together at most 1: the parts of all requests that meet
     each fault (see `FaultKind`; ``error_after`` answers 500). `oversized_bytes` and

@@ -1,8 +1,7 @@
-"""The sandbox's book: what arrived for every line and every import, in what order, under which ids, what was applied.
+"""The sandbox's ledger: the requests for every line and import, in order, with their ids, and the applied changes.
 
-Pure: the server tells it, tests and the demo ask it. The sandbox cannot know
-what a client meant to send, so `Ledger.check` is given the expected changes
-and compares them, line by line, with those that were applied.
+Pure: the server writes it, tests and the demo read it. The sandbox cannot know what a client meant to send, so
+`Ledger.check` takes the expected changes and compares them, line by line, with those that were applied.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Arrival:
 
 
 class Change(NamedTuple):
-    """One change of one order line; `request_id` is None where it is not known."""
+    """One change of one order line; `request_id` is None if it is not known."""
 
     order_external_id: str
     order_line_external_id: str
@@ -56,7 +55,7 @@ class Change(NamedTuple):
 class Import(NamedTuple):
     """One row that was imported.
 
-    `kind` is ``"orders"``, ``"products"`` or ``"sku"``; `mark` stands for what the row said, see `mark_of`.
+    `kind` is ``"orders"``, ``"products"`` or ``"sku"``; `mark` stands for the row's content, see `mark_of`.
     """
 
     kind: str
@@ -117,7 +116,7 @@ class LedgerStatistics:
 
 @attrs.frozen
 class LedgerCheck:
-    """The ledger held against what should have happened.
+    """The comparison of the ledger with the expected changes.
 
     `expected` and `applied` count changes, `lines` the order lines looked at.
     `lost` were expected and never applied. `duplicated` were applied once more
@@ -150,7 +149,7 @@ class LedgerCheck:
 
 
 class Ledger:
-    """The book itself. Only the loop that serves may write; reading is for moments of rest.
+    """The ledger itself. Only the loop that serves may write; read it only when nothing is in process.
 
     `import_arrivals` are the requests that import something, in order of arrival.
     """
@@ -191,7 +190,7 @@ class Ledger:
         self.id_conflicts = 0
 
     def dump(self) -> dict[str, object]:
-        """Return the whole book as a JSON object that `load` takes."""
+        """Return the whole ledger as a JSON object that `load` takes."""
         return {
             "lines": [
                 [
@@ -212,7 +211,7 @@ class Ledger:
         }
 
     def load(self, document: Mapping[str, object]) -> None:
-        """Replace the whole book by what `dump` returned; what was in flight then counts as dropped."""
+        """Replace the whole ledger by the result of `dump`; requests that were in flight then count as dropped."""
         self.clear()
         book: dict[str, Any] = dict(document)
         for order, name, arrivals, applied in book["lines"]:
@@ -338,7 +337,7 @@ class Ledger:
         return () if record is None else tuple(record.arrivals)
 
     def made_twice(self) -> Sequence[Change]:
-        """Return the changes made under an id that had changed the same line before: none, on a good day."""
+        """Return the changes made under an id that had changed the same line before; normally there are none."""
         found = []
         for key, line in self._lines.items():
             ids: set[str] = set()
@@ -361,7 +360,7 @@ class Ledger:
         return tuple(Import(kind, external_id, mark, request_id) for mark, request_id in made)
 
     def check_imports(self, kind: str, expected: Iterable[Mapping[str, object]]) -> LedgerCheck:
-        """Compare what was imported of one kind with the rows `expected`, in input order, with the platform's names.
+        """Compare the imports of one kind with the rows `expected`, in input order, with the platform's names.
 
         Give only the rows that should have been imported. A row that came in XML has texts where
         JSON has other types, inside of ``custom_fields``.
@@ -385,7 +384,7 @@ class Ledger:
         )
 
     def check(self, expected: Iterable[tuple[str, str, str]]) -> LedgerCheck:
-        """Compare what was applied with `expected`: ``(order, line, status)`` in input order.
+        """Compare the applied changes with `expected`: ``(order, line, status)`` in input order.
 
         Give only the changes that should have been made: leave out those that
         the client reported as not applied.

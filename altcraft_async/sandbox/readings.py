@@ -29,15 +29,14 @@ def _names(given: Iterable[str] | None) -> frozenset[str] | None:
 
 @attrs.frozen(kw_only=True)
 class Readings:
-    """How the sandbox takes what the guide of the Market leaves open.
+    """How the sandbox behaves where the guide of the Market leaves something open.
 
-    `row_results`: whether an import answers per row: ``"none"``; ``"result"``, an array in the order of
-    the rows; or ``"data"``, an array by `external_id`, in the opposite order. `partial_imports`: an import
-    with wrong rows applies the others; the envelope then says 0 where it answers per row, else 400.
-    `status_result`: ``result`` of ``get_status`` is an ``"object"`` or an ``"array"``. `cursor`: lists have
-    ``next_from_id``. `page_limit`: the most rows of a page. `line_statuses`: the lines of a list show
-    their status. `unknown_orders`, `unknown_goods`: what a deletion does with ids that there are not,
-    ``"refused"`` or ``"ignored"``. `currencies`: those that are configured, None for any.
+    `row_results`: whether an import answers per row: ``"none"``; ``"result"``, an array in the order of the rows; or
+    ``"data"``, an array by `external_id`, in the opposite order. `partial_imports`: an import with wrong rows applies
+    the others; then the envelope has 0 if it answers per row, else 400. `status_result`: ``result`` of ``get_status``
+    is an ``"object"`` or an ``"array"``. `cursor`: lists have ``next_from_id``. `page_limit`: the maximum rows of a
+    page. `line_statuses`: the lines of a list show their status. `unknown_orders`, `unknown_goods`: a deletion of ids
+    that do not exist is ``"refused"`` or ``"ignored"``. `currencies`: the configured ones, None for any.
     """
 
     row_results: Literal["none", "result", "data"] = attrs.field(

@@ -1,4 +1,4 @@
-"""A scenario: a TOML file with a sandbox's settings, the orders that are there, and faults over time.
+"""A scenario: a TOML file with a sandbox's settings, its orders, and faults over time.
 
 .. code-block:: toml
 

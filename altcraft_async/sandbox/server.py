@@ -52,39 +52,35 @@ class Sandbox:
     again, on the same port and with the same state, which is an outage for its
     clients. `port` 0 takes any free one.
 
-    `faults` says how it misbehaves and can be assigned while it runs; `seed`
-    makes that repeatable. `error_style` chooses how a refused call comes: as
-    HTTP 200 with a code in the envelope (``"http200"``), or under the code's own
-    HTTP status (``"http4xx"``). Faults, unknown methods (404) and wrong HTTP
-    verbs (405) have their own status in both styles. `answer_format` answers
-    always in ``"json"`` or ``"xml"``, whatever was asked.
+    `faults` says how it misbehaves; you can assign it while the sandbox runs. `seed` makes the faults repeatable.
+    `error_style` chooses the answer to a refused call: HTTP 200 with a code in the envelope (``"http200"``), or the
+    code's own HTTP status (``"http4xx"``). Faults, unknown methods (404) and wrong HTTP verbs (405) have their own
+    status in both styles. With `answer_format` all answers are in ``"json"`` or ``"xml"``, whatever was requested.
 
-    A missing token is answered 401, a wrong one `wrong_token_code` (401), any
-    token where `market_right` is false 403. `tokens` are further ones, each with what its role may:
-    ``"market"`` everything, ``"read"`` what changes nothing, ``"none"`` nothing. `readings` say how
-    it takes what the guide of the Market leaves open.
+    The answer is 401 to a missing token, `wrong_token_code` (401) to a wrong one, and 403 to any token if
+    `market_right` is false. `tokens` are further tokens, each with its role: ``"market"`` may do everything,
+    ``"read"`` may only read, ``"none"`` may do nothing. `readings` choose its behaviour where the guide of the Market
+    leaves something open.
 
-    The answer to a call that was processed, success or refusal, is kept for
-    `dedup_window` seconds and given again to the same ``Request-ID`` (or
-    ``X-Request-ID``) where `dedup_request_id`, and to the same headers and body
-    where there is no id and `dedup_checksum`; it then carries ``Duplicate-Request``
-    and ``Duplicate-Key`` (with `legacy_headers` ``X-`` before both). A repeat that
-    comes while the first is in process waits for its answer (`repeats` is ``"hold"``), is
-    refused with the code 409 (``"refuse"``), or is made as well (``"make"``). `cache_failures`
-    keeps the 429 and 5xx answers of faults as well. With `nodes` above 1 each request goes to the
-    next of so many in turn; they share the orders, but a repeat is recognised only by the node that gave the answer.
+    The answer to a processed call, success or refusal, is kept for `dedup_window` seconds. With `dedup_request_id` it
+    is returned again for the same ``Request-ID`` (or ``X-Request-ID``); with `dedup_checksum` also for the same
+    headers and body without an id. Then it has ``Duplicate-Request`` and ``Duplicate-Key`` (with `legacy_headers`
+    ``X-`` before both). A repeat that comes while the first is in process waits for its answer (`repeats` is
+    ``"hold"``), is refused with the code 409 (``"refuse"``), or is made as well (``"make"``). `cache_failures` also
+    keeps the 429 and 5xx answers of faults. With `nodes` above 1 requests go to that many nodes in turn; they share
+    the orders, but only the node that gave an answer recognises its repeat.
 
     `state_file` keeps orders, answers and applied changes over a restart, also
     after a kill. `custom_statuses` are known from the start. A body longer than
     `max_body_bytes` is refused. `clock` gives wall time in seconds for the window.
 
-    `admin` says who reaches the admin API below ``/_sandbox/`` and the page at ``/``: ``"loopback"`` programs of this
-    machine, ``"network"`` whoever reaches the port (for a container that is published on loopback), ``"off"``
-    nobody. It answers to the names and addresses of loopback only, and to `admin_hosts`.
-    `keep_requests` is how many requests it shows, with their bodies, and never with a token.
+    `admin` says who reaches the admin API below ``/_sandbox/`` and the page at ``/``: with ``"loopback"`` programs of
+    this machine, with ``"network"`` everybody who reaches the port (for a container that is published on loopback),
+    with ``"off"`` nobody. It answers only to the names and addresses of loopback, and to `admin_hosts`.
+    `keep_requests` is the number of requests that it shows, with their bodies, and never with a token.
 
-    Raises `altcraft_async.errors.ConfigurationError` where a setting cannot work,
-    and `OSError` at the start where the port is taken.
+    Raises `altcraft_async.errors.ConfigurationError` if a setting cannot work, and `OSError` at the start if the port
+    is taken.
     """
 
     UNKNOWNS: ClassVar[tuple[str, ...]] = (
@@ -124,7 +120,7 @@ class Sandbox:
             "points and custom field values are not emulated."
         ),
     )
-    """What is not known about the real platform, and what the sandbox does instead."""
+    """Open questions about the real platform, and what the sandbox does instead."""
 
     __slots__ = (
         "_account",
@@ -315,7 +311,7 @@ class Sandbox:
     def seed_orders(self, orders: int, lines_per_order: int = 1) -> list[tuple[str, str]]:
         """Make orders ``order_1``, … with lines ``line_1_1``, … of status ``new``; return every line's key.
 
-        An order that is there, from a state file, stays as it is.
+        An existing order, from a state file, stays unchanged.
         """
         keys = [(f"order_{i}", f"line_{i}_{j}") for i in range(1, orders + 1) for j in range(1, lines_per_order + 1)]
         lines: dict[str, dict[str, str]] = {f"order_{i}": {} for i in range(1, orders + 1)}
@@ -332,28 +328,28 @@ class Sandbox:
         status: str = "new",
         endpoint: str = "sandbox",
     ) -> None:
-        """Make one order with these lines, of status ``new`` where `lines` has no statuses.
+        """Make one order with these lines, of status ``new`` if `lines` has no statuses.
 
-        An order that is there stays as it is.
+        An existing order stays unchanged.
         """
         statuses = dict(lines) if isinstance(lines, Mapping) else dict.fromkeys(lines, "new")
         self._account.seed([(order_external_id, endpoint, status, statuses)])
 
     def line_status(self, order_external_id: str, order_line_external_id: str) -> str:
-        """Return the present status of a line; `KeyError` where there is none."""
+        """Return the present status of a line; raises `KeyError` if there is none."""
         return self._account.market.orders[order_external_id].lines[order_line_external_id]
 
     def import_rows(self, kind: Literal["orders", "products", "sku"], rows: Iterable[Mapping[str, object]]) -> None:
-        """Put rows with the platform's names there, unchecked, as an import would."""
+        """Add rows with the platform's names, unchecked, as an import would."""
         self._account.put_rows(kind, rows)
 
     def has(self, kind: Literal["orders", "products", "sku"], external_id: str) -> bool:
-        """Return whether there is an order, product or SKU of this external id."""
+        """Return whether an order, product or SKU with this external id exists."""
         market = self._account.market
         return external_id in (market.orders if kind == "orders" else market.goods[kind].rows)
 
     def order_status(self, order_external_id: str) -> str:
-        """Return the present status of an order; `KeyError` where there is none."""
+        """Return the present status of an order; raises `KeyError` if there is none."""
         return self._account.market.orders[order_external_id].status
 
     # -- all of it ------------------------------------------------------------------------------
@@ -361,15 +357,15 @@ class Sandbox:
     def snapshot(self) -> dict[str, object]:
         """Return orders, products, SKU, kept answers and the ledger, ready for JSON; faults and settings are no part.
 
-        What is in process at this moment counts as dropped in it.
+        A request in process at this moment counts as dropped in it.
         """
         return self._account.snapshot()
 
     def restore(self, snapshot: Mapping[str, object]) -> None:
-        """Take in a `snapshot`, of this sandbox or another, in place of everything that is there.
+        """Replace the whole state by a `snapshot` of this sandbox or another.
 
-        The traffic is forgotten. Raises `altcraft_async.errors.ConfigurationError` for what is no snapshot; nothing
-        has changed then.
+        The traffic is forgotten. Raises `altcraft_async.errors.ConfigurationError` if it is no snapshot; then nothing
+        has changed.
         """
         self._account.restore(snapshot)
         self.traffic.clear()

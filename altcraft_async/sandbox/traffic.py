@@ -1,6 +1,6 @@
-"""The requests that the sandbox has met, for people and for tests in any language: the newest, and what was refused.
+"""The requests that the sandbox got, for people and for tests in any language: the newest, and the refused ones.
 
-Pure but for the future that tells of news. No token ever gets in: bodies are redacted before they are kept.
+Pure except for the future that signals news. It never has a token: bodies are redacted before they are kept.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _HEADERS = ("Content-Type", "User-Agent", "Request-ID", "X-Request-ID", "Request
 
 
 class Result(enum.StrEnum):
-    """What became of one request."""
+    """How one request ended."""
 
     APPLIED = "applied"
     """Its change, or its import, was made."""
     ANSWERED = "answered"
-    """It was answered as asked, and changes no line: a list, a deletion and the like."""
+    """It was answered, and changed no line: a list, a deletion and the like."""
     REPLAYED = "replayed"
-    """A repeat: it got the answer that was given before, and nothing was made twice."""
+    """A repeat: it got the earlier answer, and nothing was made twice."""
     REFUSED = "refused"
     """The server said no, finally; `Seen.code` and `Seen.reason` say why."""
     THROTTLED = "throttled"
@@ -51,10 +51,10 @@ class Result(enum.StrEnum):
 class Seen:
     """One request and its answer, without any token.
 
-    `number` counts requests from 1, `at` is the Unix time of its arrival, `seconds` what it took. `order`, `line` and
-    `status` are those of an update, empty for other methods; `rows` counts those of an import. `fault` names
-    what was done to it, empty for nothing; a request can be applied and its answer lost. `code` and
-    `reason` are those of the envelope, 0 and empty for a yes.
+    `number` counts requests from 1, `at` is the Unix time of its arrival, `seconds` its duration. `order`, `line` and
+    `status` are those of an update, empty for other methods; `rows` counts those of an import. `fault` names the
+    fault, empty without one; a request can be applied and its answer lost. `code` and `reason` are those of the
+    envelope, 0 and empty for a yes.
     """
 
     number: int
@@ -87,7 +87,7 @@ class Seen:
 
 @attrs.define(slots=True)
 class Refusals:
-    """What was refused of one order line: the last time, how often, and whether it was applied later."""
+    """The refusals of one order line: the last one, how many, and whether an update was applied later."""
 
     last: Seen
     times: int = 1
@@ -173,7 +173,7 @@ class Traffic:
         return self._number
 
     def since(self, number: int, limit: int) -> Sequence[Seen]:
-        """Return the requests behind `number`, at most the newest `limit`, the oldest first."""
+        """Return the requests after `number`, at most the newest `limit`, the oldest first."""
         behind = min(self._number - number, len(self._entries), limit)
         return list(islice(self._entries, len(self._entries) - behind, None)) if behind > 0 else []
 
@@ -182,12 +182,12 @@ class Traffic:
         return list(reversed(self._entries))
 
     def get(self, number: int) -> Seen | None:
-        """Return the request of a number, or None where it is not kept any more."""
+        """Return the request with this number, or None if it is not kept any more."""
         place = number - self._number + len(self._entries) - 1
         return self._entries[place] if 0 <= place < len(self._entries) else None
 
     def refusals(self) -> Sequence[Refusals]:
-        """Return what was refused, a line once, the newest first."""
+        """Return the refusals, one for each line, the newest first."""
         return list(reversed(self._refusals.values()))
 
     @property
@@ -203,6 +203,6 @@ class Traffic:
 
 
 def _given(headers: Mapping[str, str]) -> Iterable[str]:
-    """Give the tokens that a caller may have sent in a header."""
+    """Return the tokens that a caller may have sent in a header."""
     words = headers.get("Authorization", "").split()
     return (word for word in words if len(word) >= LOOKED_FOR_FROM and word.lower() != "bearer")

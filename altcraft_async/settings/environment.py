@@ -22,11 +22,11 @@ __all__ = ["Environment"]
 
 @attrs.frozen
 class Environment:
-    """What an environment says, and below that the file of settings that it names.
+    """The settings of an environment, and below that of the file that it names.
 
-    `settings` is made of what can work, and `problems` has an error for each that cannot. `in_file`
-    are the settings that the file at `path` gives. `slips` names variables that nobody reads and
-    that look like one, each with the one meant. An address or token that is not set is empty.
+    `settings` is made of the values that can work, and `problems` has an error for each that cannot. `in_file` are the
+    settings that the file at `path` has. `slips` has variables that nothing reads and that look misspelt, each with the
+    one meant. An address or token that is not set is empty.
     """
 
     base_url: str
@@ -71,11 +71,11 @@ class Environment:
         )
 
     def called(self, setting: str) -> str:
-        """Give the name under which `setting` was read: of its variable, or of its key in the file."""
+        """Return the name under which `setting` was read: of its variable, or of its key in the file."""
         return f"{setting} in {self.path}" if setting in self.in_file else PREFIX + setting.upper()
 
     def address(self, *, allow_insecure: bool) -> str:
-        """Return the platform's address; raises `ConfigurationError` where it is missing or cannot work."""
+        """Return the platform's address; raises `ConfigurationError` if it is missing or cannot work."""
         if not self.base_url:
             remedy = "set it to the platform's address, like https://ru.altkraft.com"
             raise self.missing(variable="ALTCRAFT_BASE_URL", remedy=remedy)

@@ -38,7 +38,7 @@ class SettingsFile:
     def read(cls, path: str, profile: str | None) -> SettingsFile:
         """Read it. The paths in it begin at its directory.
 
-        Raises `ConfigurationError` where it cannot be read, is no TOML or has no such profile.
+        Raises `ConfigurationError` if it cannot be read, is no TOML or has no such profile.
         """
         try:
             text = Path(path).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Plain values become settings by the table; all that is wrong is named at once."""
+"""Plain values become settings by the table; all mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["all_of", "read"]
 def read(
     settings: Settings, values: Mapping[str, object], *, name: Callable[[str], str]
 ) -> tuple[Settings, list[ConfigurationError]]:
-    """Put those `values` that can work into `settings`; return them with an error for each that cannot.
+    """Put the `values` that can work into `settings`; return them with an error for each that cannot.
 
     The errors call a setting by its `name`, and their `field` is the setting's own.
     """
@@ -48,7 +48,7 @@ def read(
 
 
 def all_of(problems: Sequence[ConfigurationError]) -> ConfigurationError:
-    """Return one error that tells all `problems`, in one line; its ``field`` is the first's."""
+    """Return one error that reports all `problems`, in one line; its ``field`` is the first's."""
     if len(problems) == 1:
         return problems[0]
     told = "; ".join(problem.message for problem in problems)

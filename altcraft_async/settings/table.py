@@ -85,7 +85,7 @@ class Setting:
         return "--" + self.name.replace("_", "-")
 
     def of(self, settings: Settings) -> object:
-        """Give its value in `settings`."""
+        """Return its value in `settings`."""
         value: object = settings
         for field in self.path:
             value = getattr(value, field)
@@ -125,14 +125,20 @@ CREDENTIALS: Final = (
 """Where and who: what no `Settings` hold."""
 
 FILE: Final = (
-    Setting("config", PATH, "a TOML file of settings; variables and options go before it"),
-    Setting("profile", text("a name", "NAME"), "the table `[altcraft.profiles.NAME]` of it, over its `[altcraft]`"),
+    Setting("config", PATH, "a TOML file of settings; variables and options take precedence over it"),
+    Setting(
+        "profile",
+        text("a name", "NAME"),
+        "use the table `[altcraft.profiles.NAME]` of that file, over its `[altcraft]`",
+    ),
 )
 """Which file of settings is read, and what of it."""
 
 TABLE: Final = (
-    Setting("request_format", choice("json", "xml"), "what requests are written in, `json` or `xml`", flag=False),
-    Setting("response_format", choice("json", "xml"), "what answers are asked for, `json` or `xml`", flag=False),
+    Setting("request_format", choice("json", "xml"), "the format of requests, `json` or `xml`", flag=False),
+    Setting(
+        "response_format", choice("json", "xml"), "the format of answers that is asked for, `json` or `xml`", flag=False
+    ),
     Setting(
         "token_in",
         choice("body", "header"),
@@ -145,14 +151,14 @@ TABLE: Final = (
         "`Request-ID`, or `X-Request-ID` for older platforms",
         flag=False,
     ),
-    Setting("timeout", SECONDS, "time for one attempt in all", path="timeout.total"),
-    Setting("connect_timeout", SECONDS, "time for a connection, within the timeout", path="timeout.connect"),
+    Setting("timeout", SECONDS, "total time for one attempt", path="timeout.total"),
+    Setting("connect_timeout", SECONDS, "time to connect, within the timeout", path="timeout.connect"),
     Setting("retry", None, "`RetryPolicy` of a call"),
-    Setting("attempts", WHOLE.or_none(), "most attempts of a call, the first included", path="retry.attempts"),
+    Setting("attempts", WHOLE.or_none(), "maximum attempts of a call, the first included", path="retry.attempts"),
     Setting(
         "max_retries",
         RETRIES,
-        "most retries of a call: one less than its attempts",
+        "maximum retries of a call: one less than its attempts",
         path="retry.attempts",
         stored=lambda retries: retries + 1 if isinstance(retries, int) else retries,
     ),
@@ -161,11 +167,11 @@ TABLE: Final = (
     Setting("max_retry_after", SECONDS, "longest `Retry-After` that is obeyed", path="retry.max_retry_after"),
     Setting("fatal_codes", CODES, "codes and HTTP statuses that stop a run", path="retry.rules.fatal"),
     Setting("throttled_codes", CODES, "codes of back-pressure", path="retry.rules.throttled"),
-    Setting("unavailable_codes", CODES, "codes of a server that is away for now", path="retry.rules.unavailable"),
+    Setting("unavailable_codes", CODES, "codes of a server that is temporarily down", path="retry.rules.unavailable"),
     Setting("in_progress_codes", CODES, "codes of a call that is still at work", path="retry.rules.in_progress"),
     Setting("retriable_codes", CODES, "other codes after which a call is sent again", path="retry.rules.retriable"),
     Setting("retry_budget", NUMBER.or_none(), "retries that all calls may make between successes", pool=True),
-    Setting("retry_refund", NUMBER, "what one success gives back to the retry budget", pool=True, flag=False),
+    Setting("retry_refund", NUMBER, "retries that one success returns to the budget", pool=True, flag=False),
     Setting("outage", None, "`OutagePolicy`: how long an outage is waited out"),
     Setting("patience", SECONDS.or_none(), "how long a bulk run waits an outage out", path="outage.patience"),
     Setting(
@@ -181,11 +187,11 @@ TABLE: Final = (
     Setting(
         "concurrency",
         CONCURRENCY,
-        "calls in flight: adaptive (the default), a number, or `host:N`: so many for all processes of this user and "
+        "calls in flight: adaptive (the default), a number, or `host:N`: a total for all processes of this user and "
         "host (`drainers:N`: for all that deliver one outbox on PostgreSQL)",
         pool=True,
     ),
-    Setting("rate", RATE, "most calls a second; `host:N` and `drainers:N` as with the concurrency", pool=True),
+    Setting("rate", RATE, "maximum calls a second; `host:N` and `drainers:N` as with the concurrency", pool=True),
     Setting(
         "group", None, "`host`, or None: whether the limit is shared with the other processes of this host", pool=True
     ),
@@ -203,13 +209,13 @@ TABLE: Final = (
     Setting("allow_insecure", FLAG, "permit http:// to a host other than this one", pool=True),
     Setting("ca_file", PATH.or_none(), "the authority's certificates (PEM), the only ones to trust", pool=True),
     Setting("client_cert", PATH.or_none(), "the client's own certificate (PEM)", pool=True),
-    Setting("client_key", PATH.or_none(), "its key, where the certificate's file has none", pool=True),
+    Setting("client_key", PATH.or_none(), "the key of that certificate, if the certificate's file has none", pool=True),
     Setting("observers", None, "objects with `on_event`, see `altcraft_async.observe`"),
     Setting("session", None, "an aiohttp session to use; it is never closed by the client", pool=True),
     Setting("trace_configs", None, "passed to the aiohttp session", pool=True),
     Setting("tls", None, "True, an `ssl.SSLContext`, or False for no check of certificates", pool=True),
     Setting("transport", None, "another carrier of requests instead of aiohttp", pool=True),
-    Setting("wire_log", None, "a file that gets a line of JSON a request, for support", pool=True),
+    Setting("wire_log", None, "a file that gets a JSON line for each request, for support", pool=True),
 )
 """Every setting, in the order in which people are shown them."""
 
@@ -228,7 +234,7 @@ OF_PATHS: Final = frozenset(row.name for row in (*CREDENTIALS, *TABLE) if row.ki
 
 
 def variables() -> dict[str, Setting]:
-    """Give every environment variable that is read, with its setting."""
+    """Return every environment variable that is read, with its setting."""
     return {row.variable: row for row in (*FILE, *CREDENTIALS, *BY_NAME.values())}
 
 
@@ -241,7 +247,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def near_misses(environ: Iterable[str]) -> dict[str, str]:
-    """Give the names in `environ` that are read by nobody and look like a variable, each with the one meant.
+    """Return the names in `environ` that are read by nobody and look like a variable, each with the one meant.
 
     Others with the prefix are somebody else's, and left alone.
     """

@@ -29,7 +29,7 @@ _FORMAT = choice("json", "xml")
 
 @attrs.frozen
 class Timeout:
-    """The time for one attempt, in seconds: `total` for all of it, `connect` for a connection."""
+    """The time for one attempt, in seconds: `total` for the whole attempt, `connect` for a connection."""
 
     total: float = attrs.field(default=30.0, validator=SECONDS)
     connect: float = attrs.field(default=10.0, validator=SECONDS, kw_only=True)
@@ -48,10 +48,10 @@ def _group(value: Any) -> Any:
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What a client can be told, apart from where and who: see `AltcraftClient`.
+    """All settings of a client, without address and token: see `AltcraftClient`.
 
-    `timeout` may be given as a number of seconds: the total. Raises
-    `ConfigurationError`, naming the field, for a value that cannot work.
+    `timeout` may be a number of seconds: the total. A value that cannot work raises `ConfigurationError`, which names
+    the field.
     """
 
     request_format: Format = attrs.field(default="json", validator=_FORMAT)
@@ -77,11 +77,10 @@ class Settings:
 
     @classmethod
     def parse(cls, values: Mapping[str, object], *, name: Callable[[str], str] = str) -> Settings:
-        """Make settings of plain values, as an environment or a TOML table gives them.
+        """Make settings from plain values, as an environment or a TOML table has them.
 
-        The names are those of `altcraft_async.settings.table`, and texts are read as
-        what each setting needs. Raises one `ConfigurationError` for all that is
-        wrong, calling each setting by its `name`.
+        The names are those of `altcraft_async.settings.table`; each setting says how its text is read. Raises one
+        `ConfigurationError` for all mistakes, which calls each setting by its `name`.
         """
         settings, problems = read(cls(), values, name=name)
         if problems:

@@ -1,4 +1,4 @@
-"""Past one machine: an input is frozen into shards, and the workers of any engine deliver them, with all guarantees.
+"""Beyond one machine: an input is divided into shards, and the workers of any engine deliver them, with all guarantees.
 
 .. code-block:: python
 
@@ -6,10 +6,10 @@
     deliver_shard("s3://bucket/run-1", 7)                              # anywhere, in any order, also twice
     report("s3://bucket/run-1")                                        # at any time
 
-All rows of an order are in one shard, so order per line needs nothing between the workers. Each shard has a journal,
-and ids that follow from the plan: a shard that died goes on where it was, and a second copy of it says the same under
-the same ids. `run_shards` does it with the processes of this machine; `altcraft_async.integrations` has runners
-for Dask, Ray and Spark. Needs the extra ``arrow``.
+All rows of an order are in one shard, so workers need not communicate to keep the order per line. Each shard has a
+journal, and ids that follow from the plan: after a death the shard goes on where it was, and a second copy of it sends
+the same under the same ids. `run_shards` does it with the processes of this machine; `altcraft_async.integrations` has
+runners for Dask, Ray and Spark. Needs the extra ``arrow``.
 """
 
 from __future__ import annotations

@@ -67,28 +67,28 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
     deadline: float | None = None,
     busy: Busy = "wait",
 ) -> ShardReport:
-    """Deliver one shard of a directory to its end, or go on with it, and say what became of it.
+    """Deliver one shard of a directory to its end, or go on with it, and return its report.
 
-    A function for any engine's workers: synchronous, with an event loop of its own, and picklable with all that it
-    takes and returns. Address, token and all other settings come from the worker's own environment, or from the files
-    that it names (``ALTCRAFT_TOKEN_FILE``, ``ALTCRAFT_CONFIG``); a token is no argument, so that it is in no pickle.
-    Where the plan has a target and the environment no address, that is taken.
+    A function for any engine's workers: synchronous, with an event loop of its own, and picklable with all its
+    arguments and results. Address, token and all other settings come from the worker's own environment, or from the
+    files that it names (``ALTCRAFT_TOKEN_FILE``, ``ALTCRAFT_CONFIG``); a token is no argument, so that it is in no
+    pickle. If the environment has no address, the plan's target is taken.
 
-    `concurrency` and `rate` go before the settings; `Shared` among ``"shards"`` is a total for all that deliver shards
-    of this directory, among ``"host"`` for this machine. `retry_failed` sends the failed rows of a shard that is done
-    again. `deadline` is in seconds; what it cuts off is sent next time.
+    `concurrency` and `rate` take precedence over the settings; `Shared` among ``"shards"`` is a total for all that
+    deliver shards of this directory, among ``"host"`` for this machine. `retry_failed` sends the failed rows of a done
+    shard again. `deadline` is in seconds; rows that it cuts off are sent next time.
 
-    A shard that is done is not sent again: its report is returned. The journal is kept on this machine's disk while
-    it runs, with a snapshot in the directory every 10 seconds and at the end; a copy that goes on after a death sends
-    again what the snapshot misses, under the same ids. Where another copy is at work, or takes over from this one,
+    A done shard is not sent again: its report is returned. The journal is kept on this machine's disk while it runs,
+    with a snapshot in the directory every 10 seconds and at the end. After a death another copy goes on: it sends the
+    rows that the snapshot misses again, under the same ids. If another copy is at work, or takes over from this one,
     `busy` says what to do: ``"wait"`` until it has ended or counts as dead, ``"fail"`` with `ShardBusyError` (or with
-    a report that says so, where this one had begun), or ``"join"``: send the same beside it. That is harmless where
-    the platform recognises repeats; where it does not, changes are made twice.
+    a report that says so, if this copy had begun), or ``"join"``: send the same beside it. That is harmless if the
+    platform recognises repeats; if it does not, changes are made twice.
 
-    Returns a `ShardReport` also where the shard has not come to its end (a token that is refused, an outage beyond
-    all patience, the deadline): it is ``stopped`` then, with the ``problem``. Raises `ShardError` where the directory
-    or the shard cannot be used, and `ConfigurationError` for settings that cannot work. An interruption writes a last
-    snapshot and is passed on. Within a running event loop await `deliver_shard_here` instead.
+    Returns a `ShardReport` even if the shard has not come to its end (a refused token, an outage beyond all patience,
+    the deadline): then the shard is ``stopped``, with the ``problem``. Raises `ShardError` if the directory or the
+    shard cannot be used, and `ConfigurationError` for settings that cannot work. An interruption writes a last snapshot
+    and is passed on. Within a running event loop await `deliver_shard_here` instead.
     """
     delivery = deliver_shard_here(
         directory,
@@ -134,7 +134,7 @@ async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery,
 
 
 def _make_client(place: Place, plan: Plan, number: int, **given: Any) -> AltcraftClient:
-    """Make the client by this process's own environment; raises `ShardError` where it is not for the plan's target."""
+    """Make the client by this process's own environment; raises `ShardError` if it is not for the plan's target."""
     environ = dict(os.environ)
     if plan.target is not None and not environ.get("ALTCRAFT_CONFIG"):
         environ["ALTCRAFT_BASE_URL"] = environ.get("ALTCRAFT_BASE_URL") or plan.target
@@ -265,7 +265,7 @@ class _Copy:
         return holder is not None and holder.copy != self._holder.copy
 
     async def _beat(self) -> None:
-        """Give signs of life and snapshots, until this is cancelled; stop where another copy has taken over."""
+        """Write signs of life and snapshots, until this is cancelled; stop if another copy has taken over."""
         while True:
             await asyncio.sleep(BEAT)
             try:

@@ -8,7 +8,7 @@ __all__ = ["ShardBusyError", "ShardError"]
 
 
 class ShardError(AltcraftError):
-    """A directory of shards cannot be used as it is; ``directory`` is its address, ``shard`` the number of one."""
+    """A directory of shards cannot be used; ``directory`` is its address, ``shard`` the number of a shard."""
 
     effect = "what other shards, or earlier copies of this one, have sent"
     remedy = "Correct what the message names, then deliver the shard again: what is done is not sent again."

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_SHARDS", "InputOptions", "adopt_shards", "plan_shards"]
 
 MOST_SHARDS: Final = 500
-"""Files that are written at once; who needs more writes them with an engine, and adopts them."""
+"""Files that are written at once; for more shards, write them with an engine and adopt them."""
 _ROWS_IN_MEMORY: Final = 1_000_000
 _FEWEST: Final = 1024
 _BUCKETS: Final = 64
@@ -61,17 +61,17 @@ def plan_shards(
     target: str | None = None,
     **reading: Unpack[InputOptions],
 ) -> Plan:
-    """Freeze an input into one Parquet file a shard, and write the plan beside them.
+    """Divide an input into one Parquet file for each shard, and write the plan beside them.
 
     `source` is an input as for `altcraft_async.ingest.read_updates`, which gets the other keywords (`columns`,
-    `statuses`, …), or an iterable of rows as for a bulk call. `directory` is a path or an address of fsspec. A row goes
-    to a shard by a hash of its order, which is the same everywhere; rows of one order stand in one shard, in the order
-    of the input. A row that is wrong goes along, and ends ``invalid``. `target` is the platform's address, to which
-    alone the shards can be delivered then.
+    `statuses`, …), or an iterable of rows as for a bulk call. `directory` is a path or an fsspec address. A hash of the
+    order, the same everywhere, decides the shard of a row; rows of one order are in one shard, in the order of the
+    input. A wrong row is included, and ends ``invalid``. `target` is the platform's address; the shards can then be
+    delivered to that address only.
 
     Memory is flat: at most a million rows; this machine's disk has all files until they are written. Without the plan,
-    which is written at the end, nothing can be delivered. Raises `ShardError` where the directory has a plan
-    already, and what reading the input raises.
+    which is written at the end, nothing can be delivered. Raises `ShardError` if the directory already has a plan, and
+    the errors of reading the input.
     """
     if type(shards) is not int or not 1 <= shards <= MOST_SHARDS:
         msg = f"shards must be a whole number from 1 to {MOST_SHARDS}, not {shards!r}; an engine can write more"
@@ -137,11 +137,11 @@ def adopt_shards(
 ) -> Plan:
     """Make a plan of Parquet files that another tool has written: one file, one shard, in the order of their names.
 
-    The tool must have put all rows of an order into one file (Spark: ``repartition(n, "order_external_id")``; its
-    order inside is the order of sending). It is checked that no order stands in two files: `ShardError` names one that
-    does. `columns`, `constants` and `statuses` say how the files are read, as for
-    `altcraft_async.ingest.read_updates`, and `target` is as for `plan_shards`. Files of before must not change after
-    this; who delivers a shard looks at its checksum first.
+    The tool must have put all rows of an order into one file (Spark: ``repartition(n, "order_external_id")``); the
+    order of rows in the file is the order of sending. An order in two files raises `ShardError`, which names it.
+    `columns`, `constants` and `statuses` say how the files are read, as for `altcraft_async.ingest.read_updates`, and
+    `target` is as for `plan_shards`. The files must not change after this; the checksum of a shard is checked before
+    its delivery.
 
     Each file is read twice. Memory is that of a 64th of all orders, some 100 bytes each.
     """
@@ -175,14 +175,14 @@ def _digest(order: str) -> bytes:
 
 
 def _orders(path: Path, reading: Mapping[str, Any]) -> Iterator[str]:
-    """Give the order of each row, an empty text for a wrong one."""
+    """Yield the order of each row, an empty text for a wrong one."""
     with read_updates(path, input_format="parquet", **reading) as rows:
         for row in rows:
             yield row.order_external_id if isinstance(row, LineStatusUpdate) else ""
 
 
 def _check_apart(bucket: BinaryIO, place: Place, names: list[str], reading: Mapping[str, Any], copy: Path) -> None:
-    """Raise `ShardError` where an order of this bucket stands in two files."""
+    """Raise `ShardError` if an order of this bucket stands in two files."""
     bucket.seek(0)
     found: dict[bytes, int] = {}
     while block := bucket.read(_ENTRY.size * 4096):

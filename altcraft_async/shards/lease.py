@@ -45,7 +45,7 @@ class Progress:
     problem: str | None = None
 
     def told(self) -> dict[str, Any]:
-        """Give what a report says of it."""
+        """Return what a report says of it."""
         return attrs.asdict(self)
 
 
@@ -78,7 +78,7 @@ class Holder:
 
     @classmethod
     def read(cls, place: Place, number: int) -> Self | None:
-        """Return who holds a shard, or held it last; None where nobody did, or what is there says nothing."""
+        """Return who holds a shard, or held it last; None if nobody did, or what is there says nothing."""
         try:
             said = json.loads(place.read(name_of(number, "lease.json")))
             return cls(**{**said, "progress": Progress(**said["progress"])})

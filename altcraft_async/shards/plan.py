@@ -6,13 +6,13 @@
     DIRECTORY/_altcraft/plan.json         the plan
     DIRECTORY/_altcraft/00000.lease.json  who delivers a shard, and how far it has come
     DIRECTORY/_altcraft/00000.journal     the snapshot of its journal
-    DIRECTORY/_altcraft/00000.report.json what became of it, once it is done
+    DIRECTORY/_altcraft/00000.report.json its report, once it is done
     DIRECTORY/_altcraft/00000.failed.parquet  the rows that failed
     DIRECTORY/_altcraft/members/…         the parts of a total that is shared
 
-All rows of an order stand in one shard, in the order of the input. The id of a shard's run, and with it the
+All rows of an order are in one shard, in the order of the input. The id of a shard's run, and with it the
 ``Request-ID`` of each of its updates, follows from the plan's id, the shard's number and the row alone. So a second
-copy of a shard says what the first has said, under the same ids.
+copy of a shard sends the same as the first, under the same ids.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class ShardFile:
 
 @attrs.frozen
 class Plan:
-    """What a directory of shards is to deliver.
+    """The plan of a directory of shards.
 
-    `id` is the plan's own, on which all ids hang. `target` is the platform's address, where the plan was made for one.
-    `frozen` says that `plan_shards` wrote the files; otherwise another tool did, and `columns`, `constants` and
+    `id` is the plan's own; all other ids depend on it. `target` is the platform's address, if the plan was made for
+    one. `frozen` says that `plan_shards` wrote the files; otherwise another tool did, and `columns`, `constants` and
     `statuses` say how they are read, as for `altcraft_async.ingest.read_updates`.
     """
 
@@ -86,7 +86,7 @@ class Plan:
         return str(uuid5(UUID(self.id), f"shard {number}"))
 
     def shard(self, number: int, directory: str) -> ShardFile:
-        """Return a shard by its number; raises `ShardError` where there is none."""
+        """Return a shard by its number; raises `ShardError` if there is none."""
         if not 0 <= number < len(self.shards):
             last = len(self.shards) - 1
             msg = f"{directory} has the shards 0 to {last}, and no shard {number}; give one of these numbers"
@@ -106,7 +106,7 @@ def checksum_of(path: Path) -> str:
 
 
 def fresh_place(directory: str | os.PathLike[str]) -> Place:
-    """Return a directory in which there is no plan yet; raises `ShardError` where there is one."""
+    """Return a directory in which there is no plan yet; raises `ShardError` if there is one."""
     place = Place(directory)
     if _PLAN.rpartition("/")[2] in place.sizes(PRIVATE):
         msg = f"{place.address} has a plan already; deliver its shards, or give another directory"
@@ -130,7 +130,7 @@ def write_plan(
 
 
 def read_plan(directory: str | os.PathLike[str] | Place) -> Plan:
-    """Read the plan of a directory; raises `ShardError` where there is none that can be read."""
+    """Read the plan of a directory; raises `ShardError` if there is none that can be read."""
     place = directory if isinstance(directory, Place) else Place(directory)
     try:
         said = json.loads(place.read(_PLAN))

@@ -43,14 +43,14 @@ def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
     retry_failed: bool = False,
     progress: Callable[[Sequence[int]], None] | None = None,
 ) -> ShardsReport:
-    """Deliver the shards of a directory with some processes of this machine, and say what became of all.
+    """Deliver the shards of a directory with some processes of this machine, and return the report of all.
 
-    `processes` is one for each core by default, `shards` the numbers of those to deliver, all by default. `concurrency`
-    and `rate` are of each process; ``Shared(64)`` is a total for all of this machine. A process that dies is replaced
-    and its shard goes on, up to three times. `progress` is called about once a second with the numbers of the shards
-    under way. What one shard raises ends no other; the first such error is raised when all have ended.
+    `processes` is one for each core by default, `shards` the numbers of the shards to deliver, all by default.
+    `concurrency` and `rate` are for each process; ``Shared(64)`` is a total for this machine. A process that dies is
+    replaced and its shard goes on, up to three times. `progress` is called about once a second with the numbers of the
+    shards under way. An error of one shard does not end the others; the first such error is raised when all have ended.
 
-    The processes are spawned: a script calls this under ``if __name__ == "__main__":``. An interruption ends them.
+    The processes are spawned: call this under ``if __name__ == "__main__":`` in a script. An interruption ends them.
     """
     count = (os.cpu_count() or 1) if processes is None else processes
     if type(count) is not int or count < 1:
@@ -84,7 +84,7 @@ class _Worker:
             return
 
     def take(self) -> ShardReport | AltcraftError | None:
-        """Return what it answered; None where it has died."""
+        """Return what it answered; None if it has died."""
         try:
             answer: ShardReport | AltcraftError = self.connection.recv()
         except (EOFError, OSError):

@@ -1,4 +1,4 @@
-"""What became of the shards of a directory."""
+"""The reports of the shards of a directory."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def _counts(given: Mapping[Any, int]) -> dict[OutcomeState, int]:
 
 @attrs.frozen
 class ShardReport:
-    """What became of one shard.
+    """The report of one shard.
 
-    `rows` are all that it has, `counts` those with an outcome by its state. `sent`, `retries` and `throttled` count
-    the requests of all copies, as far as they could tell it. `elapsed` is the seconds that the last copy took.
-    `problem` says why a shard that is ``stopped`` has not come to its end, where that is known.
+    `rows` is the number of all its rows, `counts` has the rows with an outcome, by state. `sent`, `retries` and
+    `throttled` count the requests of all copies, as far as they could report them. `elapsed` is the seconds that the
+    last copy took. `problem` says why a ``stopped`` shard has not come to its end, if that is known.
     """
 
     number: int
@@ -79,7 +79,7 @@ class ShardReport:
         return sum(count for state, count in self.counts.items() if not state.ok)
 
     def to_dict(self) -> dict[str, JSON]:
-        """Give it ready for JSON."""
+        """Return it ready for JSON."""
         said: dict[str, JSON] = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
         return said | {
             "state": str(self.state),
@@ -90,7 +90,7 @@ class ShardReport:
 
 @attrs.frozen
 class ShardsReport:
-    """What became of all shards of a directory: `plan_id`, and a `ShardReport` for each shard, by its number."""
+    """The report of all shards of a directory: `plan_id`, and a `ShardReport` for each shard, by its number."""
 
     directory: str
     plan_id: str
@@ -122,11 +122,11 @@ class ShardsReport:
 
     @property
     def unfinished(self) -> list[int]:
-        """The numbers of the shards that are still to be delivered, or to their end."""
+        """The numbers of the shards that are not yet delivered to their end."""
         return [shard.number for shard in self.shards if not shard.complete]
 
     def to_dict(self) -> dict[str, JSON]:
-        """Give it ready for JSON."""
+        """Return it ready for JSON."""
         return {
             "directory": self.directory,
             "plan_id": self.plan_id,
@@ -139,7 +139,7 @@ class ShardsReport:
 
 
 def read_report(place: Place, plan: Plan, number: int) -> ShardReport | None:
-    """Return the report of a shard that is done; None where it is not."""
+    """Return the report of a done shard; None if it is not done."""
     try:
         said = json.loads(place.read(name_of(number, "report.json")))
         found = ShardReport(**{**said, "state": ShardState(said["state"])})
@@ -168,9 +168,9 @@ def report_of(place: Place, plan: Plan, number: int, names: Iterable[str]) -> Sh
 
 
 def report(directory: str | os.PathLike[str]) -> ShardsReport:
-    """Say what became of the shards of a directory by now; also while they are delivered, from anywhere.
+    """Return the report of the shards of a directory so far; also while they are delivered, from any machine.
 
-    Of a shard that is not done the counts are those of its last sign of life. Raises `ShardError` without a plan.
+    For a shard that is not done the counts are those of its last sign of life. Raises `ShardError` without a plan.
     """
     place = Place(directory)
     plan = read_plan(place)

@@ -22,7 +22,7 @@ __all__ = ["places_of", "rows_of"]
 
 
 def rows_of(plan: Plan, path: Path, opened: ExitStack) -> Iterable[ReadItem]:
-    """Give the rows of a shard; what has to be closed then is put on `opened`."""
+    """Return the rows of a shard; what has to be closed then is put on `opened`."""
     if plan.frozen:
         return _frozen(path, opened)
     reader = read_updates(

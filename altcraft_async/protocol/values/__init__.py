@@ -1,4 +1,4 @@
-"""The values that are said to Altcraft, and what comes back of them: frozen, checked, without I/O."""
+"""The values that go to Altcraft, and those that come back: frozen, checked, without I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values that are said to Altcraft, and what came of them: frozen, checked, without I/O."""
+"""The values of order-line updates, and the server's echo: frozen, checked, without I/O."""
 
 from __future__ import annotations
 
@@ -107,9 +107,9 @@ class LineStatusUpdate:
     `status_external_id` is an `OrderLineStatus` or the id of a custom status. A `str` with an
     enum class counts as its value, in all three.
 
-    `request_id` is the ``Request-ID`` of the change, where it has one of the caller's own: give the
-    one from an earlier run to ask again for a change that may have been applied. `tag` is
-    anything of the caller's; it is never sent, comes back on the outcome, and takes no part in comparisons.
+    `request_id` is the ``Request-ID`` of the change, if the caller gives one: to repeat a change that may have been
+    applied, give the id from the earlier run. `tag` is any object of the caller's; it is never sent, comes back on the
+    outcome, and takes no part in comparisons.
 
     Guide: "Update order line status".
     """
@@ -156,7 +156,7 @@ _set_order, _set_line, _set_status, _set_request_id, _set_tag = (
 class UpdatedOrderLine:
     """The server's echo of one applied update (the answer's ``data``).
 
-    A field that the answer left out is the one that was asked for.
+    A field that the answer left out has the requested value.
 
     Guide: "Update order line status".
     """

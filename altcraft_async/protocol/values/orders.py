@@ -59,7 +59,7 @@ class OrderLine(Value):
 
 @attrs.frozen(kw_only=True, field_transformer=formed)
 class Profile(Value):
-    """Whose an order of a list is."""
+    """The profile of a listed order."""
 
     profile_id: str | None = attrs.field(default=None, metadata=ID)
     xxh: str | None = attrs.field(default=None, metadata=TEXT)
@@ -69,11 +69,10 @@ class Profile(Value):
 class Order(Value):
     """An order.
 
-    For an import it needs what it is matched with to a profile: `email`, or the field of its
-    `matching`, `phone` or `profile_id`; the field of another mode goes into ``extra``. An order of
-    a list has its `profile` instead. Amounts are decimal texts and stay as they are; the
-    guide's examples suggest that lists give them in minor units, a hundred times those of an import.
-    The statuses are those of the platform, beside those that the guide names.
+    For an import it needs the field that matches it to a profile: `email`, or the field of its `matching`, `phone` or
+    `profile_id`; the field of another mode goes into ``extra``. An order of a list has its `profile` instead. Amounts
+    are decimal texts and stay unchanged; the guide's examples suggest that lists have them in minor units, a hundred
+    times those of an import. The statuses are those of the platform, beside those that the guide names.
 
     Guide: "Import orders", "Get orders list".
     """
@@ -120,11 +119,10 @@ class OrderStatus(Value):
 
 @attrs.frozen(kw_only=True, field_transformer=formed)
 class Preorder(Value):
-    """An order before it is made: what is calculated, and then committed.
+    """An order that does not exist yet: it is calculated, and then committed.
 
-    Amounts are in major units, like ``"2500.00"``; `total_price` is the sum before discounts.
-    One version of the guide wants `final_total_price` too, above all for a commit. Each
-    line needs its `product` or its `sku`.
+    Amounts are in major units, like ``"2500.00"``; `total_price` is the sum before discounts. One version of the guide
+    requires `final_total_price` too, above all for a commit. Each line needs its `product` or its `sku`.
 
     Guide: "Preorder", "Preorder commit".
     """

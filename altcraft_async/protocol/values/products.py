@@ -33,7 +33,7 @@ _LONGEST_DESCRIPTION = 1000
 
 @attrs.frozen(kw_only=True, field_transformer=formed)
 class RegionalData(Value):
-    """What differs of a product in one region.
+    """The differences of a product in one region.
 
     Guide: "Import products", "Import SKU".
     """
@@ -77,8 +77,8 @@ class _Goods(Value):
 class Sku(_Goods):
     """One variant of a product that is sold.
 
-    An import needs `product_external_id`; lists leave it out, and it is then empty. The
-    fields from `categories` on stand in no table of the guide, only in an example.
+    An import needs `product_external_id`; lists leave it out, and it is then empty. The fields from `categories` on
+    are in no table of the guide, only in an example.
 
     Guide: "Import SKU", "Get SKU list".
     """
@@ -90,8 +90,7 @@ class Sku(_Goods):
 class Product(_Goods):
     """A product.
 
-    Lists give its `sku`. The fields from `categories` on stand in no table of the guide, only in
-    an example.
+    Lists have its `sku`. The fields from `categories` on are in no table of the guide, only in an example.
 
     Guide: "Import products", "Get products list".
     """

@@ -343,11 +343,11 @@ def _extra(given: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 @attrs.frozen(kw_only=True)
 class Value:
-    """What all values of the Market have.
+    """The base of all values of the Market.
 
-    `extra` holds the fields of an answer that its class does not know, and what was no value of its
-    field; it is written beside the known fields, so that nothing is lost on the way. A caller may
-    give fields of the platform there that have no name here.
+    `extra` holds the fields of an answer that its class does not know, and values that did not fit their field; it is
+    written beside the known fields, so that nothing is lost on the way. A caller may put fields of the platform there
+    that have no name here.
     """
 
     extra: Mapping[str, JSON] = attrs.field(factory=dict, converter=_extra, repr=False)
@@ -356,8 +356,8 @@ class Value:
     def from_dict(cls, data: Mapping[str, object]) -> Self:
         """Make the value of a mapping with the platform's names; inner values may be mappings too.
 
-        A name that the class does not know goes into ``extra``. Raises `InvalidUpdateError`,
-        which names the field, for what is missing or wrong.
+        A name that the class does not know goes into ``extra``. A missing or wrong field raises `InvalidUpdateError`,
+        which names it.
         """
         if not isinstance(data, Mapping):
             msg = f"{cls.__name__} is made of a mapping, not of {_kind(data)}"
@@ -377,9 +377,9 @@ class Value:
 
     @classmethod
     def from_answer(cls, data: Mapping[str, JSON]) -> Self:
-        """Make the value of what an answer holds, be it JSON or XML; never an error.
+        """Make the value of an answer, JSON or XML; it never raises.
 
-        A field that the answer leaves out is None, or empty where a value would have to have it.
+        A field that the answer leaves out is None, or empty if the field is required.
         """
         plan = _plan(cls)
         values: dict[str, object] = {}
@@ -416,10 +416,10 @@ class Value:
         self._check()
 
     def _check(self) -> None:
-        """Raise `InvalidUpdateError` where fields contradict each other; a class may have something to say."""
+        """Raise `InvalidUpdateError` if fields contradict each other; a class may have something to say."""
 
     def to_dict(self) -> dict[str, JSON]:
-        """Write the value with the platform's names in JSON's plain types; what is None or empty is left out."""
+        """Return the value with the platform's names in JSON's plain types, without fields that are None or empty."""
         written: dict[str, JSON] = {}
         for name, field in _plan(type(self)).items():
             value = getattr(self, name)
