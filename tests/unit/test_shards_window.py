@@ -15,8 +15,15 @@ from altcraft_async.shards.lease import SILENT, Holder, Progress, Watched
 from altcraft_async.shards.report import ShardReport, ShardsReport, ShardState
 from altcraft_async.shards.window import options_of
 
-HERE = Holder.own("run")
-ELSEWHERE = attrs.evolve(HERE, host="elsewhere")
+
+@pytest.fixture
+def here() -> Holder:
+    return Holder.own("run")
+
+
+@pytest.fixture
+def elsewhere(here: Holder) -> Holder:
+    return attrs.evolve(here, host="elsewhere")
 
 
 def test_a_total_among_shards_is_divided_by_the_window() -> None:
@@ -36,30 +43,30 @@ def test_a_window_that_cannot_work_is_refused() -> None:
         options_of(10, Shared(5, among="shards"), None, retry_failed=False)
 
 
-def test_a_copy_lives_while_its_sign_of_life_changes() -> None:
+def test_a_copy_lives_while_its_sign_of_life_changes(elsewhere: Holder) -> None:
     watched = Watched()
-    assert watched.lives(ELSEWHERE, 0.0)
-    assert watched.lives(ELSEWHERE, SILENT - 1)
-    assert not watched.lives(ELSEWHERE, SILENT + 1)
-    later = attrs.evolve(ELSEWHERE, at=ELSEWHERE.at + 1)
+    assert watched.lives(elsewhere, 0.0)
+    assert watched.lives(elsewhere, SILENT - 1)
+    assert not watched.lives(elsewhere, SILENT + 1)
+    later = attrs.evolve(elsewhere, at=elsewhere.at + 1)
     assert watched.lives(later, SILENT + 2)
     assert not watched.lives(attrs.evolve(later, ended=True), SILENT + 3)
     assert not watched.lives(None, 0.0)
 
 
-def test_a_copy_of_this_host_is_gone_with_its_process() -> None:
+def test_a_copy_of_this_host_is_gone_with_its_process(here: Holder, elsewhere: Holder) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     dead = ended.pid
-    assert attrs.evolve(HERE, pid=dead).is_gone()
-    assert not attrs.evolve(ELSEWHERE, pid=dead).is_gone(), "a number means nothing on another host"
-    assert not HERE.is_gone()
-    assert not attrs.evolve(HERE, pid=1).is_gone()
+    assert attrs.evolve(here, pid=dead).is_gone()
+    assert not attrs.evolve(elsewhere, pid=dead).is_gone(), "a number means nothing on another host"
+    assert not here.is_gone()
+    assert not attrs.evolve(here, pid=1).is_gone()
 
 
-def test_a_sign_of_life_that_is_too_old_for_any_clock_is_none() -> None:
-    assert attrs.evolve(ELSEWHERE, at=time.time() - 100).is_gone()
-    assert not attrs.evolve(ELSEWHERE, at=time.time() - 80).is_gone()
+def test_a_sign_of_life_that_is_too_old_for_any_clock_is_none(elsewhere: Holder) -> None:
+    assert attrs.evolve(elsewhere, at=time.time() - 100).is_gone()
+    assert not attrs.evolve(elsewhere, at=time.time() - 80).is_gone()
 
 
 def test_a_report_of_all_shards_sums_theirs() -> None:
