@@ -17,10 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
     ("script", "options", "shows"),
     [
         ("resume.py", ["--rows", "2000"], "seconds_until_first_request"),
-        ("import_time.py", ["--rounds", "1"], "ratio"),
         ("report.py", ["--rows", "2000"], "with every row failed"),
         ("reading.py", ["--rows", "2000", "--kind", "plain"], "µs a row"),
-        ("outage.py", ["--kinds", "503", "--ways", "run", "--lines", "200", "--seconds", "0.3"], "503"),
     ],
 )
 def test_a_benchmark_runs(script, options, shows):

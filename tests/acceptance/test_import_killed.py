@@ -41,13 +41,14 @@ def check(killed: Runs) -> None:
         assert summary.counts[OutcomeState.APPLIED] + summary.counts[OutcomeState.DUPLICATE] == killed.count
 
 
-def test_a_kill_at_any_write_boundary_loses_and_doubles_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.chaos)])
+def test_a_kill_at_any_write_boundary_loses_and_doubles_nothing(tmp_path: Path, every: int) -> None:
     with runs(tmp_path, count=2400, lines=1500, faults=FAULTS) as killed:
         points = [
             ("empty file", 0),
             ("run recorded", 0),
-            *COMMITS,
-            *((what, min(number, 12)) for what, number in ATTEMPTS),
+            *COMMITS[::every],
+            *((what, min(number, 12)) for what, number in ATTEMPTS[::every]),
         ]
         for point, number in points:
             assert killed.once(point=point, number=number, batch_size=8) == KILLED, (point, number)

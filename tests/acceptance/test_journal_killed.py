@@ -118,13 +118,15 @@ COMMITS = [(f"{when} commit", number) for when in ("before", "inside", "after") 
 ATTEMPTS = [(what, number) for what in ("started", "answered") for number in (1, 17, 60)]
 
 
-def test_a_kill_at_any_write_boundary_loses_and_doubles_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.chaos)])
+def test_a_kill_at_any_write_boundary_loses_and_doubles_nothing(tmp_path: Path, every: int) -> None:
+    points = [("empty file", 0), ("run recorded", 0), *COMMITS[::every], *ATTEMPTS[::every]]
     with runs(tmp_path, count=1200, lines=150) as killed:
-        for point, number in [("empty file", 0), ("run recorded", 0), *COMMITS, *ATTEMPTS]:
+        for point, number in points:
             assert killed.once(point=point, number=number) == KILLED, (point, number)
         assert killed.once() == 0
         killed.check()
-        assert killed.kills == 2 + len(COMMITS) + len(ATTEMPTS)
+        assert killed.kills == len(points)
         assert killed.resent > 0, "no kill met a request in doubt"
         assert killed.most_in_doubt < 200, "more than what was under way and what was answered within one commit"
 

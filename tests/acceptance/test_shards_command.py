@@ -103,8 +103,15 @@ def test_a_mistake_is_one_sentence_and_exit_code_1(here, rows, arguments, said):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("how", [("--processes", "2"), ("--shard", "0")])
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [
+        (signal.SIGINT, ("--processes", "2")),
+        (signal.SIGTERM, ("--shard", "0")),
+        pytest.param(signal.SIGTERM, ("--processes", "2"), marks=pytest.mark.chaos),
+        pytest.param(signal.SIGINT, ("--shard", "0"), marks=pytest.mark.chaos),
+    ],
+)
 def test_a_signal_leaves_what_is_done_and_the_next_run_goes_on(command, rows, sandbox, number, how):
     sandbox.faults = Faults(latency=0.05)
     command("shards", "plan", "in.csv", "run", "--shards", "2")

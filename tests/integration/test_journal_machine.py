@@ -219,7 +219,7 @@ COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, Heal
 @pytest.mark.slow
 @pytest.mark.usefixtures("untraced")
 class TestJournal(JournalMachine.TestCase):
-    settings = settings(max_examples=16, stateful_step_count=20, **COMMON)
+    settings = settings(max_examples=10, stateful_step_count=20, **COMMON)
 
 
 @pytest.mark.chaos

@@ -179,72 +179,72 @@ def floor_of(module: str) -> int:
     return best[1]
 
 
-@pytest.mark.parametrize("module", [m for m in FILES if not within(m, "sandbox")])
-def test_a_module_imports_from_its_own_floor_or_below(module):
-    for imported in own(imports_of(module).runtime):
-        if within(imported, "sandbox"):
-            assert within(module, ("cli", "integrations"))
-        else:
-            assert floor_of(imported) <= floor_of(module), f"{module} imports {imported}, which stands above it"
+def modules(*rooms: str) -> list[str]:
+    return [module for module in FILES if within(module, rooms)]
 
 
-@pytest.mark.parametrize(
-    "module", [m for m in FILES if within(m, ("protocol", "flow", "errors", "kinds", "outcome", "report", "settings"))]
-)
-def test_pure_modules_know_no_io_no_clock_and_no_chance(module):
-    assert not foreign(imports_of(module).runtime) & FORBIDDEN_IN_PURE_CODE
+def test_a_module_imports_from_its_own_floor_or_below():
+    for module in FILES.keys() - set(modules("sandbox")):
+        for imported in own(imports_of(module).runtime):
+            if within(imported, "sandbox"):
+                assert within(module, ("cli", "integrations")), f"{module} imports {imported}"
+            else:
+                assert floor_of(imported) <= floor_of(module), f"{module} imports {imported}, which stands above it"
 
 
-@pytest.mark.parametrize("module", [m for m in FILES if within(m, "protocol")])
-def test_protocol_does_not_know_flow(module):
-    assert not any(within(imported, "flow") for imported in own(imports_of(module).runtime))
+def imported_by(module: str, *rooms: str) -> set[str]:
+    return {imported for imported in own(imports_of(module).runtime) if within(imported, rooms)}
 
 
-@pytest.mark.parametrize("module", [m for m in FILES if within(m, "flow")])
-def test_flow_knows_nothing_of_the_protocol_but_verdicts_and_states(module):
-    known = {imported for imported in own(imports_of(module).runtime) if within(imported, "protocol")}
-    assert known <= {"protocol.verdict", "protocol.states"}
+def test_pure_modules_know_no_io_no_clock_and_no_chance():
+    for module in modules("protocol", "flow", "errors", "kinds", "outcome", "report", "settings"):
+        assert not foreign(imports_of(module).runtime) & FORBIDDEN_IN_PURE_CODE, module
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_each_library_has_one_owner(module):
-    for library in foreign(imports_of(module).runtime) & OWNERS.keys():
-        allowed = within(module, OWNERS[library]) or (library == "aiohttp" and within(module, "integrations"))
-        assert allowed, f"{module} imports {library}, which belongs to {', '.join(OWNERS[library])}"
+def test_protocol_does_not_know_flow():
+    assert [module for module in modules("protocol") if imported_by(module, "flow")] == []
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_nothing_else_is_imported_than_the_standard_library_and_what_is_declared(module):
-    assert foreign(imports_of(module).runtime) <= sys.stdlib_module_names | {"attrs"} | CORE | OPTIONAL
+def test_flow_knows_nothing_of_the_protocol_but_verdicts_and_states():
+    for module in modules("flow"):
+        assert imported_by(module, "protocol") <= {"protocol.verdict", "protocol.states"}, module
 
 
-@pytest.mark.parametrize("module", [m for m in FILES if within(m, "sandbox")])
-def test_the_sandbox_shares_only_errors_and_status_names(module):
-    known = {name for name in own(imports_of(module).runtime) if not within(name, "sandbox")}
-    assert known <= {"errors", "protocol.values"}
+def test_each_library_has_one_owner():
+    for module in FILES:
+        for library in foreign(imports_of(module).runtime) & OWNERS.keys():
+            allowed = within(module, OWNERS[library]) or (library == "aiohttp" and within(module, "integrations"))
+            assert allowed, f"{module} imports {library}, which belongs to {', '.join(OWNERS[library])}"
 
 
-@pytest.mark.parametrize(
-    "module", [m for m in FILES if within(m, ("engine", "market")) or m in {"client", "observe", ""}]
-)
-def test_the_core_does_not_know_its_users(module):
+def test_nothing_else_is_imported_than_the_standard_library_and_what_is_declared():
+    for module in FILES:
+        assert foreign(imports_of(module).runtime) <= sys.stdlib_module_names | {"attrs"} | CORE | OPTIONAL, module
+
+
+def test_the_sandbox_shares_only_errors_and_status_names():
+    for module in modules("sandbox"):
+        known = {name for name in own(imports_of(module).runtime) if not within(name, "sandbox")}
+        assert known <= {"errors", "protocol.values"}, module
+
+
+def test_the_core_does_not_know_its_users():
     above = ("blocking", "cli", "sandbox", "doctor", "ingest", "integrations", "journal.reader", "outbox")
-    assert not any(within(imported, above) for imported in own(imports_of(module).runtime))
+    core = [*modules("engine", "market"), "client", "observe", ""]
+    assert [module for module in core if imported_by(module, *above)] == []
 
 
-@pytest.mark.parametrize("module", [m for m in FILES if within(m, "cli")])
-def test_the_command_line_talks_to_the_public_api_only(module):
-    private = ("engine", "flow", "protocol", "market")
-    assert not any(within(imported, private) for imported in own(imports_of(module).runtime))
+def test_the_command_line_talks_to_the_public_api_only():
+    assert [module for module in modules("cli") if imported_by(module, "engine", "flow", "protocol", "market")] == []
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_every_import_can_be_seen_without_running_the_code(module):
+def test_every_import_can_be_seen_without_running_the_code():
     # what packs programs into one file finds only what stands in import statements
-    text = FILES[module].read_text()
-    # what `cli.descriptors` names is imported by statements elsewhere: it only does so earlier
-    assert "import_module" not in text or module == "cli.descriptors"
-    assert "__import__" not in text
+    for module, path in FILES.items():
+        text = path.read_text()
+        # what `cli.descriptors` names is imported by statements elsewhere: it only does so earlier
+        assert "import_module" not in text or module == "cli.descriptors", module
+        assert "__import__" not in text, module
 
 
 def test_a_packed_program_has_both_codecs():
@@ -282,17 +282,15 @@ def test_importing_the_package_imports_nothing_that_is_not_needed_yet():
     assert run.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("module", [m for m in FILES if not m.endswith("__main__")])
-def test_every_module_has_a_docstring_and_says_what_is_public(module):
-    tree = ast.parse(FILES[module].read_text())
-    assert ast.get_docstring(tree), f"{module} has no docstring"
-    has_code = any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
-    names = {
-        t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
-    }
-    assert not has_code or "__all__" in names, f"{module} has no __all__"
+def test_every_module_has_a_docstring_and_says_what_is_public():
+    for module in [module for module in FILES if not module.endswith("__main__")]:
+        tree = ast.parse(FILES[module].read_text())
+        assert ast.get_docstring(tree), f"{module} has no docstring"
+        has_code = any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in tree.body)
+        assigned = [node.targets for node in tree.body if isinstance(node, ast.Assign)]
+        names = {name.id for targets in assigned for name in targets if isinstance(name, ast.Name)}
+        assert not has_code or "__all__" in names, f"{module} has no __all__"
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_no_module_is_longer_than_is_good_for_it(module):
-    assert len(FILES[module].read_text().splitlines()) <= 700
+def test_no_module_is_longer_than_is_good_for_it():
+    assert [module for module, path in FILES.items() if len(path.read_text().splitlines()) > 700] == []

@@ -46,7 +46,6 @@ ENGINES = {
     "altcraft_async.integrations.spark": "pyspark",
 }
 """What only runners of shards need."""
-PUBLIC = [(name, public) for name in SUBMODULES for public in importlib.import_module(name).__all__]
 
 
 def test_the_packages_names_are_sorted_and_unique():
@@ -60,14 +59,14 @@ def test_every_name_listed_is_there(name):
     assert [public for public in module.__all__ if not hasattr(module, public)] == []
 
 
-@pytest.mark.parametrize("name", ALL_MODULES)
+@pytest.mark.parametrize("name", [*ENGINES, None])
 def test_every_module_lists_only_names_that_it_has(name):
     if name in ENGINES:
         pytest.importorskip(ENGINES[name], reason="the session engines has it")
-    module = importlib.import_module(name)
-    listed = getattr(module, "__all__", [])
-    assert len(set(listed)) == len(listed)
-    assert [public for public in listed if not hasattr(module, public)] == []
+    for module in map(importlib.import_module, [name] if name else [one for one in ALL_MODULES if one not in ENGINES]):
+        listed = getattr(module, "__all__", [])
+        assert len(set(listed)) == len(listed), module
+        assert [public for public in listed if not hasattr(module, public)] == [], module
 
 
 def test_everything_public_in_the_package_is_listed():
@@ -84,35 +83,38 @@ def test_every_error_is_exported_by_the_package():
     assert kinds <= set(altcraft_async.__all__)
 
 
-@pytest.mark.parametrize(("module", "name"), PUBLIC)
-def test_every_public_name_is_documented(module, name):
-    value = getattr(importlib.import_module(module), name)
-    if not (inspect.isclass(value) or inspect.isroutine(value)):
-        return
-    text = inspect.getdoc(value) or ""
-    assert text
-    assert text.splitlines()[0].endswith((".", ":", ")", "…)``.")) or "." in text
-    if inspect.isclass(value) and not issubclass(value, Enum):
-        assert not text.startswith(f"{name}("), "an attrs or enum default is no documentation"
+def public_of(module: str) -> list[tuple[str, object]]:
+    there = importlib.import_module(module)
+    return [(f"{module}.{name}", getattr(there, name)) for name in there.__all__]
 
 
-@pytest.mark.parametrize(("module", "name"), [p for p in PUBLIC if p[1][0].isupper()])
-def test_every_public_method_is_documented(module, name):
-    value = getattr(importlib.import_module(module), name)
-    if not inspect.isclass(value):
-        return
-    for method, function in vars(value).items():
-        if not method.startswith("_") and (inspect.isfunction(function) or isinstance(function, property)):
-            assert inspect.getdoc(function), f"{name}.{method}"
+@pytest.mark.parametrize("module", SUBMODULES)
+def test_every_public_name_is_documented(module):
+    for name, value in public_of(module):
+        if not (inspect.isclass(value) or inspect.isroutine(value)):
+            continue
+        text = inspect.getdoc(value) or ""
+        assert text, name
+        assert text.splitlines()[0].endswith((".", ":", ")", "…)``.")) or "." in text, name
+        if inspect.isclass(value) and not issubclass(value, Enum):
+            assert not text.startswith(f"{value.__name__}("), f"{name}: an attrs or enum default is no documentation"
 
 
-@pytest.mark.parametrize(("module", "name"), PUBLIC)
-def test_no_public_signature_says_any(module, name):
-    value = getattr(importlib.import_module(module), name)
-    for function in vars(value).values() if inspect.isclass(value) else [value]:
-        if inspect.isfunction(function) and not function.__name__.startswith("_"):
-            shown = " ".join(str(annotation) for annotation in function.__annotations__.values())
-            assert not re.search(r"\bAny\b", shown), f"{name}.{function.__name__}: {shown}"
+@pytest.mark.parametrize("module", SUBMODULES)
+def test_every_public_method_is_documented(module):
+    for name, value in public_of(module):
+        for method, function in vars(value).items() if inspect.isclass(value) else ():
+            if not method.startswith("_") and (inspect.isfunction(function) or isinstance(function, property)):
+                assert inspect.getdoc(function), f"{name}.{method}"
+
+
+@pytest.mark.parametrize("module", SUBMODULES)
+def test_no_public_signature_says_any(module):
+    for name, value in public_of(module):
+        for function in vars(value).values() if inspect.isclass(value) else [value]:
+            if inspect.isfunction(function) and not function.__name__.startswith("_"):
+                shown = " ".join(str(annotation) for annotation in function.__annotations__.values())
+                assert not re.search(r"\bAny\b", shown), f"{name}.{function.__name__}: {shown}"
 
 
 def test_the_package_says_that_it_is_typed():
