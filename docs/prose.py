@@ -69,6 +69,8 @@ def wrong_pictures_and_links() -> Iterator[str]:
         for picture in _PICTURE.finditer(text):
             if not picture["words"] and ":alt:" not in (picture["options"] or ""):
                 yield f"{page.relative_to(ROOT)}: a picture without words: {picture['target'] or picture['name']}"
+        for mark in re.finditer(r"^(<<<<<<<|>>>>>>>) ", text, re.MULTILINE):
+            yield f"{page.relative_to(ROOT)}: a merge that was not ended: {mark[1]}"
         for link in _LINK.finditer(_CODE.sub(blank, text)):
             if not (page.parent / link[1]).exists():
                 yield f"{page.relative_to(ROOT)}: a link that leads nowhere: {link[1]}"
