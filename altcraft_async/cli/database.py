@@ -64,7 +64,7 @@ async def check_outbox(store: PostgresStore | str) -> Finding:
     said += "" if drainers is None else f", {drainers} deliver"
     facts: dict[str, int | float | None] = {
         "pending": now.pending, "dead": now.dead, "oldest": now.oldest, "drainers": drainers,
-        "dead_rows": now.dead_rows, "oldest_transaction": now.oldest_transaction,
+        "dead_tuples": now.dead_tuples, "oldest_transaction": now.oldest_transaction,
     }  # fmt: skip
     remedy = _remedy(now, drainers)
     return Finding(
@@ -79,7 +79,7 @@ def _remedy(now: OutboxStatistics, drainers: int | None) -> str | None:
         return f"The oldest has been waiting for {now.oldest:,.0f} s: look what keeps those that deliver."
     if (now.oldest_transaction or 0.0) > _LONG_TRANSACTION:
         return (
-            f"A transaction has been open for {now.oldest_transaction:,.0f} s and keeps {now.dead_rows or 0:,} deleted "
-            "rows from being cleaned away: end it."
+            f"A transaction has been open for {now.oldest_transaction:,.0f} s and keeps "
+            f"{now.dead_tuples or 0:,} deleted rows from being cleaned away: end it."
         )
     return "Look at the dead letters: `altcraft-async outbox dead`." if now.dead else None

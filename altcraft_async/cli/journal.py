@@ -78,6 +78,8 @@ def _steps(summary: JournalSummary, path: str) -> Iterator[str]:
     if note is None:
         command = ["altcraft-async", *_command_of(summary.method), "INPUT", *_options_of(summary), "--journal", path]
         note = CommandNote(command, ["INPUT"], str(Path.cwd()))
+        if not summary.finished and not summary.in_use:
+            yield "No command made this journal: run the program again that did, or go on with a command.\n"
     there = "" if note.directory == str(Path.cwd()) else f"{shell(['cd', note.directory])} && "
     for said, words in next_steps(summary, note.words, note.source):
         yield f"Next: {said}: {there}{shell(words)}\n"

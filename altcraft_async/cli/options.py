@@ -154,12 +154,16 @@ def client_options(command: _Decorated) -> _Decorated:
 def environ_of(fields: dict[str, Any], *, source: str | None = None) -> dict[str, str]:
     """Take the client's options out of a command's `fields`; return the environment with them in it.
 
-    The log that was asked for is begun, in another file than the `source`; `quiet` is left. A variable that sets the
+    The log that was asked for is begun, and both logs are other files than the `source` and what the command writes;
+    `quiet` is left. A variable that sets the
     same as an option is left out. Raises `click.UsageError` for two options that do.
     """
-    files = {"--log-file": fields.pop("log_file"), "input": source}
-    files |= {f"--{name}": fields.get(name) for name in ("journal", "results", "failed")}
-    if files["--log-file"] is not None:
+    files = {"--log-file": fields.pop("log_file"), "--log-wire": fields.get("wire_log"), "input": source}
+    files |= {f"--{name}": fields.get(name) for name in ("journal", "results", "failed", "report")}
+    if files["--log-wire"] == "-":
+        msg = "--log-wire is a file; give its name, or ./- for one that is called so"
+        raise click.UsageError(msg)
+    if files["--log-file"] is not None or files["--log-wire"] is not None:
         refuse_clashes(**files)
     start_log(verbose=fields.pop("verbose"), path=files["--log-file"])
     environ = dict(os.environ)

@@ -37,7 +37,7 @@ def show(store: PostgresStore | str, place: str, *, as_json: bool) -> int:
         if as_json:
             told: dict[str, object] = {"pending": now.pending, "oldest": round(now.oldest, 3), "dead": now.dead}
             if drainers is not None:
-                told |= {"dead_rows": now.dead_rows, "oldest_transaction": now.oldest_transaction}
+                told |= {"dead_tuples": now.dead_tuples, "oldest_transaction": now.oldest_transaction}
                 told["drainers"] = [attrs.asdict(seen) for seen in drainers]
             _write(told)
         else:
@@ -60,7 +60,7 @@ def _told(place: str, now: OutboxStatistics, drainers: Sequence[DrainerSeen] | N
         yield f"{seen.host}, process {seen.pid}: {seen.buckets} buckets, seen {seen.seen:,.0f} s ago"
     if not any(seen.buckets for seen in drainers):
         yield "Nobody delivers."
-    yield f"{now.dead_rows or 0:,} deleted rows; the oldest transaction is {now.oldest_transaction or 0:,.0f} s old."
+    yield f"{now.dead_tuples or 0:,} deleted rows; the oldest transaction is {now.oldest_transaction or 0:,.0f} s old."
 
 
 def _letters(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import attrs
@@ -25,6 +26,8 @@ _SHOWN = 10
 """Reasons on a screen."""
 
 _SOME_ID = "…"
+_SEVERAL = re.compile(r"'[^']*'(?:, '[^']*')+")
+"""Quoted words in a row: a server names what there is, and that is another list for each row."""
 _OTHER = "other reasons"
 
 
@@ -111,7 +114,7 @@ def _without_ids(text: str, outcome: Outcome[object]) -> str:
     ids = {outcome.external_id} if update is None else {update.order_external_id, update.order_line_external_id}
     for known in sorted(filter(None, ids), key=len, reverse=True):
         text = _without(text, known)
-    return text
+    return _SEVERAL.sub(f"'{_SOME_ID}'", text) if "', '" in text else text
 
 
 def _without(text: str, word: str) -> str:

@@ -17,6 +17,7 @@ from altcraft_async.engine.tls import tls_of
 from altcraft_async.engine.transport import AiohttpTransport
 from altcraft_async.flow.lanes import Lanes
 from altcraft_async.flow.retry import RetryBudget
+from altcraft_async.kinds import refusal
 from altcraft_async.protocol.wire import Wire
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ class Engine:
 def _transport(base_url: str, settings: Settings, parts: Mapping[str, Any]) -> Transport:
     rivals = [name for name in ("session", "transport") if parts.get(name) is not None]
     tls = tls_of(settings, parts.get("tls", True), others=rivals)
-    transport: Transport = parts.get("transport") or AiohttpTransport(
+    given = parts.get("transport")
+    if given is not None and not (callable(getattr(given, "send", None)) and callable(getattr(given, "aclose", None))):
+        raise refusal(name="transport", words="an object with the methods send and aclose", value=given)
+    transport: Transport = given or AiohttpTransport(
         base_url,
         session=parts.get("session"),
         tls=tls,

@@ -35,6 +35,7 @@ from altcraft_async.errors import (
     DeliveryError,
     EventLoopError,
 )
+from altcraft_async.kinds import refusal
 from altcraft_async.protocol.encoding import decoded, too_large
 from altcraft_async.protocol.wire import WireResponse
 
@@ -104,6 +105,13 @@ class AiohttpTransport:
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
         user_agent: str = "altcraft_async",
     ) -> None:
+        if session is not None and not isinstance(session, aiohttp.ClientSession):
+            raise refusal(name="session", words="an aiohttp.ClientSession", value=session)
+        fits = isinstance(trace_configs, list | tuple) and all(
+            isinstance(x, aiohttp.TraceConfig) for x in trace_configs
+        )
+        if not fits:
+            raise refusal(name="trace_configs", words="a list of aiohttp.TraceConfig", value=trace_configs)
         self._base = base_url.rstrip("/") + "/api/v1.1/"
         self._session = session
         self._session_was_given = session is not None

@@ -55,7 +55,7 @@ def _figures(altcraft: AltcraftClient, outbox: Outbox) -> Iterator[tuple[str, st
     yield "outbox_dropped_total", "Dead letters that this process dropped.", kept.dropped
     yield "outbox_paused", "1 while delivery is paused here, 0 otherwise.", kept.paused
     yield "outbox_accepting", "1 while the outbox can be used, 0 otherwise.", kept.accepting
-    yield "outbox_dead_rows", "Deleted rows that the database has not cleaned away.", kept.dead_rows
+    yield "outbox_dead_tuples", "Deleted rows that the database has not cleaned away.", kept.dead_tuples
     yield "outbox_oldest_transaction_seconds", "Age of the database's oldest transaction.", kept.oldest_transaction
     if altcraft.closed:
         return

@@ -39,13 +39,15 @@ _BUT_THE_OPEN: Final = f" WHERE row NOT IN (SELECT row FROM outcome WHERE state 
 """What is recorded of a failure stays until its row, which is to be sent again, has another outcome."""
 
 
-def figures_of(reader: JournalReader, connection: sqlite3.Connection, places: Mapping[int, Place]) -> Figures:
+def figures_of(
+    reader: JournalReader, connection: sqlite3.Connection, places: Mapping[int, Place], source: str
+) -> Figures:
     """Return the figures of a run; see `JournalReader.figures`."""
     summary, timeline = reader.summary(), reader.timeline()
     counted = any(bucket.sent for bucket in timeline)
     left = None if summary.length is None else max(0, summary.length - summary.recorded)
     return Figures(
-        source=summary.path,
+        source=source,
         noun="update" if summary.method == LINE_STATUS else "row",
         target=summary.target,
         run_id=summary.run_id,

@@ -190,14 +190,15 @@ class JournalReader:
         """
         return joined(self._connection, self.path, rows)
 
-    def figures(self, places: Mapping[int, Place] | None = None) -> Figures:
+    def figures(self, places: Mapping[int, Place] | None = None, *, source: str | None = None) -> Figures:
         """Return the figures of a report: see `altcraft_async.report`; a second for some hundred thousand rows.
 
         `places` names rows by their index if the journal does not know them: it keeps only the ids of failures.
+        `source` names the input in words; without it, the journal's path stands there.
         """
         from altcraft_async.journal.figures import figures_of  # noqa: PLC0415 - only reports need it
 
-        return figures_of(self, self._connection, places or {})
+        return figures_of(self, self._connection, places or {}, source or self.path)
 
     def _run(self) -> RunRecord:
         return run_of(self._connection, self.path)

@@ -24,7 +24,7 @@ from altcraft_async.outbox.grouped import Grouped
 from altcraft_async.outbox.leasing import Leasing
 from altcraft_async.outbox.store import Counts, DeadLetter, Entry, EntryPage, Forgotten, Leases, Settled, another_change
 from altcraft_async.outbox.tables import VERSION, Tables
-from altcraft_async.outbox.transaction import Statement, bind, execute_on
+from altcraft_async.outbox.transaction import Statement, bind, execute_on, refuses_a_value
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate, check_request_id
 from altcraft_async.storage.postgres import Database, Failure, Fate, array
@@ -231,10 +231,18 @@ class PostgresStore:
     async def put_within(
         self, connection: object, update: LineStatusUpdate, request_id: str, traceparent: str | None = None
     ) -> None:
-        """Accept an update when the transaction of a connection is committed; see `execute_on`."""
+        """Accept an update when the transaction of a connection is committed; see `execute_on`.
+
+        Raises `InvalidUpdateError` for another change under a request id that waits; the transaction has failed then.
+        """
         self._check_room()
         row = self._row(update, request_id, traceparent)
-        await execute_on(connection, lambda style: self._statement([row], style))
+        try:
+            await execute_on(connection, lambda style: self._statement([row], style))
+        except Exception as error:  # each driver has errors of its own
+            if refuses_a_value(error):
+                raise another_change(request_id) from error
+            raise
 
     def statement(
         self,
@@ -359,20 +367,20 @@ class PostgresStore:
         if began < self._next_count:
             return self._counts
         with self._told():
-            pending, dead, age, dead_rows, open_for = (
+            pending, dead, age, dead_tuples, open_for = (
                 await self._looking.rows(self._tables.counts, (self.capacity + 1,))
             )[0]
         took = loop.time() - began
         self._next_count = loop.time() + took / _COUNTING_PART if took > _COUNTING_PART else 0.0
         oldest = None if age is None else self._clock() - age
-        self._counts = Counts(pending, dead, oldest, dead_rows, open_for)
+        self._counts = Counts(pending, dead, oldest, dead_tuples, open_for)
         return self._counts
 
     def _count(self, *, waiting: int = 0, dead: int = 0) -> None:
         """Reckon with what a statement did: one value for all whose puts shared it."""
         now = self._counts
         self._counts = Counts(
-            max(0, now.pending + waiting), now.dead + dead, now.oldest, now.dead_rows, now.oldest_transaction
+            max(0, now.pending + waiting), now.dead + dead, now.oldest, now.dead_tuples, now.oldest_transaction
         )
 
     # -- dead letters

@@ -71,7 +71,7 @@ class OutboxStatistics:
     says in words why updates are not delivered or accepted, or is None.
 
     `leases` is the number of buckets that this process delivers, `drainers` the number of processes that deliver, as
-    far as this one knows; a file has one bucket. `dead_rows` and `oldest_transaction` are those of `Counts`.
+    far as this one knows; a file has one bucket. `dead_tuples` and `oldest_transaction` are those of `Counts`.
     """
 
     pending: int
@@ -85,7 +85,7 @@ class OutboxStatistics:
     problem: str | None
     leases: int = 0
     drainers: int = 0
-    dead_rows: int | None = None
+    dead_tuples: int | None = None
     oldest_transaction: float | None = None
     paused: bool = False
     dropped: int = 0
@@ -386,7 +386,7 @@ class Outbox:
             problem=next(iter(self._problems.values()), None if drainer is None else drainer.problem),
             leases=0 if drainer is None else len(drainer.holding),
             drainers=0 if drainer is None else drainer.holding.drainers,
-            dead_rows=counts.dead_rows,
+            dead_tuples=counts.dead_tuples,
             oldest_transaction=counts.oldest_transaction,
             paused=drainer is not None and drainer.paused,
             dropped=self._dropped,
@@ -436,7 +436,7 @@ class Outbox:
                 counts.pending,
                 counts.dead,
                 before.oldest or self._clock(),
-                counts.dead_rows or before.dead_rows,
+                counts.dead_tuples or before.dead_tuples,
                 counts.oldest_transaction or before.oldest_transaction,
             )
         if counts.pending < before.pending:

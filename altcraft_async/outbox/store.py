@@ -123,7 +123,7 @@ class Counts:
     pending: int
     dead: int
     oldest: float | None
-    dead_rows: int | None = None
+    dead_tuples: int | None = None
     oldest_transaction: float | None = None
 
 

@@ -12,7 +12,7 @@ from altcraft_async.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["PARAMSTYLES", "ParamStyle", "Statement", "bind", "execute_on"]
+__all__ = ["PARAMSTYLES", "ParamStyle", "Statement", "bind", "execute_on", "refuses_a_value"]
 
 ParamStyle: TypeAlias = Literal["format", "pyformat", "named", "numeric", "numeric_dollar", "qmark"]
 """The ways in which drivers mark parameters; the names are those of the DB-API and of SQLAlchemy."""
@@ -63,6 +63,7 @@ async def execute_on(connection: object, statement: Callable[[ParamStyle], State
     """Execute a statement on a psycopg or asyncpg connection or a SQLAlchemy session, all async, and return it.
 
     Raises what the connection raises; then its transaction has failed. Raises `ConfigurationError` for anything else.
+    See `refuses_a_value` for what is wrong with an error.
     """
     library = _library_of(connection)
     target: Any = connection
@@ -84,6 +85,13 @@ async def execute_on(connection: object, statement: Callable[[ParamStyle], State
         made = statement("named")
         await target.execute(text(made.sql), made.parameters)
     return made
+
+
+def refuses_a_value(error: BaseException) -> bool:
+    """Say whether the database refused a value of the statement: of psycopg, asyncpg, or SQLAlchemy around either."""
+    within = getattr(error, "orig", None) or error
+    code = getattr(within, "sqlstate", None) or getattr(within, "pgcode", None)
+    return isinstance(code, str) and code.startswith("22")
 
 
 def _library_of(connection: object) -> str:

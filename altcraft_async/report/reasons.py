@@ -1,12 +1,13 @@
 """Why rows did not arrive: failures with one reason are one, counted, with the first of their rows; pure.
 
 A server's text often names the order that it is about, so that a thousand failures with one reason have a
-thousand texts. What of a text is an id of its own row is therefore left out before texts are compared. Where
+thousand texts. So ids of the row, and lists of quoted words, are left out before texts are compared. Where
 texts still differ without end, only the first few stand for themselves.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import insort
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
@@ -30,6 +31,8 @@ _LONGEST: Final = 300
 """Characters of a text; a server may answer with a page."""
 _LEFT_OUT: Final = "…"
 _OTHER: Final = "other texts, each different"
+_SEVERAL: Final = re.compile(r"'[^']*'(?:, '[^']*')+")
+"""Quoted words in a row: a server names what there is, and that is another list for each row."""
 _index = attrgetter("index")
 
 
@@ -156,6 +159,8 @@ def _text_of(error: AltcraftError | None, outcome: Outcome[object]) -> tuple[str
     for one in sorted({one for one in ids if one}, key=len, reverse=True):
         if one in text:
             text = _without(text, one)
+    if "', '" in text:
+        text = _SEVERAL.sub(f"'{_LEFT_OUT}'", text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}{_LEFT_OUT}", bool(said)
 
 

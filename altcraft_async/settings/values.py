@@ -109,8 +109,9 @@ def with_keywords(settings: Settings, keywords: Mapping[str, object]) -> Setting
     if not RETRIES.fits(retries):
         raise refusal(name="max_retries", words=RETRIES.words, value=retries)
     settings = attrs.evolve(settings, **changes)
-    attempts = settings.retry.attempts
-    if "retry" in changes and attempts not in {RetryPolicy().attempts, retries + 1}:
-        msg = f"max_retries={retries} contradicts retry, whose attempts are {attempts}; give one of the two"
+    attempts, stop = settings.retry.attempts, settings.retry.stop
+    if "retry" in changes and (attempts not in {RetryPolicy().attempts, retries + 1} or stop is not None):
+        contrary = f"whose attempts are {attempts}" if stop is None else "which has a stop of its own"
+        msg = f"max_retries={retries} contradicts retry, {contrary}; give one of the two"
         raise ConfigurationError(msg, field="max_retries")
-    return attrs.evolve(settings, retry=attrs.evolve(settings.retry, attempts=retries + 1))
+    return attrs.evolve(settings, retry=attrs.evolve(settings.retry, attempts=retries + 1, stop=None))

@@ -234,3 +234,20 @@ def test_a_sample_is_sent_and_summed_up(command, here, sandbox):
     ended = here("sync", "in.csv", "--sample", "5")
     assert (ended.returncode, sandbox.ledger.requests) == (0, 5)
     assert "5 updates in" in ended.stderr
+
+
+@pytest.mark.parametrize("other", ["input", "--results", "--journal", "--failed", "--report"])
+def test_the_wire_log_is_a_file_of_its_own(command, here, sandbox, other):
+    command.write("in.csv", HEADER + "order_1,line_1_1,new\n")
+    path = "in.csv" if other == "input" else "run.html" if other == "--report" else "same.jsonl"
+    ended = here("sync", "in.csv", "--log-wire", path, *(() if other == "input" else (other, path)))
+    assert (ended.returncode, sandbox.ledger.requests) == (1, 0)
+    assert "are the same file" in ended.stderr
+    assert command.read("in.csv") == HEADER + "order_1,line_1_1,new\n"
+
+
+def test_the_wire_log_is_no_stream(command, here):
+    command.write("in.csv", HEADER + "order_1,line_1_1,new\n")
+    ended = here("sync", "in.csv", "--log-wire", "-")
+    assert ended.returncode == 1
+    assert "--log-wire is a file" in ended.stderr

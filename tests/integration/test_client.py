@@ -448,3 +448,19 @@ async def test_reprs_tell_the_state(sandbox, connect):
     assert "0/5" in repr(client.market.orders)
     await client.aclose()
     assert repr(client) == f"<AltcraftClient {sandbox.base_url} closed>"
+
+
+@pytest.mark.parametrize("name", ["session", "transport", "trace_configs"])
+def test_a_part_that_is_none_is_named(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be") as caught:
+        AltcraftClient("https://ru.altkraft.com", token="t", **{name: 5 if name == "trace_configs" else object()})
+    assert caught.value.field == name
+
+
+def test_max_retries_replaces_a_stop_of_the_clients_and_contradicts_one_beside_it() -> None:
+    policy = RetryPolicy(stop=lambda state: state.attempt_number >= 4)
+    client = AltcraftClient("https://ru.altkraft.com", token="t", retry=policy)
+    retry = client.with_options(max_retries=1).settings.retry
+    assert (retry.attempts, retry.stop) == (2, None)
+    with pytest.raises(ConfigurationError, match="a stop of its own; give one of the two"):
+        client.with_options(max_retries=1, retry=policy)

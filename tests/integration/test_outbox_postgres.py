@@ -133,6 +133,22 @@ async def test_a_put_of_another_change_under_an_id_that_waits_is_refused_alone(s
         assert [entry.request_id for entry in await read_all(store)] == ["message-17", "message-18", "message-19"]
 
 
+async def test_a_put_of_another_change_under_an_id_that_waits_is_refused_in_a_transaction_too(postgres, store_of):
+    pytest.importorskip("sqlalchemy")
+    from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine  # noqa: PLC0415
+
+    async with Outbox(store_of()) as outbox:
+        await outbox.put((*LINE, "new"), request_id="message-17")
+        async with await psycopg.AsyncConnection.connect(postgres.url()) as connection:
+            with pytest.raises(InvalidUpdateError, match="'message-17' is that of another change"):
+                await outbox.put((*LINE, "delivered"), request_id="message-17", connection=connection)
+        engine = create_async_engine(postgres.sqlalchemy_url("psycopg"))
+        async with AsyncSession(engine) as session:
+            with pytest.raises(InvalidUpdateError, match="'message-17' is that of another change"):
+                await outbox.put((*LINE, "delivered"), request_id="message-17", connection=session)
+        await engine.dispose()
+
+
 async def test_puts_of_many_callers_share_statements_and_keep_their_order(store_of, monkeypatch):
     async with opened(store_of()) as store:
         groups = []

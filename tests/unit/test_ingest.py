@@ -242,7 +242,10 @@ BAD_JSON_LINES = {
     "array": (b"[1]\n", "is no JSON object"),
     "missing key": (b'{"order_external_id": "o"}\n', "the key 'order_line_external_id' is missing"),
     "wrong type": (b'{"order_external_id":true,"order_line_external_id":"l","status_external_id":"s"}\n', "not bool"),
-    "null": (b'{"order_external_id":null,"order_line_external_id":"l","status_external_id":"s"}\n', "not NoneType"),
+    "null": (
+        b'{"order_external_id":null,"order_line_external_id":"l","status_external_id":"s"}\n',
+        "order_external_id is missing",
+    ),
     "lone surrogate": (
         b'{"order_external_id":"\\ud800","order_line_external_id":"l","status_external_id":"s"}\n',
         "U+D800",

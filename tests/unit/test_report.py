@@ -66,6 +66,12 @@ def test_failures_with_one_reason_are_one_although_each_text_names_its_order():
     assert "correct it" in reason.remedy
 
 
+def test_a_list_of_what_there_is_makes_no_reason_of_its_own():
+    texts = [f"no line '1'; its 2 lines are 'a{index}', 'b, {index}'" for index in range(20)]
+    (reason,) = reasons_of(*(rejected(index, text) for index, text in enumerate(texts)))
+    assert (reason.count, reason.text) == (20, "no line '…'; its 2 lines are '…'")
+
+
 def test_the_first_rows_are_the_first_of_the_input_in_whatever_order_they_ended():
     (reason,) = reasons_of(*(rejected(index, "no") for index in (9, 4, 7, 1, 8, 2)))
     assert [place.index for place in reason.first] == [1, 2, 4]

@@ -59,7 +59,10 @@ def check_id(field: str, value: object) -> str:
     if isinstance(value, Integral) and not isinstance(value, bool):
         return str(int(value))
     if not isinstance(value, str):
-        msg = f"{field} must be a string or a whole number, not {type(value).__name__}; convert it before"
+        if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - only NaN is not itself
+            msg = f"{field} is missing; every update needs all three ids"
+        else:
+            msg = f"{field} must be a string or a whole number, not {type(value).__name__}; convert it before"
         raise InvalidUpdateError(msg, field=field)
     if not value or value.isspace():
         msg = f"{field} is empty; every update needs all three ids"
