@@ -6,8 +6,6 @@ import pandas as pd
 
 from altcraft_async.blocking import AltcraftClient
 
-OK = ["applied", "duplicate", "superseded"]
-
 
 def send(changes: pd.DataFrame) -> pd.DataFrame:
     """Send a frame with the columns order_external_id, order_line_external_id and status_external_id.
@@ -24,4 +22,4 @@ def send(changes: pd.DataFrame) -> pd.DataFrame:
 if __name__ == "__main__":
     found = send(pd.read_csv(sys.argv[1], dtype=str))
     print(found["state"].value_counts())
-    found[~found["state"].isin(OK)].to_parquet("failed.parquet")
+    found[found["error"].notna()].to_parquet("failed.parquet")
