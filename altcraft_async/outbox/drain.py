@@ -55,8 +55,8 @@ class Drainer:
 
     __slots__ = (
         "_altcraft", "_changed", "_clock", "_closing", "_cut", "_died", "_ended", "_entries", "_failed", "_failures",
-        "_fed", "_finishing", "_flowing", "_flusher", "_give_up_after", "_last", "_loop", "_news", "_recorded",
-        "_resting", "_run", "_since", "_stopped_by", "_store", "_troubles", "_unplaced", "delivered", "holding",
+        "_fed", "_finishing", "_flowing", "_flusher", "_give_up_after", "_last", "_loop", "_news", "_placing",
+        "_recorded", "_resting", "_run", "_since", "_stopped_by", "_store", "_troubles", "_unplaced", "delivered", "holding",
         "last_success",
     )  # fmt: skip
 
@@ -96,7 +96,8 @@ class Drainer:
         self._fed = 0
         self._cut = False
         self._run: Run[LineStatusUpdate] | None = None
-        self._unplaced: list[asyncio.Future[None]] = []
+        self._placing, self._unplaced = asyncio.Event(), asyncio.Event()
+        self._placing.set()
         self._ended: list[Outcome[object]] = []
         self._flusher: asyncio.Task[None] | None = None
         self.delivered = 0
@@ -157,16 +158,13 @@ class Drainer:
             return
         self._news.set()
         if self._run is not None and not self._run.full and "reading" not in self._troubles:
-            placed = self._loop.create_future()
-            self._unplaced.append(placed)
-            await placed
+            await self._unplaced.wait()
 
     def _let_go(self) -> None:
-        """Wake those that wait for a place."""
-        for placed in self._unplaced:
-            if not placed.done():
-                placed.set_result(None)
-        self._unplaced.clear()
+        """Wake all that wait for a place."""
+        self._placing.set()
+        self._unplaced.set()
+        self._unplaced = asyncio.Event()
 
     def finish(self) -> None:
         """Let `run` return once all that waits is delivered, or as soon as delivery is stopped by something."""
@@ -257,6 +255,8 @@ class Drainer:
     async def _feed(self) -> AsyncGenerator[LineStatusUpdate, None]:
         while not self._cut:
             self._news.clear()
+            if self._placing.is_set():  # what was put so far is found by this read, or while it goes on
+                self._placing, self._unplaced = self._unplaced, asyncio.Event()
             batch = await self._read_surely()
             for entry, held in batch:
                 if self._cut:
@@ -267,8 +267,8 @@ class Drainer:
                     self._let_go()
                 yield entry.update
             more = self._last is not None and bool(self._last.more)
-            if not more and not self._news.is_set():  # all that was put is taken in
-                self._let_go()
+            if not more:
+                self._placing.set()
             if more or self._news.is_set():
                 continue
             if not self._finishing.is_set():
