@@ -71,8 +71,8 @@ async def _puts(make: Callable[[int], OutboxStore], callers: int, count: int) ->
 
 async def _delivered(
     make: Callable[[int], OutboxStore], port: int, count: int, rate: float | None = None
-) -> tuple[float, list[float]]:
-    """Put and deliver; return the seconds until all are settled, and the sorted seconds of each put.
+) -> tuple[float, float, list[float]]:
+    """Put and deliver; return the seconds until all are put and until all are settled, and those of each put, sorted.
 
     One put of each caller goes before: connections are opened with them.
     """
@@ -85,12 +85,12 @@ async def _delivered(
         return await _put_and_settled(outbox, count, rate)
 
 
-async def _put_and_settled(outbox: Outbox, count: int, rate: float | None = None) -> tuple[float, list[float]]:
+async def _put_and_settled(outbox: Outbox, count: int, rate: float | None = None) -> tuple[float, float, list[float]]:
     started, before = time.perf_counter(), outbox.statistics().delivered
-    _, taken = await _put(outbox, CALLERS, count, rate)
+    putting, taken = await _put(outbox, CALLERS, count, rate)
     while outbox.statistics().delivered - before < count // CALLERS * CALLERS:  # noqa: ASYNC110 - it has no event
         await asyncio.sleep(0.005)
-    return time.perf_counter() - started, taken
+    return putting, time.perf_counter() - started, taken
 
 
 def _bare_commits(path: Path, count: int) -> float:
@@ -125,9 +125,9 @@ def _measure(make: Callable[[str], Callable[[int], OutboxStore]], count: int) ->
     seconds, taken = asyncio.run(_puts(make("many"), CALLERS, count))
     alone, _ = asyncio.run(_puts(make("alone"), 1, count // 40))
     with running_server() as port:
-        through, under_load = asyncio.run(_delivered(make("through"), port, count))
+        _, through, under_load = asyncio.run(_delivered(make("through"), port, count))
         half = min(count / through, LEAST_DELIVERED_A_SECOND) / 2
-        _, at_half = asyncio.run(_delivered(make("half"), port, count // 2, half))
+        putting, _, at_half = asyncio.run(_delivered(make("half"), port, count // 2, half))
     return {
         "puts_a_second": round(count / seconds),
         "p50_ms": _part(taken, 0.5),
@@ -135,6 +135,8 @@ def _measure(make: Callable[[str], Callable[[int], OutboxStore]], count: int) ->
         "one_caller_ms": round(alone / (count // 40) * 1e3, 3),
         "delivered_a_second": round(count / through),
         "p99_under_load_ms": _part(under_load, 0.99),
+        "half_load_a_second": round(len(at_half) / putting),
+        "p50_at_half_load_ms": _part(at_half, 0.5),
         "p99_at_half_load_ms": _part(at_half, 0.99),
     }
 
@@ -166,7 +168,7 @@ def _grow(url: str, rows: int) -> dict[str, object]:
                 if name != "alone":
                     open_one.execute("SELECT count(*) FROM grown.entry")
                     open_one.execute("CREATE TEMP TABLE pinned (one integer)")  # it has a number of its own
-                seconds, _ = asyncio.run(
+                _, seconds, _ = asyncio.run(
                     _delivered(lambda most: PostgresStore(url, schema=schema, capacity=most), port, rows // 2)
                 )
                 found[name] = {"a_second": round(rows / 2 / seconds), **_sizes(url, schema)}

@@ -59,6 +59,40 @@ async def test_an_update_outlives_the_one_who_put_it(sandbox, connect, path):
     assert sandbox.line_status(*LINE) == "delivered"
 
 
+class StoreWithNews(SqliteStore):
+    """A store into which another update is put during each of the first reads."""
+
+    reads, most, accepted = 0, 20, 0
+
+    async def put(self, *given):
+        counts = await super().put(*given)
+        self.accepted += 1
+        return counts
+
+    async def pending(self, after, *, last, limit):
+        page = await super().pending(after, last=last, limit=limit)
+        if self.reads < self.most:
+            self.reads += 1
+            await self.between(self.reads)
+        return page
+
+
+async def test_a_put_does_not_wait_until_no_other_comes(sandbox, connect, path):
+    store, later = StoreWithNews(path, capacity=100), []
+
+    async def put_another(number):
+        accepted = store.accepted
+        later.append(asyncio.create_task(outbox.put((*LINE, f"status_{number}"))))
+        while store.accepted == accepted:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0)
+
+    store.between = put_another
+    async with Outbox(store, connect(sandbox)) as outbox:
+        await outbox.put((*LINE, "delivered"))
+        assert store.reads < store.most
+        await asyncio.gather(*later)
+
+
 async def test_puts_of_another_process_are_delivered_too(sandbox, connect, path, until):
     async with Outbox(path, connect(sandbox)) as delivering, Outbox(path) as accepting:
         await accepting.put((*LINE, "delivered"))
