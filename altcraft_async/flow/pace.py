@@ -115,6 +115,7 @@ class Pacer:
         it back costs the following ones nothing.
         """
         if self._rate is None:
+            self._last = now
             return 0.0
         self._last = due = max(now - late, self._last + self._interval)
         return max(0.0, due - (self._burst - 1) * self._interval - now)

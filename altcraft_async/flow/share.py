@@ -168,7 +168,7 @@ class GroupLimit:
     """
 
     __slots__ = (
-        "_calls", "_ended", "_others", "_peak", "_resumed", "_resumes", "_settled_at", "_throttled", "law",
+        "_calls", "_ended", "_others", "_peak", "_resumed", "_resumes", "_settled_at", "_share", "_throttled", "law",
         "limit", "members", "paused_until", "rate", "role", "total",
     )  # fmt: skip
     learns = True
@@ -183,6 +183,7 @@ class GroupLimit:
         self._calls: list[CallEnded] = []
         self._ended: list[tuple[float, int]] = []
         self._peak = self._others = self._throttled = 0
+        self._share = Share(law.limit)
         self.paused_until = self._resumed = -math.inf
         self._resumes = self._settled_at = -math.inf
 
@@ -199,16 +200,15 @@ class GroupLimit:
             self.limit = self.law.on_result(now, latency, signal, in_flight, kind)
             self.rate = self.law.rate
             return self.limit
+        if signal is Signal.OVERLOAD:
+            if self._left < 1:  # the leader has still to answer the last one
+                return self.limit
+            self._throttled += 1
+            self._settle()
         if self.role is Role.LEADING and not self._moving(now, signal):
-            self.law.on_result(now, latency, signal, in_flight + self._others, kind)
+            self.law.on_result(now, latency, signal, min(in_flight + self._others, self.law.limit), kind)
         if self.role is Role.FOLLOWING or signal is not Signal.NEUTRAL:
             self._calls.append(CallEnded(now, latency, signal, kind))
-        if signal is Signal.OVERLOAD:
-            self._throttled += 1
-            if self.limit > 1:
-                self.limit -= 1
-            else:
-                self.rate = min(self.rate or math.inf, 1 / TICK)
         return self.limit
 
     def on_pause(self, now: float, seconds: float) -> int:
@@ -323,7 +323,7 @@ class GroupLimit:
         for call in calls:
             if self._moving(call.at, call.signal):
                 continue
-            self.law.on_result(call.at, call.latency, call.signal, in_flight, call.kind)
+            self.law.on_result(call.at, call.latency, call.signal, min(in_flight, self.law.limit), call.kind)
         paused = max((report.paused_until for report in others.values()), default=-math.inf)
         if paused > max(now, self.paused_until):
             self.paused_until = paused
@@ -342,6 +342,17 @@ class GroupLimit:
         """Be there without a share: with one permit."""
         self.follow(Share(1), total, members)
 
+    @property
+    def _left(self) -> int:
+        """What is left of the share after the throttled answers that the leader has not heard of."""
+        return self._share.limit - (self._throttled - self._share.heard)
+
     def _take(self, share: Share) -> None:
-        self.limit, self.rate = max(1, share.limit - (self._throttled - share.heard)), share.rate
+        self._share = share
+        self._settle()
         self.paused_until = max(self.paused_until, share.paused_until)
+
+    def _settle(self) -> None:
+        left, rate = self._left, self._share.rate
+        self.limit = max(1, left)
+        self.rate = rate if left > 0 else min(rate or math.inf, 1 / (_REACH * TICK))
