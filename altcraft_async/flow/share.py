@@ -45,7 +45,7 @@ _MOVES = 4
 """Ticks until the shares are those of all, after somebody has joined."""
 TURN: Final = 2.0
 """Seconds for which a member has a permit that cannot be divided."""
-_REACH = 2
+_REACH = 3
 """Ticks until all have got what was handed out, and what came of it is known."""
 SPARE: Final = 1.25
 """What a member that is not full may have above what it uses: enough to show that it wants more."""
