@@ -192,6 +192,7 @@ class _Spell:
     accepted: int
     throttled: int
     late: int = 0
+    good: int = 0
 
 
 class AdaptiveLimit:
@@ -498,6 +499,7 @@ class AdaptiveLimit:
             self._begin_spell(now, trying=trying)
         self.limit = max(self.settings.minimum, self.limit - 1)
         self._rest(now, trip)
+        self._ceiling = max(self.limit, self._spell.good if self._spell else 0)
         self._throttled_at = now
         self._throttled_calls = self._accepted
         self._restart_rounds(-math.inf, 0.0)
@@ -509,7 +511,7 @@ class AdaptiveLimit:
         if spell is None or self._accepted > self._throttled_calls + _QUIET:
             spell = _Spell(now, 0, self._accepted, self._throttled - 1)
         late = spell.late + (not trying and self.state is not _DOUBLING)
-        self._spell = _Spell(now, self._good if trying else self.limit, spell.accepted, spell.throttled, late)
+        self._spell = _Spell(now, self._good if trying else self.limit, spell.accepted, spell.throttled, late, self._good if trying else 0)
 
     def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""

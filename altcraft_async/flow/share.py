@@ -315,7 +315,7 @@ class GroupLimit:
 
     def _moving(self, at: float, signal: Signal) -> bool:
         """Say whether a throttled answer is owed to one that has just joined: some are over their shares still."""
-        return signal is Signal.OVERLOAD and at < self._settled_at
+        return at < self._settled_at
 
     def _hear(self, now: float, own: Report, others: Mapping[int, Report]) -> None:
         in_flight = own.peak + self._others
