@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
-    "SPARE", "TICK", "TURN", "CallEnded", "GroupLimit", "Load", "Report", "Role", "Share", "divide",
+    "NEWCOMER", "SPARE", "TICK", "TURN", "CallEnded", "GroupLimit", "Load", "Report", "Role", "Share", "divide",
     "hand_out",
 ]  # fmt: skip
 
@@ -150,6 +150,10 @@ class Share:
     rate: float | None = None
     paused_until: float = -math.inf
     heard: int = 0
+
+
+NEWCOMER: Final = Share(1, 1 / TICK)
+"""What a member has that nobody reckons with yet: hardly anything, so that all together do not exceed the limit."""
 
 
 class Role(enum.Enum):
@@ -340,7 +344,7 @@ class GroupLimit:
 
     def join(self, total: int, members: int) -> None:
         """Be there without a share: with one permit."""
-        self.follow(Share(1), total, members)
+        self.follow(NEWCOMER, total, members)
 
     @property
     def _left(self) -> int:
