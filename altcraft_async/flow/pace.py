@@ -154,7 +154,6 @@ class LearnedRate:
 
     __slots__ = (
         "_accepted",
-        "_ceiling",
         "_doubts",
         "_hold",
         "_level",
@@ -168,6 +167,7 @@ class LearnedRate:
         "_trip",
         "_until",
         "_up",
+        "ceiling",
         "rate",
         "state",
     )  # fmt: skip
@@ -179,7 +179,7 @@ class LearnedRate:
         self.state = PaceState.CLIMBING
         self._trip = trip
         self._reach = reach
-        self._ceiling = ceiling
+        self.ceiling = ceiling
         self._step, self._up = _CLIMB if ceiling == math.inf else _PROBE, 0.0
         self._hold, self._pause = 1.0, 0.0
         self._doubts = self._row = 0
@@ -257,23 +257,23 @@ class LearnedRate:
         return self._throttled > 1  # one may be a stray
 
     def _near_ceiling(self) -> bool:
-        return self._level * 1.08 > self._ceiling
+        return self._level * 1.08 > self.ceiling
 
     def _climb(self, now: float) -> None:
         self._doubts = 0
-        if self._near_ceiling() or self._ceiling == math.inf:
+        if self._near_ceiling() or self.ceiling == math.inf:
             up, self._step = self._step, min(_CLIMB, 2 * self._step)
         else:
-            up = min(_CLIMB, math.sqrt(self._ceiling / self._level) - 1)
+            up = min(_CLIMB, math.sqrt(self.ceiling / self._level) - 1)
         self._level *= 1 + up
         near = self._near_ceiling()
-        self._ceiling = max(self._ceiling, self._level)
+        self.ceiling = max(self.ceiling, self._level)
         self._restart(now, max(1.0 if near else 0.25, 2 * self._trip, self._pause), up=up)
 
     def _fall(self, now: float, *, shut: bool = False) -> None:
         """Take the last step up back, or fall to the share that was accepted; of one that is `shut` it is not known."""
         share = self._throttled / max(1, self._accepted + self._throttled)
-        self._ceiling = self._level
+        self.ceiling = self._level
         if self._up:
             self._hold = min(_LONGEST_HOLD, 2 * self._hold) if self._up < _SEARCH else max(1.0, self._pause)
             self._level /= 1 + self._up
