@@ -319,9 +319,12 @@ class AdaptiveLimit:
         rate = mark.rate
         if rate is None and self._pace is not None and now - since < _SECONDS:  # a counter, shut for its second
             rate = (self._accepted - mark.accepted) / (now - max(mark.at, since - _MARK_EVERY))
-        ceiling = math.inf if self._pace is None else self._pace.ceiling
-        trip = self._trip(0.0)
-        self._pace = None if rate is None else LearnedRate(now, rate, trip, reach=self.reach, ceiling=ceiling)
+        if rate is None:
+            self._pace = None
+        elif self._pace is None:
+            self._pace = LearnedRate(now, rate, self._trip(0.0), reach=self.reach)
+        else:
+            self._pace.resume(now, rate)
         self.rate = None if self._pace is None else self._pace.rate
         self._spell = None
         self.limit = max(self.limit, mark.limit)

@@ -154,6 +154,7 @@ class LearnedRate:
 
     __slots__ = (
         "_accepted",
+        "_ceiling",
         "_doubts",
         "_hold",
         "_level",
@@ -167,7 +168,6 @@ class LearnedRate:
         "_trip",
         "_until",
         "_up",
-        "ceiling",
         "rate",
         "state",
     )  # fmt: skip
@@ -179,7 +179,7 @@ class LearnedRate:
         self.state = PaceState.CLIMBING
         self._trip = trip
         self._reach = reach
-        self.ceiling = ceiling
+        self._ceiling = ceiling
         self._step, self._up = _CLIMB if ceiling == math.inf else _PROBE, 0.0
         self._hold, self._pause = 1.0, 0.0
         self._doubts = self._row = 0
@@ -241,6 +241,12 @@ class LearnedRate:
             self._hold = max(self._hold, min(_LONGEST_HOLD, 10 * seconds))
             self._shut(now, seconds)
 
+    def resume(self, now: float, rate: float) -> None:
+        """Go on at a `rate` that held before an outage; what was too high before it will be so again."""
+        self._level = max(_SLOWEST, rate)
+        self._doubts = 0
+        self._restart(now, self._hold if self._near_ceiling() else max(0.25, 2 * self._trip))
+
     def result(self, now: float) -> float | None:
         """Give the share of throttled answers that ignore the pace, once the test has shown it; then it is over."""
         calls = self._accepted + self._throttled
@@ -257,23 +263,23 @@ class LearnedRate:
         return self._throttled > 1  # one may be a stray
 
     def _near_ceiling(self) -> bool:
-        return self._level * 1.08 > self.ceiling
+        return self._level * 1.08 > self._ceiling
 
     def _climb(self, now: float) -> None:
         self._doubts = 0
-        if self._near_ceiling() or self.ceiling == math.inf:
+        if self._near_ceiling() or self._ceiling == math.inf:
             up, self._step = self._step, min(_CLIMB, 2 * self._step)
         else:
-            up = min(_CLIMB, math.sqrt(self.ceiling / self._level) - 1)
+            up = min(_CLIMB, math.sqrt(self._ceiling / self._level) - 1)
         self._level *= 1 + up
         near = self._near_ceiling()
-        self.ceiling = max(self.ceiling, self._level)
+        self._ceiling = max(self._ceiling, self._level)
         self._restart(now, max(1.0 if near else 0.25, 2 * self._trip, self._pause), up=up)
 
     def _fall(self, now: float, *, shut: bool = False) -> None:
         """Take the last step up back, or fall to the share that was accepted; of one that is `shut` it is not known."""
         share = self._throttled / max(1, self._accepted + self._throttled)
-        self.ceiling = self._level
+        self._ceiling = self._level
         if self._up:
             self._hold = min(_LONGEST_HOLD, 2 * self._hold) if self._up < _SEARCH else max(1.0, self._pause)
             self._level /= 1 + self._up
