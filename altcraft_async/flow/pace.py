@@ -43,6 +43,8 @@ _SHUT = 0.25
 """The share of the pace at which a server that is shut is asked whether it is open again."""
 _CUT = 0.9
 """What a server that is shut leaves of the pace."""
+_ONCE = 3
+"""Round trips in which a server that is shut says one thing only: it may be counting what was sent too fast before."""
 _STORM = 50
 """Throttled answers that are answered without waiting for a whole second."""
 _CREDIT, _UNTESTED_CREDIT = 6.0, 2.0
@@ -155,6 +157,7 @@ class LearnedRate:
     __slots__ = (
         "_accepted",
         "_ceiling",
+        "_cut_until",
         "_doubts",
         "_hold",
         "_level",
@@ -182,6 +185,7 @@ class LearnedRate:
         self._ceiling = ceiling
         self._step, self._up = _CLIMB if ceiling == math.inf else _PROBE, 0.0
         self._hold, self._pause = 1.0, 0.0
+        self._cut_until = -math.inf
         self._doubts = self._row = 0
         self._share = share
         self._restart(now, max(0.25, 2 * trip))
@@ -298,8 +302,12 @@ class LearnedRate:
             self._restart(now, self._hold if self._near_ceiling() else max(1.0, 2 * self._trip))
 
     def _shut(self, now: float, pause: float) -> None:
-        """Fall, and ask seldom until something is accepted again."""
-        self._fall(now, shut=True)
+        """Fall, once in a while, and ask seldom until something is accepted again."""
+        if now < self._cut_until and not pause:
+            self._restart(now, self._hold)
+        else:
+            self._fall(now, shut=True)
+            self._cut_until = now + self._reach + _ONCE * self._trip
         if not pause and not self.testing:
             self.state = PaceState.SHUT
             self.rate = max(_SLOWEST, self._level * _SHUT)
