@@ -35,7 +35,7 @@ DOUBTFUL = 0.15
 """The largest share of throttled answers that may be background: a load too high by more refuses more."""
 _SLOWER = 0.67
 """The share of the pace during a test: below what a server accepts that throttles a doubtful share."""
-_PROOF, _EXPECTED = 5, 8
+_PROOF, _EXPECTED = 5, 6
 """A test ends with this many throttled answers, or when this many would have been expected."""
 _IN_A_ROW = 5
 """Throttled answers without an accepted one after which the server is shut for the moment."""
