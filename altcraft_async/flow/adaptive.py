@@ -312,6 +312,10 @@ class AdaptiveLimit:
                 self.rate = self._pace.rate
         return self.limit
 
+    def expect_more(self, now: float) -> None:
+        """Learn that for a moment more calls are in flight than the limit: what that costs is no sign of a lower one."""
+        self._grown_at, self._good = now, self.limit
+
     def resume(self, now: float, since: float) -> None:
         """Go on as before an outage that began at `since`: what failed in it said nothing of the load."""
         before, last = self._marks

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
-    "NEWCOMER", "SPARE", "TICK", "TURN", "CallEnded", "GroupLimit", "Load", "Report", "Role", "Share", "divide",
+    "SPARE", "TICK", "TURN", "CallEnded", "GroupLimit", "Load", "Report", "Role", "Share", "divide",
     "hand_out",
 ]  # fmt: skip
 
@@ -41,8 +41,6 @@ TICK: Final = 0.1
 """Seconds between two reports of a member that is at work."""
 _FULL = 0.85
 """The share of its limit that a member must have in use to want more."""
-_MOVES = 4
-"""Ticks until the shares are those of all, after somebody has joined."""
 TURN: Final = 2.0
 """Seconds for which a member has a permit that cannot be divided."""
 _REACH = 3
@@ -152,10 +150,6 @@ class Share:
     heard: int = 0
 
 
-NEWCOMER: Final = Share(1, 1 / TICK)
-"""What a member has that nobody reckons with yet: hardly anything, so that all together do not exceed the limit."""
-
-
 class Role(enum.Enum):
     """What a member is in its group; the values are for people."""
 
@@ -172,7 +166,7 @@ class GroupLimit:
     """
 
     __slots__ = (
-        "_calls", "_ended", "_others", "_peak", "_resumed", "_resumes", "_settled_at", "_share", "_throttled", "law",
+        "_calls", "_ended", "_others", "_peak", "_resumed", "_resumes", "_share", "_throttled", "law",
         "limit", "members", "paused_until", "rate", "role", "total",
     )  # fmt: skip
     learns = True
@@ -189,7 +183,7 @@ class GroupLimit:
         self._peak = self._others = self._throttled = 0
         self._share = Share(law.limit)
         self.paused_until = self._resumed = -math.inf
-        self._resumes = self._settled_at = -math.inf
+        self._resumes = -math.inf
 
     def __repr__(self) -> str:
         """Show the role and the share."""
@@ -209,7 +203,7 @@ class GroupLimit:
                 return self.limit
             self._throttled += 1
             self._settle()
-        if self.role is Role.LEADING and not self._moving(now, signal):
+        if self.role is Role.LEADING:
             self.law.on_result(now, latency, signal, min(in_flight + self._others, self.law.limit), kind)
         if self.role is Role.FOLLOWING or signal is not Signal.NEUTRAL:
             self._calls.append(CallEnded(now, latency, signal, kind))
@@ -294,7 +288,7 @@ class GroupLimit:
         """Tell the law what the others saw, and give each its share; the own one is taken at once."""
         self.role = Role.LEADING
         if len(others) >= self.members:
-            self._settled_at = now + _MOVES * TICK
+            self.law.expect_more(now)
         self.members = 1 + len(others)
         self._others = sum(report.peak for report in others.values())
         self._hear(now, own, others)
@@ -317,16 +311,10 @@ class GroupLimit:
         self._take(shares[0])
         return dict(zip(others, shares[1:], strict=True))
 
-    def _moving(self, at: float, signal: Signal) -> bool:
-        """Say whether a throttled answer is owed to one that has just joined: some are over their shares still."""
-        return at < self._settled_at
-
     def _hear(self, now: float, own: Report, others: Mapping[int, Report]) -> None:
         in_flight = own.peak + self._others
         calls = sorted((call for report in others.values() for call in report.calls), key=lambda call: call.at)
         for call in calls:
-            if self._moving(call.at, call.signal):
-                continue
             self.law.on_result(call.at, call.latency, call.signal, min(in_flight, self.law.limit), call.kind)
         paused = max((report.paused_until for report in others.values()), default=-math.inf)
         if paused > max(now, self.paused_until):
@@ -343,8 +331,8 @@ class GroupLimit:
         self._take(share)
 
     def join(self, total: int, members: int) -> None:
-        """Be there without a share: with one permit."""
-        self.follow(NEWCOMER, total, members)
+        """Be there without a share: with one permit, and hardly any pace, since nobody reckons with it yet."""
+        self.follow(Share(1, 1 / TICK, heard=self._throttled), total, members)
 
     @property
     def _left(self) -> int:
