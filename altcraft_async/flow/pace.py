@@ -117,7 +117,7 @@ class Pacer:
         it back costs the following ones nothing.
         """
         if self._rate is None:
-            self._last = now
+            self._last = now  # the first rate begins here
             return 0.0
         self._last = due = max(now - late, self._last + self._interval)
         return max(0.0, due - (self._burst - 1) * self._interval - now)
@@ -144,6 +144,7 @@ class LearnedRate:
     ``HOLDING``   throttled answers for the second time, by a doubtful share   ``TESTING``
     any           `_IN_A_ROW` throttled answers and none accepted              ``SHUT``
     ``SHUT``      an accepted answer                                           ``HOLDING``
+    any           an outage is over                                            ``HOLDING`` at a rate of before it
     ``TESTING``   few throttled answers at two thirds of the rate              ``HOLDING``: it was the load
     ``TESTING``   the share is what it was                                     the caller ends the pace
     ============  ===========================================================  ============

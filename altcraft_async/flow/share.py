@@ -11,9 +11,11 @@ FOLLOWING notes them for the leader                    the share that the leader
 **One rule for the shares**: max-min fair. Who wants less than an equal share gets what it wants, and the rest is
 divided equally among those who want more. A share that shrinks does so at once; one that grows has to wait until
 what it grows by is free, so that all together never have more in flight than the law allows. A throttled answer takes
-its own permit back at once, whoever gets it: what the law decides comes a tick later.
+its own permit back at once, whoever gets it: what the law decides comes a tick later. Whose last permit it was waits
+until the leader has heard of it, and what is throttled meanwhile is not told: it would be the same permit again.
 
-Where there are more members than permits, each has one, and a pace that makes up for it.
+Where there are more members than permits, each has one, and a pace that makes up for it. Who has just come has one,
+and hardly any pace; that it is one more than the law allows is told to the law.
 
 Pure: time is an argument, in seconds of one clock for all members. What carries reports and shares is elsewhere.
 """
@@ -199,7 +201,7 @@ class GroupLimit:
             self.rate = self.law.rate
             return self.limit
         if signal is Signal.OVERLOAD:
-            if self._left < 1:  # the leader has still to answer the last one
+            if self._left < 1:
                 return self.limit
             self._throttled += 1
             self._settle()
