@@ -66,7 +66,7 @@ _FULL = 0.85
 """The share of the limit that must be in use for a round to count as full."""
 _ROUND = 20
 """The fewest answers in a round after doubling: fewer say too little about noise."""
-_EAGER = 32
+_EAGER = 36
 """Permits up to which each served answer adds one. Beyond it is every second: a queue is seen a round trip after it
 began, and would be twice the server by then."""
 _HOLD, _LONGEST_HOLD = 100, 800
