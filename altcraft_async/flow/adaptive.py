@@ -12,6 +12,7 @@ state          what happens                                                  wha
 ``DOUBLING``   as much as a law before it ended with                         stays there: ``HOLDING``
 ``DOUBLING``   a round of answers that waited in a queue                     falls to what works: ``FOLLOWING``
 any            a throttled answer that is not forgiven                       takes its permit back: ``HOLDING``
+``HOLDING``    fell below where a failed try began                           back to it, step by step
 ``HOLDING``    `_HOLD` served calls, doubled by each failed try              ``FOLLOWING``
 ``FOLLOWING``  a full round                                                  up or down to what works, and a quarter
 ``FOLLOWING``  bound by latency for `_PATIENCE` rounds                       below what works: ``DIPPING``
@@ -184,7 +185,8 @@ class _Spell:
     """Throttled answers of one time: the limit when they began.
 
     `late` of them were not to be expected, of those since the two counts: they came though the limit had fallen, or at
-    a limit that was good.
+    a limit that was good. A try that failed goes back to the `good` limit that it began with, also where more was
+    taken back than it had added.
     """
 
     since: float
@@ -192,6 +194,7 @@ class _Spell:
     accepted: int
     throttled: int
     late: int = 0
+    good: int = 0
 
 
 class AdaptiveLimit:
@@ -311,6 +314,10 @@ class AdaptiveLimit:
                 self.rate = self._pace.rate
         return self.limit
 
+    def expect_more(self, now: float) -> None:
+        """Learn that for a moment more calls are in flight than the limit: what that costs says nothing of it."""
+        self._grown_at, self._good = now, self.limit
+
     def resume(self, now: float, since: float) -> None:
         """Go on as before an outage that began at `since`: what failed in it said nothing of the load."""
         before, last = self._marks
@@ -318,7 +325,12 @@ class AdaptiveLimit:
         rate = mark.rate
         if rate is None and self._pace is not None and now - since < _SECONDS:  # a counter, shut for its second
             rate = (self._accepted - mark.accepted) / (now - max(mark.at, since - _MARK_EVERY))
-        self._pace = None if rate is None else LearnedRate(now, rate, self._trip(0.0), reach=self.reach)
+        if rate is None:
+            self._pace = None
+        elif self._pace is None:
+            self._pace = LearnedRate(now, rate, self._trip(0.0), reach=self.reach)
+        else:
+            self._pace.resume(now, rate)
         self.rate = None if self._pace is None else self._pace.rate
         self._spell = None
         self.limit = max(self.limit, mark.limit)
@@ -498,6 +510,8 @@ class AdaptiveLimit:
             self._begin_spell(now, trying=trying)
         self.limit = max(self.settings.minimum, self.limit - 1)
         self._rest(now, trip)
+        if self._spell is not None:
+            self._ceiling = max(self.limit, self._spell.good)
         self._throttled_at = now
         self._throttled_calls = self._accepted
         self._restart_rounds(-math.inf, 0.0)
@@ -509,7 +523,8 @@ class AdaptiveLimit:
         if spell is None or self._accepted > self._throttled_calls + _QUIET:
             spell = _Spell(now, 0, self._accepted, self._throttled - 1)
         late = spell.late + (not trying and self.state is not _DOUBLING)
-        self._spell = _Spell(now, self._good if trying else self.limit, spell.accepted, spell.throttled, late)
+        level, good = (self._good, self._good) if trying else (self.limit, 0)
+        self._spell = _Spell(now, level, spell.accepted, spell.throttled, late, good)
 
     def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""

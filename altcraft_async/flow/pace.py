@@ -35,7 +35,7 @@ DOUBTFUL = 0.15
 """The largest share of throttled answers that may be background: a load too high by more refuses more."""
 _SLOWER = 0.67
 """The share of the pace during a test: below what a server accepts that throttles a doubtful share."""
-_PROOF, _EXPECTED = 5, 8
+_PROOF, _EXPECTED = 5, 6
 """A test ends with this many throttled answers, or when this many would have been expected."""
 _IN_A_ROW = 5
 """Throttled answers without an accepted one after which the server is shut for the moment."""
@@ -43,6 +43,8 @@ _SHUT = 0.25
 """The share of the pace at which a server that is shut is asked whether it is open again."""
 _CUT = 0.9
 """What a server that is shut leaves of the pace."""
+_ONCE = 3
+"""Round trips in which a server that is shut says one thing only: it may be counting what was sent too fast before."""
 _STORM = 50
 """Throttled answers that are answered without waiting for a whole second."""
 _CREDIT, _UNTESTED_CREDIT = 6.0, 2.0
@@ -115,6 +117,7 @@ class Pacer:
         it back costs the following ones nothing.
         """
         if self._rate is None:
+            self._last = now  # the first rate begins here
             return 0.0
         self._last = due = max(now - late, self._last + self._interval)
         return max(0.0, due - (self._burst - 1) * self._interval - now)
@@ -141,6 +144,7 @@ class LearnedRate:
     ``HOLDING``   throttled answers for the second time, by a doubtful share   ``TESTING``
     any           `_IN_A_ROW` throttled answers and none accepted              ``SHUT``
     ``SHUT``      an accepted answer                                           ``HOLDING``
+    any           an outage is over                                            ``HOLDING`` at a rate of before it
     ``TESTING``   few throttled answers at two thirds of the rate              ``HOLDING``: it was the load
     ``TESTING``   the share is what it was                                     the caller ends the pace
     ============  ===========================================================  ============
@@ -154,6 +158,7 @@ class LearnedRate:
     __slots__ = (
         "_accepted",
         "_ceiling",
+        "_cut_until",
         "_doubts",
         "_hold",
         "_level",
@@ -181,6 +186,7 @@ class LearnedRate:
         self._ceiling = ceiling
         self._step, self._up = _CLIMB if ceiling == math.inf else _PROBE, 0.0
         self._hold, self._pause = 1.0, 0.0
+        self._cut_until = -math.inf
         self._doubts = self._row = 0
         self._share = share
         self._restart(now, max(0.25, 2 * trip))
@@ -240,6 +246,12 @@ class LearnedRate:
             self._hold = max(self._hold, min(_LONGEST_HOLD, 10 * seconds))
             self._shut(now, seconds)
 
+    def resume(self, now: float, rate: float) -> None:
+        """Go on at a `rate` that held before an outage; what was too high before it will be so again."""
+        self._level = max(_SLOWEST, rate)
+        self._doubts = 0
+        self._restart(now, self._hold if self._near_ceiling() else max(0.25, 2 * self._trip))
+
     def result(self, now: float) -> float | None:
         """Give the share of throttled answers that ignore the pace, once the test has shown it; then it is over."""
         calls = self._accepted + self._throttled
@@ -291,8 +303,12 @@ class LearnedRate:
             self._restart(now, self._hold if self._near_ceiling() else max(1.0, 2 * self._trip))
 
     def _shut(self, now: float, pause: float) -> None:
-        """Fall, and ask seldom until something is accepted again."""
-        self._fall(now, shut=True)
+        """Fall, once in a while, and ask seldom until something is accepted again."""
+        if now < self._cut_until and not pause:
+            self._restart(now, self._hold)
+        else:
+            self._fall(now, shut=True)
+            self._cut_until = now + self._reach + _ONCE * self._trip
         if not pause and not self.testing:
             self.state = PaceState.SHUT
             self.rate = max(_SLOWEST, self._level * _SHUT)

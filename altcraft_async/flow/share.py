@@ -11,9 +11,11 @@ FOLLOWING notes them for the leader                    the share that the leader
 **One rule for the shares**: max-min fair. Who wants less than an equal share gets what it wants, and the rest is
 divided equally among those who want more. A share that shrinks does so at once; one that grows has to wait until
 what it grows by is free, so that all together never have more in flight than the law allows. A throttled answer takes
-its own permit back at once, whoever gets it: what the law decides comes a tick later.
+its own permit back at once, whoever gets it: what the law decides comes a tick later. Whose last permit it was waits
+until the leader has heard of it, and what is throttled meanwhile is not told: it would be the same permit again.
 
-Where there are more members than permits, each has one, and a pace that makes up for it.
+Where there are more members than permits, each has one, and a pace that makes up for it. Who has just come has one,
+and hardly any pace; that it is one more than the law allows is told to the law.
 
 Pure: time is an argument, in seconds of one clock for all members. What carries reports and shares is elsewhere.
 """
@@ -41,11 +43,9 @@ TICK: Final = 0.1
 """Seconds between two reports of a member that is at work."""
 _FULL = 0.85
 """The share of its limit that a member must have in use to want more."""
-_MOVES = 4
-"""Ticks until the shares are those of all, after somebody has joined."""
 TURN: Final = 2.0
 """Seconds for which a member has a permit that cannot be divided."""
-_REACH = 2
+_REACH = 3
 """Ticks until all have got what was handed out, and what came of it is known."""
 SPARE: Final = 1.25
 """What a member that is not full may have above what it uses: enough to show that it wants more."""
@@ -168,7 +168,7 @@ class GroupLimit:
     """
 
     __slots__ = (
-        "_calls", "_ended", "_others", "_peak", "_resumed", "_resumes", "_settled_at", "_throttled", "law",
+        "_calls", "_ended", "_others", "_peak", "_resumed", "_resumes", "_share", "_throttled", "law",
         "limit", "members", "paused_until", "rate", "role", "total",
     )  # fmt: skip
     learns = True
@@ -183,8 +183,9 @@ class GroupLimit:
         self._calls: list[CallEnded] = []
         self._ended: list[tuple[float, int]] = []
         self._peak = self._others = self._throttled = 0
+        self._share = Share(law.limit)
         self.paused_until = self._resumed = -math.inf
-        self._resumes = self._settled_at = -math.inf
+        self._resumes = -math.inf
 
     def __repr__(self) -> str:
         """Show the role and the share."""
@@ -199,16 +200,15 @@ class GroupLimit:
             self.limit = self.law.on_result(now, latency, signal, in_flight, kind)
             self.rate = self.law.rate
             return self.limit
-        if self.role is Role.LEADING and not self._moving(now, signal):
-            self.law.on_result(now, latency, signal, in_flight + self._others, kind)
+        if signal is Signal.OVERLOAD:
+            if self._left < 1:
+                return self.limit
+            self._throttled += 1
+            self._settle()
+        if self.role is Role.LEADING:
+            self.law.on_result(now, latency, signal, min(in_flight + self._others, self.law.limit), kind)
         if self.role is Role.FOLLOWING or signal is not Signal.NEUTRAL:
             self._calls.append(CallEnded(now, latency, signal, kind))
-        if signal is Signal.OVERLOAD:
-            self._throttled += 1
-            if self.limit > 1:
-                self.limit -= 1
-            else:
-                self.rate = min(self.rate or math.inf, 1 / TICK)
         return self.limit
 
     def on_pause(self, now: float, seconds: float) -> int:
@@ -290,7 +290,7 @@ class GroupLimit:
         """Tell the law what the others saw, and give each its share; the own one is taken at once."""
         self.role = Role.LEADING
         if len(others) >= self.members:
-            self._settled_at = now + _MOVES * TICK
+            self.law.expect_more(now)
         self.members = 1 + len(others)
         self._others = sum(report.peak for report in others.values())
         self._hear(now, own, others)
@@ -313,17 +313,11 @@ class GroupLimit:
         self._take(shares[0])
         return dict(zip(others, shares[1:], strict=True))
 
-    def _moving(self, at: float, signal: Signal) -> bool:
-        """Say whether a throttled answer is owed to one that has just joined: some are over their shares still."""
-        return signal is Signal.OVERLOAD and at < self._settled_at
-
     def _hear(self, now: float, own: Report, others: Mapping[int, Report]) -> None:
         in_flight = own.peak + self._others
         calls = sorted((call for report in others.values() for call in report.calls), key=lambda call: call.at)
         for call in calls:
-            if self._moving(call.at, call.signal):
-                continue
-            self.law.on_result(call.at, call.latency, call.signal, in_flight, call.kind)
+            self.law.on_result(call.at, call.latency, call.signal, min(in_flight, self.law.limit), call.kind)
         paused = max((report.paused_until for report in others.values()), default=-math.inf)
         if paused > max(now, self.paused_until):
             self.paused_until = paused
@@ -339,9 +333,20 @@ class GroupLimit:
         self._take(share)
 
     def join(self, total: int, members: int) -> None:
-        """Be there without a share: with one permit."""
-        self.follow(Share(1), total, members)
+        """Be there without a share: with one permit, and hardly any pace, since nobody reckons with it yet."""
+        self.follow(Share(1, 1 / TICK, heard=self._throttled), total, members)
+
+    @property
+    def _left(self) -> int:
+        """What is left of the share after the throttled answers that the leader has not heard of."""
+        return self._share.limit - (self._throttled - self._share.heard)
 
     def _take(self, share: Share) -> None:
-        self.limit, self.rate = max(1, share.limit - (self._throttled - share.heard)), share.rate
+        self._share = share
+        self._settle()
         self.paused_until = max(self.paused_until, share.paused_until)
+
+    def _settle(self) -> None:
+        left, rate = self._left, self._share.rate
+        self.limit = max(1, left)
+        self.rate = rate if left > 0 else min(rate or math.inf, 1 / (_REACH * TICK))

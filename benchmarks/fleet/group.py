@@ -8,7 +8,7 @@ import attrs
 
 from altcraft_async.flow.adaptive import AdaptiveLimit
 from altcraft_async.flow.limit import LearnedLimit
-from altcraft_async.flow.share import TICK, GroupLimit, Load, Report, Share
+from altcraft_async.flow.share import TICK, GroupLimit, Load, Report, Role, Share
 
 if TYPE_CHECKING:
     from world import Client, World
@@ -61,7 +61,11 @@ class SimulatedGroup:
             before = self._reports.get(number)
             untold = () if before is None else before.calls
             self._reports[number] = attrs.evolve(report, calls=[*untold, *report.calls])
-            limit.follow(self._shares.get(number, Share(1)), self._total, len(there))
+            share = self._shares.get(number)
+            if share is not None:
+                limit.follow(share, self._total, len(there))
+            elif limit.role is not Role.FOLLOWING:
+                limit.join(self._total, len(there))
         if self._leader == number:
             self._total = limit.law.limit
         client.resize()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async.flow.adaptive import AdaptiveLimit
-from altcraft_async.flow.limit import Adaptive, LearnedLimit, Shared, Signal
+from altcraft_async.flow.limit import Adaptive, LearnedLimit, LimitState, Shared, Signal
 from altcraft_async.flow.share import GroupLimit, Load, Report, Role, Share, divide, hand_out
 
 KIND = "update"
@@ -118,12 +118,51 @@ def test_a_throttled_answer_takes_its_permit_back_before_the_leader_knows_and_no
     assert follower.limit == 9
 
 
-def test_a_member_with_one_permit_that_is_throttled_asks_seldom() -> None:
+def test_a_member_whose_last_permit_was_throttled_waits_until_the_leader_can_have_heard() -> None:
     follower = member(Role.FOLLOWING, 1)
     follower.on_result(1.0, 0.002, Signal.OVERLOAD, 1, KIND)
 
     assert follower.limit == 1
-    assert follower.rate == pytest.approx(10.0)
+    assert follower.rate == pytest.approx(1 / 0.3)
+
+    follower.follow(Share(1, heard=1), 40, 4)
+    assert follower.rate is None
+
+
+def test_a_permit_that_is_throttled_again_before_the_leader_has_heard_is_told_once() -> None:
+    follower = member(Role.FOLLOWING, 1)
+    for now in (1.0, 1.1):
+        follower.on_result(now, 0.002, Signal.OVERLOAD, 1, KIND)
+    told = follower.report(1.2, Load(0, waiting=True))
+
+    assert told.throttled == 1
+    assert [call.at for call in told.calls] == [1.0]
+
+
+def test_a_joiner_has_hardly_any_pace_and_starts_afresh() -> None:
+    joiner = member(Role.FOLLOWING, 1)
+    joiner.on_result(1.0, 0.002, Signal.OVERLOAD, 1, KIND)
+    joiner.join(40, 4)
+
+    assert joiner.limit == 1
+    assert joiner.rate == pytest.approx(10.0)
+
+
+def test_the_law_is_never_told_of_more_in_flight_than_it_allows() -> None:
+    class Counting(AdaptiveLimit):
+        seen = 0
+
+        def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:
+            self.seen = max(self.seen, in_flight)
+            return super().on_result(now, latency, signal, in_flight, kind)
+
+    leader, follower = GroupLimit(law := Counting(Adaptive(initial=4, maximum=4))), member(Role.FOLLOWING, 1)
+    follower.on_result(1.0, 0.1, Signal.SUCCESS, 1, KIND)
+    told = follower.report(1.0, Load(1))
+    leader.lead(1.0, Report(3, 3, hungry=True), {1: told, **{number: Report(1, 1, hungry=True) for number in (2, 3)}})
+    leader.on_result(1.1, 0.1, Signal.SUCCESS, 3, KIND)
+
+    assert law.seen == 4
 
 
 def test_the_leader_tells_its_law_what_the_others_saw() -> None:
@@ -139,16 +178,18 @@ def test_the_leader_tells_its_law_what_the_others_saw() -> None:
     assert shares[1].limit >= 10
 
 
-def test_throttled_answers_while_a_joiner_gets_its_share_are_not_told_to_the_law() -> None:
+def test_what_is_throttled_because_somebody_has_joined_is_given_back_soon() -> None:
     leader = member(Role.ALONE)
+    leader.law.state = LimitState.FOLLOWING
     leader.lead(1.0, Report(40, 40, hungry=True), {1: Report(1, 1, hungry=True)})
-    for _ in range(30):
+    for _ in range(6):
         leader.on_result(1.1, 0.01, Signal.OVERLOAD, 40, KIND)
-    assert leader.law.limit == 40
+    fallen = leader.law.limit
+    assert fallen < 40
 
-    for _ in range(30):
-        leader.on_result(2.0, 0.01, Signal.OVERLOAD, 40, KIND)
-    assert leader.law.limit < 40
+    for step in range(90):  # less than a hundred calls, which is how long a limit is held otherwise
+        leader.law.on_result(2.0 + step * 0.01, 0.1, Signal.SUCCESS, leader.law.limit, KIND)
+    assert fallen < leader.law.limit <= 40
 
 
 def test_a_pause_that_one_was_asked_for_is_everybodys() -> None:
