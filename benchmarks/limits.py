@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from altcraft_async.flow.limit import LimitStatistics, Signal
+from altcraft_async.flow.limit import LearnedLimit, LimitStatistics, Signal
 
 __all__ = ["AdaptiveRequestConcurrency"]
 
@@ -29,6 +29,9 @@ class AdaptiveRequestConcurrency:
         "_accepted", "_ends", "_latencies", "_maximum", "_mean", "_pressed", "_reached", "_rejected", "_variance",
         "limit", "rate",
     )  # fmt: skip
+
+    learned = None
+    """It keeps nothing for a next run."""
 
     def __init__(self, *, initial: int = 1, maximum: int = 200) -> None:
         self.limit = initial
@@ -59,6 +62,9 @@ class AdaptiveRequestConcurrency:
         return self.limit
 
     def resume(self, now: float, since: float) -> None:
+        """Change nothing."""
+
+    def begin_at(self, now: float, learned: LearnedLimit) -> None:
         """Change nothing."""
 
     def statistics(self) -> LimitStatistics:

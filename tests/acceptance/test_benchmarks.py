@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
     ("script", "options", "shows"),
     [
         ("resume.py", ["--rows", "2000"], "seconds_until_first_request"),
+        ("goodput.py", ["--quick", "--scenario", "reject", "--jobs", "1"], "ARC re-model"),
         ("report.py", ["--rows", "2000"], "with every row failed"),
         ("reading.py", ["--rows", "2000", "--kind", "plain"], "µs a row"),
     ],
