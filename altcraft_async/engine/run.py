@@ -147,6 +147,7 @@ class Run(Generic[RowT]):
         "_crew",
         "_deadline",
         "_dispatcher",
+        "_doubtful",
         "_error",
         "_failures",
         "_held",
@@ -198,6 +199,7 @@ class Run(Generic[RowT]):
         self._stopped: DeliveryError | None = None
         self._error: BaseException | None = None
         self._history: History | None = None
+        self._doubtful = options.window
         self._held = self.taken = 0
         self.complete = True
         self.totals = Totals()
@@ -455,14 +457,27 @@ class Run(Generic[RowT]):
             bulk=True,
             expires_at=None if self._deadline is None else self._deadline[0],
             doubt_ends_at=None if recorder is None else self._doubt_ends_at(index),
-            asked_before=update.request_id is not None or (recorder is not None and recorder.asked_before(index)),
+            asked_before=update.request_id is not None,
             lease=None if recorder is None or recorder.lease_of is None else recorder.lease_of(index),
         )
+        if recorder is not None and recorder.asked_before(index):
+            self._note_earlier(item, size=1)
         if self._stopped is None:
             self._crew.submit(item)
         else:
             self._settle_unsent(item)
         return False
+
+    def _note_earlier(self, item: WorkItem, size: int) -> None:
+        """Note in an item, which takes `size` of the window, that an earlier run may have sent it.
+
+        No run has more under way than its window. So of all that an earlier one left open, only as much can be in
+        doubt, and it comes first: it is never sent with another token than the one that is in force now.
+        """
+        item.asked_before = True
+        if self._doubtful > 0:
+            self._doubtful -= size
+            item.token = self._dispatcher.delivery.credentials.changes
 
     def _doubt_ends_at(self, index: int) -> float | None:
         of_index = None if self._recorder is None else self._recorder.doubt_ends_at
