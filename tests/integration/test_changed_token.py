@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from altcraft_async import AltcraftClient, AttemptTimeoutError, ConnectionLostError, DeliveryError, RetryPolicy
+from altcraft_async.outbox import Outbox
 from altcraft_async.protocol.wire import WireResponse
 
 OLD, NEW = "old-token-1", "new-token-2"
@@ -143,3 +144,37 @@ async def test_only_as_many_rows_as_a_window_has_can_be_in_doubt_from_an_earlier
     report = await second.market.orders.update_order_line_statuses(rows(*"ABCDEF"), **again)
     assert [outcome.state.value for outcome in report.outcomes] == ["applied"] + ["unknown"] * 2 + ["applied"] * 3
     assert platform.made == [*"AB", *"DEF"]
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - it comes of the drainer's own doing
+            await asyncio.sleep(0.01)
+
+
+async def test_what_an_outbox_may_have_sent_before_its_restart_is_a_dead_letter_in_doubt(client_of, tmp_path):
+    platform = Platform(held={"A"})
+    async with Outbox(tmp_path / "outbox", await client_of(platform, OLD), drain_timeout=0.1) as outbox:
+        await outbox.put(("A", "l", "new"))
+        await until(lambda: platform.made == ["A"])
+    assert outbox.statistics().pending == 1
+    platform.held.clear()
+    platform.valid = NEW
+    async with Outbox(tmp_path / "outbox", await client_of(platform)) as outbox:
+        await until(lambda: outbox.statistics().dead == 1)
+        assert [letter.state.value async for letter in outbox.dead_letters()] == ["unknown"]
+    assert platform.made == ["A"]
+
+
+async def test_what_was_only_refused_with_the_old_token_is_delivered_with_the_new_one(client_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("altcraft_async.outbox.drain._FIRST_PAUSE", 0.05)
+    platform = Platform()
+    platform.valid = NEW
+    client = await client_of(platform, OLD, OLD, NEW)  # the first refusal gives no other token: the run ends
+    async with Outbox(tmp_path / "outbox", client) as outbox:
+        await until(lambda: outbox.statistics().draining)
+        for order in "ABC":
+            await outbox.put((order, "l", "new"))
+        await until(lambda: outbox.statistics().delivered == 3)
+    assert (sorted(platform.made), outbox.statistics().dead) == (["A", "B", "C"], 0)
+    assert (False, "A") in platform.asked
