@@ -457,16 +457,20 @@ class Run(Generic[RowT]):
             bulk=True,
             expires_at=None if self._deadline is None else self._deadline[0],
             doubt_ends_at=None if recorder is None else self._doubt_ends_at(index),
-            asked_before=update.request_id is not None,
             lease=None if recorder is None or recorder.lease_of is None else recorder.lease_of(index),
         )
-        if recorder is not None and recorder.asked_before(index):
-            self._note_earlier(item, size=1)
+        self._note_own(item, index, update)
         if self._stopped is None:
             self._crew.submit(item)
         else:
             self._settle_unsent(item)
         return False
+
+    def _note_own(self, item: WorkItem, index: int, update: LineStatusUpdate) -> None:
+        """Note in an item whether the caller, or an earlier run, may have made the update under its id."""
+        item.asked_before, item.token = update.request_id is not None, None
+        if self._recorder is not None and self._recorder.asked_before(index):
+            self._note_earlier(item, size=1)
 
     def _note_earlier(self, item: WorkItem, size: int) -> None:
         """Note in an item, which takes `size` of the window, that an earlier run may have sent it.
@@ -491,6 +495,7 @@ class Run(Generic[RowT]):
         index, row, update = last.rows[0]
         last.rows, last.update = (taken,), taken[2]
         last.call = self._call_of(taken[2])
+        self._note_own(last, taken[0], taken[2])
         self._sink.settle((Outcome(index, update, OutcomeState.SUPERSEDED, row=row),))
         return True
 

@@ -264,3 +264,13 @@ def test_calls_that_an_outage_left_without_an_answer_keep_no_worker_from_the_oth
     made, ok = life(network, retry=RetryPolicy())
     assert made > 1700
     assert ok
+
+
+def test_a_row_with_an_id_of_its_own_that_takes_anothers_place_may_have_been_asked_before():
+    @run
+    async def life(script, client):
+        rows = [LineStatusUpdate(*LINE, "first"), LineStatusUpdate(*LINE, "second", request_id="mine")]
+        report = await client.market.orders.update_order_line_statuses(rows, coalesce="latest")
+        return [outcome.state.value for outcome in report.outcomes], script.sent
+
+    assert life(Script(second=[409, 409])) == (["superseded", "applied"], ["second"] * 3)
