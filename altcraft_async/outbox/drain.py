@@ -152,7 +152,8 @@ class Drainer:
     async def place(self, update: LineStatusUpdate) -> None:
         """Wait until what was put has its place in the client's lanes, where its bucket is delivered here.
 
-        Not where it could last: nothing is delivered now, or so much waits that the run reads no more.
+        Not where it could last: nothing is delivered now, or so much waits that the run reads no more. There a call of
+        the client overtakes it, as the guarantees say.
         """
         if self.paused or not self.holding.holds(self._store.bucket_of(update)):
             return
