@@ -381,8 +381,8 @@ class ImportRun(Run[RowT]):
             timeout=what.limits.timeout,
             expires_at=None if self._deadline is None else self._deadline[0],
         )
-        if recorder is not None and recorder.asked_before(rows.indices[0]):
-            self._note_earlier(item, size)
+        if recorder is not None:
+            self._note_earlier(item, recorder, rows.indices[0], size)
         return item
 
     def _on_begins(self, item: WorkItem) -> None:

@@ -469,17 +469,19 @@ class Run(Generic[RowT]):
     def _note_own(self, item: WorkItem, index: int, update: LineStatusUpdate) -> None:
         """Note in an item whether the caller, or an earlier run, may have made the update under its id."""
         item.asked_before, item.token = update.request_id is not None, None
-        if self._recorder is not None and self._recorder.asked_before(index):
-            self._note_earlier(item, size=1)
+        if self._recorder is not None:
+            self._note_earlier(item, self._recorder, index, size=1)
 
-    def _note_earlier(self, item: WorkItem, size: int) -> None:
-        """Note in an item, which takes `size` of the window, that an earlier run may have sent it.
+    def _note_earlier(self, item: WorkItem, recorder: Recorder, index: int, size: int) -> None:
+        """Note in an item, which takes `size` of the window, whether an earlier run may have sent it.
 
         No run has more under way than its window. So of all that an earlier one left open, only as much can be in
         doubt, and it comes first: it is never sent with another token than the one that is in force now.
         """
+        if not recorder.asked_before(index):
+            return
         item.asked_before = True
-        if self._doubtful > 0:
+        if self._doubtful > 0 and recorder.left_in_doubt(index):
             self._doubtful -= size
             item.token = self._dispatcher.delivery.credentials.changes
 

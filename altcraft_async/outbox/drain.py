@@ -353,6 +353,10 @@ class Drainer:
         before = entry.put_at <= max(self._since, held.since) or entry.put_at > self._clock()
         return before or entry.id in self._begun
 
+    def left_in_doubt(self, index: int) -> bool:
+        """Say so of all that was asked before."""
+        return self.asked_before(index)
+
     def doubt_ends_at(self, index: int) -> float | None:
         """Return until when the entry may be repeated; after that the platform no longer knows its id."""
         if self._give_up_after is None:

@@ -178,3 +178,15 @@ async def test_what_was_only_refused_with_the_old_token_is_delivered_with_the_ne
         await until(lambda: outbox.statistics().delivered == 3)
     assert (sorted(platform.made), outbox.statistics().dead) == (["A", "B", "C"], 0)
     assert (False, "A") in platform.asked
+
+
+async def test_rows_behind_an_input_that_was_finished_are_in_no_doubt(client_of, tmp_path):
+    platform = Platform()
+    again = {"journal": tmp_path / "journal", "extend": True}
+    first = await client_of(platform, OLD)
+    await first.market.orders.update_order_line_statuses(rows(*"AB"), **again)
+    platform.valid = NEW
+    second = await client_of(platform)
+    assert (await second.market.orders.update_order_line_statuses(rows(*"ABCD"), **again)).ok
+    assert platform.made == [*"ABCD"]
+    assert platform.asked[2] == (False, "C")
