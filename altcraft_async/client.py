@@ -288,7 +288,8 @@ class AltcraftClient:
         The token and ``format`` are added. Retries, errors, `request_id`,
         `deadline` and cancellation are those of
         `Orders.update_order_line_status`. XML answers have texts for numbers, and an array of
-        one looks like a single element, except for the arrays of the Market's methods.
+        one looks like a single element, except for the arrays of the Market's methods. A call that changes one order
+        line, or deletes or commits one order by its external id, takes its place among the client's calls for it.
 
         Guide: "Working with User API".
         """

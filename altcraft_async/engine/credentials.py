@@ -175,15 +175,17 @@ class TokenFile:
 class Credentials:
     """The `Wire` of one client or copy, made for the token that is in force.
 
-    `wire` is for the hot path: None until a source has given its first token.
+    `wire` is for the hot path: None until a source has given its first token. `changes` counts the
+    tokens that were replaced by another.
     """
 
-    __slots__ = ("_make_wire", "_used", "token", "wire")
+    __slots__ = ("_make_wire", "_used", "changes", "token", "wire")
 
     def __init__(self, token: Token, make_wire: Callable[[str], Wire]) -> None:
         self.token = token
         self._make_wire = make_wire
         self._used = token.value
+        self.changes = 0
         self.wire: Wire | None = None if token.value is None else make_wire(token.value)
 
     def __repr__(self) -> str:
@@ -214,5 +216,6 @@ class Credentials:
 
     def _wire_for(self, token: str) -> Wire:
         if self.wire is None or token != self._used:
+            self.changes += self.wire is not None
             self.wire, self._used = self._make_wire(token), token
         return self.wire

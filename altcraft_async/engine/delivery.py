@@ -23,6 +23,7 @@ from altcraft_async.errors import (
     ConnectionLostError,
     DeadlineError,
     DeliveryError,
+    NotSentError,
     OutageError,
     RetryBudgetError,
     RunStoppedError,
@@ -33,6 +34,7 @@ from altcraft_async.errors import (
 from altcraft_async.flow.outage import OutageState
 from altcraft_async.flow.retry import Retry, RetryPolicy, Stop, StopReason, decide
 from altcraft_async.protocol.answer import another_line, confirms, echo_of, line_named, row_results
+from altcraft_async.protocol.methods import BY_PATH, Repeat
 from altcraft_async.protocol.retry_after import parse_retry_after
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.verdict import TABLE, Evidence, Scope
@@ -130,10 +132,11 @@ class Delivery:
         clock = asyncio.get_running_loop().time
         while True:
             wire = self.credentials.wire or await self._token(item)
+            token = self.credentials.changes
             started = clock()
             total = item.timeout or self.total_timeout
-            if item.expires_at is not None or item.lease is not None:
-                left = self._time_for(item, started, total)
+            if item.expires_at is not None or item.lease is not None or item.token is not None:
+                left = self._time_for(item, token, started, total)
                 if isinstance(left, Stop):
                     return left
                 total = left
@@ -159,14 +162,18 @@ class Delivery:
             if self.notifier is not None:
                 throttled = last.verdict.throttled
                 self.notifier.attempt_ended(item, now - started, status, last.error, throttled=throttled)
+            _remember_token(item, token)
             if not item.fresh or item.reasked >= _REASKED_AT_MOST or item.spent:
                 return None
             item.reasked += 1
             item.unpaid += 1
 
     @staticmethod
-    def _time_for(item: WorkItem, now: float, total: float) -> float | Stop:
-        """Give the seconds, `total` at most, that an attempt may take, or why there is no time for one."""
+    def _time_for(item: WorkItem, token: int, now: float, total: float) -> float | Stop:
+        """Give the seconds, `total` at most, that an attempt with a token may take, or why none may be made."""
+        if item.token is not None and item.token != token:
+            item.doubt()  # also where only an earlier run made the call
+            return Stop(StopReason.RENEWED)
         if item.expires_at is not None and (left := item.expires_at - now) < total:
             if left < _MIN_ATTEMPT:
                 return Stop(StopReason.DEADLINE)
@@ -277,8 +284,11 @@ class Delivery:
         elif evidence is Evidence.FATAL and not item.renewed:
             item.renewed = True
             if await self.credentials.renew(wire) is not None:
-                item.fresh = not item.maybe_applied  # the platform knows the id only together with the old token
                 evidence = Evidence.RENEWED
+                if (item.maybe_applied or item.token is not None) and not _only_reads(item):
+                    item.doubt()  # the platform knows the id only together with the old token
+                else:
+                    item.fresh = True
         elif evidence in {Evidence.FOREIGN, Evidence.UNREADABLE}:
             self.gate.outage.on_strange_answer()
         verdict = TABLE[evidence]
@@ -475,6 +485,7 @@ _KINDS: Final[Mapping[StopReason, type[DeliveryError]]] = {
     StopReason.DEADLINE: DeadlineError,
     StopReason.LEASE: RunStoppedError,
     StopReason.BUDGET: RetryBudgetError,
+    StopReason.RENEWED: NotSentError,
     StopReason.OUTAGE: OutageError,
 }
 """The errors of ends that are none of the attempt's own."""
@@ -528,6 +539,17 @@ class _Rounds:
         """Give the seconds before the next attempt."""
         del state
         return self._decision.delay if isinstance(self._decision, Retry) else 0.0
+
+
+def _remember_token(item: WorkItem, token: int) -> None:
+    """Note with which token the doubt of an item arose, if there is any."""
+    if item.maybe_applied and item.token is None and not _only_reads(item):
+        item.token = token
+
+
+def _only_reads(item: WorkItem) -> bool:
+    method = BY_PATH.get(item.call.method)
+    return method is not None and method.repeat is Repeat.READS
 
 
 def _odd(error: Exception) -> ConnectionLostError:

@@ -13,16 +13,19 @@ own, its lanes closed behind it, so nobody else waits with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import heapq
 from collections import deque
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from altcraft_async.engine.rows import CLAIMS, update_of
 from altcraft_async.engine.work import Patience, Phase, WorkItem
+from altcraft_async.errors import InvalidUpdateError
 from altcraft_async.flow.pace import TIMER_SLACK, Pacer
 from altcraft_async.flow.retry import Stop, StopReason
-from altcraft_async.protocol.methods import BY_PATH
+from altcraft_async.protocol.methods import BY_PATH, COMMIT_PREORDER, DELETE_ORDER, UPDATE_LINE_STATUS
 from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call
 
@@ -30,15 +33,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from altcraft_async.engine.delivery import Delivery, Totals
-    from altcraft_async.flow.lanes import Lanes
+    from altcraft_async.flow.lanes import Claim, Lanes
     from altcraft_async.flow.policy import OutagePolicy
-    from altcraft_async.protocol.values import JSON
+    from altcraft_async.protocol.values import JSON, LineStatusUpdate
 
 __all__ = ["Crew", "Dispatcher", "delivered_calls"]
 
 delivered_calls: contextvars.ContextVar[list[WorkItem] | None] = contextvars.ContextVar("delivered_calls", default=None)
 """Where single calls that were delivered are noted, for whoever wants to see more than their value."""
 
+_OF_AN_ORDER = frozenset({DELETE_ORDER.path, COMMIT_PREORDER.path})
+"""Methods that change the order that they name by its external id."""
 _BETWEEN, _ENDED = Phase.BETWEEN, Phase.ENDED
 """Named once: a look at a member through its class is slow before Python 3.12."""
 
@@ -63,6 +68,20 @@ def _is_bulk(item: WorkItem) -> bool:
     return item.bulk
 
 
+def _update_of(path: str, fields: Mapping[str, JSON]) -> LineStatusUpdate | None:
+    """Give the update of a line's status that a call makes, None where it makes none that can be read."""
+    if path != UPDATE_LINE_STATUS.path:
+        return None
+    with contextlib.suppress(InvalidUpdateError):
+        return update_of(fields)
+    return None
+
+
+def _claims_of_order(path: str, fields: Mapping[str, JSON]) -> tuple[Claim, ...]:
+    order = fields.get("external_id")
+    return ((order, True),) if path in _OF_AN_ORDER and isinstance(order, str) else ()
+
+
 class Dispatcher:
     """Sends what one client, or a copy of it, is given; see the module. `lanes` are those of all copies."""
 
@@ -83,11 +102,18 @@ class Dispatcher:
     async def ask(
         self, path: str, fields: Mapping[str, JSON], *, request_id: str | None, deadline: float | None
     ) -> dict[str, JSON]:
-        """Call any method by its path, and return its envelope, with arrays where the method is known to have them."""
+        """Call any method by its path, and return its envelope, with arrays where the method is known to have them.
+
+        What concerns one order line, or one order by its external id, takes the place in the lanes that the method's
+        own call takes.
+        """
+        update = _update_of(path, fields)
         item = WorkItem(
             Call(path, fields),
             str(uuid4()) if request_id is None else check_request_id(request_id),
             owner=self.caller(),
+            claims=_claims_of_order(path, fields) if update is None else CLAIMS["line"](update),
+            update=update,
             asked_before=request_id is not None,
         )
         payload = dict(await self.call(item, deadline=deadline))

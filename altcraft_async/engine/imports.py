@@ -372,7 +372,7 @@ class ImportRun(Run[RowT]):
 
     def _item(self, rows: BatchRows, written: bytes, size: int) -> BatchItem:
         what, recorder = self._import, self._batches_of
-        return BatchItem(
+        item = BatchItem(
             BatchCall(what.method, what.fields, written),
             owner=self._crew,
             claims=what.claims_of(rows.external_ids),
@@ -380,8 +380,10 @@ class ImportRun(Run[RowT]):
             size=size,
             timeout=what.limits.timeout,
             expires_at=None if self._deadline is None else self._deadline[0],
-            asked_before=recorder is not None and recorder.asked_before(rows.indices[0]),
         )
+        if recorder is not None:
+            self._note_earlier(item, recorder, rows.indices[0], size)
+        return item
 
     def _on_begins(self, item: WorkItem) -> None:
         assert isinstance(item, BatchItem)  # noqa: S101 - of this run

@@ -56,6 +56,9 @@ class Recorder(Protocol):
     def asked_before(self, index: int) -> bool:
         """Say whether an earlier run may have sent an update under its id, and the platform may be at work on it."""
 
+    def left_in_doubt(self, index: int) -> bool:
+        """Say whether what was asked before may have been made with a token that is replaced by now."""
+
     @property
     def doubt_ends_at(self) -> Callable[[int], float | None] | None:
         """What says, by its index, until when an update in doubt is repeated, in the event loop's time.

@@ -147,6 +147,7 @@ class Run(Generic[RowT]):
         "_crew",
         "_deadline",
         "_dispatcher",
+        "_doubtful",
         "_error",
         "_failures",
         "_held",
@@ -198,6 +199,7 @@ class Run(Generic[RowT]):
         self._stopped: DeliveryError | None = None
         self._error: BaseException | None = None
         self._history: History | None = None
+        self._doubtful = options.window
         self._held = self.taken = 0
         self.complete = True
         self.totals = Totals()
@@ -455,14 +457,33 @@ class Run(Generic[RowT]):
             bulk=True,
             expires_at=None if self._deadline is None else self._deadline[0],
             doubt_ends_at=None if recorder is None else self._doubt_ends_at(index),
-            asked_before=update.request_id is not None or (recorder is not None and recorder.asked_before(index)),
             lease=None if recorder is None or recorder.lease_of is None else recorder.lease_of(index),
         )
+        self._note_own(item, index, update)
         if self._stopped is None:
             self._crew.submit(item)
         else:
             self._settle_unsent(item)
         return False
+
+    def _note_own(self, item: WorkItem, index: int, update: LineStatusUpdate) -> None:
+        """Note in an item whether the caller, or an earlier run, may have made the update under its id."""
+        item.asked_before, item.token = update.request_id is not None, None
+        if self._recorder is not None:
+            self._note_earlier(item, self._recorder, index, size=1)
+
+    def _note_earlier(self, item: WorkItem, recorder: Recorder, index: int, size: int) -> None:
+        """Note in an item, which takes `size` of the window, whether an earlier run may have sent it.
+
+        No run has more under way than its window. So of all that an earlier one left open, only as much can be in
+        doubt, and it comes first: it is never sent with another token than the one that is in force now.
+        """
+        if not recorder.asked_before(index):
+            return
+        item.asked_before = True
+        if self._doubtful > 0 and recorder.left_in_doubt(index):
+            self._doubtful -= size
+            item.token = self._dispatcher.delivery.credentials.changes
 
     def _doubt_ends_at(self, index: int) -> float | None:
         of_index = None if self._recorder is None else self._recorder.doubt_ends_at
@@ -476,6 +497,7 @@ class Run(Generic[RowT]):
         index, row, update = last.rows[0]
         last.rows, last.update = (taken,), taken[2]
         last.call = self._call_of(taken[2])
+        self._note_own(last, taken[0], taken[2])
         self._sink.settle((Outcome(index, update, OutcomeState.SUPERSEDED, row=row),))
         return True
 

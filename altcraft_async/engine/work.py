@@ -179,8 +179,9 @@ class WorkItem:
     attempt of the policy. `asked_before` says that an earlier call may have been made under the
     same id, and may still be at work. `first_failure` is when its first failure came. `another`
     is the line that an answer named last, where it was not this one; `fresh` asks for an
-    unused connection. `traceparent` names the span in which the call was asked for, where that is another than
-    where it is made.
+    unused connection. `token` says with which of the client's tokens (`Credentials.changes`) a call in doubt went
+    out, None without doubt: it is never repeated with another. `traceparent` names the span in which the call was
+    asked for, where that is another than where it is made.
 
     `timeout` is for an attempt of the item, in seconds, None for the client's. An item that is
     `apart` has a limit of its kind's own, apart from the client's others. `once` says that it is
@@ -194,7 +195,8 @@ class WorkItem:
     __slots__ = (
         "another", "arrival", "asked_before", "attempts", "blocked", "bulk", "call", "claims", "doubt_ends_at",
         "echo", "expires_at", "facts", "first_failure", "fresh", "last", "lease", "maybe_applied", "owner", "phase",
-        "reasked", "renewed", "request_id", "rows", "started", "stop", "traceparent", "unpaid", "update", "withdrawn",
+        "reasked", "renewed", "request_id", "rows", "started", "stop", "token",
+        "traceparent", "unpaid", "update", "withdrawn",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a call is made of
@@ -234,6 +236,7 @@ class WorkItem:
         self.another: LineKey | None = None
         self.echo: UpdatedOrderLine | None = None
         self.facts: Facts | None = None
+        self.token: int | None = None
         self.traceparent: str | None = None
 
     def __repr__(self) -> str:
@@ -334,11 +337,8 @@ class BatchItem(WorkItem):
         size: int,
         timeout: float,
         expires_at: float | None,
-        asked_before: bool,
     ) -> None:
-        super().__init__(
-            call, "", owner=owner, claims=claims, bulk=True, expires_at=expires_at, asked_before=asked_before
-        )
+        super().__init__(call, "", owner=owner, claims=claims, bulk=True, expires_at=expires_at)
         self.batch_rows = rows
         self.timeout = timeout
         self.batch = Batch(rows.indices[0], len(rows), size)

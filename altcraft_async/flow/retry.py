@@ -140,6 +140,7 @@ class StopReason(enum.Enum):
     LEASE = "another process has this line now"
     OUTAGE = "the server has served nobody for too long"
     MISDIRECTED = "the address does not lead to the API"
+    RENEWED = "the token was changed, and with the new one the platform would not recognise this call as a repeat"
     BUDGET = "the client's retry budget is empty, because too many calls fail"
 
 

@@ -487,6 +487,10 @@ class Journal:
         del index
         return self._resumes
 
+    def left_in_doubt(self, index: int) -> bool:
+        """Say whether an earlier run knew the row, or was still under way: else it is new, behind a finished input."""
+        return not self._finished or index < (self._run.length or 0)
+
     def record(self, outcomes: Sequence[Outcome[object]]) -> None:
         """Queue outcomes for the next commit, all for the same one."""
         self._writer.submit(tuple(outcomes))

@@ -11,6 +11,7 @@ from altcraft_async.errors import AltcraftError, DeadlineError, OutboxError, Sto
 from altcraft_async.outbox.failures import Topic
 from altcraft_async.outbox.holding import Held, Holding
 from altcraft_async.outbox.store import Burial, DeadLetter
+from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from altcraft_async.outbox.failures import FailureLog
     from altcraft_async.outbox.store import Counts, Entry, EntryPage, OutboxStore, Settled
     from altcraft_async.outcome import Outcome
-    from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
     from altcraft_async.report.timeline import Sample
 
@@ -54,8 +54,9 @@ class Drainer:
     """
 
     __slots__ = (
-        "_altcraft", "_changed", "_clock", "_closing", "_cut", "_died", "_ended", "_entries", "_failed", "_failures",
-        "_fed", "_finishing", "_flowing", "_flusher", "_give_up_after", "_last", "_loop", "_news", "_placing",
+        "_altcraft", "_begun", "_changed", "_clock", "_closing", "_cut", "_died", "_ended", "_entries", "_failed",
+        "_failures", "_fed", "_finishing", "_flowing", "_flusher", "_give_up_after", "_last", "_loop", "_news",
+        "_placing",
         "_recorded", "_resting", "_run", "_since", "_stopped_by", "_store", "_troubles", "_unplaced", "delivered",
         "holding", "last_success",
     )  # fmt: skip
@@ -92,6 +93,7 @@ class Drainer:
         self._resting.set()
         self._since = clock()
         self._entries: dict[int, tuple[Entry, Held]] = {}
+        self._begun: set[int] = set()  # ids of entries that a run of this process began, and may have left in doubt
         self._last: EntryPage | None = None
         self._fed = 0
         self._cut = False
@@ -152,7 +154,8 @@ class Drainer:
     async def place(self, update: LineStatusUpdate) -> None:
         """Wait until what was put has its place in the client's lanes, where its bucket is delivered here.
 
-        Not where it could last: nothing is delivered now, or so much waits that the run reads no more.
+        Not where it could last: nothing is delivered now, or so much waits that the run reads no more. There a call of
+        the client overtakes it, as the guarantees say.
         """
         if self.paused or not self.holding.holds(self._store.bucket_of(update)):
             return
@@ -237,9 +240,12 @@ class Drainer:
         try:
             async with contextlib.aclosing(run.stream()) as outcomes:
                 async for outcome in outcomes:
-                    _, held = self._entries.get(outcome.index, (None, None))
-                    if held is None or outcome.error is None or self.paused:
+                    known = self._entries.get(outcome.index)
+                    if known is None or outcome.error is None or self.paused:
                         continue
+                    entry, held = known
+                    if outcome.state is not OutcomeState.UNKNOWN:
+                        self._begun.discard(entry.id)
                     if held.lease.left() <= 0:  # another process has it, or reads it again
                         del self._entries[outcome.index]
                     else:  # it goes on waiting
@@ -248,7 +254,6 @@ class Drainer:
                         self._news.set()
         finally:
             self._run = None
-            self._since = self._clock()  # whatever waits now may have been sent
             self._let_go()
             self._resting.set()
 
@@ -336,12 +341,22 @@ class Drainer:
     def request_id(self, index: int, update: LineStatusUpdate) -> str:
         """Return the id that the entry was accepted with."""
         del update
-        return self._entries[index][0].request_id
+        entry = self._entries[index][0]
+        self._begun.add(entry.id)
+        return entry.request_id
 
     def asked_before(self, index: int) -> bool:
-        """Say whether an earlier run, or another process, may have sent the entry."""
+        """Say whether an earlier run, or another process, may have sent the entry.
+
+        That is so of what was put before this process began, also where the clock was set back since.
+        """
         entry, held = self._entries[index]
-        return entry.put_at <= max(self._since, held.since)
+        before = entry.put_at <= max(self._since, held.since) or entry.put_at > self._clock()
+        return before or entry.id in self._begun
+
+    def left_in_doubt(self, index: int) -> bool:
+        """Say so of all that was asked before."""
+        return self.asked_before(index)
 
     def doubt_ends_at(self, index: int) -> float | None:
         """Return until when the entry may be repeated; after that the platform no longer knows its id."""
@@ -397,7 +412,9 @@ class Drainer:
         dead = [self._buried(entry, held, outcome) for entry, held, outcome in ended if not outcome.ok]
         settled = await self._settle(delivered, dead)
         for outcome in outcomes:
-            self._entries.pop(outcome.index)[1].unsettled -= 1
+            entry, held = self._entries.pop(outcome.index)
+            self._begun.discard(entry.id)
+            held.unsettled -= 1
         if delivered:
             self.delivered += len(delivered)
             self.last_success = self._clock()

@@ -264,3 +264,58 @@ def test_calls_that_an_outage_left_without_an_answer_keep_no_worker_from_the_oth
     made, ok = life(network, retry=RetryPolicy())
     assert made > 1700
     assert ok
+
+
+def test_a_row_with_an_id_of_its_own_that_takes_anothers_place_may_have_been_asked_before():
+    @run
+    async def life(script, client):
+        rows = [LineStatusUpdate(*LINE, "first"), LineStatusUpdate(*LINE, "second", request_id="mine")]
+        report = await client.market.orders.update_order_line_statuses(rows, coalesce="latest")
+        return [outcome.state.value for outcome in report.outcomes], script.sent
+
+    assert life(Script(second=[409, 409])) == (["superseded", "applied"], ["second"] * 3)
+
+
+def call(client, status):
+    fields = dict(
+        zip(("order_external_id", "order_line_external_id", "status_external_id"), (*LINE, status), strict=True)
+    )
+    return client.call("market/orders/update_order_line_status", fields)
+
+
+def test_a_line_s_update_by_its_path_takes_the_line_s_lane():
+    @run
+    async def life(script, client):
+        await asyncio.gather(call(client, "first"), update(client, "second"), call(client, "third"))
+        return script.sent
+
+    assert life(Script(first=[429], second=[429])) == ["first", "first", "second", "second", "third"]
+
+
+def test_the_answer_to_a_line_s_update_by_its_path_is_compared_with_the_line():
+    @run
+    async def life(script, client):
+        envelope = await call(client, "first")
+        return envelope["data"]["order_line_external_id"], script.sent
+
+    assert life(Script(first=["another"])) == ("l1", ["first", "first"])
+
+
+@pytest.mark.parametrize("fields", [{}, {"order_external_id": "o1", "order_line_external_id": None}])
+def test_a_call_by_its_path_that_names_no_line_is_sent_as_it_is(fields):
+    @run
+    async def life(script, client):
+        path = "market/orders/update_order_line_status"
+        return (await client.call(path, {**fields, "status_external_id": "new"}))["error"]
+
+    assert life(Script()) == 0
+
+
+def test_an_order_that_is_deleted_by_the_path_of_the_call_waits_for_its_lines():
+    @run
+    async def life(script, client):
+        deleted = client.call("market/orders/delete", {"external_id": "o1", "status_external_id": "delete"})
+        await asyncio.gather(update(client, "first"), deleted)
+        return script.sent
+
+    assert life(Script(first=[429])) == ["first", "first", "delete"]

@@ -276,6 +276,21 @@ async def test_a_clock_that_jumps_in_an_outage_buries_nothing_that_was_never_sen
     assert outbox.statistics().dead == 0
 
 
+async def test_what_an_earlier_process_may_have_sent_is_in_doubt_also_where_the_clock_was_set_back(
+    start_raw_server, connect, path, until
+):
+    now = [10_000.0]
+    async with Outbox(path, clock=lambda: now[0]) as outbox:
+        await outbox.put((*LINE, "delivered"))
+    now[0] -= 3600.0
+    server = await start_raw_server(None)
+    at_work = server.answer(b'{"error": 409, "error_text": "in progress"}', status=409)
+    server.answers = [at_work, server.answer(b'{"error": 0, "error_text": ""}')]
+    async with Outbox(path, connect(server), clock=lambda: now[0]) as outbox:
+        await until(lambda: not outbox.statistics().pending)
+    assert (outbox.statistics().delivered, outbox.statistics().dead) == (1, 0)
+
+
 async def test_what_is_buried_for_its_age_is_said_in_the_log_with_how_old_it_was(
     start_sandbox, connect, path, until, caplog
 ):
