@@ -322,7 +322,7 @@ class Run(Generic[RowT]):
                 self._deadline[1].cancel()
             if self._phase is not RunPhase.ENDED:
                 self._stop(RunStoppedError("the run was cancelled before this line's turn"), read_on=False)
-                await self._wind_up()
+            await self._wind_up()
         finally:
             if self._recorder is not None:
                 await self._recorder.aclose()
