@@ -23,6 +23,7 @@ from altcraft_async.errors import (
     ConnectionLostError,
     DeadlineError,
     DeliveryError,
+    NotSentError,
     OutageError,
     RetryBudgetError,
     RunStoppedError,
@@ -395,7 +396,7 @@ class Delivery:
             retry=rounds.asks_for_another,
             wait=rounds.delay,
             stop=tenacity.stop_never,
-            sleep=asyncio.sleep,
+            sleep=self.gate.rest,
             reraise=True,
         )
         await retrying(rounds.attempt)
@@ -429,7 +430,7 @@ class Delivery:
         return gate.outage.misdirected and not gate.in_flight and any(verdict is strange for strange in _STRANGE)
 
     async def acquire(self, item: WorkItem, patience: Patience) -> int | Stop:
-        """Wait for a permit, until the item expires and while the patience lasts."""
+        """Wait for a permit, until the item expires and while the patience lasts; raises `ClientClosedError`."""
         permit = self.gate.try_acquire(item.call.method, apart=item.apart)
         if permit:
             return permit
@@ -438,7 +439,10 @@ class Delivery:
                 permit = await self.gate.acquire(item.call.method, bulk=item.bulk, patience=patience, apart=item.apart)
         except TimeoutError:
             return Stop(StopReason.DEADLINE)
-        return Stop(StopReason.OUTAGE) if permit == NO_PERMIT else permit
+        if permit == NO_PERMIT:
+            self.gate.check_open()
+            return Stop(StopReason.OUTAGE)
+        return permit
 
     # -- the end
 
@@ -476,6 +480,7 @@ _KINDS: Final[Mapping[StopReason, type[DeliveryError]]] = {
     StopReason.LEASE: RunStoppedError,
     StopReason.BUDGET: RetryBudgetError,
     StopReason.OUTAGE: OutageError,
+    StopReason.CLOSED: NotSentError,
 }
 """The errors of ends that are none of the attempt's own."""
 

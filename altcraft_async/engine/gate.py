@@ -18,11 +18,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
-from altcraft_async.errors import EventLoopError
+from altcraft_async.errors import ClientClosedError, EventLoopError
 from altcraft_async.flow.limit import FixedLimit, Signal
 from altcraft_async.flow.outage import THRESHOLD, Outage, OutageState
 from altcraft_async.flow.pace import TIMER_SLACK, Pacer
@@ -48,6 +48,7 @@ NO_PERMIT: Final = 0
 _LOOK_EVERY = 0.5
 """Seconds between two looks for calls that are overdue."""
 
+T = TypeVar("T")
 _CLEAR, _OPEN, _SUCCESS = OutageState.CLEAR, OutageState.OPEN, Signal.SUCCESS
 _log = logging.getLogger("altcraft_async")
 
@@ -114,6 +115,11 @@ class _Batches:
             self.pacer.rate = self.law.rate
 
 
+def _end(wait: asyncio.Future[T], *, result: T) -> None:
+    if not wait.done():
+        wait.set_result(result)
+
+
 class Gate:
     """Gives out permits; see the module.
 
@@ -121,13 +127,14 @@ class Gate:
     waiter takes it out of the queue and never costs a permit. `loop` is the event loop
     that the client belongs to, None before its first call. `lost` counts the calls that hold
     none any more, because an outage left them without an answer; `crews` are called when it
-    grows, so that others take their place.
+    grows, so that others take their place. Once it is `closed`, nobody gets a permit, and nobody waits.
     """
 
     __slots__ = (
         "_adaptive", "_apart", "_batches", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_notifier",
-        "_opens_at", "_pacer", "_probe", "_rate", "_remembers", "_seen", "_singles", "_singles_in_a_row", "_ticker",
-        "_timer", "_timer_at", "_totals", "_turns", "_watch", "crews", "groups", "limit", "loop", "lost", "outage",
+        "_opens_at", "_pacer", "_probe", "_rate", "_remembers", "_rests", "_seen", "_singles", "_singles_in_a_row",
+        "_ticker", "_timer", "_timer_at", "_totals", "_turns", "_watch", "closed", "crews", "groups", "limit", "loop",
+        "lost", "outage",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - each part is optional
@@ -164,6 +171,7 @@ class Gate:
         self._probe = NO_PERMIT
         self._opens_at = 0.0
         self._turns: dict[asyncio.Future[bool], Patience] = {}
+        self._rests: set[asyncio.Future[bool]] = set()
         self._singles: deque[_Waiter] = deque()
         self._bulk: deque[_Waiter] = deque()
         self._singles_in_a_row = 0
@@ -171,6 +179,7 @@ class Gate:
         self._timer_at = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.closed = False
         self._follow_rate()
 
     def __repr__(self) -> str:
@@ -224,13 +233,27 @@ class Gate:
             raise EventLoopError(msg)
 
     def close(self) -> None:
-        """Stop the timers."""
+        """Stop the timers, and let nobody wait any longer."""
+        self.closed = True
         for timer in (self._timer, self._watch, self._ticker):
             if timer is not None:
                 timer.cancel()
         self._timer = self._watch = self._ticker = None
         for group in self.groups:
             group.close()
+        if self.loop is not None and self.loop.is_closed():  # nobody is left to wait
+            return
+        for queue in (self._singles, self._bulk, self._batches.waiting):
+            while queue:
+                _end(queue.popleft().future, result=NO_PERMIT)
+        for turn in (*self._turns, *self._rests):
+            _end(turn, result=False)
+
+    def check_open(self) -> None:
+        """Raise `ClientClosedError` once the gate is closed."""
+        if self.closed:
+            msg = "the client is closed; make a new one"
+            raise ClientClosedError(msg)
 
     def resize(self, limit: int) -> None:
         """Move the limit: a higher one wakes waiters at once, under a lower one the holders finish."""
@@ -248,7 +271,7 @@ class Gate:
         """Take a permit for a `kind` of call if one is free now and nobody waits."""
         if apart:
             return self._try_acquire_apart(kind)
-        if len(self._held) - self._apart >= self.limit or self._singles or self._bulk:
+        if len(self._held) - self._apart >= self.limit or self._singles or self._bulk or self.closed:
             return NO_PERMIT
         now = asyncio.get_running_loop().time()
         if self._opens_at or self._pacer.rate is not None or self.outage.state is not _CLEAR:
@@ -259,7 +282,7 @@ class Gate:
 
     def _try_acquire_apart(self, kind: str) -> int:
         now = asyncio.get_running_loop().time()
-        if self._batches.waiting or not self._may_start_batch(now) or self._delay(now) > 0.0:
+        if self._batches.waiting or self.closed or not self._may_start_batch(now) or self._delay(now) > 0.0:
             return NO_PERMIT
         self._pacer.reserve(now)
         return self._grant(now, kind, apart=True)
@@ -275,9 +298,9 @@ class Gate:
     async def acquire(
         self, kind: str, *, bulk: bool = False, patience: Patience | None = None, apart: bool = False
     ) -> int:
-        """Wait for a permit; give `NO_PERMIT` where an outage outlasted the caller's patience."""
+        """Wait for a permit; give `NO_PERMIT` where an outage outlasts the caller's patience, or the gate is closed."""
         permit = self.try_acquire(kind, apart=apart)
-        if permit:
+        if permit or self.closed:
             return permit
         loop = asyncio.get_running_loop()
         waiter = _Waiter(loop.create_future(), kind, patience)
@@ -295,7 +318,9 @@ class Gate:
             raise
 
     async def bear(self, turn: asyncio.Future[bool], patience: Patience) -> bool:
-        """Wait for a turn elsewhere; false where an outage outlasted the caller's patience before it came."""
+        """Wait for a turn elsewhere; false where an outage outlasts the caller's patience, or the gate is closed."""
+        if self.closed:
+            return False
         self._turns[turn] = patience
         if self.outage.state is _OPEN:
             now = asyncio.get_running_loop().time()
@@ -304,6 +329,21 @@ class Gate:
             return await turn
         finally:
             del self._turns[turn]
+
+    async def rest(self, seconds: float) -> None:
+        """Wait so many seconds, or until the gate is closed."""
+        if self.closed or seconds <= 0.0:
+            await asyncio.sleep(0)
+            return
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+        timer = loop.call_later(seconds, lambda: _end(over, result=True))
+        self._rests.add(over)
+        try:
+            await over
+        finally:
+            timer.cancel()
+            self._rests.discard(over)
 
     def release(self, permit: int, *, unused: bool = False) -> None:
         """Give a permit back; an `unused` one, with which nothing was sent, was no probe."""

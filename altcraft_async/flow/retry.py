@@ -140,6 +140,7 @@ class StopReason(enum.Enum):
     LEASE = "another process has this line now"
     OUTAGE = "the server has served nobody for too long"
     MISDIRECTED = "the address does not lead to the API"
+    CLOSED = "the client was closed before another attempt"
     BUDGET = "the client's retry budget is empty, because too many calls fail"
 
 

@@ -561,6 +561,18 @@ async def test_the_report_is_kept_where_the_client_is_closed_under_the_run(clien
     assert states.count("not_sent") == 3
 
 
+@played()
+async def test_closing_ends_a_run_that_waits_for_its_pace_at_once(client, server):
+    rows = [("o", f"l{n}", "s") for n in range(6)]
+    gathering = start(client.market.orders.update_order_line_statuses(rows, rate=0.001))
+    await asyncio.sleep(1.0)
+    await client.aclose()
+    with pytest.raises(ClientClosedError) as caught:
+        await gathering
+    assert clock() == 1.0
+    assert caught.value.report.counts["not_sent"] == len(rows) - len(server.sent)
+
+
 @played(latency=0.1, concurrency=2)
 async def test_what_a_transport_raises_oddly_after_sending_leaves_the_line_in_doubt(client, server):
     server.codes["odd"] = [RuntimeError("the handler is closed")] * 3
