@@ -197,7 +197,7 @@ class Delivery:
         item.phase = _IN_FLIGHT
 
     def _cut_off(self, item: WorkItem, elapsed: float, error: BaseException) -> None:
-        if isinstance(error, asyncio.CancelledError):
+        if not isinstance(error, AltcraftError):  # one of those says that nothing was sent
             item.doubt()
         if self.notifier is not None:
             self.notifier.attempt_ended(item, elapsed, 0, error)
@@ -214,6 +214,11 @@ class Delivery:
             )
         except AltcraftError as error:
             return self._failed_send(error), 0
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return self._failed_send(_odd(error)), 0  # what the transport awaits was cancelled elsewhere
         except Exception as error:  # noqa: BLE001 - a carrier of somebody else's: who knows what went out
             return self._failed_send(_odd(error)), 0
         if response.resent:
@@ -535,5 +540,5 @@ class _Rounds:
         return self._decision.delay if isinstance(self._decision, Retry) else 0.0
 
 
-def _odd(error: Exception) -> ConnectionLostError:
+def _odd(error: BaseException) -> ConnectionLostError:
     return ConnectionLostError(f"the transport failed unexpectedly ({type(error).__name__})")
