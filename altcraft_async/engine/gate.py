@@ -49,6 +49,9 @@ _LOOK_EVERY = 0.5
 """Seconds between two looks for calls that are overdue."""
 
 T = TypeVar("T")
+_CAP_ROUNDS = 64
+"""Rounds of served calls, at most, after which one more call is tried where this machine had no room for it."""
+
 _CLEAR, _OPEN, _SUCCESS = OutageState.CLEAR, OutageState.OPEN, Signal.SUCCESS
 _log = logging.getLogger("altcraft_async")
 
@@ -131,10 +134,10 @@ class Gate:
     """
 
     __slots__ = (
-        "_adaptive", "_apart", "_batches", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_notifier",
-        "_opens_at", "_pacer", "_probe", "_rate", "_remembers", "_rests", "_seen", "_singles", "_singles_in_a_row",
-        "_ticker", "_timer", "_timer_at", "_totals", "_turns", "_watch", "closed", "crews", "groups", "limit", "loop",
-        "lost", "outage",
+        "_adaptive", "_apart", "_batches", "_began", "_bulk", "_cap", "_cap_grew", "_cap_rounds", "_cap_served",
+        "_given", "_held", "_law", "_notifier", "_opens_at", "_pacer", "_probe", "_rate", "_remembers", "_rests",
+        "_seen", "_singles", "_singles_in_a_row", "_ticker", "_timer", "_timer_at", "_totals", "_turns", "_watch",
+        "closed", "crews", "groups", "limit", "loop", "lost", "outage",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - each part is optional
@@ -160,6 +163,9 @@ class Gate:
         self._remembers = remembers
         self._ticker: asyncio.TimerHandle | None = None
         self._cap: int | None = None
+        self._cap_grew = False
+        self._cap_rounds = 1
+        self._cap_served = 0
         self._rate = rate
         self._pacer = Pacer(rate)
         self.outage = Outage()
@@ -459,14 +465,11 @@ class Gate:
             if outage.state is not self._seen:
                 self._on_state(now, ended=ended)
             signal = _SUCCESS
+            if self._cap is not None:
+                self._regrow(self._cap)
         else:
             signal = Signal.OVERLOAD if verdict.throttled else Signal.NEUTRAL
-            if verdict.scope is Scope.LOAD:
-                outage.on_back_pressure(now, kind)
-            else:
-                outage.on_failure(now, kind, None if verdict.scope is Scope.SERVER else line, first_failure)
-            if outage.state is not self._seen:
-                self._on_state(now)
+            self._record_failure(now, verdict, kind, line, first_failure)
         if apart:
             if clear and outage.state is _CLEAR:
                 self._record_batch(now, latency, signal, kind)
@@ -477,6 +480,14 @@ class Gate:
                 self._follow_rate()
             if limit != self.limit:
                 self.resize(limit)
+
+    def _record_failure(self, now: float, verdict: Verdict, kind: str, line: Hashable, first_failure: float) -> None:
+        if verdict.scope is Scope.LOAD:
+            self.outage.on_back_pressure(now, kind)
+        else:
+            self.outage.on_failure(now, kind, None if verdict.scope is Scope.SERVER else line, first_failure)
+        if self.outage.state is not self._seen:
+            self._on_state(now)
 
     def _record_batch(self, now: float, latency: float, signal: Signal, kind: str) -> None:
         self._batches.on_result(now, latency, signal, kind)
@@ -505,10 +516,25 @@ class Gate:
         """Take note that this machine has no room for one more call; never more than now are under way from here on."""
         cap = max(1, len(self._held) - 1)
         if self._cap is None:
-            said = "this machine has no room for more connections; from here on at most %d calls go side by side"
+            said = "this machine has no room for more connections; until it has, at most %d calls go side by side"
             _log.warning(said, cap)
+            self._cap_rounds = 1
+        elif self._cap_grew:
+            self._cap_rounds = min(2 * self._cap_rounds, _CAP_ROUNDS)
+        self._cap_grew, self._cap_served = False, 0
         self._cap = cap if self._cap is None else min(cap, self._cap)
         self.resize(min(self.limit, self._cap))
+
+    def _regrow(self, cap: int) -> None:
+        """Let one more call start after some rounds of served ones: there may be room again."""
+        self._cap_served += 1
+        if self._cap_served < cap * self._cap_rounds:
+            return
+        self._cap_grew, self._cap_served = True, 0
+        self._cap = cap + 1 if cap < max(self._law.limit, self._batches.law.limit) else None
+        self.resize(self._law.limit)
+        if self._batches.waiting:
+            self._wake()
 
     def _follow_rate(self) -> None:
         rates = [self._rate, self._law.rate, *(total.rate for total in self._totals)]
