@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
+from altcraft_async.engine.batches import Batches, Waiter
 from altcraft_async.errors import ClientClosedError, EventLoopError
 from altcraft_async.flow.limit import FixedLimit, Signal
 from altcraft_async.flow.outage import THRESHOLD, Outage, OutageState
@@ -75,49 +76,6 @@ class GateStatistics:
     doing: str
 
 
-class _Waiter:
-    """A call that waits for a permit."""
-
-    __slots__ = ("future", "kind", "patience")
-
-    def __init__(self, future: asyncio.Future[int], kind: str, patience: Patience | None) -> None:
-        self.future = future
-        self.kind = kind
-        self.patience = patience
-
-
-class _Batches:
-    """What calls that carry batches have apart: their limit and pace, who holds a permit, and who waits.
-
-    `turn` says that they are to go next, before the others.
-    """
-
-    __slots__ = ("held", "law", "pacer", "turn", "waiting")
-
-    def __init__(self, law: ConcurrencyLimit) -> None:
-        self.law = law
-        self.pacer = Pacer()
-        self.held: set[int] = set()
-        self.waiting: deque[_Waiter] = deque()
-        self.turn = True
-
-    def on_result(self, now: float, latency: float, signal: Signal, kind: str) -> None:
-        self.law.on_result(now, latency, signal, len(self.held), kind)
-        self._follow_rate()
-
-    def on_pause(self, now: float, seconds: float) -> None:
-        self.law.on_pause(now, seconds)
-        self._follow_rate()
-
-    def resume(self, now: float, since: float) -> None:
-        self.law.resume(now, since)
-        self._follow_rate()
-
-    def _follow_rate(self) -> None:
-        if self.pacer.rate != self.law.rate:
-            self.pacer.rate = self.law.rate
-
-
 def _end(wait: asyncio.Future[T], *, result: T) -> None:
     if not wait.done():
         wait.set_result(result)
@@ -152,7 +110,7 @@ class Gate:
         remembers: bool = True,
     ) -> None:
         self._law = law
-        self._batches = _Batches(batch_law or FixedLimit(1))
+        self._batches = Batches(batch_law or FixedLimit(1))
         self._apart = 0
         self._adaptive = law.learns
         self.limit = law.limit
@@ -178,8 +136,8 @@ class Gate:
         self._opens_at = 0.0
         self._turns: dict[asyncio.Future[bool], Patience] = {}
         self._rests: set[asyncio.Future[bool]] = set()
-        self._singles: deque[_Waiter] = deque()
-        self._bulk: deque[_Waiter] = deque()
+        self._singles: deque[Waiter] = deque()
+        self._bulk: deque[Waiter] = deque()
         self._singles_in_a_row = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -309,7 +267,7 @@ class Gate:
         if permit or self.closed:
             return permit
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(loop.create_future(), kind, patience)
+        waiter = Waiter(loop.create_future(), kind, patience)
         queue = self._batches.waiting if apart else self._bulk if bulk else self._singles
         queue.append(waiter)
         self._wake()
@@ -678,7 +636,7 @@ class Gate:
         self._timer_at = now + delay  # kept here, because a handle of uvloop may not know it
         self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 
-    def _next_waiter(self) -> _Waiter:
+    def _next_waiter(self) -> Waiter:
         if self._singles and (not self._bulk or self._singles_in_a_row < SINGLES_IN_A_ROW):
             self._singles_in_a_row += 1
             return self._singles.popleft()
