@@ -123,7 +123,7 @@ class ConfigurationError(AltcraftError, ValueError):
 
 
 class ClientClosedError(AltcraftError, RuntimeError):
-    """The client was used after ``aclose()``. Nothing was sent."""
+    """The client was used after ``aclose()``, or closed while the call still waited. Nothing was sent."""
 
     effect = "nothing of this call"
     remedy = "Make a new client, or close the old one only after its last call."

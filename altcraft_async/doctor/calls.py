@@ -19,6 +19,7 @@ import attrs
 
 from altcraft_async.doctor.finding import Check, Finding, Level, count, duration, skipped
 from altcraft_async.doctor.verdicts import answered, judge, refused
+from altcraft_async.engine.carrier import OwnTransport
 from altcraft_async.errors import AltcraftError, APIError, DeadlineError
 from altcraft_async.flow.limit import Adaptive, Shared
 from altcraft_async.flow.retry import RetryPolicy
@@ -55,7 +56,7 @@ class Heard:
     elapsed: float
 
 
-class Listener:
+class Listener(OwnTransport):
     """A transport that remembers the head of the last answer of the one that it wraps."""
 
     __slots__ = ("_inner", "heard")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from altcraft_async.engine.carrier import Carrier, OwnTransport
 from altcraft_async.engine.credentials import Credentials
 from altcraft_async.engine.delivery import Delivery, Totals
 from altcraft_async.engine.dispatch import Dispatcher
@@ -104,6 +105,8 @@ def _transport(base_url: str, settings: Settings, parts: Mapping[str, Any]) -> T
         trust_env=settings.trust_env,
         trace_configs=parts.get("trace_configs", ()),
     )
+    if not isinstance(transport, OwnTransport):
+        transport = Carrier(transport)
     log: str | os.PathLike[str] | None = parts.get("wire_log")
     if log is None:
         return transport

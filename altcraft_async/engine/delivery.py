@@ -203,7 +203,7 @@ class Delivery:
         item.phase = _IN_FLIGHT
 
     def _cut_off(self, item: WorkItem, elapsed: float, error: BaseException) -> None:
-        if isinstance(error, asyncio.CancelledError):
+        if not isinstance(error, AltcraftError):  # one of those says that nothing was sent
             item.doubt()
         if self.notifier is not None:
             self.notifier.attempt_ended(item, elapsed, 0, error)
@@ -220,6 +220,11 @@ class Delivery:
             )
         except AltcraftError as error:
             return self._failed_send(error), 0
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return self._failed_send(_odd(error)), 0  # what the transport awaits was cancelled elsewhere
         except Exception as error:  # noqa: BLE001 - a carrier of somebody else's: who knows what went out
             return self._failed_send(_odd(error)), 0
         if response.resent:
@@ -405,7 +410,7 @@ class Delivery:
             retry=rounds.asks_for_another,
             wait=rounds.delay,
             stop=tenacity.stop_never,
-            sleep=asyncio.sleep,
+            sleep=self.gate.rest,
             reraise=True,
         )
         await retrying(rounds.attempt)
@@ -439,7 +444,7 @@ class Delivery:
         return gate.outage.misdirected and not gate.in_flight and any(verdict is strange for strange in _STRANGE)
 
     async def acquire(self, item: WorkItem, patience: Patience) -> int | Stop:
-        """Wait for a permit, until the item expires and while the patience lasts."""
+        """Wait for a permit, until the item expires and while the patience lasts; raises `ClientClosedError`."""
         permit = self.gate.try_acquire(item.call.method, apart=item.apart)
         if permit:
             return permit
@@ -448,7 +453,10 @@ class Delivery:
                 permit = await self.gate.acquire(item.call.method, bulk=item.bulk, patience=patience, apart=item.apart)
         except TimeoutError:
             return Stop(StopReason.DEADLINE)
-        return Stop(StopReason.OUTAGE) if permit == NO_PERMIT else permit
+        if permit == NO_PERMIT:
+            self.gate.check_open()
+            return Stop(StopReason.OUTAGE)
+        return permit
 
     # -- the end
 
@@ -487,6 +495,7 @@ _KINDS: Final[Mapping[StopReason, type[DeliveryError]]] = {
     StopReason.BUDGET: RetryBudgetError,
     StopReason.RENEWED: NotSentError,
     StopReason.OUTAGE: OutageError,
+    StopReason.CLOSED: NotSentError,
 }
 """The errors of ends that are none of the attempt's own."""
 
@@ -552,5 +561,5 @@ def _only_reads(item: WorkItem) -> bool:
     return method is not None and method.repeat is Repeat.READS
 
 
-def _odd(error: Exception) -> ConnectionLostError:
+def _odd(error: BaseException) -> ConnectionLostError:
     return ConnectionLostError(f"the transport failed unexpectedly ({type(error).__name__})")

@@ -22,10 +22,11 @@ from uuid import uuid4
 
 from altcraft_async.engine.rows import CLAIMS, update_of
 from altcraft_async.engine.work import Patience, Phase, WorkItem
-from altcraft_async.errors import InvalidUpdateError
+from altcraft_async.errors import ClientClosedError, InvalidUpdateError
 from altcraft_async.flow.pace import TIMER_SLACK, Pacer
 from altcraft_async.flow.retry import Stop, StopReason
 from altcraft_async.protocol.methods import BY_PATH, COMMIT_PREORDER, DELETE_ORDER, UPDATE_LINE_STATUS
+from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call
 
@@ -157,6 +158,10 @@ class Dispatcher:
         else:
             try:
                 item.stop = await self._attempts(item, patience)
+            except ClientClosedError:
+                if item.state is not OutcomeState.UNKNOWN:
+                    raise
+                item.stop = Stop(StopReason.CLOSED)  # its error says nothing of what was sent
             finally:
                 item.phase = Phase.ENDED if item.phase is not Phase.IN_FLIGHT else item.phase
                 self.leave(item)
@@ -202,6 +207,7 @@ class Dispatcher:
             raise
         if not patient:
             self._withdraw(item)
+            self.delivery.gate.check_open()
             return Stop(StopReason.OUTAGE)
         return None
 
@@ -392,6 +398,7 @@ class Crew:
         if not await self._rest(wait()):
             return 0
         if not permit and not self.stopped:
+            gate.check_open()
             self._give_up()
         return permit
 
@@ -467,7 +474,7 @@ class Crew:
         self._ended(item)
 
     async def _keep_pace(self, pacer: Pacer) -> None:
-        await asyncio.sleep(pacer.reserve(asyncio.get_running_loop().time(), late=TIMER_SLACK))
+        await self._dispatcher.delivery.gate.rest(pacer.reserve(asyncio.get_running_loop().time(), late=TIMER_SLACK))
 
     async def _rest(self, wait: Coroutine[None, None, None], item: WorkItem | None = None) -> bool:
         """Await what a task waits for between attempts; false when the crew was stopped meanwhile."""

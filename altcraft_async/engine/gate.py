@@ -18,11 +18,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
-from altcraft_async.errors import EventLoopError
+from altcraft_async.engine.batches import Batches, Waiter
+from altcraft_async.errors import ClientClosedError, EventLoopError
 from altcraft_async.flow.limit import FixedLimit, Signal
 from altcraft_async.flow.outage import THRESHOLD, Outage, OutageState
 from altcraft_async.flow.pace import TIMER_SLACK, Pacer
@@ -48,6 +49,10 @@ NO_PERMIT: Final = 0
 _LOOK_EVERY = 0.5
 """Seconds between two looks for calls that are overdue."""
 
+T = TypeVar("T")
+_CAP_ROUNDS = 64
+"""Rounds of served calls, at most, after which one more call is tried where this machine had no room for it."""
+
 _CLEAR, _OPEN, _SUCCESS = OutageState.CLEAR, OutageState.OPEN, Signal.SUCCESS
 _log = logging.getLogger("altcraft_async")
 
@@ -71,47 +76,9 @@ class GateStatistics:
     doing: str
 
 
-class _Waiter:
-    """A call that waits for a permit."""
-
-    __slots__ = ("future", "kind", "patience")
-
-    def __init__(self, future: asyncio.Future[int], kind: str, patience: Patience | None) -> None:
-        self.future = future
-        self.kind = kind
-        self.patience = patience
-
-
-class _Batches:
-    """What calls that carry batches have apart: their limit and pace, who holds a permit, and who waits.
-
-    `turn` says that they are to go next, before the others.
-    """
-
-    __slots__ = ("held", "law", "pacer", "turn", "waiting")
-
-    def __init__(self, law: ConcurrencyLimit) -> None:
-        self.law = law
-        self.pacer = Pacer()
-        self.held: set[int] = set()
-        self.waiting: deque[_Waiter] = deque()
-        self.turn = True
-
-    def on_result(self, now: float, latency: float, signal: Signal, kind: str) -> None:
-        self.law.on_result(now, latency, signal, len(self.held), kind)
-        self._follow_rate()
-
-    def on_pause(self, now: float, seconds: float) -> None:
-        self.law.on_pause(now, seconds)
-        self._follow_rate()
-
-    def resume(self, now: float, since: float) -> None:
-        self.law.resume(now, since)
-        self._follow_rate()
-
-    def _follow_rate(self) -> None:
-        if self.pacer.rate != self.law.rate:
-            self.pacer.rate = self.law.rate
+def _end(wait: asyncio.Future[T], *, result: T) -> None:
+    if not wait.done():
+        wait.set_result(result)
 
 
 class Gate:
@@ -121,13 +88,14 @@ class Gate:
     waiter takes it out of the queue and never costs a permit. `loop` is the event loop
     that the client belongs to, None before its first call. `lost` counts the calls that hold
     none any more, because an outage left them without an answer; `crews` are called when it
-    grows, so that others take their place.
+    grows, so that others take their place. Once it is `closed`, nobody gets a permit, and nobody waits.
     """
 
     __slots__ = (
-        "_adaptive", "_apart", "_batches", "_began", "_bulk", "_cap", "_given", "_held", "_law", "_notifier",
-        "_opens_at", "_pacer", "_probe", "_rate", "_remembers", "_seen", "_singles", "_singles_in_a_row", "_ticker",
-        "_timer", "_timer_at", "_totals", "_turns", "_watch", "crews", "groups", "limit", "loop", "lost", "outage",
+        "_adaptive", "_apart", "_batches", "_began", "_bulk", "_cap", "_cap_grew", "_cap_rounds", "_cap_served",
+        "_given", "_held", "_law", "_notifier", "_opens_at", "_pacer", "_probe", "_rate", "_remembers", "_rests",
+        "_seen", "_singles", "_singles_in_a_row", "_ticker", "_timer", "_timer_at", "_totals", "_turns", "_watch",
+        "closed", "crews", "groups", "limit", "loop", "lost", "outage",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - each part is optional
@@ -142,7 +110,7 @@ class Gate:
         remembers: bool = True,
     ) -> None:
         self._law = law
-        self._batches = _Batches(batch_law or FixedLimit(1))
+        self._batches = Batches(batch_law or FixedLimit(1))
         self._apart = 0
         self._adaptive = law.learns
         self.limit = law.limit
@@ -153,6 +121,9 @@ class Gate:
         self._remembers = remembers
         self._ticker: asyncio.TimerHandle | None = None
         self._cap: int | None = None
+        self._cap_grew = False
+        self._cap_rounds = 1
+        self._cap_served = 0
         self._rate = rate
         self._pacer = Pacer(rate)
         self.outage = Outage()
@@ -164,13 +135,15 @@ class Gate:
         self._probe = NO_PERMIT
         self._opens_at = 0.0
         self._turns: dict[asyncio.Future[bool], Patience] = {}
-        self._singles: deque[_Waiter] = deque()
-        self._bulk: deque[_Waiter] = deque()
+        self._rests: set[asyncio.Future[bool]] = set()
+        self._singles: deque[Waiter] = deque()
+        self._bulk: deque[Waiter] = deque()
         self._singles_in_a_row = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.closed = False
         self._follow_rate()
 
     def __repr__(self) -> str:
@@ -224,13 +197,27 @@ class Gate:
             raise EventLoopError(msg)
 
     def close(self) -> None:
-        """Stop the timers."""
+        """Stop the timers, and let nobody wait any longer."""
+        self.closed = True
         for timer in (self._timer, self._watch, self._ticker):
             if timer is not None:
                 timer.cancel()
         self._timer = self._watch = self._ticker = None
         for group in self.groups:
             group.close()
+        if self.loop is not None and self.loop.is_closed():  # nobody is left to wait
+            return
+        for queue in (self._singles, self._bulk, self._batches.waiting):
+            while queue:
+                _end(queue.popleft().future, result=NO_PERMIT)
+        for turn in (*self._turns, *self._rests):
+            _end(turn, result=False)
+
+    def check_open(self) -> None:
+        """Raise `ClientClosedError` once the gate is closed."""
+        if self.closed:
+            msg = "the client is closed; make a new one"
+            raise ClientClosedError(msg)
 
     def resize(self, limit: int) -> None:
         """Move the limit: a higher one wakes waiters at once, under a lower one the holders finish."""
@@ -248,7 +235,7 @@ class Gate:
         """Take a permit for a `kind` of call if one is free now and nobody waits."""
         if apart:
             return self._try_acquire_apart(kind)
-        if len(self._held) - self._apart >= self.limit or self._singles or self._bulk:
+        if len(self._held) - self._apart >= self.limit or self._singles or self._bulk or self.closed:
             return NO_PERMIT
         now = asyncio.get_running_loop().time()
         if self._opens_at or self._pacer.rate is not None or self.outage.state is not _CLEAR:
@@ -259,7 +246,7 @@ class Gate:
 
     def _try_acquire_apart(self, kind: str) -> int:
         now = asyncio.get_running_loop().time()
-        if self._batches.waiting or not self._may_start_batch(now) or self._delay(now) > 0.0:
+        if self._batches.waiting or self.closed or not self._may_start_batch(now) or self._delay(now) > 0.0:
             return NO_PERMIT
         self._pacer.reserve(now)
         return self._grant(now, kind, apart=True)
@@ -275,12 +262,12 @@ class Gate:
     async def acquire(
         self, kind: str, *, bulk: bool = False, patience: Patience | None = None, apart: bool = False
     ) -> int:
-        """Wait for a permit; give `NO_PERMIT` where an outage outlasted the caller's patience."""
+        """Wait for a permit; give `NO_PERMIT` where an outage outlasts the caller's patience, or the gate is closed."""
         permit = self.try_acquire(kind, apart=apart)
-        if permit:
+        if permit or self.closed:
             return permit
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(loop.create_future(), kind, patience)
+        waiter = Waiter(loop.create_future(), kind, patience)
         queue = self._batches.waiting if apart else self._bulk if bulk else self._singles
         queue.append(waiter)
         self._wake()
@@ -295,7 +282,9 @@ class Gate:
             raise
 
     async def bear(self, turn: asyncio.Future[bool], patience: Patience) -> bool:
-        """Wait for a turn elsewhere; false where an outage outlasted the caller's patience before it came."""
+        """Wait for a turn elsewhere; false where an outage outlasts the caller's patience, or the gate is closed."""
+        if self.closed:
+            return False
         self._turns[turn] = patience
         if self.outage.state is _OPEN:
             now = asyncio.get_running_loop().time()
@@ -304,6 +293,21 @@ class Gate:
             return await turn
         finally:
             del self._turns[turn]
+
+    async def rest(self, seconds: float) -> None:
+        """Wait so many seconds, or until the gate is closed."""
+        if self.closed or seconds <= 0.0:
+            await asyncio.sleep(0)
+            return
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+        timer = loop.call_later(seconds, lambda: _end(over, result=True))
+        self._rests.add(over)
+        try:
+            await over
+        finally:
+            timer.cancel()
+            self._rests.discard(over)
 
     def release(self, permit: int, *, unused: bool = False) -> None:
         """Give a permit back; an `unused` one, with which nothing was sent, was no probe."""
@@ -419,14 +423,11 @@ class Gate:
             if outage.state is not self._seen:
                 self._on_state(now, ended=ended)
             signal = _SUCCESS
+            if self._cap is not None:
+                self._regrow(self._cap)
         else:
             signal = Signal.OVERLOAD if verdict.throttled else Signal.NEUTRAL
-            if verdict.scope is Scope.LOAD:
-                outage.on_back_pressure(now, kind)
-            else:
-                outage.on_failure(now, kind, None if verdict.scope is Scope.SERVER else line, first_failure)
-            if outage.state is not self._seen:
-                self._on_state(now)
+            self._record_failure(now, verdict, kind, line, first_failure)
         if apart:
             if clear and outage.state is _CLEAR:
                 self._record_batch(now, latency, signal, kind)
@@ -437,6 +438,14 @@ class Gate:
                 self._follow_rate()
             if limit != self.limit:
                 self.resize(limit)
+
+    def _record_failure(self, now: float, verdict: Verdict, kind: str, line: Hashable, first_failure: float) -> None:
+        if verdict.scope is Scope.LOAD:
+            self.outage.on_back_pressure(now, kind)
+        else:
+            self.outage.on_failure(now, kind, None if verdict.scope is Scope.SERVER else line, first_failure)
+        if self.outage.state is not self._seen:
+            self._on_state(now)
 
     def _record_batch(self, now: float, latency: float, signal: Signal, kind: str) -> None:
         self._batches.on_result(now, latency, signal, kind)
@@ -465,10 +474,25 @@ class Gate:
         """Take note that this machine has no room for one more call; never more than now are under way from here on."""
         cap = max(1, len(self._held) - 1)
         if self._cap is None:
-            said = "this machine has no room for more connections; from here on at most %d calls go side by side"
+            said = "this machine has no room for more connections; until it has, at most %d calls go side by side"
             _log.warning(said, cap)
+            self._cap_rounds = 1
+        elif self._cap_grew:
+            self._cap_rounds = min(2 * self._cap_rounds, _CAP_ROUNDS)
+        self._cap_grew, self._cap_served = False, 0
         self._cap = cap if self._cap is None else min(cap, self._cap)
         self.resize(min(self.limit, self._cap))
+
+    def _regrow(self, cap: int) -> None:
+        """Let one more call start after some rounds of served ones: there may be room again."""
+        self._cap_served += 1
+        if self._cap_served < cap * self._cap_rounds:
+            return
+        self._cap_grew, self._cap_served = True, 0
+        self._cap = cap + 1 if cap < max(self._law.limit, self._batches.law.limit) else None
+        self.resize(self._law.limit)
+        if self._batches.waiting:
+            self._wake()
 
     def _follow_rate(self) -> None:
         rates = [self._rate, self._law.rate, *(total.rate for total in self._totals)]
@@ -612,7 +636,7 @@ class Gate:
         self._timer_at = now + delay  # kept here, because a handle of uvloop may not know it
         self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 
-    def _next_waiter(self) -> _Waiter:
+    def _next_waiter(self) -> Waiter:
         if self._singles and (not self._bulk or self._singles_in_a_row < SINGLES_IN_A_ROW):
             self._singles_in_a_row += 1
             return self._singles.popleft()

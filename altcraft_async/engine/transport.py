@@ -18,6 +18,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
+from altcraft_async.engine.carrier import OwnTransport
 from altcraft_async.engine.connections import (
     Carriage,
     CleanConnector,
@@ -74,7 +75,7 @@ class Transport(Protocol):
         """Free what the transport owns; harmless when called again."""
 
 
-class AiohttpTransport:
+class AiohttpTransport(OwnTransport):
     """Sends below `base_url` through one aiohttp session, opened at the first call.
 
     Requests go out on clean connections only (see `engine.connections`), and a

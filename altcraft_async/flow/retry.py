@@ -141,6 +141,7 @@ class StopReason(enum.Enum):
     OUTAGE = "the server has served nobody for too long"
     MISDIRECTED = "the address does not lead to the API"
     RENEWED = "the token was changed, and with the new one the platform would not recognise this call as a repeat"
+    CLOSED = "the client was closed before another attempt"
     BUDGET = "the client's retry budget is empty, because too many calls fail"
 
 

@@ -373,6 +373,37 @@ async def test_an_async_source_that_raises_gives_a_source_error_too(sandbox, con
     assert [outcome.state for outcome in caught.value.report.outcomes] == ["applied"]
 
 
+async def cancelled():
+    elsewhere = asyncio.get_running_loop().create_future()
+    elsewhere.cancel()
+    await elsewhere
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("keywords", [{}, {"journal": "run.journal"}], ids=["plain", "journal"])
+async def test_what_was_cancelled_elsewhere_is_an_error_of_the_source_that_awaits_it(
+    sandbox, connect, tmp_path, kind, keywords
+):
+    def source():
+        yield from updates_of(keys_of(2))
+        raise asyncio.CancelledError
+
+    async def asynchronous():
+        for row in updates_of(keys_of(2)):
+            yield row
+        await cancelled()
+
+    orders = connect(sandbox).market.orders
+    make = {"sync": source, "async": asynchronous}[kind]
+    keywords = {name: tmp_path / file for name, file in keywords.items()}
+    with pytest.raises(SourceError, match=r"after 6 rows \(CancelledError\)") as caught:
+        await orders.update_order_line_statuses(make(), **keywords)
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    assert caught.value.report.counts["applied"] == 6
+    with pytest.raises(SourceError):
+        [_ async for _ in orders.stream_order_line_statuses(make())]
+
+
 @pytest.mark.parametrize(
     "whole",
     [

@@ -16,6 +16,7 @@ from altcraft_async import (
     AuthenticationError,
     ClientClosedError,
     ConfigurationError,
+    NotSentError,
     OutagePolicy,
     RetryPolicy,
     Timeout,
@@ -87,6 +88,53 @@ async def test_closing_ends_a_run_that_is_under_way(start_sandbox, connect, unti
         with pytest.raises(ClientClosedError):
             await run
     assert client.statistics().in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "options"),
+    [
+        pytest.param(None, {}, id="outage"),
+        pytest.param({"status": 429, "Retry_After": "600"}, {}, id="pause"),
+        pytest.param({"status": 500}, {"retry": RetryPolicy(base=600.0, max_delay=600.0)}, id="backoff"),
+        pytest.param({}, {"rate": 0.01}, id="rate"),
+    ],
+)
+async def test_closing_ends_all_who_wait_at_once(  # noqa: PLR0917 - fixtures
+    start_raw_server, connect, until, watcher, failure, options
+):
+    server = await start_raw_server()
+    failed = None if failure is None else server.answer(b'{"error": %d}' % failure.get("status", 0), **failure)
+    server.answers = [server.answer(b'{"error": 0}'), failed]
+    client = connect(server, concurrency=4, observers=[watcher], **options)
+    update = client.market.orders.update_order_line_status
+    await update(*LINE)
+    calls = [asyncio.ensure_future(update(f"order_{n % 8}", "line", "delivered")) for n in range(12)]  # some for a turn
+    rows = [(f"order_{n}", "line", "new") for n in range(5, 50)]
+    run = asyncio.ensure_future(client.market.orders.update_order_line_statuses(rows))
+    await until(lambda: client.statistics().waiting >= 2 or len(watcher.of(RetryPlanned)) >= 8)
+    await client.aclose()
+    async with asyncio.timeout(5):
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        with pytest.raises(ClientClosedError, match=CLOSED) as caught:
+            await run
+    assert sum(isinstance(error, ClientClosedError) for error in errors) >= 4
+    assert all(isinstance(error, ClientClosedError) or error.maybe_applied for error in errors)
+    assert len(caught.value.report) == len(rows)
+
+
+async def test_a_call_that_may_have_been_applied_when_the_client_is_closed_says_so(start_raw_server, connect, until):
+    server = await start_raw_server()
+    server.answers = [server.HANG]
+    client = connect(server)
+    call = asyncio.ensure_future(client.market.orders.update_order_line_status(*LINE))
+    await until(lambda: server.requests)
+    await client.aclose()
+    with pytest.raises(
+        NotSentError, match="the client was closed before another attempt; the last attempt: "
+    ) as caught:
+        await call
+    assert caught.value.maybe_applied
+    assert caught.value.request_id in server.requests[0].head
 
 
 async def test_a_client_that_was_used_and_never_closed_warns(sandbox):

@@ -18,6 +18,7 @@ import pytest
 from altcraft_async import (
     AltcraftClient,
     ClientClosedError,
+    ConnectError,
     ConnectionLostError,
     DeadlineError,
     FailureLimit,
@@ -561,6 +562,18 @@ async def test_the_report_is_kept_where_the_client_is_closed_under_the_run(clien
     assert states.count("not_sent") == 3
 
 
+@played()
+async def test_closing_ends_a_run_that_waits_for_its_pace_at_once(client, server):
+    rows = [("o", f"l{n}", "s") for n in range(6)]
+    gathering = start(client.market.orders.update_order_line_statuses(rows, rate=0.001))
+    await asyncio.sleep(1.0)
+    await client.aclose()
+    with pytest.raises(ClientClosedError) as caught:
+        await gathering
+    assert clock() == 1.0
+    assert caught.value.report.counts["not_sent"] == len(rows) - len(server.sent)
+
+
 @played(latency=0.1, concurrency=2)
 async def test_what_a_transport_raises_oddly_after_sending_leaves_the_line_in_doubt(client, server):
     server.codes["odd"] = [RuntimeError("the handler is closed")] * 3
@@ -585,6 +598,55 @@ async def test_a_single_call_tells_of_a_transports_odd_failure_as_of_a_lost_conn
     with pytest.raises(ConnectionLostError) as caught:
         await client.market.orders.update_order_line_status("o", "l", "odd")
     assert (caught.value.maybe_applied, caught.value.attempts) == (True, 3)
+
+
+# -- a machine without room for connections
+
+
+class Cramped(Server):
+    """A server that this machine has room for only so many connections to."""
+
+    room = 1
+    refused = 0
+
+    async def send(self, request, **how):
+        if sum(sent.ended is None for sent in self.sent[-100:]) >= self.room:
+            self.refused += 1
+            msg = "no connection to the server (Too many open files)"
+            raise ConnectError(msg, local=True)
+        return await super().send(request, **how)
+
+
+def test_a_moment_without_room_for_connections_does_not_hold_the_client_down():
+    async def work():
+        server = Cramped()
+        async with client_of(server, concurrency=32) as client:
+            gathering = start(client.market.orders.update_order_line_statuses(rows_of(1000)))
+            await asyncio.sleep(0.05)
+            assert client.statistics().limit == 1
+            server.room = 100
+            assert (await gathering).ok
+            assert client.statistics().limit == 32
+
+    run(work())
+
+
+def test_room_for_few_connections_is_found_and_seldom_tried_anew():
+    async def work():
+        server = Cramped()
+        server.room = 4
+        async with client_of(server, concurrency=16) as client:
+            began = clock()
+            assert (await client.market.orders.update_order_line_statuses(rows_of(2000))).ok
+            assert 4 <= client.statistics().limit <= 5
+        assert clock() - began < 1.1 * 2000 / 4 * server.latency
+        assert server.refused < 40
+
+    run(work())
+
+
+def rows_of(count):
+    return [("o", f"l{n}", "s") for n in range(count)]
 
 
 @played(concurrency=1)

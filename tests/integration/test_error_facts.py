@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+
 import pytest
 
 from altcraft_async import (
@@ -9,10 +12,14 @@ from altcraft_async import (
     AttemptTimeoutError,
     AuthenticationError,
     BadRequestError,
+    ClientClosedError,
+    ConfigurationError,
     ConnectError,
     ConnectionLostError,
     DeadlineError,
     DeliveryError,
+    InvalidUpdateError,
+    OutageError,
     OutagePolicy,
     Outcome,
     PermissionDeniedError,
@@ -20,6 +27,7 @@ from altcraft_async import (
     ResponseTooLargeError,
     RetryBudgetError,
     RetryPolicy,
+    RunFailedError,
     RunStoppedError,
     ServerError,
     TariffLimitError,
@@ -27,6 +35,7 @@ from altcraft_async import (
     TransportError,
     UnreadableResponseError,
 )
+from altcraft_async.protocol.wire import WireResponse
 from altcraft_async.sandbox import Fault, Faults
 
 LINE = ("order_1", "line_1_1", "delivered")
@@ -166,6 +175,62 @@ async def test_another_transports_own_failure_may_have_been_applied(connect, way
 
     orders = connect("https://example.test", transport=Pigeon()).market.orders
     check(await way(orders, LINE), LINE, TransportError, 3, maybe_applied=True)
+
+
+GOOD = {"status": 200, "headers": {"Content-Type": "application/json"}, "body": b'{"error": 0}'}
+
+
+@pytest.mark.parametrize(
+    ("comes", "said"),
+    [
+        *[
+            (kind("no"), rf"raised what no transport may \({kind.__name__}\)")
+            for kind in (
+                ClientClosedError,
+                ConfigurationError,
+                APIError,
+                DeadlineError,
+                OutageError,
+                InvalidUpdateError,
+            )
+        ],
+        (asyncio.CancelledError(), r"failed unexpectedly \(CancelledError\)"),
+        (None, "returned what no transport may .NoneType instead of a WireResponse"),
+        ((200, {}, b""), "tuple instead of a WireResponse"),
+        (WireResponse(**{**GOOD, "body": '{"error": 0}'}), "a body of type str"),
+        (WireResponse(**{**GOOD, "body": memoryview(b'{"error": 0}')}), "a body of type memoryview"),
+        (WireResponse(**{**GOOD, "headers": None}), "headers of type NoneType"),
+        (WireResponse(**{**GOOD, "headers": {"Content-Type": b"application/json"}}), "headers that are no text"),
+        (WireResponse(**{**GOOD, "status": "200"}), "a status of type str"),
+    ],
+)
+async def test_what_another_transport_may_not_do_leaves_the_change_in_doubt(connect, way, comes, said):
+    class Pigeon:
+        async def send(self, request, *, connect, total, max_bytes, fresh=False):
+            if isinstance(comes, BaseException):
+                raise comes
+            return comes
+
+        async def aclose(self):
+            pass
+
+    orders = connect("https://example.test", transport=Pigeon()).market.orders
+    error = await way(orders, LINE)
+    check(error, LINE, ConnectionLostError, 3, maybe_applied=True)
+    assert re.search(said, str(error))
+
+
+async def test_a_defect_that_comes_up_after_sending_leaves_the_line_in_doubt(connect):
+    class Pigeon:
+        async def send(self, request, *, connect, total, max_bytes, fresh=False):
+            raise GeneratorExit
+
+        async def aclose(self):
+            pass
+
+    with pytest.raises(RunFailedError) as caught:
+        await connect("https://example.test", transport=Pigeon()).market.orders.update_order_line_statuses([LINE])
+    assert caught.value.report.outcomes[0].state == "unknown"
 
 
 async def test_a_call_of_any_method_names_the_method(sandbox, connect):

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from altcraft_async import DeliveryError, RetryPolicy
-from altcraft_async.sandbox import Faults
+from altcraft_async.sandbox import Fault, Faults
 
 HANDLERS = 300
+ORDER = {
+    "matching": "email", "email": "a@example.com", "endpoint": "shop", "status": "new", "total_price": "300.00",
+    "currency": "RUB", "lines": [{"external_id": "line", "product": "p", "status": "new", "count": 1}],
+}  # fmt: skip
 DESCRIPTORS = Path("/proc/self/fd")
 
 
@@ -96,3 +103,38 @@ async def test_a_task_group_that_fails_ends_the_calls_of_its_others(start_sandbo
             group.create_task(fail())
     assert [type(error) for error in caught.value.exceptions] == [ZeroDivisionError]
     assert client.statistics().in_flight == 0
+
+
+class Source(list):
+    """Rows that are known to be gone when they are; a run has them for as long as it lives."""
+
+
+async def gather(orders, rows, **keywords):
+    return (await orders.update_order_line_statuses(rows, **keywords)).complete
+
+
+async def stream(orders, rows, **keywords):
+    return len([outcome async for outcome in orders.stream_order_line_statuses(rows, **keywords)])
+
+
+async def leave(orders, rows, **keywords):
+    async with aclosing(orders.stream_order_line_statuses(rows, **keywords)) as outcomes:
+        await anext(outcomes)
+
+
+async def import_orders(orders, rows, **keywords):
+    rows[:] = [{**ORDER, "external_id": order} for order, _, _ in rows]
+    return (await orders.import_orders(rows, **keywords)).complete
+
+
+@pytest.mark.parametrize("send", [gather, stream, leave, import_orders])
+@pytest.mark.parametrize("journal", [None, "run.journal"])
+async def test_nothing_of_a_run_that_has_ended_is_kept_by_the_client(start_sandbox, connect, tmp_path, send, journal):
+    sandbox = await start_sandbox(faults=Faults(script=[None, Fault("error", status=503)]))
+    client = connect(sandbox)
+    rows = Source((f"order_{n}", f"line_{n}_1", "delivered") for n in range(1, 31))  # ten are not there
+    gone = weakref.ref(rows)
+    await send(client.market.orders, rows, journal=journal and tmp_path / journal, deadline=600.0)
+    del rows
+    gc.collect()
+    assert gone() is None

@@ -44,7 +44,7 @@ FLOORS = (
     ("engine.work",),
     ("engine.connections",),
     ("engine.mapping",),
-    ("engine.direct",),
+    ("engine.direct", "engine.carrier", "engine.batches"),
     (
         "engine.transport",
         "engine.wire_log",
