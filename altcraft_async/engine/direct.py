@@ -214,7 +214,7 @@ class DirectWay:
         try:
             connection = await self._connector.connect(self._target, [], self._timeout(max(connect, 0.001)))
             return _Carrier(connection, in_doubt=in_doubt)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - nothing has been written on it, whatever it is
             failure = map_unsent(error, in_doubt=in_doubt)
         raise failure  # outside the handler, so that no context clings to it
 

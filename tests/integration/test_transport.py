@@ -340,6 +340,17 @@ async def test_an_unknown_host_is_a_connect_error(connect, options):
     assert type(error) is ConnectError
 
 
+@pytest.mark.parametrize("base", ["https://ru..x.test", "https://пример..рф", f"https://{'a' * 64}.test"])
+@pytest.mark.parametrize("traces", [[], [aiohttp.TraceConfig()]], ids=["direct", "session"])
+async def test_whatever_fails_before_the_request_is_written_has_sent_nothing(base, traces):
+    transport = AiohttpTransport(base, trace_configs=traces)
+    for _ in range(2):
+        with pytest.raises(ConnectError) as caught:
+            await transport.send(WireRequest("m", {}, b"{}"), connect=5, total=5, max_bytes=100)
+        assert not caught.value.maybe_applied
+    await transport.aclose()
+
+
 async def test_tls_to_a_server_without_tls_is_a_connect_error(connect, options):
     def refuse(_, writer):
         writer.write(b"HTTP/1.1 400 This port speaks no TLS\r\n\r\n")
