@@ -368,16 +368,21 @@ class Run(Generic[RowT]):
             await self._read()
             if self._recorder is not None:
                 self._recorder.exhausted(self.taken)
-        except asyncio.CancelledError:
-            if self._stopped is None:
-                raise
         except StorageError as error:
             self._fail(error)
+        except asyncio.CancelledError as error:
+            if self._intake is None or not self._intake.cancelling():  # what the source awaits was cancelled elsewhere
+                self._source_failed(error)
+            elif self._stopped is None:
+                raise
         except Exception as error:  # noqa: BLE001 - the caller's own code; handed on when the run has ended
-            rows = "1 row" if self.taken == 1 else f"{self.taken:,} rows"
-            message = f"the source of updates failed after {rows} ({_words_of(error)})"
-            self._error = SourceError(message, taken=self.taken)
-            self._error.__cause__ = error
+            self._source_failed(error)
+
+    def _source_failed(self, error: BaseException) -> None:
+        rows = "1 row" if self.taken == 1 else f"{self.taken:,} rows"
+        message = f"the source of updates failed after {rows} ({_words_of(error)})"
+        self._error = SourceError(message, taken=self.taken)
+        self._error.__cause__ = error
 
     async def _read(self) -> None:
         window = self._options.window
@@ -615,7 +620,7 @@ class Run(Generic[RowT]):
         self._stop(RunStoppedError(f"the run was stopped before this line's turn, because {error}"), read_on=False)
 
 
-def _words_of(error: Exception) -> str:
+def _words_of(error: BaseException) -> str:
     """Say what an error of the caller's own is, in one line that is not too long."""
     said = " ".join(str(error).split())
     return f"{type(error).__name__}: {said[:300]}" if said else type(error).__name__

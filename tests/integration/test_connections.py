@@ -545,3 +545,54 @@ def test_too_many_open_files_is_a_connect_error_of_this_machine():
     said = ended.stdout.splitlines()
     assert said[::2] == ["False no connection to the server (Connection refused)"] * 2 * len(LOOPS)
     assert said[1::2] == ["True no connection to the server (Too many open files)"] * 2 * len(LOOPS)
+
+
+WITHOUT_A_FILE = """
+import asyncio, os, resource, sys, time
+from altcraft_async import AltcraftClient, ConnectError, OutagePolicy
+
+def hog():
+    held = []
+    try:
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return held
+
+def free(held):
+    while held:
+        os.close(held.pop())
+
+async def main():
+    loop = asyncio.get_running_loop()
+    outage = OutagePolicy(call_patience=1.5, first_patience=0.1)
+    async with AltcraftClient(*sys.argv[1:], group=None, outage=outage) as client:
+        held = hog()
+        started = loop.time()
+        try:
+            await client.market.orders.update_order_line_status("order", "line", "new")
+        except ConnectError as error:
+            gone, said = loop.time() - started, (error.local, error.maybe_applied)
+            free(held)
+            print(said, 1.0 < gone < 4.0)
+        held = hog()
+        loop.call_later(2.0, free, held)
+        rows = [(f"order_{n}", f"line_{n}_1", "new") for n in range(1, 201)]
+        report = await client.market.orders.update_order_line_statuses(rows)
+        print(sum(one.ok for one in report), report.sent < 300, client.statistics().retry_budget > 400)
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits open files as POSIX does")
+async def test_without_an_open_file_all_wait_within_their_patience_and_it_costs_nothing(start_sandbox):
+    sandbox = await start_sandbox(orders=200)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WITHOUT_A_FILE, sandbox.base_url, sandbox.token),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(child.communicate(), 60)
+    assert (out.decode().splitlines(), child.returncode) == (["(True, False) True", "200 True True"], 0), err.decode()
