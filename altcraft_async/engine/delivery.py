@@ -13,6 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 import attrs
+import tenacity  # with the first client: an import in the first retry needs an open file, and there may be none
 
 from altcraft_async.engine.gate import NO_PERMIT
 from altcraft_async.engine.work import Attempt, BatchItem, Phase
@@ -40,8 +41,6 @@ from altcraft_async.protocol.verdict import TABLE, Evidence, Scope
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import tenacity
-
     from altcraft_async.engine.credentials import Credentials
     from altcraft_async.engine.gate import Gate
     from altcraft_async.engine.notifier import Notifier
@@ -68,6 +67,7 @@ _STRANGE: Final = (TABLE[Evidence.FOREIGN], TABLE[Evidence.UNREADABLE])
 # named once: a look at a member through its class is slow before Python 3.12
 _BETWEEN, _IN_FLIGHT, _NEITHER = Phase.BETWEEN, Phase.IN_FLIGHT, Scope.NEITHER
 _SUCCESS, _DUPLICATE_SUCCESS = TABLE[Evidence.SUCCESS], TABLE[Evidence.DUPLICATE_SUCCESS]
+_NO_ROOM: Final = TABLE[Evidence.NO_ROOM]
 
 
 @attrs.define
@@ -373,8 +373,9 @@ class Delivery:
                 first_failure=item.first_failure,
                 apart=item.apart,
             )
-        elif isinstance(error, ConnectError):
-            self.gate.cap()
+        elif verdict is _NO_ROOM:
+            line = item.claims[-1][0] if item.claims else item
+            self.gate.on_no_room(now, kind=item.call.method, line=line, first_failure=item.first_failure)
         self.totals.count(item, verdict)
         if totals is not None:
             totals.count(item, verdict)
@@ -388,8 +389,6 @@ class Delivery:
 
         Holds no permit while it waits. When cancelled, the item tells how far it came.
         """
-        import tenacity  # noqa: PLC0415 - most programs never retry, and none should import slower for it
-
         rounds = _Rounds(self, item, patience, totals)
         retrying = tenacity.AsyncRetrying(
             retry=rounds.asks_for_another,
@@ -401,21 +400,25 @@ class Delivery:
         await retrying(rounds.attempt)
         return rounds.stop or Stop(StopReason.FINAL)
 
-    def decide(self, item: WorkItem, state: tenacity.RetryCallState) -> Retry | Stop:
+    def decide(self, item: WorkItem, state: tenacity.RetryCallState, patience: Patience) -> Retry | Stop:
         """Say whether the item is tried again after its last attempt."""
         last, gate = item.last, self.gate
         if last is None or item.owner.stopped or item.spent:
             return Stop(StopReason.FINAL)
         in_outage = last.verdict.retry and gate.outage.state is not OutageState.CLEAR
-        if in_outage or last.verdict is TABLE[Evidence.NO_ROOM]:
+        no_room = last.verdict is _NO_ROOM
+        if in_outage or no_room:
             item.unpaid += 1
+        now = asyncio.get_running_loop().time()
+        if no_room and now >= patience.ends_at(gate.outage, since=item.first_failure):
+            return Stop(StopReason.OUTAGE)
         return decide(
             last.verdict,
             spent=item.attempts - item.unpaid,
             state=state,
             in_outage=in_outage,
             misdirected=self._is_misdirected(last.verdict),
-            now=asyncio.get_running_loop().time(),
+            now=now,
             expires_at=item.expires_at,
             retry_after=last.retry_after,
             policy=self.policy,
@@ -516,7 +519,7 @@ class _Rounds:
         if state.attempt_number == 1:  # the time of the first attempt counts
             state.start_time -= asyncio.get_running_loop().time() - item.started
         stopped = state.outcome.result() if state.outcome is not None else None
-        self._decision = stopped or delivery.decide(item, state)
+        self._decision = stopped or delivery.decide(item, state, self._patience)
         if isinstance(self._decision, Stop):
             self.stop = self._decision
             return False
