@@ -36,6 +36,7 @@ from altcraft_async.flow.retry import Retry, RetryPolicy, Stop, StopReason, deci
 from altcraft_async.protocol.answer import another_line, confirms, echo_of, line_named, row_results
 from altcraft_async.protocol.retry_after import parse_retry_after
 from altcraft_async.protocol.states import OutcomeState
+from altcraft_async.protocol.values import LineKey
 from altcraft_async.protocol.verdict import TABLE, Evidence, Scope
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryBudget
     from altcraft_async.protocol.answer import RowSaid
-    from altcraft_async.protocol.values import LineKey, LineStatusUpdate
+    from altcraft_async.protocol.values import LineStatusUpdate
     from altcraft_async.protocol.verdict import Verdict
     from altcraft_async.protocol.wire import Format, Reply, Wire, WireRequest, WireResponse
 
@@ -67,6 +68,7 @@ _STRANGE: Final = (TABLE[Evidence.FOREIGN], TABLE[Evidence.UNREADABLE])
 # named once: a look at a member through its class is slow before Python 3.12
 _BETWEEN, _IN_FLIGHT, _NEITHER = Phase.BETWEEN, Phase.IN_FLIGHT, Scope.NEITHER
 _SUCCESS, _DUPLICATE_SUCCESS = TABLE[Evidence.SUCCESS], TABLE[Evidence.DUPLICATE_SUCCESS]
+_CLEAR: Final = OutageState.CLEAR
 _NO_ROOM: Final = TABLE[Evidence.NO_ROOM]
 
 
@@ -159,10 +161,15 @@ class Delivery:
             if self.notifier is not None:
                 throttled = last.verdict.throttled
                 self.notifier.attempt_ended(item, now - started, status, last.error, throttled=throttled)
-            if not item.fresh or item.reasked >= _REASKED_AT_MOST or item.spent:
+            if not self._asks_at_once(item):
                 return None
             item.reasked += 1
             item.unpaid += 1
+
+    def _asks_at_once(self, item: WorkItem) -> bool:
+        """Say whether the answer must be asked for again, now; where others fail too, that is for the outage to say."""
+        within = item.fresh and item.reasked < _REASKED_AT_MOST and not item.spent
+        return within and self.gate.outage.state is _CLEAR
 
     @staticmethod
     def _time_for(item: WorkItem, now: float, total: float) -> float | Stop:
@@ -248,16 +255,17 @@ class Delivery:
         if update is not None:
             another = another_line(reply.payload, update)
             if another is not None:
-                if self._is_anothers(item, another, fresh=fresh):
+                doubt = self._doubt_of(item, update, another, fresh=fresh)
+                if doubt is not None:
                     response.discard()
-                    return self._anothers(another)
+                    return self._anothers(another, doubt)
             elif not fresh and self._is_unproven(item, update, reply):
                 response.discard()
-                return Attempt(TABLE[Evidence.ANOTHERS], {}, UnreadableResponseError(_UNPROVEN))
+                return Attempt(TABLE[Evidence.UNCONFIRMED], {}, UnreadableResponseError(_UNPROVEN))
             item.echo = echo_of(reply.payload, update)
         elif isinstance(item, BatchItem) and (named := self._take_rows(item, wire, reply)) is not None:
             response.discard()
-            return self._anothers(named)
+            return self._anothers(named, Evidence.ANOTHERS)
         return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload, response=response)
 
     async def _judge(self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse) -> Attempt:
@@ -273,7 +281,7 @@ class Delivery:
         if evidence is Evidence.REFUSED and not fresh and self.questions.suspicious(asyncio.get_running_loop().time()):
             item.fresh = True  # a refusal names no line: it could be another's, as an answer just was
             response.discard()
-            evidence = Evidence.ANOTHERS
+            evidence = Evidence.UNCONFIRMED
         elif evidence is Evidence.FATAL and not item.renewed:
             item.renewed = True
             if await self.credentials.renew(wire) is not None:
@@ -327,17 +335,18 @@ class Delivery:
             location=reply.location,
         )
 
-    def _is_anothers(self, item: WorkItem, another: LineKey, *, fresh: bool) -> bool:
-        """Say whether an answer that names `another` line is not this item's; mark the item to be asked again."""
+    def _doubt_of(self, item: WorkItem, update: LineStatusUpdate, another: LineKey, *, fresh: bool) -> Evidence | None:
+        """Say what an answer that names `another` line is, None where it is taken; mark the item to be asked again."""
         questions = self.questions
-        ours = questions.knows(another)
-        if not ours and (questions.renamed or (fresh and another == item.another)):
-            questions.accept(another)
-            return False
+        line = LineKey(update.order_external_id, update.order_line_external_id)
+        free = questions.gave(another, line, before=item.another) and not questions.knows(another)
+        if free and (questions.expects(another, line) or (fresh and another == item.another)):
+            questions.accept(another, line)
+            return None
         questions.distrust(asyncio.get_running_loop().time())
         item.another = another
         item.fresh = True
-        return True
+        return Evidence.UNCONFIRMED if free else Evidence.ANOTHERS
 
     def _is_unproven(self, item: WorkItem, update: LineStatusUpdate, reply: Reply) -> bool:
         """Say whether a success could be another call's, as one just was; mark the item to be asked again."""
@@ -347,9 +356,9 @@ class Delivery:
         item.fresh = True
         return True
 
-    def _anothers(self, another: LineKey) -> Attempt:
+    def _anothers(self, another: LineKey, evidence: Evidence) -> Attempt:
         msg = f"the answer was that of another line ({another[0]}/{another[1]})"
-        return Attempt(TABLE[Evidence.ANOTHERS], {}, UnreadableResponseError(msg))
+        return Attempt(TABLE[evidence], {}, UnreadableResponseError(msg))
 
     def _account(self, item: WorkItem, last: Attempt, started: float, now: float, totals: Totals | None) -> None:
         """Tell the flow laws and the totals how an attempt ended."""
@@ -405,7 +414,7 @@ class Delivery:
         last, gate = item.last, self.gate
         if last is None or item.owner.stopped or item.spent:
             return Stop(StopReason.FINAL)
-        in_outage = last.verdict.retry and gate.outage.state is not OutageState.CLEAR
+        in_outage = last.verdict.retry and gate.outage.state is not _CLEAR
         no_room = last.verdict is _NO_ROOM
         if in_outage or no_room:
             item.unpaid += 1
