@@ -139,6 +139,7 @@ UNASKED = {
     "a whole answer": answer(b"stale"),
     "a proxy's 408": answer(b"", status=b"408 Request Timeout"),
     "the start of an answer": answer(b"stale")[:30],
+    "an informational answer": b"HTTP/1.1 103 Early Hints\r\n\r\n",
     "one byte": b"H",
     "an empty line": b"\r\n",
 }
@@ -400,6 +401,47 @@ def test_a_chunked_answer_keeps_its_connection_and_bytes_after_it_do_not(run, op
             for text in ("one", "two", "three"):
                 assert await caller.heard(text) == text
             assert server.asked == [["one", "two"], ["three"]]
+
+    run(scenario())
+
+
+_CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n%x%s\r\n%s\r\n0%s\r\n%s\r\n"
+)
+PARTS_OF_AN_ANSWER = {
+    "early hints": lambda text: [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + answer(text)],
+    "continue, apart": lambda text: [b"HTTP/1.1 100 Continue\r\n\r\n" * 2, answer(text)],
+    "early hints in pieces": lambda text: [
+        b"HTTP/1.1 103 E",
+        b"arly Hints\r\n\r",
+        b"\n" + answer(text)[:9],
+        answer(text)[9:],
+    ],
+    "chunk extensions": lambda text: [_CHUNKED % (len(text), b";x=1", text, b";last", b"")],
+    "trailers": lambda text: [_CHUNKED % (len(text), b"", text, b"", b"X-Sum: 1\r\nX-More: 2\r\n")],
+    "the last chunk in pieces": lambda text: [
+        _CHUNKED[:-2] % (len(text), b"", text, b"", b"X-Sum: 1\r"),
+        b"\n",
+        b"\r\n",
+    ],
+}
+
+
+@pytest.mark.parametrize("how", PARTS_OF_AN_ANSWER)
+def test_informational_answers_chunk_extensions_and_trailers_belong_to_the_answer(run, options, how):
+    async def script(visit):
+        while True:
+            for piece in PARTS_OF_AN_ANSWER[how]((await visit.request()).encode()):
+                visit.say(piece)
+                await asyncio.sleep(0.01)
+
+    async def scenario():
+        async with Server(script) as server, Caller(server, **options) as caller:
+            for text in ("one", "two", "three"):
+                response = await caller.ask(text)
+                assert (response.body.decode(), response.unasked) == (text, False)
+                await asyncio.sleep(0.03)
+            assert server.asked == [["one", "two", "three"]]
 
     run(scenario())
 
