@@ -267,6 +267,14 @@ async def test_informational_answers_come_before_the_real_one(start_raw_server, 
     await connect(server, **options).market.orders.update_order_line_status(*LINE)
 
 
+@pytest.mark.parametrize("behind", [b"", b"\x00\x00\x12\x04", b"HTTP/1.1 200 OK\r\nContent-Length: 47\r\n\r\n" + YES])
+@pytest.mark.parametrize("named", [b"Upgrade: h2c\r\nConnection: Upgrade\r\n", b""], ids=["upgrade", "bare"])
+async def test_a_switch_of_protocols_is_nobodys_answer(start_raw_server, connect, options, named, behind):
+    server = await start_raw_server(b"HTTP/1.1 101 Switching\r\n" + named + b"\r\n" + behind, keep_alive=True)
+    error = await error_of(connect(server, **options, timeout=5))
+    assert (type(error), error.status, error.maybe_applied) == (APIError, 101, False)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed(start_raw_server, connect, options, status):
     other = await start_raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + b'{"error":0}')
