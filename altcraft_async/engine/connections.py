@@ -33,6 +33,10 @@ _READ_AT_ONCE = 65536
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
+_LAST_CHUNK = re.compile(rb"(?:\A|\r\n)0+[ \t]*(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n\Z")
+"""The last chunk, with extensions and trailers."""
+_TAIL = 8192
+"""Bytes that are kept of an answer's end where it comes in several pieces: more than trailers have."""
 _TURNS = 8
 """How often the loop may read before a connection that stays readable is given up; one or two do for TLS tickets."""
 
@@ -47,13 +51,15 @@ class UnaskedBytesError(aiohttp.ClientConnectionError):
 class Tap(asyncio.BufferedProtocol):
     """Stands between a connection and aiohttp's protocol for it: passes all on, and counts.
 
-    `received` is the number of bytes since `begin`. What comes is read into a buffer that all
+    `received` is the number of bytes since `begin`, `head_length` where among them the answer's head ends, that of
+    informational answers before it included. What comes is read into a buffer that all
     connections of a loop share, because a read is over before another begins: without one
     asyncio takes 256 KB anew for every read, which the system maps and unmaps each time.
     """
 
     __slots__ = (
-        "_buffer", "_feed", "_head", "_inner", "_last", "busy", "head_length", "received", "transport", "waiting",
+        "_buffer", "_feed", "_head", "_head_at", "_inner", "_last", "busy", "head_length", "received", "transport",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, connection: aiohttp.connector.Connection, buffer: memoryview) -> None:
@@ -77,7 +83,7 @@ class Tap(asyncio.BufferedProtocol):
     def begin(self) -> None:
         """Count anew, for a request that will now be written."""
         self._head = self._last = b""
-        self.head_length = self.received = 0
+        self._head_at = self.head_length = self.received = 0
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Give what the next bytes are read into."""
@@ -89,12 +95,19 @@ class Tap(asyncio.BufferedProtocol):
         data = bytes(self._buffer[:nbytes])
         if not self.head_length and len(self._head) < _MAX_HEAD:
             self._head += data
-            end = self._head.find(_HEAD_END)
-            if end >= 0:
-                self.head_length = end + 4
-        self._last = data
+            self._find_head()
+        self._last = (self._last + data)[-_TAIL:] if self._last else data
         self.received += nbytes
         self._feed(data)
+
+    def _find_head(self) -> None:
+        """Look for the end of the answer's head, behind those of informational answers."""
+        head, at = self._head, self._head_at
+        while (end := head.find(_HEAD_END, at)) >= 0:
+            if head[at + 9 : at + 10] != b"1" or head[at + 9 : at + 12] == b"101":  # which is the last that speaks HTTP
+                self.head_length = end + 4
+                return
+            self._head_at = at = end + 4
 
     def eof_received(self) -> bool | None:
         """Pass it on."""
@@ -113,7 +126,7 @@ class Tap(asyncio.BufferedProtocol):
         self._inner.resume_writing()
 
     def behind_head(self, size: int) -> bytes | None:
-        """Return what came behind the head, where that is `size` bytes and all came in one piece, else None.
+        """Return what came behind the head, where that is `size` bytes and all came in one piece or is short.
 
         aiohttp pauses no connection for as much as one piece holds, so it need not know that this is taken.
         """
@@ -122,20 +135,20 @@ class Tap(asyncio.BufferedProtocol):
 
     def ended(self) -> bool:
         """Whether what was received is exactly one whole answer; what cannot be proven is not."""
-        head = self._head[: self.head_length]
-        if not head or head[9:10] == b"1":  # an informational answer is another's head
+        head = self._head[self._head_at : self.head_length]
+        if not head or head[9:10] == b"1":  # another protocol may follow it
             return False
-        body = self.received - len(head)
+        body = self.received - self.head_length
         length = _LENGTH.search(head)
         if length is not None:
             return body == int(length[1])
         if _CHUNKED.search(head) is not None:
-            return self._last.endswith(b"0\r\n\r\n")
+            return _LAST_CHUNK.search(self._last, len(self._last) - _TAIL) is not None
         return body == 0
 
     def said_more(self) -> bool:
         """Whether more came than the answer that its head announces, as far as it does."""
-        length = _LENGTH.search(self._head[: self.head_length])
+        length = _LENGTH.search(self._head[self._head_at : self.head_length])
         return length is not None and self.received > self.head_length + int(length[1])
 
     async def settled(self) -> bool:

@@ -13,6 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 import attrs
+import tenacity  # with the first client: an import in the first retry needs an open file, and there may be none
 
 from altcraft_async.engine.gate import NO_PERMIT
 from altcraft_async.engine.work import Attempt, BatchItem, Phase
@@ -37,12 +38,11 @@ from altcraft_async.protocol.answer import another_line, confirms, echo_of, line
 from altcraft_async.protocol.methods import BY_PATH, Repeat
 from altcraft_async.protocol.retry_after import parse_retry_after
 from altcraft_async.protocol.states import OutcomeState
+from altcraft_async.protocol.values import LineKey
 from altcraft_async.protocol.verdict import TABLE, Evidence, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import tenacity
 
     from altcraft_async.engine.credentials import Credentials
     from altcraft_async.engine.gate import Gate
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryBudget
     from altcraft_async.protocol.answer import RowSaid
-    from altcraft_async.protocol.values import LineKey, LineStatusUpdate
+    from altcraft_async.protocol.values import LineStatusUpdate
     from altcraft_async.protocol.verdict import Verdict
     from altcraft_async.protocol.wire import Format, Reply, Wire, WireRequest, WireResponse
 
@@ -70,6 +70,8 @@ _STRANGE: Final = (TABLE[Evidence.FOREIGN], TABLE[Evidence.UNREADABLE])
 # named once: a look at a member through its class is slow before Python 3.12
 _BETWEEN, _IN_FLIGHT, _NEITHER = Phase.BETWEEN, Phase.IN_FLIGHT, Scope.NEITHER
 _SUCCESS, _DUPLICATE_SUCCESS = TABLE[Evidence.SUCCESS], TABLE[Evidence.DUPLICATE_SUCCESS]
+_CLEAR: Final = OutageState.CLEAR
+_NO_ROOM: Final = TABLE[Evidence.NO_ROOM]
 
 
 @attrs.define
@@ -163,10 +165,15 @@ class Delivery:
                 throttled = last.verdict.throttled
                 self.notifier.attempt_ended(item, now - started, status, last.error, throttled=throttled)
             _remember_token(item, token)
-            if not item.fresh or item.reasked >= _REASKED_AT_MOST or item.spent:
+            if not self._asks_at_once(item):
                 return None
             item.reasked += 1
             item.unpaid += 1
+
+    def _asks_at_once(self, item: WorkItem) -> bool:
+        """Say whether the answer must be asked for again, now; where others fail too, that is for the outage to say."""
+        within = item.fresh and item.reasked < _REASKED_AT_MOST and not item.spent
+        return within and self.gate.outage.state is _CLEAR
 
     @staticmethod
     def _time_for(item: WorkItem, token: int, now: float, total: float) -> float | Stop:
@@ -260,16 +267,17 @@ class Delivery:
         if update is not None:
             another = another_line(reply.payload, update)
             if another is not None:
-                if self._is_anothers(item, another, fresh=fresh):
+                doubt = self._doubt_of(item, update, another, fresh=fresh)
+                if doubt is not None:
                     response.discard()
-                    return self._anothers(another)
+                    return self._anothers(another, doubt)
             elif not fresh and self._is_unproven(item, update, reply):
                 response.discard()
-                return Attempt(TABLE[Evidence.ANOTHERS], {}, UnreadableResponseError(_UNPROVEN))
+                return Attempt(TABLE[Evidence.UNCONFIRMED], {}, UnreadableResponseError(_UNPROVEN))
             item.echo = echo_of(reply.payload, update)
         elif isinstance(item, BatchItem) and (named := self._take_rows(item, wire, reply)) is not None:
             response.discard()
-            return self._anothers(named)
+            return self._anothers(named, Evidence.ANOTHERS)
         return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload, response=response)
 
     async def _judge(self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse) -> Attempt:
@@ -285,7 +293,7 @@ class Delivery:
         if evidence is Evidence.REFUSED and not fresh and self.questions.suspicious(asyncio.get_running_loop().time()):
             item.fresh = True  # a refusal names no line: it could be another's, as an answer just was
             response.discard()
-            evidence = Evidence.ANOTHERS
+            evidence = Evidence.UNCONFIRMED
         elif evidence is Evidence.FATAL and not item.renewed:
             item.renewed = True
             if await self.credentials.renew(wire) is not None:
@@ -342,17 +350,18 @@ class Delivery:
             location=reply.location,
         )
 
-    def _is_anothers(self, item: WorkItem, another: LineKey, *, fresh: bool) -> bool:
-        """Say whether an answer that names `another` line is not this item's; mark the item to be asked again."""
+    def _doubt_of(self, item: WorkItem, update: LineStatusUpdate, another: LineKey, *, fresh: bool) -> Evidence | None:
+        """Say what an answer that names `another` line is, None where it is taken; mark the item to be asked again."""
         questions = self.questions
-        ours = questions.knows(another)
-        if not ours and (questions.renamed or (fresh and another == item.another)):
-            questions.accept(another)
-            return False
+        line = LineKey(update.order_external_id, update.order_line_external_id)
+        free = questions.gave(another, line, before=item.another) and not questions.knows(another)
+        if free and (questions.expects(another, line) or (fresh and another == item.another)):
+            questions.accept(another, line)
+            return None
         questions.distrust(asyncio.get_running_loop().time())
         item.another = another
         item.fresh = True
-        return True
+        return Evidence.UNCONFIRMED if free else Evidence.ANOTHERS
 
     def _is_unproven(self, item: WorkItem, update: LineStatusUpdate, reply: Reply) -> bool:
         """Say whether a success could be another call's, as one just was; mark the item to be asked again."""
@@ -362,9 +371,9 @@ class Delivery:
         item.fresh = True
         return True
 
-    def _anothers(self, another: LineKey) -> Attempt:
+    def _anothers(self, another: LineKey, evidence: Evidence) -> Attempt:
         msg = f"the answer was that of another line ({another[0]}/{another[1]})"
-        return Attempt(TABLE[Evidence.ANOTHERS], {}, UnreadableResponseError(msg))
+        return Attempt(TABLE[evidence], {}, UnreadableResponseError(msg))
 
     def _account(self, item: WorkItem, last: Attempt, started: float, now: float, totals: Totals | None) -> None:
         """Tell the flow laws and the totals how an attempt ended."""
@@ -388,8 +397,9 @@ class Delivery:
                 first_failure=item.first_failure,
                 apart=item.apart,
             )
-        elif isinstance(error, ConnectError):
-            self.gate.cap()
+        elif verdict is _NO_ROOM:
+            line = item.claims[-1][0] if item.claims else item
+            self.gate.on_no_room(now, kind=item.call.method, line=line, first_failure=item.first_failure)
         self.totals.count(item, verdict)
         if totals is not None:
             totals.count(item, verdict)
@@ -403,8 +413,6 @@ class Delivery:
 
         Holds no permit while it waits. When cancelled, the item tells how far it came.
         """
-        import tenacity  # noqa: PLC0415 - most programs never retry, and none should import slower for it
-
         rounds = _Rounds(self, item, patience, totals)
         retrying = tenacity.AsyncRetrying(
             retry=rounds.asks_for_another,
@@ -416,21 +424,25 @@ class Delivery:
         await retrying(rounds.attempt)
         return rounds.stop or Stop(StopReason.FINAL)
 
-    def decide(self, item: WorkItem, state: tenacity.RetryCallState) -> Retry | Stop:
+    def decide(self, item: WorkItem, state: tenacity.RetryCallState, patience: Patience) -> Retry | Stop:
         """Say whether the item is tried again after its last attempt."""
         last, gate = item.last, self.gate
         if last is None or item.owner.stopped or item.spent:
             return Stop(StopReason.FINAL)
-        in_outage = last.verdict.retry and gate.outage.state is not OutageState.CLEAR
-        if in_outage or last.verdict is TABLE[Evidence.NO_ROOM]:
+        in_outage = last.verdict.retry and gate.outage.state is not _CLEAR
+        no_room = last.verdict is _NO_ROOM
+        if in_outage or no_room:
             item.unpaid += 1
+        now = asyncio.get_running_loop().time()
+        if no_room and now >= patience.ends_at(gate.outage, since=item.first_failure):
+            return Stop(StopReason.OUTAGE)
         return decide(
             last.verdict,
             spent=item.attempts - item.unpaid,
             state=state,
             in_outage=in_outage,
             misdirected=self._is_misdirected(last.verdict),
-            now=asyncio.get_running_loop().time(),
+            now=now,
             expires_at=item.expires_at,
             retry_after=last.retry_after,
             policy=self.policy,
@@ -536,7 +548,7 @@ class _Rounds:
         if state.attempt_number == 1:  # the time of the first attempt counts
             state.start_time -= asyncio.get_running_loop().time() - item.started
         stopped = state.outcome.result() if state.outcome is not None else None
-        self._decision = stopped or delivery.decide(item, state)
+        self._decision = stopped or delivery.decide(item, state, self._patience)
         if isinstance(self._decision, Stop):
             self.stop = self._decision
             return False

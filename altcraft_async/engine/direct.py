@@ -214,7 +214,7 @@ class DirectWay:
         try:
             connection = await self._connector.connect(self._target, [], self._timeout(max(connect, 0.001)))
             return _Carrier(connection, in_doubt=in_doubt)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - nothing has been written on it, whatever it is
             failure = map_unsent(error, in_doubt=in_doubt)
         raise failure  # outside the handler, so that no context clings to it
 
@@ -231,7 +231,7 @@ class DirectWay:
             except RuntimeError:  # uvloop says so of a transport that is closed
                 raise UnaskedBytesError from None
             message, payload = await protocol.read()
-            while message.code < 200:  # noqa: PLR2004 - informational answers come before the real one
+            while message.code < 200 and message.code != 101:  # noqa: PLR2004 - behind 101 no answer of HTTP comes
                 message, payload = await protocol.read()
             eof = payload.is_eof()
             body = tap.behind_head(payload.total_bytes) if eof else await _rest(message, payload, max_bytes)

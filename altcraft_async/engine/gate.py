@@ -470,8 +470,19 @@ class Gate:
         if limit != self.limit:
             self.resize(limit)
 
-    def cap(self) -> None:
-        """Take note that this machine has no room for one more call; never more than now are under way from here on."""
+    def on_no_room(self, now: float, *, kind: str, line: Hashable, first_failure: float) -> None:
+        """Take note that this machine has no room for one more call, as one of `line` found that holds its permit.
+
+        Never more than now are under way from here on, until an outage ends: where there is no room at all, it is one.
+        """
+        outage = self.outage
+        if outage.state is _CLEAR:
+            self._lower_cap()
+        outage.on_no_room(now, kind, line if len(self._held) > 1 else None, first_failure)
+        if outage.state is not self._seen:
+            self._on_state(now)
+
+    def _lower_cap(self) -> None:
         cap = max(1, len(self._held) - 1)
         if self._cap is None:
             said = "this machine has no room for more connections; until it has, at most %d calls go side by side"
@@ -529,6 +540,7 @@ class Gate:
     def _resume(self, now: float) -> None:
         """Go on near where it was, without the calls that nobody will answer any more."""
         self._opens_at = 0.0
+        self._cap = None
         self._lose(now)
         self._law.resume(now, self._began)
         self._batches.resume(now, self._began)

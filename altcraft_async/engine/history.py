@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from altcraft_async.report.timeline import Timeline
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping, Sequence
 
     from altcraft_async.outcome import Outcome
-    from altcraft_async.report.timeline import Bucket, Sample, Timeline
+    from altcraft_async.report.timeline import Bucket, Sample
 
 __all__ = ["History", "Remembered"]
 
@@ -39,8 +41,6 @@ class Remembered:
 
     def timeline(self, outcomes: Mapping[int, Outcome[object]]) -> list[Bucket]:
         """Return the course of a run with these `outcomes`, by their index."""
-        from altcraft_async.report.timeline import Timeline  # noqa: PLC0415 - most reports are never drawn
-
         timeline, before, last = Timeline(self.looks), 0, 0.0
         for moment, count in zip(self.moments, self.counts, strict=True):
             for index in self.order[before:count]:
@@ -87,8 +87,6 @@ class History:
         return f"<History of {len(self._order)} rows in {len(self._moments)} seconds>"
 
     def _look(self) -> None:
-        from altcraft_async.report.timeline import Timeline  # noqa: PLC0415 - short runs need none
-
         if self._timeline is None:
             self._timeline = Timeline()
         at = self._note()

@@ -49,6 +49,7 @@ from altcraft_async.flow.failures import FailureCount, FailureLimit
 from altcraft_async.flow.retry import Stop, StopReason
 from altcraft_async.outcome import Outcome, Report
 from altcraft_async.protocol.states import OutcomeState
+from altcraft_async.report.timeline import Sample
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.protocol.values import LineStatusUpdate
     from altcraft_async.protocol.wire import Call
-    from altcraft_async.report.timeline import Sample
 
 __all__ = ["Run", "RunOptions", "RunPhase", "request_ids"]
 
@@ -532,8 +532,6 @@ class Run(Generic[RowT]):
 
     def _sample(self) -> Sample:
         """Take a snapshot for whoever looks back at the run."""
-        from altcraft_async.report.timeline import Sample  # noqa: PLC0415 - most runs keep none
-
         gate, totals = self._dispatcher.delivery.gate, self.totals
         return Sample(
             totals.sent,

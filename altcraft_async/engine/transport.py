@@ -29,6 +29,7 @@ from altcraft_async.engine.connections import (
 from altcraft_async.engine.direct import DirectWay, misfit
 from altcraft_async.engine.mapping import map_cut_off, map_error, map_unsent
 from altcraft_async.errors import (
+    AltcraftError,
     ClientClosedError,
     ConfigurationError,
     ConnectError,
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping, Sequence
 
-    from altcraft_async.errors import AltcraftError
     from altcraft_async.protocol.wire import WireRequest
 
 __all__ = ["AiohttpTransport", "Transport"]
@@ -133,8 +133,8 @@ class AiohttpTransport(OwnTransport):
         self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False
     ) -> WireResponse:
         """Send `request`; see `Transport.send`."""
-        way = self._way if self._loop is not None else self._open()
         try:
+            way = self._way if self._loop is not None else self._opened()
             return await way.send(  # type: ignore[union-attr]
                 request, connect=connect, total=total, max_bytes=max_bytes, fresh=fresh
             )
@@ -151,6 +151,15 @@ class AiohttpTransport(OwnTransport):
         if not self._session_was_given and self._session is not None:
             await self._session.close()
 
+    def _opened(self) -> DirectWay | _SessionWay:
+        try:
+            return self._open()
+        except AltcraftError:
+            raise
+        except Exception as error:  # noqa: BLE001 - nothing has been sent, whatever it is
+            failure = map_unsent(error, in_doubt=False)
+        raise failure  # outside the handler, so that no context clings to it
+
     def _open(self) -> DirectWay | _SessionWay:
         if self._closed:
             msg = "the client is closed; make a new one"
@@ -159,8 +168,8 @@ class AiohttpTransport(OwnTransport):
         if getattr(self._session, "_loop", loop) is not loop:
             msg = "the session that was given belongs to another event loop; make session and client in one loop"
             raise EventLoopError(msg)
-        proxy = _proxy_for(URL(self._base)) if self._trust_env and not self._session_was_given else None
-        self._loop = loop
+        url = URL(self._base)  # first: where there can be none, nothing else is made
+        proxy = _proxy_for(url) if self._trust_env and not self._session_was_given else None
         if self._session is None:
             self._session = self._make_session(fresh=False)
         if self._can_go_direct(proxy):
@@ -168,6 +177,7 @@ class AiohttpTransport(OwnTransport):
         else:
             make_fresh = None if self._session_was_given else lambda: self._make_session(fresh=True)
             self._way = _SessionWay(self._session, self._base, proxy=proxy, make_fresh=make_fresh)
+        self._loop = loop  # last: a way that could not be made is made anew by the next call
         return self._way
 
     def _make_session(self, *, fresh: bool) -> aiohttp.ClientSession:
@@ -207,9 +217,9 @@ class AiohttpTransport(OwnTransport):
         connector = self._session.connector
         if isinstance(connector, aiohttp.TCPConnector):
             connector.clear_dns_cache()
-        if self._trust_env or not isinstance(error, ConnectError):
+        if self._trust_env or self._way is None or not isinstance(error, ConnectError):
             return error
-        variable = _unused_proxy(URL(self._base))
+        variable = _proxy_variable(URL(self._base))
         if variable is None:
             return error
         said = f"{error.message}; {variable} is set and not used; trust_env=True (ALTCRAFT_TRUST_ENV=true) uses it"
@@ -229,9 +239,14 @@ def _proxy_for(url: URL) -> _Proxy | None:
     given = getproxies().get(url.scheme)
     if not given or proxy_bypass(url.host or ""):
         return None
-    proxy = URL(given if "://" in given else f"http://{given}")
-    if proxy.scheme not in {"http", "https"} or not proxy.host:
-        msg = f"the proxy of the environment for {url.scheme}:// is not one of HTTP; set {url.scheme.upper()}_PROXY"
+    try:
+        proxy = URL(given if "://" in given else f"http://{given}")
+        usable = proxy.scheme in {"http", "https"} and " " not in (proxy.host or " ") and bool(proxy.port)
+    except ValueError:
+        usable = False
+    if not usable:
+        variable = _proxy_variable(url) or f"{url.scheme.upper()}_PROXY"
+        msg = f"{variable} has no proxy of HTTP, like http://proxy:3128; set it so, or leave trust_env out"
         raise ConfigurationError(msg, field="trust_env")
     headers = {}
     if proxy.user is not None:
@@ -240,8 +255,8 @@ def _proxy_for(url: URL) -> _Proxy | None:
     return _Proxy(proxy.with_user(None), headers)
 
 
-def _unused_proxy(url: URL) -> str | None:
-    """Return the name of the variable whose proxy would be used for `url` with `trust_env`."""
+def _proxy_variable(url: URL) -> str | None:
+    """Return the name of the variable whose proxy is used for `url` with `trust_env`."""
     if not getproxies_environment().get(url.scheme) or proxy_bypass(url.host or ""):
         return None
     name = f"{url.scheme}_proxy"
@@ -340,15 +355,8 @@ class _SessionWay:
                 )
         except DeliveryError as error:
             failure = error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if isinstance(error.__cause__, RuntimeError) and carriage.unanswered:
-                failure = _of_runtime(error.__cause__, session, carriage)
-            elif carriage.tap is not None or self._make_fresh is None:
-                failure = map_error(error)
-            else:
-                failure = map_unsent(error, in_doubt=carriage.in_doubt)
-        except RuntimeError as error:
-            failure = _of_runtime(error, session, carriage)
+        except Exception as error:  # noqa: BLE001 - what came before the request was written has sent nothing
+            failure = self._judged(error, session, carriage)
         finally:
             carriage_of_task.reset(noted)
             carriage.finish()
@@ -359,6 +367,22 @@ class _SessionWay:
         if carriage.kept and carriage.unanswered and isinstance(failure, ConnectionLostError):
             return None
         raise failure  # outside the handlers, so that no context clings to it
+
+    def _judged(self, error: Exception, session: aiohttp.ClientSession, carriage: Carriage) -> AltcraftError:
+        """Return our error for one that a call raised; raise on what nobody can tell the effect of."""
+        runtime = error.__cause__ if carriage.unanswered and not isinstance(error, RuntimeError) else error
+        if isinstance(runtime, RuntimeError):  # aiohttp and uvloop say so of something closed
+            if session.closed:
+                return ClientClosedError("the session was closed; make a new client with an open session")
+            if carriage.unanswered:  # writing to a transport that is closed
+                return map_unsent(UnaskedBytesError(), in_doubt=carriage.in_doubt)
+        known = isinstance(error, (aiohttp.ClientError, TimeoutError, OSError))
+        unsent = carriage.tap is None if known else not carriage.written
+        if unsent and self._make_fresh is not None:
+            return map_unsent(error, in_doubt=carriage.in_doubt)
+        if known:
+            return map_error(error)
+        raise error
 
     async def _body(self, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         """Read a body, and give up beyond `max_bytes`."""
@@ -390,12 +414,3 @@ class _SessionWay:
             if not self._timeouts:  # the usual one; those cut by a deadline are all different
                 self._timeouts[connect, total] = timeout
         return timeout
-
-
-def _of_runtime(error: RuntimeError, session: aiohttp.ClientSession, carriage: Carriage) -> AltcraftError:
-    """Return our error for what aiohttp and uvloop raise of something closed; raise on what is of nothing closed."""
-    if session.closed:
-        return ClientClosedError("the session was closed; make a new client with an open session")
-    if carriage.unanswered:  # writing to a transport that is closed
-        return map_unsent(UnaskedBytesError(), in_doubt=carriage.in_doubt)
-    raise error

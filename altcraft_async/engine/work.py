@@ -144,17 +144,18 @@ class Patience:
         """Whether it waits for no outage at all."""
         return self.policy.fail_fast and not self.bulk
 
-    def ends_at(self, outage: Outage) -> float:
-        """Give the time at which the caller has waited long enough in this outage."""
+    def ends_at(self, outage: Outage, *, since: float | None = None) -> float:
+        """Give the time at which the caller has waited long enough in this outage, or for what began at `since`."""
+        since = outage.since if since is None else since
         if self.fail_fast:
-            return outage.since
+            return since
         seconds = self.policy.patience if self.bulk else self.policy.call_patience
         if seconds is None:
             return float("inf")
         first = self.policy.first_patience
-        if not outage.served and first is not None:
+        if not outage.served and not outage.local and first is not None:  # of what fails here no address is guilty
             seconds = min(seconds, first)
-        return max(outage.since, self.since) + seconds
+        return max(since, self.since) + seconds
 
 
 class Owner(Protocol):

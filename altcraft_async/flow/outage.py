@@ -27,6 +27,10 @@ three round trips, and at least half a second, nothing else comes, the server
 is not full but away. (A server that counts calls by the second may be shut for the rest of
 one.)
 
+Where this machine has no room for a connection while other calls are under way, it counts as
+one that may speak of its own line: a served answer shows that there is room. Where nothing
+else is under way it counts from any call.
+
 **Overdue** is a call without an answer for three times the usual latency, and at least
 a second; before anything was served, `SILENT` seconds. A server that accepts everything
 and answers nothing is noticed by it long before a timeout.
@@ -92,13 +96,14 @@ class Outage:
     """The outage law of one client; see the module.
 
     `state` is the present one, `since` the time of the first failure of the present
-    outage, `served` whether a call was ever served, `misdirected` whether the
-    address is probably not the API's. Latency is kept for each `kind` of call apart.
+    outage, `local` whether the last failure was this machine's own, `served` whether a
+    call was ever served, `misdirected` whether the address is probably not the API's.
+    Latency is kept for each `kind` of call apart.
     """
 
     __slots__ = (
         "_any", "_failing", "_latency", "_lines", "_load", "_opens_at", "_probe_at", "_probe_over", "_served_from",
-        "_strange", "_wait", "since", "state",
+        "_strange", "_wait", "local", "since", "state",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -113,6 +118,7 @@ class Outage:
         self._opens_at = self._probe_at = math.inf
         self._probe_over = -math.inf
         self._wait = FIRST_WAIT
+        self.local = False
 
     def __repr__(self) -> str:
         """Show the state."""
@@ -168,6 +174,7 @@ class Outage:
 
     def on_failure(self, now: float, kind: str, line: Hashable | None, first_failure: float) -> None:
         """Take note of a failure of `line`, whose call failed at `first_failure` first; None speaks of the server."""
+        self.local = False
         if self.state is not _CLEAR:
             return
         if line is None:
@@ -180,6 +187,11 @@ class Outage:
         if count >= THRESHOLD:
             self.state = _SUSPECTED
             self._opens_at = self.since + self._latency.get(kind, _UNMEASURED)
+
+    def on_no_room(self, now: float, kind: str, line: Hashable | None, first_failure: float) -> None:
+        """Take note of a failure for which this machine had no room; None where nothing else was under way."""
+        self.on_failure(now, kind, line, first_failure)
+        self.local = True
 
     def _is_bad(self, line: Hashable, now: float) -> bool:
         """Note a failure of a line, be it of another call than before; say whether it fails while others are served.

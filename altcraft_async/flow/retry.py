@@ -6,6 +6,8 @@ The law, in order:
 2. An answer that is not the API's ends it where nothing else has ever come: the address is wrong.
 3. What fails while nobody is served (`altcraft_async.flow.outage`) is repeated when the
    outage lets it, and costs neither an attempt nor the budget.
+   What fails because this machine has no room for a connection costs neither, too, but
+   waits as below.
 4. At most `RetryPolicy.attempts` attempts are made, or as many as `RetryPolicy.stop` allows.
 5. The wait is exponential with full jitter: a random part of
    ``base * 2 ** (attempts so far - 1)``, at most `RetryPolicy.max_delay`; or what
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import attrs
 
 from altcraft_async.kinds import SECONDS, WHOLE, Kind, only
-from altcraft_async.protocol.verdict import DEFAULT_RULES, Scope, VerdictRules
+from altcraft_async.protocol.verdict import DEFAULT_RULES, TABLE, Evidence, Scope, VerdictRules
 
 if TYPE_CHECKING:
     import tenacity
@@ -60,6 +62,7 @@ class StopStrategy(Protocol):
         """Say whether to stop."""
 
 
+_NO_ROOM: Final = TABLE[Evidence.NO_ROOM]
 _STRATEGY: Final = Kind("one of tenacity's strategies, or None", fits=lambda value: value is None or callable(value))
 
 
@@ -186,7 +189,8 @@ def decide(  # noqa: PLR0911, PLR0913 - one return a rule, and every input of th
     asked = 0.0 if retry_after is None else min(retry_after, policy.max_retry_after)
     if in_outage:
         return Retry(0.0) if expires_at is None or now + asked < expires_at else Stop(StopReason.DEADLINE)
-    if not policy.may_go_on(spent, state):
+    free = verdict is _NO_ROOM
+    if not free and not policy.may_go_on(spent, state):
         return Stop(StopReason.ATTEMPTS)
     # after back-pressure at least half of the backoff: a server that has too much to do gets time, and nobody who drew
     # short waits only has used up all attempts before it shows that this is an outage
@@ -194,7 +198,7 @@ def decide(  # noqa: PLR0911, PLR0913 - one return a rule, and every input of th
     delay = max(policy.backoff(spent, state, drawn), asked)
     if expires_at is not None and now + delay >= expires_at:
         return Stop(StopReason.DEADLINE)
-    if not budget.spend():
+    if not free and not budget.spend():
         if not policy.endless:
             return Stop(StopReason.BUDGET)
         delay = max(delay, policy.max_delay * (1.0 + random) / 2)

@@ -34,6 +34,7 @@ class Evidence(enum.StrEnum):
     LOST = "connection cut while sending or waiting"
     UNREADABLE = "HTTP 2xx whose body is no envelope"
     ANOTHERS = "an answer that names another line"
+    UNCONFIRMED = "an answer that must be confirmed on another connection"
     FATAL = "error code 401, 403"
     RENEWED = "error code 401, 403, and there is another token now"
     THROTTLED = "425, 429"
@@ -87,7 +88,8 @@ TABLE: Final[Mapping[Evidence, Verdict]] = {
     Evidence.TIMEOUT: Verdict(_STATE.UNKNOWN, retry=True, throttled=True, maybe_applied=True),
     Evidence.LOST: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
     Evidence.UNREADABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
-    Evidence.ANOTHERS: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True, scope=Scope.NEITHER),
+    Evidence.ANOTHERS: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
+    Evidence.UNCONFIRMED: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True, scope=Scope.NEITHER),
     Evidence.FATAL: Verdict(_STATE.REJECTED, fatal=True, served=True),
     Evidence.RENEWED: Verdict(_STATE.NOT_SENT, scope=Scope.NEITHER),
     Evidence.THROTTLED: Verdict(_STATE.NOT_SENT, retry=True, throttled=True, scope=Scope.LOAD),

@@ -16,6 +16,7 @@ _BARE: Final = re.compile(
 )
 """A host, perhaps with port and path: what can be shown, because no token looks like it."""
 
+_HOST: Final = re.compile(rb"[A-Za-z0-9._-]+")
 _METHOD: Final = re.compile(r"/api(?:/v[0-9.]+)?/+(?:market|subscriptions|profiles|[a-z_]+/[a-z_]+)(?:/.*)?\Z")
 _API: Final = "/api/v1.1"
 
@@ -39,6 +40,11 @@ def check_base_url(base_url: str, *, allow_insecure: bool, name: str = "base_url
         if _BARE.fullmatch(base_url):
             raise _wrong(message=f"{name} has no scheme; write https://{base_url}")
         raise _wrong(message=f"{name} is not an http(s) address; {remedy}")
+    if not _can_exist(host):
+        raise _wrong(
+            message=f"{name} has a host that cannot exist: a part of it is empty or longer than 63 characters, a "
+            f"character does not belong there, or it is no IP address; {remedy}"
+        )
     if parts.username is not None or parts.password is not None:
         raise _wrong(message=f"{name} must not carry a user name or password; leave them out, the token is given apart")
     if parts.scheme == "http" and not _is_loopback(host) and not allow_insecure:
@@ -55,6 +61,20 @@ def check_base_url(base_url: str, *, allow_insecure: bool, name: str = "base_url
 
 def _wrong(message: str) -> ConfigurationError:
     return ConfigurationError(message, field="base_url")
+
+
+def _can_exist(host: str) -> bool:
+    """Say whether `host` is an IP address or may be a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        try:
+            encoded = host.encode("idna")  # empty and long parts are errors
+        except UnicodeError:
+            return False
+        numeric = host.rstrip(".").rpartition(".")[2].isdigit()
+        return host.isprintable() and not numeric and _HOST.fullmatch(encoded) is not None
+    return True
 
 
 def _is_loopback(host: str) -> bool:

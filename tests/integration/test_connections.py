@@ -139,6 +139,7 @@ UNASKED = {
     "a whole answer": answer(b"stale"),
     "a proxy's 408": answer(b"", status=b"408 Request Timeout"),
     "the start of an answer": answer(b"stale")[:30],
+    "an informational answer": b"HTTP/1.1 103 Early Hints\r\n\r\n",
     "one byte": b"H",
     "an empty line": b"\r\n",
 }
@@ -404,6 +405,47 @@ def test_a_chunked_answer_keeps_its_connection_and_bytes_after_it_do_not(run, op
     run(scenario())
 
 
+_CHUNKED = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n%x%s\r\n%s\r\n0%s\r\n%s\r\n"
+)
+PARTS_OF_AN_ANSWER = {
+    "early hints": lambda text: [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + answer(text)],
+    "continue, apart": lambda text: [b"HTTP/1.1 100 Continue\r\n\r\n" * 2, answer(text)],
+    "early hints in pieces": lambda text: [
+        b"HTTP/1.1 103 E",
+        b"arly Hints\r\n\r",
+        b"\n" + answer(text)[:9],
+        answer(text)[9:],
+    ],
+    "chunk extensions": lambda text: [_CHUNKED % (len(text), b";x=1", text, b";last", b"")],
+    "trailers": lambda text: [_CHUNKED % (len(text), b"", text, b"", b"X-Sum: 1\r\nX-More: 2\r\n")],
+    "the last chunk in pieces": lambda text: [
+        _CHUNKED[:-2] % (len(text), b"", text, b"", b"X-Sum: 1\r"),
+        b"\n",
+        b"\r\n",
+    ],
+}
+
+
+@pytest.mark.parametrize("how", PARTS_OF_AN_ANSWER)
+def test_informational_answers_chunk_extensions_and_trailers_belong_to_the_answer(run, options, how):
+    async def script(visit):
+        while True:
+            for piece in PARTS_OF_AN_ANSWER[how]((await visit.request()).encode()):
+                visit.say(piece)
+                await asyncio.sleep(0.01)
+
+    async def scenario():
+        async with Server(script) as server, Caller(server, **options) as caller:
+            for text in ("one", "two", "three"):
+                response = await caller.ask(text)
+                assert (response.body.decode(), response.unasked) == (text, False)
+                await asyncio.sleep(0.03)
+            assert server.asked == [["one", "two", "three"]]
+
+    run(scenario())
+
+
 def test_a_connection_is_kept_after_answers_of_every_size(run, options):
     sizes = [0, 1, 32_768, 32_769, 65_536, 99_999, 5]
 
@@ -545,3 +587,54 @@ def test_too_many_open_files_is_a_connect_error_of_this_machine():
     said = ended.stdout.splitlines()
     assert said[::2] == ["False no connection to the server (Connection refused)"] * 2 * len(LOOPS)
     assert said[1::2] == ["True no connection to the server (Too many open files)"] * 2 * len(LOOPS)
+
+
+WITHOUT_A_FILE = """
+import asyncio, os, resource, sys, time
+from altcraft_async import AltcraftClient, ConnectError, OutagePolicy
+
+def hog():
+    held = []
+    try:
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return held
+
+def free(held):
+    while held:
+        os.close(held.pop())
+
+async def main():
+    loop = asyncio.get_running_loop()
+    outage = OutagePolicy(call_patience=1.5, first_patience=0.1)
+    async with AltcraftClient(*sys.argv[1:], group=None, outage=outage) as client:
+        held = hog()
+        started = loop.time()
+        try:
+            await client.market.orders.update_order_line_status("order", "line", "new")
+        except ConnectError as error:
+            gone, said = loop.time() - started, (error.local, error.maybe_applied)
+            free(held)
+            print(said, 1.0 < gone < 4.0)
+        held = hog()
+        loop.call_later(2.0, free, held)
+        rows = [(f"order_{n}", f"line_{n}_1", "new") for n in range(1, 201)]
+        report = await client.market.orders.update_order_line_statuses(rows)
+        print(sum(one.ok for one in report), report.sent < 300, client.statistics().retry_budget > 400)
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits open files as POSIX does")
+async def test_without_an_open_file_all_wait_within_their_patience_and_it_costs_nothing(start_sandbox):
+    sandbox = await start_sandbox(orders=200)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WITHOUT_A_FILE, sandbox.base_url, sandbox.token),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(child.communicate(), 60)
+    assert (out.decode().splitlines(), child.returncode) == (["(True, False) True", "200 True True"], 0), err.decode()

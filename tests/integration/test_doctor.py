@@ -251,8 +251,10 @@ async def test_name_servers_that_do_not_answer_are_waited_for_only_so_long(monke
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70])
-async def test_what_cannot_be_a_host_name_is_a_finding_too(host):
-    assert (await examined(f"https://{host}"))[Check.NAME].level is FAILED
+async def test_what_cannot_be_a_host_name_is_a_finding_about_the_settings(host):
+    finding = (await examined(f"https://{host}"))[Check.SETTINGS]
+    assert finding.level is FAILED
+    assert "a host that cannot exist" in finding.said
 
 
 async def test_a_closed_port_is_told(closed_port):

@@ -148,8 +148,15 @@ async def test_no_proxy_is_obeyed(start_raw_server, monkeypatch):
     assert not proxy.heads
 
 
-async def test_a_proxy_of_another_kind_is_a_configuration_error(monkeypatch):
-    monkeypatch.setenv("http_proxy", "socks5://me:canary@127.0.0.1:1")
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "socks5://me:canary@127.0.0.1:1", "me:canary@127.0.0.1:99999", "http://[::1", "http://proxy.test:canary",
+        "http://:3128", "http://canary x:3128",
+    ],
+)  # fmt: skip
+async def test_a_proxy_that_is_none_of_http_is_a_configuration_error(monkeypatch, proxy):
+    monkeypatch.setenv("HTTP_PROXY", proxy)
     async with AltcraftClient("http://127.0.0.1:1", token="t", trust_env=True) as client:
         with pytest.raises(ConfigurationError) as caught:
             await client.market.orders.update_order_line_status(*_LINE)

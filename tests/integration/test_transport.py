@@ -267,6 +267,14 @@ async def test_informational_answers_come_before_the_real_one(start_raw_server, 
     await connect(server, **options).market.orders.update_order_line_status(*LINE)
 
 
+@pytest.mark.parametrize("behind", [b"", b"\x00\x00\x12\x04", b"HTTP/1.1 200 OK\r\nContent-Length: 47\r\n\r\n" + YES])
+@pytest.mark.parametrize("named", [b"Upgrade: h2c\r\nConnection: Upgrade\r\n", b""], ids=["upgrade", "bare"])
+async def test_a_switch_of_protocols_is_nobodys_answer(start_raw_server, connect, options, named, behind):
+    server = await start_raw_server(b"HTTP/1.1 101 Switching\r\n" + named + b"\r\n" + behind, keep_alive=True)
+    error = await error_of(connect(server, **options, timeout=5))
+    assert (type(error), error.status, error.maybe_applied) == (APIError, 101, False)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed(start_raw_server, connect, options, status):
     other = await start_raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + b'{"error":0}')
@@ -338,6 +346,17 @@ async def test_no_connection_is_a_connect_error_that_names_the_reason(closed_por
 async def test_an_unknown_host_is_a_connect_error(connect, options):
     error = await error_of(connect("https://no-such-host.invalid", **options))
     assert type(error) is ConnectError
+
+
+@pytest.mark.parametrize("base", ["https://ru..x.test", "https://пример..рф", f"https://{'a' * 64}.test"])
+@pytest.mark.parametrize("traces", [[], [aiohttp.TraceConfig()]], ids=["direct", "session"])
+async def test_whatever_fails_before_the_request_is_written_has_sent_nothing(base, traces):
+    transport = AiohttpTransport(base, trace_configs=traces)
+    for _ in range(2):
+        with pytest.raises(ConnectError) as caught:
+            await transport.send(WireRequest("m", {}, b"{}"), connect=5, total=5, max_bytes=100)
+        assert not caught.value.maybe_applied
+    await transport.aclose()
 
 
 async def test_tls_to_a_server_without_tls_is_a_connect_error(connect, options):

@@ -682,14 +682,19 @@ def test_a_permit_with_which_nothing_is_sent_costs_no_probe():
 # -- no room on this machine
 
 
+def no_room(gate, line=None):
+    now = asyncio.get_running_loop().time()
+    gate.on_no_room(now, kind=KIND, line=line, first_failure=now)
+
+
 async def test_a_machine_without_room_caps_the_limit_below_what_is_under_way_with_one_note(caplog):
     gate = Gate(FixedLimit(10))
     permits = [gate.try_acquire(KIND) for _ in range(6)]
     with caplog.at_level(logging.WARNING, "altcraft_async"):
-        gate.cap()
+        no_room(gate)
         assert gate.limit == 5
         gate.release(permits.pop())
-        gate.cap()
+        no_room(gate)
     assert gate.limit == 4
     assert ["at most 5 calls" in record.getMessage() for record in caplog.records] == [True]
 
@@ -698,13 +703,38 @@ async def test_a_cap_holds_whatever_the_limit_wants():
     gate = Gate(FixedLimit(10))
     for _ in range(4):
         gate.try_acquire(KIND)
-    gate.cap()
+    no_room(gate)
     gate.resize(100)
     assert gate.limit == 3
 
 
 async def test_a_cap_leaves_room_for_one():
     gate = Gate(FixedLimit(10))
-    for _ in range(3):
-        gate.cap()
+    for number in range(2):
+        no_room(gate, number)
     assert gate.limit == 1
+
+
+async def test_no_room_at_all_is_an_outage_of_this_machine_and_its_end_takes_the_cap_away():
+    gate = Gate(FixedLimit(10))
+    permit = gate.try_acquire(KIND)
+    for _ in range(THRESHOLD):  # of one line: nothing else is under way that could show that there is room
+        no_room(gate, "line")
+    gate.release(permit)
+    assert gate.outage.state is OutageState.SUSPECTED
+    assert gate.outage.local
+    permit = await gate.acquire(KIND)
+    now = asyncio.get_running_loop().time()
+    gate.record(now, 0.0, SERVED, kind=KIND, line="line", first_failure=now)
+    assert gate.limit == 10
+
+
+async def test_no_room_for_more_is_none_where_others_are_served():
+    gate = Gate(FixedLimit(10))
+    permits = [gate.try_acquire(KIND) for _ in range(6)]
+    for number in range(THRESHOLD):
+        no_room(gate, number)
+    now = asyncio.get_running_loop().time()
+    gate.record(now, 1.0, SERVED, kind=KIND, line="line", first_failure=0.0)
+    assert gate.outage.state is OutageState.CLEAR
+    assert gate.limit < len(permits)

@@ -66,14 +66,53 @@ def test_other_names_for_lines_are_warned_of_once(caplog):
     questions = Questions()
     with caplog.at_level(logging.WARNING, "altcraft_async"):
         for number in range(5):
-            questions.accept(key(number))
+            questions.accept(name(number), key(number))
     (record,) = caplog.records
-    assert "o0/l0" in record.getMessage()
+    assert "shop-o0/l0" in record.getMessage()
+
+
+def name(number):
+    return LineKey(f"shop-o{number}", f"l{number}")
 
 
 def test_ten_other_names_are_a_habit_of_the_platform():
-    questions, renamed = Questions(), []
+    questions, expected = Questions(), []
     for number in range(10):
-        questions.accept(key(number))
-        renamed.append(questions.renamed)
-    assert renamed == [False] * 9 + [True]
+        questions.accept(name(number), key(number))
+        expected.append(questions.expects(name(100), key(100)))
+    assert expected == [False] * 9 + [True]
+
+
+def test_one_question_has_one_name():
+    questions = Questions()
+    for number in range(10):
+        questions.accept(name(number), key(number))
+    assert questions.expects(LineKey(" Shop-O5", "L5"), key(5))
+    assert not questions.expects(name(6), key(5))
+
+
+def test_a_name_that_was_given_for_another_line_is_nobodys_and_ends_the_habit():
+    questions = Questions()
+    for number in range(10):
+        assert questions.gave(name(number), key(number), before=None)
+        questions.accept(name(number), key(number))
+    assert not questions.gave(name(3), key(50), before=None)
+    assert not questions.gave(name(3), key(3), before=name(3))
+    assert not questions.expects(name(60), key(60))
+
+
+def test_lines_whose_answers_were_exchanged_get_their_own_names_in_the_end():
+    questions = Questions()
+    assert questions.gave(name(2), key(1), before=None)
+    assert questions.gave(name(1), key(2), before=None)
+    assert not questions.gave(name(1), key(1), before=name(2))
+    assert questions.gave(name(2), key(2), before=name(1))
+    assert questions.gave(name(1), key(1), before=name(1))
+
+
+def test_the_names_that_are_remembered_have_an_end():
+    questions = Questions()
+    for number in range(10_000):
+        questions.gave(name(number), key(number), before=None)
+    assert questions.gave(name(0), key(1), before=None)
+    assert not questions.gave(name(9_999), key(1), before=None)

@@ -71,6 +71,13 @@ def test_3_what_fails_in_an_outage_is_repeated_as_soon_as_that_lets_it(facts):
     assert decision(in_outage=True, **facts) == Retry(0.0)
 
 
+@pytest.mark.parametrize("facts", [{"spent": 1000}, {"policy": RetryPolicy(attempts=1)}, {"budget": RetryBudget(0.5)}])
+def test_3_what_fails_for_want_of_room_on_this_machine_costs_nothing_and_waits(facts):
+    found = decision(TABLE[Evidence.NO_ROOM], **facts)
+    assert isinstance(found, Retry)
+    assert found.delay > 0.0
+
+
 def test_3_a_policys_own_strategies_are_not_asked_in_an_outage():
     def unwanted(state):
         raise AssertionError(state)

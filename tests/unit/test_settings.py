@@ -325,6 +325,38 @@ def test_a_base_url_is_refused_with_what_to_write_instead(url, said):
     assert str(caught.value) == said
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "ru..altkraft.com", ".altkraft.com", "ru.altkraft.com..", f"{'a' * 64}.example", "exa mple.com",
+        "\u200bru.altkraft.com", "пример..рф", "*.altkraft.com", "1.2.3", "256.256.256.256",
+    ],
+)  # fmt: skip
+def test_a_slip_in_the_host_is_refused_before_anything_is_sent(host):
+    with pytest.raises(
+        ConfigurationError, match=r"base_url has a host that cannot exist.*https://ru\.altkraft\.com"
+    ) as e:
+        check_base_url(f"https://{host}:443/p", allow_insecure=False)
+    assert e.value.field == "base_url"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "ru.altkraft.com.",
+        "пример.рф",
+        "xn--e1afmkfd.xn--p1ai",
+        "x_y.test",
+        "app",
+        "a1.2b",
+        "[fe80::1%eth0]",
+        "10.0.0.1",
+    ],
+)
+def test_a_host_that_may_exist_is_taken(host):
+    assert check_base_url(f"https://{host}", allow_insecure=False) == f"https://{host}"
+
+
 @pytest.mark.parametrize("url", ["0123456789abcdef0123456789abcdef", "user:secret.word@x.test", "tok.en+secret="])
 def test_what_may_be_a_token_in_the_addresss_place_is_not_shown(url):
     with pytest.raises(ConfigurationError) as caught:

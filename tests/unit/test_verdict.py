@@ -50,10 +50,10 @@ def test_only_a_failed_connection_speaks_of_the_server_whatever_the_line():
     assert [evidence for evidence in Evidence if TABLE[evidence].scope is Scope.SERVER] == [Evidence.NEVER_SENT]
 
 
-def test_this_machine_another_lines_answer_and_one_under_way_speak_of_nobody():
+def test_this_machine_an_answer_to_be_confirmed_and_one_under_way_speak_of_nobody():
     assert {evidence for evidence in Evidence if TABLE[evidence].scope is Scope.NEITHER} == {
         Evidence.NO_ROOM,
-        Evidence.ANOTHERS,
+        Evidence.UNCONFIRMED,
         Evidence.IN_PROGRESS,
         Evidence.RENEWED,
         Evidence.TOO_LARGE,
@@ -67,8 +67,9 @@ def test_only_a_batch_can_be_too_large(status, code):
     assert rules.evidence(status=status, code=code, duplicate=False) in {Evidence.REFUSED, Evidence.FOREIGN}
 
 
-def test_an_answer_of_another_line_leaves_the_own_one_in_doubt_and_is_asked_again():
-    verdict = TABLE[Evidence.ANOTHERS]
+@pytest.mark.parametrize("evidence", [Evidence.ANOTHERS, Evidence.UNCONFIRMED])
+def test_an_answer_of_another_line_leaves_the_own_one_in_doubt_and_is_asked_again(evidence):
+    verdict = TABLE[evidence]
     assert (verdict.state, verdict.retry, verdict.maybe_applied) == ("unknown", True, True)
 
 
