@@ -73,7 +73,11 @@ class ColumnarInput:
         try:
             if isinstance(source, ArrowStream):
                 return stream_of(source)
-            return open_columns(source, _head(source))
+            head = _head(source)
+            if head.startswith((PARQUET, ARROW_FILE)) and not source.seekable():
+                msg = f"{name} is a file of columns, which cannot be read from a pipe; give the file by its name"
+                raise InputError(msg, source=name)
+            return open_columns(source, head)
         except ColumnsError as error:
             msg = f"{name} cannot be read, it is damaged or cut off ({error}); write it anew"
             raise InputError(msg, source=name) from None

@@ -166,7 +166,8 @@ class _Copy:
 
     __slots__ = (
         "_before", "_begun", "_client", "_counts", "_deadline", "_ended", "_file", "_holder", "_holds", "_journal",
-        "_lock", "_number", "_place", "_plan", "_problem", "_retry_failed", "_run_id", "_snapshot_at", "taken_over",
+        "_known", "_lock", "_number", "_place", "_plan", "_problem", "_retry_failed", "_run_id", "_snapshot_at",
+        "taken_over",
     )  # fmt: skip
 
     _file: Path
@@ -191,6 +192,7 @@ class _Copy:
         self._retry_failed = retry_failed
         self._deadline = deadline
         self._holder = Holder.own(self._run_id)
+        self._known: ShardReport | None = None
         self._holds = False
         self._before = Progress()
         self._begun = time.monotonic()
@@ -230,6 +232,7 @@ class _Copy:
             done = await asyncio.to_thread(read_report, self._place, self._plan, self._number)
             if done is not None and not (self._retry_failed and done.failed):
                 return done
+            self._known = done
             begun = time.monotonic()
             holder = await asyncio.to_thread(self._claim, watched, busy)
             if holder is None:
@@ -289,7 +292,8 @@ class _Copy:
         """Look whether another copy, which took this one for dead, delivers the shard now."""
         holder = Holder.read(self._place, self._number)
         if holder is not None and holder.copy != self._holder.copy:
-            self.taken_over = not (holder.ended or holder.is_gone())
+            at_work = not (holder.ended or holder.is_gone())
+            self.taken_over = at_work or read_report(self._place, self._plan, self._number) != self._known
         return self.taken_over
 
     def _progress(self) -> Progress:
@@ -330,6 +334,8 @@ class _Copy:
             self._place.fetch(name_of(self._number, "journal"), self._journal)
             with JournalReader(self._journal) as journal:
                 if journal.summary().run_id == self._run_id:
+                    for _ in journal.outcomes():  # damage shows where it is read
+                        pass
                     return
         except FileNotFoundError:
             pass
@@ -368,6 +374,8 @@ class _Copy:
         with self._lock:
             self._ended = True
             try:
+                if self._holds:
+                    self._is_taken_over()
                 if self._journal.exists() and not self.taken_over:
                     self._snapshot()
                     with JournalReader(self._journal) as journal:

@@ -20,6 +20,7 @@ from altcraft_async.settings.address import check_base_url
 from altcraft_async.shards.errors import ShardError
 from altcraft_async.shards.plan import FROZEN, ShardFile, checksum_of, fresh_place, write_plan
 from altcraft_async.storage.columns import ArrowStream, ParquetRows
+from altcraft_async.storage.places import is_data, matching
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +35,7 @@ __all__ = ["MOST_SHARDS", "InputOptions", "adopt_shards", "plan_shards"]
 
 MOST_SHARDS: Final = 500
 """Files that are written at once; for more shards, write them with an engine and adopt them."""
+_SUFFIXES: Final = (".parquet", ".pq")
 _ROWS_IN_MEMORY: Final = 1_000_000
 _FEWEST: Final = 1024
 _BUCKETS: Final = 64
@@ -70,16 +72,23 @@ def plan_shards(
     delivered to that address only.
 
     Memory is flat: at most a million rows; this machine's disk has all files until they are written. Without the plan,
-    which is written at the end, nothing can be delivered. Raises `ShardError` if the directory already has a plan, and
-    the errors of reading the input.
+    which is written at the end, nothing can be delivered. Raises `ShardError` if the directory already has a plan or
+    files of the shards' names, and the errors of reading the input.
     """
     if type(shards) is not int or not 1 <= shards <= MOST_SHARDS:
         msg = f"shards must be a whole number from 1 to {MOST_SHARDS}, not {shards!r}; an engine can write more"
         raise ConfigurationError(msg, field="shards")
     checked = None if target is None else check_base_url(target, allow_insecure=True, name="target")
     place = fresh_place(directory)
+    names = [f"shard-{number:05}.parquet" for number in range(shards)]
+    if there := sorted(place.sizes().keys() & set(names)):
+        msg = (
+            f"{place.address} has {there[0]} already: an input, or a plan that was cut off; give another directory, or "
+            "delete it"
+        )
+        raise ShardError(msg, directory=place.address)
     with tempfile.TemporaryDirectory(prefix="altcraft-plan-") as folder:
-        paths = [Path(folder, f"shard-{number:05}.parquet") for number in range(shards)]
+        paths = [Path(folder, name) for name in names]
         rows = _freeze(source, paths, reading)
         files = []
         for path, count in zip(paths, rows, strict=True):
@@ -147,9 +156,14 @@ def adopt_shards(
     """
     checked = None if target is None else check_base_url(target, allow_insecure=True, name="target")
     place = fresh_place(directory)
-    names = sorted(name for name in place.sizes() if name.endswith((".parquet", ".pq")) and name[:1] not in {"_", "."})
+    names = sorted(name for name in place.sizes() if is_data(name, _SUFFIXES))
     if not names:
         msg = f"{place.address} has no Parquet files; write one for each shard into it"
+        raise ShardError(msg, directory=place.address)
+    found = matching(place.address, _SUFFIXES) or []
+    if len(found) > len(names):
+        deepest = max(found, key=lambda address: address.count("/"))
+        msg = f"{deepest} is not in {place.address} itself, where all shards must be; move it there, or away"
         raise ShardError(msg, directory=place.address)
     reading = {"columns": dict(columns or {}), "constants": dict(constants or {}), "statuses": dict(statuses or {})}
     with tempfile.TemporaryDirectory(prefix="altcraft-plan-") as folder, ExitStack() as stack:

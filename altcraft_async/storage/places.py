@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import BinaryIO
 
-__all__ = ["Place", "is_remote", "matching", "open_file", "opener_of"]
+__all__ = ["Place", "is_data", "is_remote", "matching", "open_file", "opener_of"]
 
 _REMOTE = "://"
 _MAGIC = frozenset("*?[")
@@ -66,19 +66,20 @@ def matching(address: str, suffixes: tuple[str, ...]) -> list[str] | None:
         if _MAGIC & set(path):
             found = files.glob(path)
         elif files.isdir(path):
-            found = [name for name in files.find(path) if _is_data(name[len(path) :], suffixes)]
+            found = [name for name in files.find(path) if is_data(name[len(path) :], suffixes)]
         else:
             return None
         return [str(files.unstrip_protocol(name)) for name in sorted(found)]
     there = Path(address)
     if there.is_dir():
-        return [str(name) for name in sorted(there.rglob("*")) if _is_data(str(name.relative_to(there)), suffixes)]
+        return [str(name) for name in sorted(there.rglob("*")) if is_data(str(name.relative_to(there)), suffixes)]
     if _MAGIC & set(address) and not there.exists():
         return sorted(map(str, Path(there.anchor or ".").glob(str(there.relative_to(there.anchor)))))
     return None
 
 
-def _is_data(name: str, suffixes: tuple[str, ...]) -> bool:
+def is_data(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Say whether a file of a directory is one of the `suffixes`, and its name is not that of something else."""
     return name.lower().endswith(suffixes) and not any(part[:1] in {"_", "."} for part in Path(name.lstrip("/")).parts)
 
 

@@ -422,3 +422,56 @@ def test_of_copies_that_begin_in_one_moment_one_delivers(sandbox, tmp_path, monk
     assert first == second
     assert sandbox.ledger.requests == len(rows)
     check(sandbox, rows)
+
+
+def test_a_copy_that_wakes_after_the_other_has_ended_sends_nothing_more(sandbox, tmp_path, monkeypatch):
+    rows = updates(sandbox, 40)
+    sandbox.faults = Faults(latency=0.05)
+    plan_shards(rows, tmp_path, shards=1)
+    monkeypatch.setattr("altcraft_async.shards.deliver.BEAT", 3600)  # it sleeps, and looks at nobody
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(deliver_shard, tmp_path, 0, concurrency=1)
+        until_it_is_at_work(sandbox)
+        gone = Holder.read(Place(tmp_path), 0)
+        gone.write(Place(tmp_path), 0, gone.progress, ended=True)
+        second = deliver_shard(tmp_path, 0, concurrency=8)
+        assert second.ok
+        assert first.result(60) == second, "the report of the one that ended stays"
+    assert report(tmp_path).shards[0] == second
+    check(sandbox, rows)
+
+
+def test_damage_anywhere_in_a_snapshot_makes_a_shard_begin_anew(sandbox, tmp_path):
+    rows = [*updates(sandbox, 40), *((f"nowhere_{n}", "l", "new") for n in range(40))]
+    plan_shards(rows, tmp_path, shards=1)
+    sandbox.faults = Faults(latency=0.02)
+    deliver_shard(tmp_path, 0, concurrency=4, deadline=1.5)
+    path = tmp_path / "_altcraft" / "00000.journal"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    found = deliver_shard(tmp_path, 0)
+    assert found.counts[OutcomeState.REJECTED] == 40
+    assert sandbox.check(rows[:-40]).ok
+
+
+def test_no_file_of_an_input_is_overwritten_by_a_shard(tmp_path):
+    plan_shards([("o", "l", "new")], tmp_path / "a", shards=1)
+    (tmp_path / "b").mkdir()
+    source = (tmp_path / "a" / "shard-00000.parquet").rename(tmp_path / "b" / "shard-00000.parquet")
+    before = source.read_bytes()
+    with pytest.raises(ShardError, match=r"has shard-00000\.parquet already: an input, or a plan that was cut off"):
+        plan_shards(source, tmp_path / "b", shards=2)
+    assert source.read_bytes() == before
+
+
+def test_files_that_would_be_left_out_are_named_when_a_directory_is_adopted(tmp_path):
+    import pyarrow as pa  # noqa: PLC0415
+
+    (tmp_path / "sub").mkdir()
+    for number, name in enumerate(["0.parquet", "1.PARQUET", "sub/2.parquet"]):
+        row = {"order_external_id": [f"o{number}"], "order_line_external_id": ["l"], "status_external_id": ["new"]}
+        pq.write_table(pa.table(row), tmp_path / name)
+    with pytest.raises(ShardError, match=r"sub/2\.parquet is not in .* itself, where all shards must be"):
+        adopt_shards(tmp_path)
+    (tmp_path / "sub" / "2.parquet").unlink()
+    assert [shard.file for shard in adopt_shards(tmp_path).shards] == ["0.parquet", "1.PARQUET"]

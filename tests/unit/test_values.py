@@ -38,7 +38,14 @@ def test_an_empty_or_blank_id_is_refused_by_name(field, bad):
 
 
 @pytest.mark.parametrize("field", FIELDS)
-@pytest.mark.parametrize("bad", [None, 1.0, b"x", True, ["x"]])
+@pytest.mark.parametrize("bad", [None, float("nan")])
+def test_a_missing_id_is_refused_by_name(field, bad):
+    with pytest.raises(InvalidUpdateError, match=f"{field} is missing"):
+        LineStatusUpdate(**{**dict.fromkeys(FIELDS, "x"), field: bad})
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("bad", [1.0, b"x", True, ["x"]])
 def test_what_is_neither_text_nor_a_whole_number_is_refused_by_name(field, bad):
     said = f"{field} must be a string or a whole number, not {type(bad).__name__}"
     with pytest.raises(InvalidUpdateError, match=said) as caught:
