@@ -72,6 +72,11 @@ def run(started: float | None = None) -> int:
         # Whoever read the output has gone; nothing is left to say, nor may the interpreter's last flush say it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.NOT_ALL_APPLIED
+    except OSError as error:
+        if error.filename is None:
+            raise
+        complain(f"Error: {error.filename}: {error.strerror}; check the path, and who may read and write it")
+        return ExitCode.USAGE
     return int(code or 0)
 
 

@@ -130,3 +130,12 @@ def test_a_signal_leaves_what_is_done_and_the_next_run_goes_on(command, rows, sa
     assert command("shards", "run", "run").returncode == 0
     assert sandbox.check(rows).ok
     assert report(command.directory / "run").ok
+
+
+@pytest.mark.parametrize("arguments", [("plan", "in.csv", "a-file", "--shards", "2"), ("adopt", "a-file")])
+def test_a_directory_that_is_a_file_is_said_in_words(command, here, rows, sandbox, arguments):
+    command.write("a-file", "x")
+    ended = here("shards", *arguments)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "a-file" in ended.stderr
