@@ -48,7 +48,7 @@ Completion:  eval "$(_ALTCRAFT_ASYNC_COMPLETE=bash_source altcraft-async)"
 """
 
 
-def run(started: float | None = None) -> int:
+def run(started: float | None = None) -> int:  # noqa: PLR0911 - one for each kind of end
     """Run the command that ``sys.argv`` asks for and return its exit code.
 
     `started` is the Unix time at which the process began, now by default.
