@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+NEEDS = {"goodput.py": "aiohttp_retry", "report.py": "ziaplot"}
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
 
 
@@ -23,8 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
     ],
 )
 def test_a_benchmark_runs(script, options, shows):
-    if script == "report.py":
-        pytest.importorskip("ziaplot")
+    if script in NEEDS:
+        pytest.importorskip(NEEDS[script])
     ended = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / script), *options],
         capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
