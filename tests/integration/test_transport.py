@@ -315,7 +315,7 @@ async def test_no_answer_in_time_is_an_attempt_timeout(start_raw_server, connect
     assert type(error) is AttemptTimeoutError
     assert isinstance(error, TimeoutError)
     assert error.maybe_applied
-    assert 0.045 <= loop.time() - started < 0.3
+    assert 0.045 <= loop.time() - started < 4.0
 
 
 async def test_an_answer_that_stops_halfway_is_an_attempt_timeout(start_raw_server, connect, options):

@@ -257,11 +257,14 @@ async def test_the_rate_spreads_the_starts():
 
 
 async def test_a_rate_above_what_timers_can_do_is_reached():
-    gate = Gate(FixedLimit(1000), rate=4000.0)
     loop = asyncio.get_running_loop()
-    began = loop.time()
-    await asyncio.gather(*(gate.acquire(KIND) for _ in range(400)))
-    assert 0.09 < loop.time() - began < 0.2  # one start a timer would take 0.4 and more
+    took = []
+    for _ in range(5):  # a busy machine may hold one of them up
+        gate = Gate(FixedLimit(1000), rate=4000.0)
+        began = loop.time()
+        await asyncio.gather(*(gate.acquire(KIND) for _ in range(400)))
+        took.append(loop.time() - began)
+    assert 0.09 < min(took) < 0.2  # one start a timer would take 0.4 and more
 
 
 async def test_a_cancelled_waiter_does_not_use_up_the_rate():
@@ -273,7 +276,7 @@ async def test_a_cancelled_waiter_does_not_use_up_the_rate():
         waiter.cancel()
     started = asyncio.get_running_loop().time()
     await gate.acquire(KIND)
-    assert asyncio.get_running_loop().time() - started < 0.2
+    assert asyncio.get_running_loop().time() - started < 0.45  # with those of the cancelled it would be 0.5
     assert gate.statistics().in_flight == 2
 
 
