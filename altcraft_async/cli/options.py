@@ -155,8 +155,8 @@ def environ_of(fields: dict[str, Any], *, source: str | None = None) -> dict[str
     """Take the client's options out of a command's `fields`; return the environment with them in it.
 
     The log that was asked for is begun, and both logs are other files than the `source` and what the command writes;
-    `quiet` is left. A variable that sets the
-    same as an option is left out. Raises `click.UsageError` for two options that do.
+    `quiet` is left. A variable that sets the same as an option is left out. Raises `click.UsageError` for two options
+    that do, and `ConfigurationError` for a log that is one of the other files.
     """
     files = {"--log-file": fields.pop("log_file"), "--log-wire": fields.get("wire_log"), "input": source}
     files |= {f"--{name}": fields.get(name) for name in ("journal", "results", "failed", "report")}

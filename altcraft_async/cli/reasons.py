@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import attrs
 
 from altcraft_async import AltcraftError
+from altcraft_async.report.reasons import without_lists
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,8 +26,6 @@ _SHOWN = 10
 """Reasons on a screen."""
 
 _SOME_ID = "…"
-_SEVERAL = re.compile(r"'[^']*'(?:, '[^']*')+")
-"""Quoted words in a row: a server names what there is, and that is another list for each row."""
 _OTHER = "other reasons"
 
 
@@ -114,7 +112,7 @@ def _without_ids(text: str, outcome: Outcome[object]) -> str:
     ids = {outcome.external_id} if update is None else {update.order_external_id, update.order_line_external_id}
     for known in sorted(filter(None, ids), key=len, reverse=True):
         text = _without(text, known)
-    return _SEVERAL.sub(f"'{_SOME_ID}'", text) if "', '" in text else text
+    return without_lists(text)
 
 
 def _without(text: str, word: str) -> str:

@@ -196,8 +196,8 @@ class WorkItem:
     __slots__ = (
         "another", "arrival", "asked_before", "attempts", "blocked", "bulk", "call", "claims", "doubt_ends_at",
         "echo", "expires_at", "facts", "first_failure", "fresh", "last", "lease", "maybe_applied", "owner", "phase",
-        "reasked", "renewed", "request_id", "rows", "started", "stop", "token",
-        "traceparent", "unpaid", "update", "withdrawn",
+        "reasked", "renewed", "request_id", "rows", "started", "stop", "token", "traceparent",
+        "unpaid", "update", "withdrawn",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what a call is made of

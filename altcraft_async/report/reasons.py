@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.states import OutcomeState
 
-__all__ = ["ROWS", "Place", "Reason", "Reasons", "place_of"]
+__all__ = ["ROWS", "Place", "Reason", "Reasons", "place_of", "without_lists"]
 
 ROWS: Final = 3
 """Rows that are named for a reason: enough to look at, few enough to read."""
@@ -31,8 +31,7 @@ _LONGEST: Final = 300
 """Characters of a text; a server may answer with a page."""
 _LEFT_OUT: Final = "…"
 _OTHER: Final = "other texts, each different"
-_SEVERAL: Final = re.compile(r"'[^']*'(?:, '[^']*')+")
-"""Quoted words in a row: a server names what there is, and that is another list for each row."""
+_LIST: Final = re.compile(r"'[^']*'(?:, '[^']*')+")
 _index = attrgetter("index")
 
 
@@ -159,9 +158,13 @@ def _text_of(error: AltcraftError | None, outcome: Outcome[object]) -> tuple[str
     for one in sorted({one for one in ids if one}, key=len, reverse=True):
         if one in text:
             text = _without(text, one)
-    if "', '" in text:
-        text = _SEVERAL.sub(f"'{_LEFT_OUT}'", text)
+    text = without_lists(text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}{_LEFT_OUT}", bool(said)
+
+
+def without_lists(text: str) -> str:
+    """Leave out lists of quoted words: a server names what there is, and that is another list for each row."""
+    return _LIST.sub(f"'{_LEFT_OUT}'", text) if "', '" in text else text
 
 
 def _without(text: str, one: str) -> str:
