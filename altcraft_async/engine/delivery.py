@@ -134,11 +134,11 @@ class Delivery:
         clock = asyncio.get_running_loop().time
         while True:
             wire = self.credentials.wire or await self._token(item)
-            token = self.credentials.changes
+            token_number = self.credentials.changes
             started = clock()
             total = item.timeout or self.total_timeout
-            if item.expires_at is not None or item.lease is not None or item.token is not None:
-                left = self._time_for(item, token, started, total)
+            if item.expires_at is not None or item.lease is not None or item.token_number is not None:
+                left = self._time_for(item, token_number, started, total)
                 if isinstance(left, Stop):
                     return left
                 total = left
@@ -164,7 +164,7 @@ class Delivery:
             if self.notifier is not None:
                 throttled = last.verdict.throttled
                 self.notifier.attempt_ended(item, now - started, status, last.error, throttled=throttled)
-            _remember_token(item, token)
+            _remember_token(item, token_number)
             if not self._asks_at_once(item):
                 return None
             item.reasked += 1
@@ -176,9 +176,9 @@ class Delivery:
         return within and self.gate.outage.state is _CLEAR
 
     @staticmethod
-    def _time_for(item: WorkItem, token: int, now: float, total: float) -> float | Stop:
+    def _time_for(item: WorkItem, token_number: int, now: float, total: float) -> float | Stop:
         """Give the seconds, `total` at most, that an attempt with a token may take, or why none may be made."""
-        if item.token is not None and item.token != token:
+        if item.token_number is not None and item.token_number != token_number:
             item.doubt()  # also where only an earlier run made the call
             return Stop(StopReason.RENEWED)
         if item.expires_at is not None and (left := item.expires_at - now) < total:
@@ -298,7 +298,7 @@ class Delivery:
             item.renewed = True
             if await self.credentials.renew(wire) is not None:
                 evidence = Evidence.RENEWED
-                if (item.maybe_applied or item.token is not None) and not _only_reads(item):
+                if (item.maybe_applied or item.token_number is not None) and not _only_reads(item):
                     item.doubt()  # the platform knows the id only together with the old token
                 else:
                     item.fresh = True
@@ -562,10 +562,10 @@ class _Rounds:
         return self._decision.delay if isinstance(self._decision, Retry) else 0.0
 
 
-def _remember_token(item: WorkItem, token: int) -> None:
+def _remember_token(item: WorkItem, token_number: int) -> None:
     """Note with which token the doubt of an item arose, if there is any."""
-    if item.maybe_applied and item.token is None and not _only_reads(item):
-        item.token = token
+    if item.maybe_applied and item.token_number is None and not _only_reads(item):
+        item.token_number = token_number
 
 
 def _only_reads(item: WorkItem) -> bool:

@@ -473,7 +473,7 @@ class Run(Generic[RowT]):
 
     def _note_own(self, item: WorkItem, index: int, update: LineStatusUpdate) -> None:
         """Note in an item whether the caller, or an earlier run, may have made the update under its id."""
-        item.asked_before, item.token = update.request_id is not None, None
+        item.asked_before, item.token_number = update.request_id is not None, None
         if self._recorder is not None:
             self._note_earlier(item, self._recorder, index, size=1)
 
@@ -488,7 +488,7 @@ class Run(Generic[RowT]):
         item.asked_before = True
         if self._doubtful > 0 and recorder.left_in_doubt(index):
             self._doubtful -= size
-            item.token = self._dispatcher.delivery.credentials.changes
+            item.token_number = self._dispatcher.delivery.credentials.changes
 
     def _doubt_ends_at(self, index: int) -> float | None:
         of_index = None if self._recorder is None else self._recorder.doubt_ends_at

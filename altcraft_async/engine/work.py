@@ -180,8 +180,8 @@ class WorkItem:
     attempt of the policy. `asked_before` says that an earlier call may have been made under the
     same id, and may still be at work. `first_failure` is when its first failure came. `another`
     is the line that an answer named last, where it was not this one; `fresh` asks for an
-    unused connection. `token` says with which of the client's tokens (`Credentials.changes`) a call in doubt went
-    out, None without doubt: it is never repeated with another. `traceparent` names the span in which the call was
+    unused connection. `token_number` says with which of the client's tokens (`Credentials.changes`) a call in doubt
+    went out, None without doubt: it is never repeated with another. `traceparent` names the span in which the call was
     asked for, where that is another than where it is made.
 
     `timeout` is for an attempt of the item, in seconds, None for the client's. An item that is
@@ -196,7 +196,7 @@ class WorkItem:
     __slots__ = (
         "another", "arrival", "asked_before", "attempts", "blocked", "bulk", "call", "claims", "doubt_ends_at",
         "echo", "expires_at", "facts", "first_failure", "fresh", "last", "lease", "maybe_applied", "owner", "phase",
-        "reasked", "renewed", "request_id", "rows", "started", "stop", "token", "traceparent",
+        "reasked", "renewed", "request_id", "rows", "started", "stop", "token_number", "traceparent",
         "unpaid", "update", "withdrawn",
     )  # fmt: skip
 
@@ -237,7 +237,7 @@ class WorkItem:
         self.another: LineKey | None = None
         self.echo: UpdatedOrderLine | None = None
         self.facts: Facts | None = None
-        self.token: int | None = None
+        self.token_number: int | None = None
         self.traceparent: str | None = None
 
     def __repr__(self) -> str:
