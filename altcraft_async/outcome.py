@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from altcraft_async.errors import AltcraftError
     from altcraft_async.protocol.values import JSON, LineStatusUpdate, UpdatedOrderLine
     from altcraft_async.report.figures import Figures
-    from altcraft_async.report.timeline import Bucket
+    from altcraft_async.timeline import Bucket
 
     class Remembered(Protocol):
         """What the engine remembers of the course of a run."""

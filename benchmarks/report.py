@@ -21,8 +21,8 @@ from altcraft_async.journal import JournalReader
 from altcraft_async.journal.commits import Closing, Commits, Length, Sampled
 from altcraft_async.journal.format import KIND, LINE_STATUS, RunRecord
 from altcraft_async.report import page
-from altcraft_async.report.timeline import Sample
 from altcraft_async.storage.sqlite import open_database
+from altcraft_async.timeline import Sample
 
 if TYPE_CHECKING:
     from altcraft_async import AltcraftError

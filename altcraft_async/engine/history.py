@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from altcraft_async.report.timeline import Timeline
+from altcraft_async.timeline import Timeline
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping, Sequence
 
     from altcraft_async.outcome import Outcome
-    from altcraft_async.report.timeline import Bucket, Sample
+    from altcraft_async.timeline import Bucket, Sample
 
 __all__ = ["History", "Remembered"]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from altcraft_async.outcome import Fingerprint, Outcome
     from altcraft_async.protocol.states import OutcomeState
     from altcraft_async.protocol.values import LineStatusUpdate
-    from altcraft_async.report.timeline import Sample
+    from altcraft_async.timeline import Sample
 
     Known: TypeAlias = LineStatusUpdate | Fingerprint | InvalidUpdateError
 

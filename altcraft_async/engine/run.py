@@ -49,7 +49,7 @@ from altcraft_async.flow.failures import FailureCount, FailureLimit
 from altcraft_async.flow.retry import Stop, StopReason
 from altcraft_async.outcome import Outcome, Report
 from altcraft_async.protocol.states import OutcomeState
-from altcraft_async.report.timeline import Sample
+from altcraft_async.timeline import Sample
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence

@@ -15,7 +15,7 @@ from altcraft_async.journal.forgetting import forget
 from altcraft_async.journal.notes import CommandNote, keep_command
 from altcraft_async.journal.reader import DedupWindowWarning, JournalReader, JournalSummary, LongerRowWarning, Slow
 from altcraft_async.journal.recorder import begin_journal
-from altcraft_async.report.timeline import Bucket, Level
+from altcraft_async.timeline import Bucket, Level
 
 __all__ = [
     "Bucket",

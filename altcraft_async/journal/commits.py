@@ -11,8 +11,8 @@ import attrs
 from altcraft_async.journal.format import KIND, OPEN, OVERTAKING, bucket_columns, bucket_of, columns_of, failure_of
 from altcraft_async.journal.seals import sealed
 from altcraft_async.protocol.states import OutcomeState
-from altcraft_async.report.timeline import Timeline
 from altcraft_async.storage.sqlite import insert_many, translated
+from altcraft_async.timeline import Timeline
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.journal.format import RunRecord
     from altcraft_async.outcome import Outcome
-    from altcraft_async.report.timeline import Sample
+    from altcraft_async.timeline import Sample
 
 __all__ = ["Closing", "Commits", "Item", "Length", "Overtaken", "PutBack", "Sampled", "reopen"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from altcraft_async.journal.reader import JournalReader, JournalSummary, Slow
     from altcraft_async.outcome import Outcome
     from altcraft_async.report.reasons import Reason
-    from altcraft_async.report.timeline import Bucket
+    from altcraft_async.timeline import Bucket
 
 __all__ = ["figures_of"]
 

@@ -24,8 +24,8 @@ from altcraft_async.journal.version1 import bring_to_version_2, read_as_version_
 from altcraft_async.outcome import Fingerprint, Outcome
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
-from altcraft_async.report.timeline import Bucket, Level
 from altcraft_async.storage.sqlite import FileKind, Upgrade, damaged, insert_many, translated
+from altcraft_async.timeline import Bucket, Level
 
 if TYPE_CHECKING:
     import sqlite3

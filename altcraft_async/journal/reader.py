@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from altcraft_async.outcome import Outcome
     from altcraft_async.report.figures import Figures
     from altcraft_async.report.reasons import Place
-    from altcraft_async.report.timeline import Bucket
+    from altcraft_async.timeline import Bucket
 
 __all__ = ["DedupWindowWarning", "JournalReader", "JournalSummary", "LongerRowWarning", "Slow"]
 

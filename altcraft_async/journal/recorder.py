@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from altcraft_async.journal.commits import Item
     from altcraft_async.journal.seals import Fact, Row
     from altcraft_async.protocol.values import LineStatusUpdate
-    from altcraft_async.report.timeline import Sample
+    from altcraft_async.timeline import Sample
 
 __all__ = ["DedupWindowWarning", "Journal", "LongerRowWarning", "begin_journal"]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from altcraft_async.outbox.store import Counts, Entry, EntryPage, OutboxStore, Settled
     from altcraft_async.outcome import Outcome
     from altcraft_async.protocol.values import LineStatusUpdate
-    from altcraft_async.report.timeline import Sample
+    from altcraft_async.timeline import Sample
 
 __all__ = ["Drainer"]
 

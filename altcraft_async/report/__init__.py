@@ -18,6 +18,6 @@ from altcraft_async.report.figures import Figures, SlowRow
 from altcraft_async.report.page import page
 from altcraft_async.report.reasons import Place, Reason
 from altcraft_async.report.recording import Recording
-from altcraft_async.report.timeline import Bucket, Level
+from altcraft_async.timeline import Bucket, Level
 
 __all__ = ["Bucket", "Figures", "Level", "Place", "Reason", "Recording", "SlowRow", "page"]

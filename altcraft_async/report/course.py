@@ -13,7 +13,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from altcraft_async.report.timeline import Bucket
+    from altcraft_async.timeline import Bucket
 
 __all__ = ["Course", "Session"]
 

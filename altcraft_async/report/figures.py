@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.protocol.values import JSON
     from altcraft_async.report.reasons import Place, Reason
-    from altcraft_async.report.timeline import Bucket
+    from altcraft_async.timeline import Bucket
 
 __all__ = ["Facts", "Figures", "SlowRow"]
 

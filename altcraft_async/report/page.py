@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from altcraft_async.report.figures import Figures
-    from altcraft_async.report.timeline import Bucket
+    from altcraft_async.timeline import Bucket
 
 __all__ = ["check_extra", "page"]
 
@@ -107,6 +107,6 @@ def _lacking(figures: Figures) -> list[str]:
 
 def _steps(timeline: Sequence[Bucket]) -> list[Bucket]:
     """Return the timeline in a few steps, for a table."""
-    from altcraft_async.report.timeline import Timeline  # noqa: PLC0415 - beside its own imports
+    from altcraft_async.timeline import Timeline  # noqa: PLC0415 - beside its own imports
 
     return Timeline(timeline, most=_ROWS_OF_THE_TABLE).buckets

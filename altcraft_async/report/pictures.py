@@ -15,14 +15,14 @@ import attrs
 import ziaplot
 from ziaplot.text import text_size
 
-from altcraft_async.report.timeline import Timeline
 from altcraft_async.report.words import counted, latency, span
+from altcraft_async.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from altcraft_async.report.figures import Figures
-    from altcraft_async.report.timeline import Bucket
+    from altcraft_async.timeline import Bucket
 
 __all__ = ["Mark", "Picture", "pictures"]
 

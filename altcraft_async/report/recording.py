@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Unpack
 
 from altcraft_async.report.figures import Figures, SlowRow
 from altcraft_async.report.reasons import Place, Reasons, place_of
-from altcraft_async.report.timeline import Sample, Timeline
+from altcraft_async.timeline import Sample, Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -27,7 +27,9 @@ def check_base_url(base_url: str, *, allow_insecure: bool, name: str = "base_url
     The error calls it by its `name`.
     """
     remedy = "give the platform's address, like https://ru.altkraft.com"
-    if not isinstance(base_url, str) or not base_url.strip():
+    if base_url is not None and not isinstance(base_url, str):
+        raise _wrong(message=f"{name} must be text, not {type(base_url).__name__}; {remedy}")
+    if not base_url or not base_url.strip():
         raise _wrong(message=f"{name} is empty; {remedy}, or set ALTCRAFT_BASE_URL")
     base_url = base_url.strip()
     try:

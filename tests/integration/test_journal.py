@@ -32,8 +32,8 @@ from altcraft_async import (
 from altcraft_async.journal import DedupWindowWarning, JournalReader, Level
 from altcraft_async.journal.recorder import Journal
 from altcraft_async.observe import AttemptEnded, JournalOpened, UpdateSettled, UpdatesSkipped
-from altcraft_async.report.timeline import Sample
 from altcraft_async.sandbox import Fault, Faults
+from altcraft_async.timeline import Sample
 
 KEYS = [(f"order_{number}", f"line_{number}_1") for number in range(1, 21)]
 TWICE = [(*key, status) for status in ("processing", "delivered") for key in KEYS]

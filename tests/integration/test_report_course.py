@@ -10,7 +10,7 @@ import pytest
 from altcraft_async import OutcomeState
 from altcraft_async.engine.history import History
 from altcraft_async.outcome import Outcome
-from altcraft_async.report.timeline import Sample
+from altcraft_async.timeline import Sample
 
 APPLIED = OutcomeState.APPLIED
 

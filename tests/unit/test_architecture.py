@@ -37,6 +37,7 @@ FLOORS = (
         "protocol.xml",
     ),
     ("protocol", "values"),
+    ("timeline",),
     ("report",),
     ("outcome",),
     ("flow",),
@@ -197,7 +198,7 @@ def imported_by(module: str, *rooms: str) -> set[str]:
 
 
 def test_pure_modules_know_no_io_no_clock_and_no_chance():
-    for module in modules("protocol", "flow", "errors", "kinds", "outcome", "report", "settings"):
+    for module in modules("protocol", "flow", "errors", "kinds", "outcome", "report", "timeline", "settings"):
         assert not foreign(imports_of(module).runtime) & FORBIDDEN_IN_PURE_CODE, module
 
 

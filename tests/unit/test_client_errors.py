@@ -13,6 +13,7 @@ from altcraft_async import AltcraftClient, ConfigurationError
         ("", "", {}, ["2 settings", "base_url is empty", "token is empty"]),
         ("ru.altkraft.com", "a b", {}, ["base_url has no scheme; write https://ru.altkraft.com", "token has a blank"]),
         ("https://a.example", "x", {"rate": -1, "max_retries": -1}, ["2 settings", "rate must be", "max_retries must"]),
+        (8080, "x", {}, ["base_url must be text, not int; give the platform's address"]),
         ("", "x", {"timeout": 0}, ["2 settings", "timeout must be", "base_url is empty"]),
     ],
 )

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from altcraft_async import InvalidUpdateError, JournalError, LineStatusUpdate, OutcomeState
 from altcraft_async.journal.format import KIND, OPEN, Replay, RunRecord, bucket_columns, bucket_of
 from altcraft_async.journal.seals import content_of, id_prefix, key_of, request_id_of, sealed
-from altcraft_async.report.timeline import Bucket, Level
 from altcraft_async.storage.sqlite import open_database
+from altcraft_async.timeline import Bucket, Level
 
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
 UPDATES = st.builds(LineStatusUpdate, IDS, IDS, IDS)

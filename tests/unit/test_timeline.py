@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async import OutcomeState
-from altcraft_async.report.timeline import Bucket, Level, Sample, Timeline
+from altcraft_async.timeline import Bucket, Level, Sample, Timeline
 
 APPLIED, UNKNOWN = OutcomeState.APPLIED, OutcomeState.UNKNOWN
 
