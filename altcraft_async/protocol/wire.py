@@ -14,7 +14,10 @@ Guide: "Working with User API", "Deduplication of requests".
 from __future__ import annotations
 
 import re
+from html import escape
+from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from urllib.parse import quote
 
 import attrs
 
@@ -134,7 +137,7 @@ class Wire:
     platforms.
     """
 
-    __slots__ = ("_choices", "_fixed_headers", "_request_id_header", "_token", "_with_rows", "_write")
+    __slots__ = ("_choices", "_fixed_headers", "_request_id_header", "_secret", "_with_rows", "_write")
 
     def __init__(
         self,
@@ -146,7 +149,7 @@ class Wire:
         request_id_header: str = "Request-ID",
     ) -> None:
         check_token(token)
-        self._token = token
+        self._secret = _pattern_of(token)
         self._choices = (request_format, response_format, token_in, request_id_header)
         self._request_id_header = request_id_header
         codec = _codec(request_format)
@@ -226,8 +229,21 @@ class Wire:
         """Make the server's text fit for a log: no token, no control characters or lone surrogates, not too long."""
         if not isinstance(text, str):
             return ""
-        text = _CONTROL.sub(" ", text.replace(self._token, "***")).strip()
+        text = _CONTROL.sub(" ", self._secret.sub("***", text)).strip()
         return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
+
+
+def _pattern_of(token: str) -> re.Pattern[str]:
+    """Find a token in a text, also where it is written as JSON, XML, a URL or Python writes a text."""
+    forms = {
+        token,
+        encode_basestring(token)[1:-1],
+        escape(token),
+        escape(token, quote=False),
+        quote(token, safe=""),
+        repr(token)[1:-1],
+    }
+    return re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
 
 
 class RowCodec(Protocol):

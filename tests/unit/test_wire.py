@@ -152,6 +152,14 @@ def test_a_pause_that_is_given_twice_is_a_list(body, status):
     assert Wire("canary-1").decode(WireResponse(status, headers, body)).retry_after == "soon, 7"
 
 
+@pytest.mark.parametrize(
+    "written", ["a\"b'c&d<e/f", "a\\\"b'c&d<e/f", "a&quot;b&#x27;c&amp;d&lt;e/f", "a%22b%27c%26d%3Ce%2Ff"]
+)
+def test_a_token_is_hidden_however_it_is_written(written):
+    wire = Wire("a\"b'c&d<e/f")
+    assert wire.clean(f"bad token {written}!") == "bad token ***!"
+
+
 def test_the_servers_text_is_fit_for_a_log():
     text = "bad token canary-1\r\n\x1b[31mred " + "x" * 1000
     reply = read(json.dumps({"error": 400, "error_text": text}).encode())
