@@ -238,33 +238,37 @@ class CleanConnector(aiohttp.TCPConnector):
         """Get from the pool, or make, a clean connection."""
         while True:
             connection = await super().connect(req, traces, timeout)
-            tap = Tap.of(connection)
-            kept = tap is not None
-            carriage = carriage_of_task.get()
-            if tap is None:
-                tap = await self._tapped(connection)
-            elif tap.busy or not tap.ended() or connection.protocol.should_close or tap.waiting():  # type: ignore[union-attr]
-                if carriage is not None and not tap.busy:
-                    await tap.read_on()
-                    carriage.unasked |= not tap.ended()
+            try:
+                if await self._is_clean(connection):
+                    return connection
+            except BaseException:
                 connection.close()
-                continue
-            tap.begin()
-            if carriage is not None:
-                carriage.tap, carriage.kept = tap, kept
-                tap.busy = True
-            return connection
+                raise
+            connection.close()
+
+    async def _is_clean(self, connection: aiohttp.connector.Connection) -> bool:
+        """Whether a kept connection may carry another call; one that is new is clean, or an `UnaskedBytesError`."""
+        tap = Tap.of(connection)
+        kept = tap is not None
+        carriage = carriage_of_task.get()
+        if tap is None:
+            tap = await self._tapped(connection)
+        elif tap.busy or not tap.ended() or connection.protocol.should_close or tap.waiting():  # type: ignore[union-attr]
+            if carriage is not None and not tap.busy:
+                await tap.read_on()
+                carriage.unasked |= not tap.ended()
+            return False
+        tap.begin()
+        if carriage is not None:
+            carriage.tap, carriage.kept = tap, kept
+            tap.busy = True
+        return True
 
     async def _tapped(self, connection: aiohttp.connector.Connection) -> Tap:
         if not connection.closed and not connection.protocol.should_close:  # type: ignore[union-attr]
             tap = Tap(connection, self._buffer)
-            try:
-                if await tap.settled():
-                    return tap
-            except BaseException:
-                connection.close()
-                raise
-        connection.close()
+            if await tap.settled():
+                return tap
         raise UnaskedBytesError
 
 

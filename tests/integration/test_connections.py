@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import select
 import ssl
@@ -15,7 +16,7 @@ import attrs
 import pytest
 import trustme
 
-from altcraft_async import ConnectError, ConnectionLostError, UnreadableResponseError
+from altcraft_async import AttemptTimeoutError, ConnectError, ConnectionLostError, UnreadableResponseError
 from altcraft_async.engine.connections import CleanConnector, Tap
 from altcraft_async.engine.transport import AiohttpTransport
 from altcraft_async.protocol.wire import WireRequest
@@ -177,6 +178,31 @@ def test_a_connection_that_said_more_than_it_was_asked_is_not_used_again(run, op
             assert first.unasked or second.unasked
 
     go_on = said = None
+    run(scenario())
+
+
+def test_a_call_that_ends_while_a_connection_is_looked_at_closes_it(run, options, monkeypatch):
+    async def script(visit):
+        visit.say(answer((await visit.request()).encode()) + b"H")
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await visit.request()
+        closed.set()
+
+    async def never(_: Tap) -> int:
+        return await asyncio.sleep(60, 0)
+
+    async def scenario():
+        nonlocal closed
+        closed = asyncio.Event()
+        async with Server(script) as server, Caller(server, **options) as caller:
+            assert await caller.heard("one") == "one"
+            with contextlib.suppress(AttemptTimeoutError, ConnectError):
+                await caller.ask("two", total=0.05)
+            gc.collect()  # one that is left open warns
+            await closed.wait()
+
+    closed = None
+    monkeypatch.setattr(Tap, "read_on", never)
     run(scenario())
 
 
