@@ -371,8 +371,7 @@ class AltcraftClient:
         if loop is not None and not loop.is_closed():
             self._engine.gate.bind(asyncio.get_running_loop())
         self._closed = True
-        self._engine.gate.close()
-        await self._engine.transport.aclose()
+        await self._engine.aclose()
 
     async def __aenter__(self) -> Self:
         """Return the client, which opens its session at the first call."""

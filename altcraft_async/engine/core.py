@@ -5,6 +5,7 @@ Loaded with the first client, not with the package: a program that only imports 
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ class Engine:
     `parts` are the keywords of the client that are no settings: session, transport, tls, trace_configs, wire_log.
     """
 
-    __slots__ = ("base_url", "budget", "gate", "lanes", "questions", "totals", "transport")
+    __slots__ = ("_tokens", "base_url", "budget", "gate", "lanes", "questions", "totals", "transport")
 
     def __init__(
         self, base_url: str, token: Token, settings: Settings, parts: Mapping[str, Any], observers: Sequence[Observer]
@@ -58,13 +59,22 @@ class Engine:
         self.totals = Totals()
         self.questions = Questions()
         self.lanes: Lanes[WorkItem] = Lanes()
+        self._tokens: weakref.WeakSet[Token] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         """Show the gate's state."""
         return f"<Engine {self.gate!r}>"
 
+    async def aclose(self) -> None:
+        """Let nobody wait any longer, for a permit or a token, and close the transport."""
+        self.gate.close()
+        for token in self._tokens:
+            token.close()
+        await self.transport.aclose()
+
     def dispatcher(self, settings: Settings, token: Token, observers: Sequence[Observer]) -> Dispatcher:
         """Return what sends for the client, or for one copy of it, by its own settings."""
+        self._tokens.add(token)
         make_wire = partial(
             Wire,
             request_format=settings.request_format,
@@ -73,7 +83,7 @@ class Engine:
             request_id_header=settings.request_id_header,
         )
         delivery = Delivery(
-            credentials=Credentials(token, make_wire),
+            credentials=Credentials(token, make_wire, within=settings.timeout.total),
             transport=self.transport,
             gate=self.gate,
             budget=self.budget,

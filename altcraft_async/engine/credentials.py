@@ -1,7 +1,8 @@
 """The token of a client: fixed, or given by a source that is asked at first use and after a refusal.
 
 A source is asked once for all calls that wait, never for each call. What it gives
-is shared by a client and its copies, whatever formats they speak.
+is shared by a client and its copies, whatever formats they speak. Nobody waits for it with a permit
+in hand: a source that is slow says nothing of the server.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from altcraft_async.errors import ConfigurationError
+from altcraft_async.errors import ClientClosedError, ConfigurationError
 from altcraft_async.kinds import check_token
 
 if TYPE_CHECKING:
@@ -31,49 +32,58 @@ _LOOK_AGAIN = 0.1
 class Token:
     """A token, or the source that gives it, and what it gave last.
 
-    `value` is the token that is in force, None before a source was asked. Raises
-    `ConfigurationError` for what can be neither token nor source.
+    `value` is the token that is in force, None before a source was asked; one that is `fixed` is the
+    only one. Raises `ConfigurationError` for what can be neither token nor source.
     """
 
-    __slots__ = ("_call", "_fixed", "_source", "value")
+    __slots__ = ("__weakref__", "_call", "_closed", "_source", "fixed", "value")
 
     def __init__(self, given: str | TokenSource) -> None:
         if not isinstance(given, str) and not callable(given):
             msg = f"token must be a text, or a callable that gives one, not a {type(given).__name__}"
             raise ConfigurationError(msg, field="token")
-        self._fixed = isinstance(given, str)
+        self.fixed = isinstance(given, str)
         self._source: TokenSource = (lambda: given) if isinstance(given, str) else given
         self.value: str | None = given if isinstance(given, str) else None
         if isinstance(given, TokenFile):
             self.value = given.first
         self._call: _Call | None = None
+        self._closed = False
 
     def __repr__(self) -> str:
         """Show where the token comes from, never the token."""
-        if self._fixed:
+        if self.fixed:
             return "<Token, fixed>"
         return f"<Token of a source, {'not asked yet' if self.value is None else 'known'}>"
 
-    async def first(self) -> str:
-        """Return the token; the source is asked where it has not given one yet."""
-        return await self._ask() if self.value is None else self.value
+    def close(self) -> None:
+        """Let nobody wait for a token any longer: whoever does gets a `ClientClosedError`."""
+        self._closed = True
+        if self._call is not None and not self._call.task.get_loop().is_closed():
+            self._call.task.cancel()
 
-    async def after(self, refused: str) -> str:
-        """Return the token to use after one was `refused`: another one, or the same where there is none."""
-        if self._fixed:
-            return refused
-        if self.value is not None and self.value != refused:
+    async def after(self, refused: str | None, *, within: float) -> str:
+        """Return the token to use after one was `refused`, or at first use; the same where there is no other.
+
+        The source is asked where it has not given another yet, and gets `within` seconds.
+        """
+        if self.value is not None and (self.fixed or self.value != refused):
             return self.value
-        return await self._ask()
-
-    async def _ask(self) -> str:
-        """Ask the source, once for all who wait; it is stopped when nobody waits any more."""
         if self._call is None:
-            self._call = _Call(asyncio.get_running_loop().create_task(self._fetch()))
-        call = self._call
+            self._check_open()
+            self._call = _Call(asyncio.get_running_loop().create_task(self._fetch(within)))
+        return await self._wait(self._call)
+
+    async def _wait(self, call: _Call) -> str:
+        """Wait for the source with all others who do; it is stopped when nobody waits any more."""
         call.waiting += 1
         try:
             found = await asyncio.shield(call.task)
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            self._check_open()
+            raise
         finally:
             call.waiting -= 1
             if self._call is call and (call.task.done() or not call.waiting):
@@ -83,14 +93,22 @@ class Token:
             raise ConfigurationError(found.message, field="token")
         return found
 
-    async def _fetch(self) -> str | ConfigurationError:
+    def _check_open(self) -> None:
+        if self._closed:
+            msg = "the client is closed; make a new one"
+            raise ClientClosedError(msg)
+
+    async def _fetch(self, within: float) -> str | ConfigurationError:
         """Ask the source; nothing of its own error is kept, for that could hold the token."""
         try:
-            token = self._source()
-            if inspect.isawaitable(token):
-                token = await token
+            async with asyncio.timeout(within) as limit:
+                token = self._source()
+                if inspect.isawaitable(token):
+                    token = await token
         except ConfigurationError as error:
             return error
+        except TimeoutError:
+            failure = f"it gave none within {within:g} s" if limit.expired() else "TimeoutError"
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
@@ -175,47 +193,53 @@ class TokenFile:
 class Credentials:
     """The `Wire` of one client or copy, made for the token that is in force.
 
-    `wire` is for the hot path: None until a source has given its first token. `changes` counts the
-    tokens that were replaced by another.
+    `wire` is for the hot path: None while there is no token, because a source has given none yet, or because the last
+    one was refused. `changes` counts the tokens that were replaced by another. A source is waited for `within` seconds.
     """
 
-    __slots__ = ("_make_wire", "_used", "changes", "token", "wire")
+    __slots__ = ("_last", "_make_wire", "_used", "_within", "changes", "token", "wire")
 
-    def __init__(self, token: Token, make_wire: Callable[[str], Wire]) -> None:
+    def __init__(self, token: Token, make_wire: Callable[[str], Wire], *, within: float = 30.0) -> None:
         self.token = token
         self._make_wire = make_wire
+        self._within = within
         self._used = token.value
+        self._last: Wire | None = None if token.value is None else make_wire(token.value)
         self.changes = 0
-        self.wire: Wire | None = None if token.value is None else make_wire(token.value)
+        self.wire = self._last
 
     def __repr__(self) -> str:
         """Show where the token comes from, never the token."""
         return f"<Credentials {self.token!r}>"
 
+    def refuse(self, wire: Wire) -> bool:
+        """Take note that the token of a wire was refused; say whether there can be another.
+
+        From here on `wire` is None until the source was asked, once for all that wait. Where another has replaced it
+        already, that one stays.
+        """
+        if self.token.fixed:
+            return False
+        if wire is self.wire:
+            self.wire = None
+        return True
+
     async def ready(self) -> Wire:
-        """Return the wire; where the source was not asked yet it is, once for all that wait.
+        """Return the wire; where there is no token its source is asked, once for all that wait.
 
-        Raises `ConfigurationError` where it gives no token that can be one. The
-        next call asks again. Cancelling one caller leaves the others alone.
+        It is that of before where the source gives the same token again. Raises `ConfigurationError` where it gives
+        none that can be one; the next call asks again. Raises `ClientClosedError` once the token is closed.
+        Cancelling one caller leaves the others alone.
         """
-        return self.wire or self._wire_for(await self.token.first())
-
-    async def renew(self, refused: Wire) -> Wire | None:
-        """Return another wire after the token of the `refused` one was, or None where there is none.
-
-        None means that the token is fixed, or that the source gave the same again.
-        The source is asked once for all that wait; who comes with a wire that was
-        replaced meanwhile gets the new one at once. Raises like `ready`.
-        """
-        if self.wire is not None and self.wire is not refused:
-            return self.wire
-        if self._used is None:
-            return None
-        wire = self._wire_for(await self.token.after(self._used))
-        return None if wire is refused else wire
-
-    def _wire_for(self, token: str) -> Wire:
-        if self.wire is None or token != self._used:
-            self.changes += self.wire is not None
-            self.wire, self._used = self._make_wire(token), token
+        if self.wire is None:
+            token = await self.token.after(self._used, within=self._within)
+            if self.wire is None:
+                self._take(token)
+        assert self.wire is not None  # noqa: S101 - it was taken
         return self.wire
+
+    def _take(self, token: str) -> None:
+        if self._last is None or token != self._used:
+            self.changes += self._last is not None
+            self._last, self._used = self._make_wire(token), token
+        self.wire = self._last

@@ -20,6 +20,7 @@ from altcraft_async.engine.work import Attempt, BatchItem, Phase
 from altcraft_async.errors import (
     AltcraftError,
     AttemptTimeoutError,
+    ConfigurationError,
     ConnectError,
     ConnectionLostError,
     DeadlineError,
@@ -71,7 +72,7 @@ _STRANGE: Final = (TABLE[Evidence.FOREIGN], TABLE[Evidence.UNREADABLE])
 _BETWEEN, _IN_FLIGHT, _NEITHER = Phase.BETWEEN, Phase.IN_FLIGHT, Scope.NEITHER
 _SUCCESS, _DUPLICATE_SUCCESS = TABLE[Evidence.SUCCESS], TABLE[Evidence.DUPLICATE_SUCCESS]
 _CLEAR: Final = OutageState.CLEAR
-_NO_ROOM: Final = TABLE[Evidence.NO_ROOM]
+_NO_ROOM, _RENEWED = TABLE[Evidence.NO_ROOM], TABLE[Evidence.RENEWED]
 
 
 @attrs.define
@@ -133,7 +134,8 @@ class Delivery:
         """
         clock = asyncio.get_running_loop().time
         while True:
-            wire = self.credentials.wire or await self._token(item)
+            wire = self.credentials.wire
+            assert wire is not None  # noqa: S101 - who has a permit has a token
             token_number = self.credentials.changes
             started = clock()
             total = item.timeout or self.total_timeout
@@ -142,8 +144,6 @@ class Delivery:
                 if isinstance(left, Stop):
                     return left
                 total = left
-            if wire is None:  # only the end of its time ends the wait for a token
-                return Stop(StopReason.DEADLINE)
             request = wire.encode(item.call, item.request_id)
             self._begin(item, started)
             lease = item.lease
@@ -173,7 +173,7 @@ class Delivery:
     def _asks_at_once(self, item: WorkItem) -> bool:
         """Say whether the answer must be asked for again, now; where others fail too, that is for the outage to say."""
         within = item.fresh and item.reasked < _REASKED_AT_MOST and not item.spent
-        return within and self.gate.outage.state is _CLEAR
+        return within and self.gate.outage.state is _CLEAR and self.credentials.wire is not None
 
     @staticmethod
     def _time_for(item: WorkItem, token_number: int, now: float, total: float) -> float | Stop:
@@ -190,14 +190,6 @@ class Delivery:
                 return Stop(StopReason.LEASE)
             total = left
         return total
-
-    async def _token(self, item: WorkItem) -> Wire | None:
-        """Wait for the token, until the item expires."""
-        try:
-            async with asyncio.timeout_at(item.expires_at):
-                return await self.credentials.ready()
-        except TimeoutError:
-            return None
 
     def _begin(self, item: WorkItem, now: float) -> None:
         item.attempts += 1
@@ -241,7 +233,7 @@ class Delivery:
         reply = wire.decode(response)
         if reply.code == 0:
             return self._believed(item, wire, reply, response), response.status
-        return await self._judge(item, wire, reply, response), response.status
+        return self._judge(item, wire, reply, response), response.status
 
     def _failed_send(self, error: AltcraftError) -> Attempt:
         if isinstance(error, ConnectError | ConnectionLostError) and not error.maybe_applied:
@@ -280,7 +272,7 @@ class Delivery:
             return self._anothers(named, Evidence.ANOTHERS)
         return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload, response=response)
 
-    async def _judge(self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse) -> Attempt:
+    def _judge(self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse) -> Attempt:
         """Say what a failure means, and whether it is to be believed; where not, `item.fresh` asks for another."""
         fresh, item.fresh = item.fresh or item.once, False
         if reply.code is None:
@@ -294,14 +286,9 @@ class Delivery:
             item.fresh = True  # a refusal names no line: it could be another's, as an answer just was
             response.discard()
             evidence = Evidence.UNCONFIRMED
-        elif evidence is Evidence.FATAL and not item.renewed:
-            item.renewed = True
-            if await self.credentials.renew(wire) is not None:
-                evidence = Evidence.RENEWED
-                if (item.maybe_applied or item.token_number is not None) and not _only_reads(item):
-                    item.doubt()  # the platform knows the id only together with the old token
-                else:
-                    item.fresh = True
+        elif evidence is Evidence.FATAL and item.refused_wire is None and self.credentials.refuse(wire):
+            item.refused_wire = wire
+            evidence = Evidence.RENEWED
         elif evidence in {Evidence.FOREIGN, Evidence.UNREADABLE}:
             self.gate.outage.on_strange_answer()
         verdict = TABLE[evidence]
@@ -431,7 +418,7 @@ class Delivery:
             return Stop(StopReason.FINAL)
         in_outage = last.verdict.retry and gate.outage.state is not _CLEAR
         no_room = last.verdict is _NO_ROOM
-        if in_outage or no_room:
+        if in_outage or no_room or last.verdict is _RENEWED:
             item.unpaid += 1
         now = asyncio.get_running_loop().time()
         if no_room and now >= patience.ends_at(gate.outage, since=item.first_failure):
@@ -456,19 +443,44 @@ class Delivery:
         return gate.outage.misdirected and not gate.in_flight and any(verdict is strange for strange in _STRANGE)
 
     async def acquire(self, item: WorkItem, patience: Patience) -> int | Stop:
-        """Wait for a permit, until the item expires and while the patience lasts; raises `ClientClosedError`."""
-        permit = self.gate.try_acquire(item.call.method, apart=item.apart)
-        if permit:
-            return permit
-        try:
-            async with asyncio.timeout_at(item.expires_at):
-                permit = await self.gate.acquire(item.call.method, bulk=item.bulk, patience=patience, apart=item.apart)
-        except TimeoutError:
-            return Stop(StopReason.DEADLINE)
+        """Wait for a token and a permit, until the item expires and while the patience lasts.
+
+        Raises `ClientClosedError`, and the `ConfigurationError` of a token's source that fails, where nothing is in
+        doubt.
+        """
+        permit = self.try_acquire(item.call.method, apart=item.apart)
+        if not permit:
+            try:
+                async with asyncio.timeout_at(item.expires_at):
+                    permit = await self.permit(item.call.method, patience, bulk=item.bulk, apart=item.apart)
+            except TimeoutError:
+                return Stop(StopReason.DEADLINE)
+            except ConfigurationError:
+                if item.state is not OutcomeState.UNKNOWN:
+                    raise
+                return Stop(StopReason.NO_TOKEN)
         if permit == NO_PERMIT:
             self.gate.check_open()
             return Stop(StopReason.OUTAGE)
+        if item.refused_wire is not None and item.refused_wire is self.credentials.wire:  # there is no other token
+            self.gate.release(permit, unused=True)
+            assert item.last is not None  # noqa: S101 - it was refused
+            item.last = attrs.evolve(item.last, verdict=TABLE[Evidence.FATAL])
+            return Stop(StopReason.FINAL)
         return permit
+
+    def try_acquire(self, kind: str, *, apart: bool = False) -> int:
+        """Take a permit if one is free now, and there is a token."""
+        return NO_PERMIT if self.credentials.wire is None else self.gate.try_acquire(kind, apart=apart)
+
+    async def permit(self, kind: str, patience: Patience, *, bulk: bool, apart: bool = False) -> int:
+        """Wait for a token, and then for a permit; see `Gate.acquire`, and `Credentials.ready` for what is raised."""
+        while True:
+            await self.credentials.ready()
+            permit = await self.gate.acquire(kind, bulk=bulk, patience=patience, apart=apart)
+            if not permit or self.credentials.wire is not None:
+                return permit
+            self.gate.release(permit, unused=True)  # the token was refused meanwhile
 
     # -- the end
 
@@ -506,6 +518,7 @@ _KINDS: Final[Mapping[StopReason, type[DeliveryError]]] = {
     StopReason.LEASE: RunStoppedError,
     StopReason.BUDGET: RetryBudgetError,
     StopReason.RENEWED: NotSentError,
+    StopReason.NO_TOKEN: NotSentError,
     StopReason.OUTAGE: OutageError,
     StopReason.CLOSED: NotSentError,
 }

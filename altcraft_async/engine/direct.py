@@ -166,8 +166,9 @@ class DirectWay:
                 timer.cancel()
         if self._loop.is_closed():  # nothing can be said to it any more; the sockets close with their objects
             self._idle.clear()
-        while self._idle:
-            self._idle.pop().close()
+        for carriers in (self._idle, self._unclean):
+            while carriers:
+                carriers.pop().close()
 
     async def send(
         self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False
@@ -176,8 +177,14 @@ class DirectWay:
         due = self._loop.time() + total
         data = self._written(request)
         answer: WireResponse | _Died = _Died.UNSENT
-        carrier = None if fresh else self._taken()
-        unasked = bool(self._unclean) and await self._drop_unclean()
+        carrier, unasked = None, False
+        while not fresh:
+            carrier = self._taken()
+            if not self._unclean:
+                break
+            if carrier is not None:  # to be looked at again: nobody has asked it for what comes meanwhile
+                self._idle.append(carrier)
+            unasked |= await self._drop_unclean()
         if carrier is not None:
             answer = await self._exchange(carrier, data, due, max_bytes, unasked=unasked)
             if type(answer) is WireResponse:

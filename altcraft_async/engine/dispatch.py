@@ -174,15 +174,15 @@ class Dispatcher:
         return item.last.payload if item.last is not None else {}
 
     async def _attempts(self, item: WorkItem, patience: Patience) -> Stop | None:
-        delivery, gate = self.delivery, self.delivery.gate
-        permit = gate.try_acquire(item.call.method, apart=item.apart) or await delivery.acquire(item, patience)
+        delivery = self.delivery
+        permit = delivery.try_acquire(item.call.method, apart=item.apart) or await delivery.acquire(item, patience)
         if isinstance(permit, Stop):
             return permit
         stop = None
         try:
             stop = await delivery.attempt(item)
         finally:
-            gate.release(permit, unused=stop is not None)
+            delivery.gate.release(permit, unused=stop is not None)
         if stop is None and item.last is not None and item.last.verdict.retry:
             return await delivery.retry(item, patience)
         return stop
@@ -355,7 +355,8 @@ class Crew:
 
     async def _work(self) -> None:
         """Take ready items and make their first attempts, until none is ready or the limit has fallen."""
-        gate = self._dispatcher.delivery.gate
+        delivery = self._dispatcher.delivery
+        gate = delivery.gate
         try:
             # no more workers without an item than there are items: each would wait for a permit for nothing
             while (
@@ -369,7 +370,7 @@ class Crew:
                 kind = first.call.method
                 if self._pacer is not None and not await self._rest(self._keep_pace(self._pacer)):
                     break
-                permit = gate.try_acquire(kind, apart=self._apart) or await self._permit(kind)
+                permit = delivery.try_acquire(kind, apart=self._apart) or await self._permit(kind)
                 if not permit:
                     break
                 self._busy += 1
@@ -388,17 +389,17 @@ class Crew:
 
     async def _permit(self, kind: str) -> int:
         """Wait for a permit without an item; 0 where the crew was stopped, or has waited long enough in an outage."""
-        gate = self._dispatcher.delivery.gate
+        delivery = self._dispatcher.delivery
         permit = 0
 
         async def wait() -> None:
             nonlocal permit
-            permit = await gate.acquire(kind, bulk=True, patience=self._patience, apart=self._apart)
+            permit = await delivery.permit(kind, self._patience, bulk=True, apart=self._apart)
 
         if not await self._rest(wait()):
             return 0
         if not permit and not self.stopped:
-            gate.check_open()
+            delivery.gate.check_open()
             self._give_up()
         return permit
 

@@ -62,7 +62,7 @@ class StopStrategy(Protocol):
         """Say whether to stop."""
 
 
-_NO_ROOM: Final = TABLE[Evidence.NO_ROOM]
+_NO_ROOM, _RENEWED = TABLE[Evidence.NO_ROOM], TABLE[Evidence.RENEWED]
 _STRATEGY: Final = Kind("one of tenacity's strategies, or None", fits=lambda value: value is None or callable(value))
 
 
@@ -144,6 +144,7 @@ class StopReason(enum.Enum):
     OUTAGE = "the server has served nobody for too long"
     MISDIRECTED = "the address does not lead to the API"
     RENEWED = "the token was changed, and with the new one the platform would not recognise this call as a repeat"
+    NO_TOKEN = "the token was refused, and its source gives no other"  # noqa: S105 - a reason
     CLOSED = "the client was closed before another attempt"
     BUDGET = "the client's retry budget is empty, because too many calls fail"
 
@@ -186,6 +187,8 @@ def decide(  # noqa: PLR0911, PLR0913 - one return a rule, and every input of th
         return Stop(StopReason.FINAL)
     if misdirected:
         return Stop(StopReason.MISDIRECTED)
+    if verdict is _RENEWED:
+        return Retry(0.0)
     asked = 0.0 if retry_after is None else min(retry_after, policy.max_retry_after)
     if in_outage:
         return Retry(0.0) if expires_at is None or now + asked < expires_at else Stop(StopReason.DEADLINE)

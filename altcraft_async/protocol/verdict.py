@@ -36,7 +36,7 @@ class Evidence(enum.StrEnum):
     ANOTHERS = "an answer that names another line"
     UNCONFIRMED = "an answer that must be confirmed on another connection"
     FATAL = "error code 401, 403"
-    RENEWED = "error code 401, 403, and there is another token now"
+    RENEWED = "error code 401, 403, for the first time, and the token's source may give another"
     THROTTLED = "425, 429"
     UNAVAILABLE = "503"
     RETRIABLE = "408, 5xx except 501 and 503"
@@ -91,7 +91,7 @@ TABLE: Final[Mapping[Evidence, Verdict]] = {
     Evidence.ANOTHERS: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),
     Evidence.UNCONFIRMED: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True, scope=Scope.NEITHER),
     Evidence.FATAL: Verdict(_STATE.REJECTED, fatal=True, served=True),
-    Evidence.RENEWED: Verdict(_STATE.NOT_SENT, scope=Scope.NEITHER),
+    Evidence.RENEWED: Verdict(_STATE.NOT_SENT, retry=True, scope=Scope.NEITHER),
     Evidence.THROTTLED: Verdict(_STATE.NOT_SENT, retry=True, throttled=True, scope=Scope.LOAD),
     Evidence.UNAVAILABLE: Verdict(_STATE.UNKNOWN, retry=True, throttled=True, maybe_applied=True, scope=Scope.LOAD),
     Evidence.RETRIABLE: Verdict(_STATE.UNKNOWN, retry=True, maybe_applied=True),

@@ -8,7 +8,17 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from altcraft_async import AltcraftClient, AttemptTimeoutError, ConnectionLostError, DeliveryError, RetryPolicy
+from altcraft_async import (
+    AltcraftClient,
+    AttemptTimeoutError,
+    ClientClosedError,
+    ConfigurationError,
+    ConnectionLostError,
+    DeadlineError,
+    DeliveryError,
+    NotSentError,
+    RetryPolicy,
+)
 from altcraft_async.outbox import Outbox
 from altcraft_async.protocol.wire import WireResponse
 
@@ -19,8 +29,10 @@ class Platform:
     """A platform that knows an id only together with its token, and makes what it loses the answer of.
 
     `lost` are orders whose first answer is lost, after which only `NEW` is accepted where the platform `rotates`.
-    Those of `held` are made and never answered.
+    Those of `held` are made and never answered. The next `away` calls find nobody.
     """
+
+    away = 0
 
     def __init__(self, *lost, held=(), rotates=True):
         self.lost = set(lost)
@@ -36,6 +48,9 @@ class Platform:
         token, order = fields["token"], fields.get("order_external_id")
         self.asked.append((token == NEW, order))
         await asyncio.sleep(0)
+        if self.away:
+            self.away -= 1
+            return WireResponse(502, {}, b"<html>")
         if token != self.valid:
             return self.answer(401)
         known = (token, request.headers["Request-ID"])
@@ -144,6 +159,104 @@ async def test_only_as_many_rows_as_a_window_has_can_be_in_doubt_from_an_earlier
     report = await second.market.orders.update_order_line_statuses(rows(*"ABCDEF"), **again)
     assert [outcome.state.value for outcome in report.outcomes] == ["applied"] + ["unknown"] * 2 + ["applied"] * 3
     assert platform.made == [*"AB", *"DEF"]
+
+
+class Source:
+    """A source that gives `OLD` first and `NEW` after `pause` seconds; with `fails` it fails then."""
+
+    def __init__(self, pause=0.0, *, fails=False):
+        self.asked, self.pause, self.fails = 0, pause, fails
+
+    async def __call__(self):
+        self.asked += 1
+        if self.asked == 1:
+            return OLD
+        await asyncio.sleep(self.pause)
+        if self.fails:
+            raise OSError
+        return NEW
+
+
+@pytest.fixture
+async def client_with():
+    """Make clients of a platform with a source."""
+    async with AsyncExitStack() as stack:
+
+        async def make(platform, source, **options):
+            client = AltcraftClient("http://127.0.0.1", source, transport=platform, **options)
+            return await stack.enter_async_context(client)
+
+        yield make
+
+
+@pytest.mark.slow
+async def test_a_source_that_is_slow_is_no_outage_and_every_call_is_made_with_the_new_token(client_with):
+    platform, source = Platform(), Source(pause=1.6)
+    client = await client_with(platform, source, concurrency=20)
+    assert (await client.market.orders.update_order_line_statuses(rows("first"))).ok
+    platform.valid = NEW
+    call, get_status = client.market.orders.update_order_line_status, client.market.orders.get_status
+    singles = [call(f"single {number}", "l", "new") for number in range(20)]
+    reads = [get_status(external_id="x") for _ in range(20)]
+    bulk = client.market.orders.update_order_line_statuses(rows(*map(str, range(200))))
+    report, *_ = await asyncio.gather(bulk, *singles, *reads)
+    assert report.ok
+    assert client.statistics().outage is None
+    assert source.asked == 2
+    assert len(platform.asked) < 20 + 1 + 20 + 20 + 200 + 20  # nobody is sent while the source is asked
+
+
+async def test_a_token_that_changes_in_an_outage_costs_nothing(client_with):
+    platform = Platform()
+    client = await client_with(platform, Source(), concurrency=20)
+    assert (await client.market.orders.update_order_line_statuses(rows("first"))).ok
+    platform.away, platform.valid = 5, NEW
+    call = client.market.orders.get_status
+    assert len(await asyncio.gather(*(call(external_id=f"{number}") for number in range(30)))) == 30
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+async def test_a_deadline_ends_the_wait_for_another_token(client_with, bulk):
+    platform = Platform()
+    platform.valid = NEW
+    client = await client_with(platform, Source(pause=60))
+    async with asyncio.timeout(5):
+        if bulk:
+            report = await client.market.orders.update_order_line_statuses(rows("A", "B"), deadline=0.1)
+            assert {outcome.state.value for outcome in report.outcomes} == {"not_sent"}
+        else:
+            with pytest.raises(DeadlineError):
+                await client.market.orders.update_order_line_status("A", "l", "new", deadline=0.1)
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_closing_the_client_ends_the_wait_for_a_token(client_with, first):
+    platform, source = Platform(), Source(pause=60)
+    source.asked = int(first)  # the second time it is slow
+    platform.valid = NEW
+    client = await client_with(platform, source)
+    waiting = [
+        asyncio.ensure_future(client.market.orders.update_order_line_status("A", "l", "new")),
+        asyncio.ensure_future(client.with_options(max_retries=1).market.orders.get_status(external_id="A")),
+        asyncio.ensure_future(client.market.orders.update_order_line_statuses(rows("B", "C"))),
+    ]
+    await asyncio.sleep(0.05)
+    await client.aclose()
+    async with asyncio.timeout(5):
+        errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in errors] == [ClientClosedError] * 3
+
+
+async def test_a_call_in_doubt_whose_token_is_refused_stays_in_doubt_where_the_source_fails(client_with):
+    platform = Platform("A")
+    client = await client_with(platform, Source(fails=True))
+    with pytest.raises(NotSentError, match="the token was refused, and its source gives no other") as caught:
+        await client.market.orders.update_order_line_status("A", "l", "new")
+    assert caught.value.maybe_applied
+    assert caught.value.request_id
+    with pytest.raises(ConfigurationError, match="source of the token failed"):
+        await client.market.orders.update_order_line_status("B", "l", "new")
+    assert platform.made == ["A"]
 
 
 async def until(condition):

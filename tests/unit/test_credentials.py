@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from altcraft_async import ConfigurationError
+from altcraft_async import ClientClosedError, ConfigurationError
 from altcraft_async.engine.credentials import Credentials, Token, TokenFile
 from altcraft_async.protocol.wire import Call, Wire
 
@@ -41,11 +41,19 @@ def token_of(wire: Wire) -> str:
     return wire.encode(Call("x", {}), "id").body.decode().split('"token":"')[1].split('"')[0].strip()
 
 
+async def renewed(credentials: Credentials, refused: Wire) -> Wire | None:
+    """Refuse a wire; return the one that comes instead, None where there is none."""
+    if not credentials.refuse(refused):
+        return None
+    wire = await credentials.ready()
+    return None if wire is refused else wire
+
+
 async def test_a_fixed_token_is_there_at_once_and_cannot_be_renewed():
     credentials = credentials_of("a")
     assert token_of(credentials.wire) == "a"
     assert await credentials.ready() is credentials.wire
-    assert await credentials.renew(credentials.wire) is None
+    assert await renewed(credentials, credentials.wire) is None
 
 
 @pytest.mark.parametrize("token", ["", "two words", "line\n", "токен"])
@@ -84,7 +92,7 @@ async def test_after_a_refusal_it_is_asked_once_for_a_hundred_that_wait():
     credentials = credentials_of(source)
     refused = await credentials.ready()
     source.pause = 1
-    waiting = [asyncio.ensure_future(credentials.renew(refused)) for _ in range(100)]
+    waiting = [asyncio.ensure_future(renewed(credentials, refused)) for _ in range(100)]
     await asyncio.sleep(0)
     source.opened.set()
     assert {token_of(wire) for wire in await asyncio.gather(*waiting)} == {"b"}
@@ -95,8 +103,8 @@ async def test_who_comes_late_with_a_replaced_wire_gets_the_new_one_without_a_qu
     source = Source("a", "b", "c")
     credentials = credentials_of(source)
     refused = await credentials.ready()
-    renewed = await credentials.renew(refused)
-    assert await credentials.renew(refused) is renewed
+    new = await renewed(credentials, refused)
+    assert await renewed(credentials, refused) is new
     assert source.asked == 2
 
 
@@ -104,9 +112,9 @@ async def test_a_source_that_gives_the_same_again_renews_nothing_and_is_asked_at
     source = Source("a", "a", "b")
     credentials = credentials_of(source)
     refused = await credentials.ready()
-    assert await credentials.renew(refused) is None
+    assert await renewed(credentials, refused) is None
     assert credentials.wire is refused
-    assert token_of(await credentials.renew(refused)) == "b"
+    assert token_of(await renewed(credentials, refused)) == "b"
 
 
 async def test_copies_of_a_client_share_what_the_source_gave():
@@ -115,8 +123,8 @@ async def test_copies_of_a_client_share_what_the_source_gave():
     first, second = Credentials(token, Wire), Credentials(token, partial(Wire, request_id_header="X-Request-ID"))
     old, other = await first.ready(), await second.ready()
     assert source.asked == 1
-    await first.renew(old)
-    assert token_of(await second.renew(other)) == "b"
+    await renewed(first, old)
+    assert token_of(await renewed(second, other)) == "b"
     assert source.asked == 2
 
 
@@ -178,9 +186,9 @@ async def test_a_token_that_cannot_be_sent_is_not_kept():
     credentials = credentials_of(source)
     refused = await credentials.ready()
     with pytest.raises(ConfigurationError, match="token has a blank"):
-        await credentials.renew(refused)
-    assert credentials.wire is refused
-    assert token_of(await credentials.renew(refused)) == "b"
+        await renewed(credentials, refused)
+    assert credentials.wire is None
+    assert token_of(await renewed(credentials, refused)) == "b"
 
 
 async def test_a_token_file_is_read_again_after_a_refusal(tmp_path):
@@ -189,9 +197,9 @@ async def test_a_token_file_is_read_again_after_a_refusal(tmp_path):
     credentials = credentials_of(TokenFile(file))
     refused = credentials.wire
     assert token_of(refused) == "old"
-    assert await credentials.renew(refused) is None
+    assert await renewed(credentials, refused) is None
     file.write_text("new\n")
-    assert token_of(await credentials.renew(refused)) == "new"
+    assert token_of(await renewed(credentials, refused)) == "new"
 
 
 @pytest.mark.slow
@@ -200,11 +208,11 @@ async def test_a_token_file_that_is_being_written_is_waited_for(tmp_path):
     file.write_text("old\n")
     credentials = credentials_of(TokenFile(file))
     file.write_text("")
-    renewed = asyncio.create_task(credentials.renew(credentials.wire))
+    waiting = asyncio.create_task(renewed(credentials, credentials.wire))
     await asyncio.sleep(0.15)
-    assert not renewed.done()
+    assert not waiting.done()
     file.write_text("new\n")
-    assert token_of(await renewed) == "new"
+    assert token_of(await waiting) == "new"
 
 
 @pytest.mark.slow
@@ -214,7 +222,38 @@ async def test_a_token_file_that_went_away_is_named(tmp_path):
     credentials = credentials_of(TokenFile(file, name="ALTCRAFT_TOKEN_FILE"))
     file.unlink()
     with pytest.raises(ConfigurationError, match=f"ALTCRAFT_TOKEN_FILE {file} cannot be read"):
-        await credentials.renew(credentials.wire)
+        await renewed(credentials, credentials.wire)
+
+
+async def test_while_the_source_is_asked_nobody_has_the_token_that_was_refused():
+    source = Source("a", "b")
+    credentials = credentials_of(source)
+    refused = await credentials.ready()
+    source.pause = 1
+    assert credentials.refuse(refused)
+    assert credentials.wire is None
+    waiting = asyncio.ensure_future(credentials.ready())
+    await asyncio.sleep(0)
+    source.opened.set()
+    assert token_of(await waiting) == "b"
+    assert credentials.changes == 1
+
+
+async def test_a_source_that_gives_nothing_in_its_time_has_failed():
+    credentials = Credentials(Token(Source("a", pause=1)), Wire, within=0.01)
+    with pytest.raises(ConfigurationError, match=r"it gave none within 0\.01 s"):
+        await credentials.ready()
+
+
+async def test_closing_ends_the_wait_of_all_and_begins_no_other():
+    credentials = credentials_of(Source("a", pause=1))
+    waiting = [asyncio.ensure_future(credentials.ready()) for _ in range(3)]
+    await asyncio.sleep(0)
+    credentials.token.close()
+    for error in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(error, ClientClosedError)
+    with pytest.raises(ClientClosedError):
+        await credentials.ready()
 
 
 async def test_no_repr_shows_a_token(tmp_path):

@@ -30,7 +30,7 @@ def test_every_evidence_has_its_place_in_the_table():
 def test_no_verdict_contradicts_itself(evidence):
     verdict = TABLE[evidence]
     assert not (verdict.retry and (verdict.fatal or verdict.served or verdict.state.ok))
-    assert verdict.retry or verdict.served or evidence is Evidence.RENEWED  # asked again at once, or never
+    assert verdict.retry or verdict.served
     assert verdict.maybe_applied == (verdict.state is OutcomeState.UNKNOWN)
     assert not verdict.throttled or verdict.retry
 
