@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -14,15 +13,17 @@ from typing import TYPE_CHECKING, Self
 
 from altcraft_async import ConfigurationError
 from altcraft_async.ingest import InputFormat
+from altcraft_async.ingest.table import csv_record
 from altcraft_async.storage.columns import ColumnsError, ParquetRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from altcraft_async import Outcome
+    from altcraft_async.ingest import UpdateReader
 
 __all__ = [
-    "COLUMNS", "IMPORT_COLUMNS", "ParquetResults", "RecordFile", "ResultsFile", "csv_record", "refuse_clashes",
+    "COLUMNS", "IMPORT_COLUMNS", "ParquetResults", "RecordFile", "ResultsFile", "keep_for", "refuse_clashes",
     "refuse_workbook", "results_file",
 ]  # fmt: skip
 
@@ -68,6 +69,18 @@ def refuse_workbook(option: str, path: str) -> None:
         better = Path(path).with_suffix(".csv" if kind is InputFormat.XLSX else ".jsonl").name
         msg = f"{option} writes CSV or JSON lines, and no {what}; call the file {better}"
         raise ConfigurationError(msg)
+
+
+def keep_for(reader: UpdateReader, option: str, path: str) -> None:
+    """Let a reader keep rows as the name of their file says; raises `ConfigurationError` if it cannot."""
+    kind = InputFormat.of_name(path)
+    if kind is None:
+        return
+    try:
+        reader.keep_as(kind)
+    except ConfigurationError as error:
+        msg = f"{option} {path}: {error.message}"
+        raise ConfigurationError(msg) from None
 
 
 def _identity(path: Path) -> object:
@@ -258,10 +271,3 @@ def results_file(path: str, columns: Sequence[str] = COLUMNS, *, at_end: bool = 
     """Open the results file that a name asks for: Parquet, CSV, or else JSON lines."""
     kind = ParquetResults if InputFormat.of_name(path) is InputFormat.PARQUET else ResultsFile
     return kind(path, columns, at_end=at_end)
-
-
-def csv_record(values: Sequence[object]) -> bytes:
-    """Write the values as one line of a CSV."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode(errors="backslashreplace")

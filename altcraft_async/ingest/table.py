@@ -11,6 +11,8 @@ another order, ends the table: what follows is read by nobody's guess.
 
 from __future__ import annotations
 
+import csv
+import io
 import operator
 import re
 from typing import TYPE_CHECKING, SupportsBytes, TypeAlias, TypeVar
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 _Cell = TypeVar("_Cell")
 
-__all__ = ["FIELDS", "AnyRow", "ReadItem", "ReadRow", "Reading", "Table", "fold", "with_column"]
+__all__ = ["FIELDS", "AnyRow", "ReadItem", "ReadRow", "Reading", "Table", "csv_record", "fold", "with_column"]
 
 FIELDS = ("order_external_id", "order_line_external_id", "status_external_id")
 """The fields of an update, which are also the default column names."""
@@ -72,6 +74,13 @@ def with_column(error: InvalidUpdateError, columns: Mapping[str, str]) -> str:
     """Return an error's message, with the name of the column where that is another one than the field's."""
     column = columns.get(error.field or "")
     return error.message if column is None or column == error.field else f"{error.message} (column {clip(column)})"
+
+
+def csv_record(values: Sequence[object]) -> bytes:
+    """Write the values as one line of a CSV."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue().encode(errors="backslashreplace")
 
 
 class Table:

@@ -25,7 +25,7 @@ from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.shards.errors import ShardBusyError, ShardError
 from altcraft_async.shards.lease import BEAT, Holder, Progress, Watched
 from altcraft_async.shards.members import Members
-from altcraft_async.shards.plan import checksum_of, name_of, read_plan
+from altcraft_async.shards.plan import checksum_of, foreign, name_of, read_plan
 from altcraft_async.shards.report import ShardReport, ShardState, read_report
 from altcraft_async.shards.rows import places_of, rows_of
 from altcraft_async.storage.columns import ParquetRows
@@ -118,7 +118,7 @@ async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery,
         raise ConfigurationError(msg, field="busy")
     place = Place(directory)
     plan = await asyncio.to_thread(read_plan, place)
-    plan.shard(number, place.address)
+    number = plan.check_number(number, place.address)
     given = {name: value for name, value in (("concurrency", concurrency), ("rate", rate)) if value is not None}
     done = await asyncio.to_thread(read_report, place, plan, number)
     if done is not None and not (retry_failed and done.failed):
@@ -252,7 +252,9 @@ class _Copy:
         """Say that this copy delivers the shard, or return who does; to ``join`` one says nothing."""
         holder = Holder.read(self._place, self._number)
         lives = watched.lives(holder, time.monotonic())
-        if holder is not None and holder.run_id == self._run_id:
+        if holder is not None:
+            if holder.run_id != self._run_id:
+                raise foreign(self._place, self._number, "lease.json")
             self._before = attrs.evolve(holder.progress, elapsed=0.0, problem=None)
         if lives and busy != "join":
             return holder
@@ -333,10 +335,11 @@ class _Copy:
         try:
             self._place.fetch(name_of(self._number, "journal"), self._journal)
             with JournalReader(self._journal) as journal:
-                if journal.summary().run_id == self._run_id:
-                    for _ in journal.outcomes():  # damage shows where it is read
-                        pass
-                    return
+                if journal.summary().run_id != self._run_id:
+                    raise foreign(self._place, self._number, "journal")
+                for _ in journal.outcomes():  # damage shows where it is read
+                    pass
+                return
         except FileNotFoundError:
             pass
         except JournalError as error:

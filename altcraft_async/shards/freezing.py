@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
 import struct
 import tempfile
+from collections.abc import Iterable
 from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
@@ -15,20 +14,23 @@ from altcraft_async.engine.rows import read_row
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 from altcraft_async.flow.partition import bucket_of
 from altcraft_async.ingest import InputError, UpdateReader, read_updates
+from altcraft_async.ingest.arrow import is_input
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.settings.address import check_base_url
 from altcraft_async.shards.errors import ShardError
 from altcraft_async.shards.plan import FROZEN, ShardFile, checksum_of, fresh_place, write_plan
-from altcraft_async.storage.columns import ArrowStream, ParquetRows
+from altcraft_async.storage.columns import ParquetRows
 from altcraft_async.storage.places import is_data, matching
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    import os
+    from collections.abc import Iterator, Mapping
     from typing import BinaryIO
 
     from altcraft_async.engine.rows import Row
     from altcraft_async.ingest import InputFormat, LastLine
     from altcraft_async.shards.plan import Plan
+    from altcraft_async.storage.columns import ArrowStream
     from altcraft_async.storage.places import Place
 
 __all__ = ["MOST_SHARDS", "InputOptions", "adopt_shards", "plan_shards"]
@@ -102,7 +104,7 @@ def _freeze(source: Any, paths: list[Path], reading: Mapping[str, Any]) -> list[
     """Write the rows to their files; return how many each has."""
     with ExitStack() as stack:
         rows: Iterable[Any]
-        if isinstance(source, str | os.PathLike | io.IOBase | ArrowStream):
+        if is_input(source) or not isinstance(source, Iterable):  # what is neither is refused in words
             rows = stack.enter_context(read_updates(cast("BinaryIO", source), **reading))
         else:
             if reading:
@@ -173,7 +175,7 @@ def adopt_shards(
         for number, name in enumerate(names):
             place.fetch(name, copy)
             count = 0
-            for order in _orders(copy, reading):
+            for order in _orders(copy, place.path(name), reading):
                 count += 1
                 digest = _digest(order)
                 if order:
@@ -188,9 +190,9 @@ def _digest(order: str) -> bytes:
     return blake2b(order.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
-def _orders(path: Path, reading: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the order of each row, an empty text for a wrong one."""
-    with read_updates(path, input_format="parquet", **reading) as rows:
+def _orders(path: Path, name: str, reading: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the order of each row, an empty text for a wrong one; messages have the `name` of the file."""
+    with read_updates(path, input_format="parquet", name=name, **reading) as rows:
         for row in rows:
             yield row.order_external_id if isinstance(row, LineStatusUpdate) else ""
 
@@ -205,7 +207,7 @@ def _check_apart(bucket: BinaryIO, place: Place, names: list[str], reading: Mapp
             if first == number:
                 continue
             place.fetch(names[number], copy)
-            order = next(order for order in _orders(copy, reading) if order and _digest(order) == digest)
+            order = next(order for order in _orders(copy, names[number], reading) if order and _digest(order) == digest)
             msg = (
                 f"order {order!r} stands in {names[first]} and in {names[number]} of {place.address}, so its changes "
                 "could overtake each other; write all rows of an order into one file"
