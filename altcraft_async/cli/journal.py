@@ -23,7 +23,6 @@ from altcraft_async.cli.results import (
     COLUMNS,
     IMPORT_COLUMNS,
     RecordFile,
-    keep_for,
     refuse_clashes,
     refuse_workbook,
     results_file,
@@ -194,7 +193,7 @@ def failed(asked: Extract) -> int:
         reader = asked.open_input(stack, summary)
         refuse_workbook("-o", asked.output)
         if reader is not None:
-            keep_for(reader, "-o", asked.output)
+            reader.keep_for(asked.output)
         output = stack.enter_context(RecordFile(asked.output, at_end=True))
         output.start()
         written = 0

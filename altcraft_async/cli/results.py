@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from altcraft_async import Outcome
-    from altcraft_async.ingest import UpdateReader
 
 __all__ = [
-    "COLUMNS", "IMPORT_COLUMNS", "ParquetResults", "RecordFile", "ResultsFile", "keep_for", "refuse_clashes",
+    "COLUMNS", "IMPORT_COLUMNS", "ParquetResults", "RecordFile", "ResultsFile", "refuse_clashes",
     "refuse_workbook", "results_file",
 ]  # fmt: skip
 
@@ -69,18 +68,6 @@ def refuse_workbook(option: str, path: str) -> None:
         better = Path(path).with_suffix(".csv" if kind is InputFormat.XLSX else ".jsonl").name
         msg = f"{option} writes CSV or JSON lines, and no {what}; call the file {better}"
         raise ConfigurationError(msg)
-
-
-def keep_for(reader: UpdateReader, option: str, path: str) -> None:
-    """Let a reader keep rows as the name of their file says; raises `ConfigurationError` if it cannot."""
-    kind = InputFormat.of_name(path)
-    if kind is None:
-        return
-    try:
-        reader.keep_as(kind)
-    except ConfigurationError as error:
-        msg = f"{option} {path}: {error.message}"
-        raise ConfigurationError(msg) from None
 
 
 def _identity(path: Path) -> object:

@@ -21,7 +21,7 @@ from altcraft_async.cli.inputs import named_in, said_of
 from altcraft_async.cli.job import print_json
 from altcraft_async.cli.memory import Memory
 from altcraft_async.cli.progress import following
-from altcraft_async.cli.results import RecordFile, keep_for, refuse_clashes, results_file
+from altcraft_async.cli.results import RecordFile, refuse_clashes, results_file
 from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.sink import Sink, Watcher
 from altcraft_async.ingest import HeldBackError, InputError
@@ -58,7 +58,7 @@ def sync(job: SyncJob, make_client: MakeClient, dry: Callable[[UpdateReader, Tal
         for note in reader.notes:
             talk.note(note)
         if job.failed is not None:
-            keep_for(reader, "--failed", job.failed)
+            reader.keep_for(job.failed)
         if job.dry_run:
             return talk.end(dry_run(job, reader, talk) if dry is None else dry(reader, talk))
         watcher = Watcher(reader, talk)

@@ -344,21 +344,15 @@ class UpdateReader:
         """The bytes before the rows; write them before rows that were taken out of the input."""
         return self._rows.header
 
-    def keep_as(self, kind: InputFormat | str) -> None:
-        """Let kept and unread rows be written as a `kind`, CSV or JSON lines, before the first is read.
+    def keep_for(self, name: str) -> None:
+        """Let kept and unread rows fit a file of this name, as far as they can; call it before the first is read.
 
-        Rows of text and of workbooks are kept as they are (`InputFormat.of_rows`), rows of columns as either. Raises
-        `ConfigurationError` if the rows of this input cannot be written so.
+        Rows of columns become CSV for a name that ends in ``.csv``, else JSON lines. Rows of text and of workbooks are
+        kept as they are, whatever the name.
         """
-        asked = _choice(InputFormat, kind, "kind", "an input format").of_rows
-        if asked is self.kept_as:
-            return
-        if not isinstance(self._rows, ColumnRows) or asked is not InputFormat.CSV:
-            called = "CSV" if self.kept_as is InputFormat.CSV else "JSON lines"
-            msg = f"rows of {self.source} are kept as {called}; give their file a name ending in .{self.kept_as}"
-            raise ConfigurationError(msg, field="kind")
-        self._rows.write_csv()
-        self.kept_as = asked
+        if isinstance(self._rows, ColumnRows) and InputFormat.of_name(name) is InputFormat.CSV:
+            self._rows.write_csv()
+            self.kept_as = InputFormat.CSV
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import struct
-import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 
 from altcraft_async.engine.rows import read_row
@@ -21,10 +19,12 @@ from altcraft_async.shards.errors import ShardError
 from altcraft_async.shards.plan import FROZEN, ShardFile, checksum_of, fresh_place, write_plan
 from altcraft_async.storage.columns import ParquetRows
 from altcraft_async.storage.places import is_data, matching
+from altcraft_async.storage.scratch import remove_dead, scratch
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
     from typing import BinaryIO
 
     from altcraft_async.engine.rows import Row
@@ -37,6 +37,7 @@ __all__ = ["MOST_SHARDS", "InputOptions", "adopt_shards", "plan_shards"]
 
 MOST_SHARDS: Final = 500
 """Files that are written at once; for more shards, write them with an engine and adopt them."""
+_SCRATCH: Final = "altcraft-plan-"
 _SUFFIXES: Final = (".parquet", ".pq")
 _ROWS_IN_MEMORY: Final = 1_000_000
 _FEWEST: Final = 1024
@@ -89,8 +90,9 @@ def plan_shards(
             "delete it"
         )
         raise ShardError(msg, directory=place.address)
-    with tempfile.TemporaryDirectory(prefix="altcraft-plan-") as folder:
-        paths = [Path(folder, name) for name in names]
+    remove_dead(_SCRATCH)
+    with scratch(_SCRATCH) as folder:
+        paths = [folder / name for name in names]
         rows = _freeze(source, paths, reading)
         files = []
         for path, count in zip(paths, rows, strict=True):
@@ -168,9 +170,10 @@ def adopt_shards(
         msg = f"{deepest} is not in {place.address} itself, where all shards must be; move it there, or away"
         raise ShardError(msg, directory=place.address)
     reading = {"columns": dict(columns or {}), "constants": dict(constants or {}), "statuses": dict(statuses or {})}
-    with tempfile.TemporaryDirectory(prefix="altcraft-plan-") as folder, ExitStack() as stack:
-        buckets = [stack.enter_context(Path(folder, str(number)).open("w+b")) for number in range(_BUCKETS)]
-        copy = Path(folder, "shard.parquet")
+    remove_dead(_SCRATCH)
+    with scratch(_SCRATCH) as folder, ExitStack() as stack:
+        buckets = [stack.enter_context((folder / str(number)).open("w+b")) for number in range(_BUCKETS)]
+        copy = folder / "shard.parquet"
         files = []
         for number, name in enumerate(names):
             place.fetch(name, copy)
