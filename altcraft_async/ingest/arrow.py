@@ -18,7 +18,7 @@ import attrs
 from altcraft_async.errors import InvalidUpdateError
 from altcraft_async.ingest.errors import HeldBackError, InputError, clip
 from altcraft_async.ingest.suspicion import concerns
-from altcraft_async.ingest.table import FIELDS, Table, csv_record, with_column
+from altcraft_async.ingest.table import FIELDS, Table, csv_record, ids_of, with_column
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.storage.columns import (
     ARROW_FILE,
@@ -306,14 +306,16 @@ class ColumnRows:
         for field, cell in zip(FIELDS, row, strict=True):
             if cell is None:
                 msg = f"{field} is null; every update needs all three ids"
-                return InvalidUpdateError(self._said(msg, field), field=field, source=name, line=number)
+                return InvalidUpdateError(
+                    self._said(msg, field), field=field, source=name, line=number, ids=ids_of(row)
+                )
         meant = str(status)
         meant = self._reading.statuses.get(meant.strip(), meant)
         try:
             update = LineStatusUpdate(order, line, meant)  # type: ignore[arg-type]  # none is None
         except InvalidUpdateError as error:
             return InvalidUpdateError(
-                self._said(error.message, error.field), field=error.field, source=name, line=number
+                self._said(error.message, error.field), field=error.field, source=name, line=number, ids=ids_of(row)
             )
         if not self.table.suspicions.look_at_status(meant, number) and len(self._known) < _KNOWN_STATUSES:
             self._known[status] = meant

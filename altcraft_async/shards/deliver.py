@@ -16,6 +16,7 @@ import attrs
 from altcraft_async.client import AltcraftClient
 from altcraft_async.errors import ConfigurationError, DeadlineError, JournalError, RunStoppedError
 from altcraft_async.flow.limit import Shared
+from altcraft_async.ingest import FIELDS
 from altcraft_async.journal import JournalReader, begin_journal
 from altcraft_async.journal.format import KIND
 from altcraft_async.observe import UpdateSettled
@@ -421,7 +422,8 @@ class _Copy:
             places = places_of(self._plan, self._file, [outcome.index for outcome in outcomes], opened)
             rows = ParquetRows(failed, _FAILED)
             for outcome in outcomes:
-                said = outcome.to_dict() | {"row": outcome.index, "index": places.get(outcome.index)}
+                place, ids = places[outcome.index]
+                said = outcome.to_dict() | dict(zip(FIELDS, ids, strict=True)) | {"row": outcome.index, "index": place}
                 rows.add([said[column] for column in _FAILED])
             rows.close()
         self._place.put(failed, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 from altcraft_async.engine.rows import read_row
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 from altcraft_async.flow.partition import bucket_of
-from altcraft_async.ingest import InputError, UpdateReader, read_updates
+from altcraft_async.ingest import FIELDS, InputError, UpdateReader, read_updates
 from altcraft_async.ingest.arrow import is_input
+from altcraft_async.ingest.table import ids_of
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.settings.address import check_base_url
 from altcraft_async.shards.errors import ShardError
@@ -23,12 +24,13 @@ from altcraft_async.storage.scratch import remove_dead, scratch
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import BinaryIO
 
     from altcraft_async.engine.rows import Row
     from altcraft_async.ingest import InputFormat, LastLine
+    from altcraft_async.ingest.table import Ids
     from altcraft_async.shards.plan import Plan
     from altcraft_async.storage.columns import ArrowStream
     from altcraft_async.storage.places import Place
@@ -118,7 +120,7 @@ def _freeze(source: Any, paths: list[Path], reading: Mapping[str, Any]) -> list[
         try:
             for index, row in enumerate(rows):
                 update = read_row(row)
-                files[_shard_of(update, index, len(files))].add(_columns(index, update))
+                files[_shard_of(update, index, len(files))].add(_columns(index, row, update))
         finally:
             for file in files:
                 file.close()
@@ -132,12 +134,20 @@ def _shard_of(update: LineStatusUpdate | InvalidUpdateError, index: int, shards:
     return bucket_of(update.order_external_id, shards) if isinstance(update, LineStatusUpdate) else index % shards
 
 
-def _columns(index: int, update: LineStatusUpdate | InvalidUpdateError) -> tuple[object, ...]:
+def _columns(index: int, row: object, update: LineStatusUpdate | InvalidUpdateError) -> tuple[object, ...]:
     if isinstance(update, LineStatusUpdate):
         ids = (update.order_external_id, update.order_line_external_id, update.status_external_id)
         return (index, *ids, update.request_id, None, None, None, None)
     message = update.message.encode(errors="backslashreplace").decode()
-    return (index, None, None, None, None, message, update.field, update.source, update.line)
+    found = update.ids or _ids_of(row)
+    return (index, *found, None, message, update.field, update.source, update.line)
+
+
+def _ids_of(row: object) -> Ids:
+    """Return what a wrong row that is no row of a file has for ids."""
+    if isinstance(row, tuple | list):
+        return ids_of(row) if len(row) == len(FIELDS) else (None, None, None)
+    return ids_of([row.get(name) if isinstance(row, Mapping) else getattr(row, name, None) for name in FIELDS])
 
 
 def adopt_shards(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -139,3 +141,30 @@ def test_a_directory_that_is_a_file_is_said_in_words(command, here, rows, sandbo
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "a-file" in ended.stderr
+
+
+def workers_of(pid):
+    """Wait for the processes that a run begins, and return as soon as there are two."""
+    ends_at = time.monotonic() + 30
+    while time.monotonic() < ends_at:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        said = [Path(f"/proc/{child}/cmdline").read_bytes() for child in found]
+        if sum(b"spawn_main" in words for words in said) == 2:
+            return
+        time.sleep(0.01)
+    pytest.fail("no workers were begun")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_for_all_while_the_workers_start_ends_them_without_a_word(command, rows, number):
+    command("shards", "plan", "in.csv", "run", "--shards", "2")
+    running = command.start("shards", "run", "run", "--processes", "2", start_new_session=True)
+    workers_of(running.pid)
+    os.killpg(running.pid, number)
+    stdout, stderr = running.communicate(timeout=30)
+    assert running.returncode in {128 + number, -number}
+    assert b"Traceback" not in stdout + stderr, stderr.decode()
+    assert sum(report(command.directory / "run").counts.values()) == 0
+    assert command("shards", "run", "run").returncode == 0
