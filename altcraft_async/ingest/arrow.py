@@ -1,6 +1,6 @@
 """Updates out of columns: Parquet, Arrow's files and streams, and data frames, a batch of rows at a time.
 
-An input is one file, or the files of a directory or a pattern in the order of their names, or an object that hands
+An input is one file, or the files of a directory or a pattern in the order of their paths, or an object that hands
 over its columns. Of each the needed columns alone are read. Values are taken as they stand, like those of JSON:
 texts, and whole numbers, which become texts; blanks are not dropped.
 """

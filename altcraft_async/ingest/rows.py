@@ -50,7 +50,8 @@ _Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | ArrowStream"
 class KeptRow:
     """An unchanged row of its input: `line` is the 1-based number of its first line, or of the row in its file.
 
-    `raw` is its bytes, with a line end; for columns it is the three ids as a JSON line, which is made on demand.
+    `raw` is its bytes, with a line end; for columns it is a JSON line of those that were read, which is made on demand,
+    or one of CSV (`UpdateReader.keep_for`).
     """
 
     __slots__ = ("_content", "line")
@@ -98,6 +99,7 @@ def read_updates(  # noqa: PLR0913 - what can be said of an input, by keyword
 
     An input of columns is Parquet or Arrow: a file, the files of a directory or a pattern, also at an fsspec address
     (``s3://bucket/orders/*.parquet``), or an object with ``__arrow_c_stream__``, as polars, DuckDB and pandas have.
+    Several files are read in the order of their paths, directory by directory, each name as text.
 
     The format is `input_format`, or else follows from the first bytes and the file's suffix. Gzip is unpacked.
     `columns` names the column (JSON: key) of a field, if that is not the field's own name; `constants` gives a field

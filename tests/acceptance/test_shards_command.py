@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -143,16 +144,17 @@ def test_a_directory_that_is_a_file_is_said_in_words(command, here, rows, sandbo
     assert "a-file" in ended.stderr
 
 
-def workers_of(pid):
-    """Wait for the processes that a run begins, and return as soon as there are two."""
+def until_a_worker_imports(pid):
+    """Wait until a process that a run begins has loaded a module that only an import of this package needs."""
     ends_at = time.monotonic() + 30
     while time.monotonic() < ends_at:
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        said = [Path(f"/proc/{child}/cmdline").read_bytes() for child in found]
-        if sum(b"spawn_main" in words for words in said) == 2:
-            return
-        time.sleep(0.01)
-    pytest.fail("no workers were begun")
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                words, loaded = (Path(f"/proc/{child}/{what}").read_bytes() for what in ("cmdline", "maps"))
+                if b"spawn_main" in words and b"/_ssl." in loaded:
+                    return
+        time.sleep(0.005)
+    pytest.fail("no worker was begun")
 
 
 @pytest.mark.slow
@@ -161,7 +163,7 @@ def workers_of(pid):
 def test_a_signal_for_all_while_the_workers_start_ends_them_without_a_word(command, rows, number):
     command("shards", "plan", "in.csv", "run", "--shards", "2")
     running = command.start("shards", "run", "run", "--processes", "2", start_new_session=True)
-    workers_of(running.pid)
+    until_a_worker_imports(running.pid)
     os.killpg(running.pid, number)
     stdout, stderr = running.communicate(timeout=30)
     assert running.returncode in {128 + number, -number}
