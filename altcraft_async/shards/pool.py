@@ -172,7 +172,6 @@ class _Pool:
     def _begin(self, waiting: deque[int]) -> None:
         if not waiting:
             return
-        resource_tracker.ensure_running()  # or it is begun with the first worker, and lets signals through again
         with _signals_held():
             worker = _Worker(self._directory, self._options)
             self._workers.append(worker)
@@ -189,6 +188,7 @@ def _signals_held() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
+    resource_tracker.ensure_running()  # or it is begun with the first process, and lets signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         yield
