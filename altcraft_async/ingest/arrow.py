@@ -11,7 +11,7 @@ import io
 import json
 import os
 from itertools import repeat
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import attrs
 
@@ -186,20 +186,15 @@ class _Row(tuple["Cell", "Cell", "Cell"]):
 
     __slots__ = ()
 
+    write: ClassVar[Callable[[Sequence[Cell]], bytes]]
+
     def __bytes__(self) -> bytes:
-        raise NotImplementedError
+        return type(self).write(self)
 
 
 def _rows_written_by(write: Callable[[Sequence[Cell]], bytes]) -> type[_Row]:
     """Return a class of rows whose bytes are what `write` makes of their values, when they are asked for."""
-
-    class Row(_Row):
-        __slots__ = ()
-
-        def __bytes__(self) -> bytes:
-            return write(self)
-
-    return Row
+    return type("_WrittenRow", (_Row,), {"__slots__": (), "write": staticmethod(write)})
 
 
 class ColumnRows:
