@@ -154,7 +154,8 @@ class InvalidUpdateError(AltcraftError, ValueError):
     """One input row, or a value of the Market, cannot be sent, and was not.
 
     ``field`` is the name of the wrong field if one is the cause, ``line`` the 1-based line of the input file if the
-    row came from a file.
+    row came from a file. ``ids`` are the three ids of an update as the file has them, None for each that is no text or
+    whole number; None altogether if they are not known.
     """
 
     effect = "nothing"
@@ -167,11 +168,13 @@ class InvalidUpdateError(AltcraftError, ValueError):
         field: str | None = None,
         source: str | None = None,
         line: int | None = None,
+        ids: tuple[str | None, str | None, str | None] | None = None,
     ) -> None:
         super().__init__(message)
         self.field = field
         self.source = source
         self.line = line
+        self.ids = ids
 
     def __str__(self) -> str:
         """Return the message, after the file and line where they are known."""

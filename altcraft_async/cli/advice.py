@@ -102,7 +102,7 @@ class Advice:
 
     def _command_for(self, failed: str) -> list[str]:
         """Return the command that sends the failed file."""
-        written = self.reader.format.of_rows
+        written = self.reader.kept_as
         without = {*_OF_THIS_RUN}
         if self.reader.encoding == "utf-8":
             without.add("encoding")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from altcraft_async.ingest import ReadItem, UpdateReader
     from altcraft_async.journal import JournalSummary
 
-__all__ = ["dry_run"]
+__all__ = ["dry_run", "say_ready"]
 
 _RETRIED = {OutcomeState.REJECTED, OutcomeState.UNKNOWN, OutcomeState.NOT_SENT}
 
@@ -54,16 +54,23 @@ def dry_run(job: SyncJob, reader: UpdateReader, talk: Talk) -> int:
         talk.note(note)
     summary(talk, tally, elapsed, results=True)
     talk.suspicions(reader.suspicions)
-    if held_back is not None:
-        talk.say(f"A run would stop: {held_back}", "red")
-    valid = tally.states["valid"]
-    talk.say(f"Dry run, nothing was sent; ready to go: updates {valid:,}, order lines {len(check.lines):,}.")
+    valid = f"updates {tally.states['valid']:,}, order lines {len(check.lines):,}"
+    say_ready(talk, valid, held_back)
     if job.journal is not None:
         talk.say(_said_of_journal(job.journal, check))
     code = ExitCode.NOT_ALL_APPLIED if tally.failed or held_back else ExitCode.OK
     if job.as_json:
         print_json(job, reader, tally, elapsed=elapsed, code=code, journal=_facts(check))
     return code
+
+
+def say_ready(talk: Talk, counted: str, held_back: str | None) -> None:
+    """Say what a run would send: all that was `counted`, or no more than that because the rest is `held_back`."""
+    if held_back is None:
+        talk.say(f"Dry run, nothing was sent; ready to go: {counted}.")
+        return
+    talk.say(f"A run would stop: {held_back}", "red")
+    talk.say(f"Dry run, nothing was sent; not ready: before that place there are {counted}.")
 
 
 def _said_of_journal(path: str, check: _Check) -> str:

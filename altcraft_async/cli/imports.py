@@ -14,6 +14,7 @@ import click
 
 from altcraft_async import Batch, ConfigurationError, JournalError
 from altcraft_async.cli.display import summary
+from altcraft_async.cli.dry_run import say_ready
 from altcraft_async.cli.exits import ExitCode, Tally
 from altcraft_async.cli.inputs import Input, named_in, said_of, started
 from altcraft_async.cli.job import SyncJob, print_json
@@ -170,10 +171,7 @@ class ImportJob(SyncJob):
             held_back = said_of(error)
         elapsed = time.monotonic() - started
         summary(talk, tally, elapsed, results=True, noun=self.noun)
-        if held_back is not None:
-            talk.say(f"A run would stop: {held_back}", "red")
-        said = f"batches {batches:,}, bytes {size:,}, the longest {largest:,}"
-        talk.say(f"Dry run, nothing was sent; ready to go: {said}.")
+        say_ready(talk, f"batches {batches:,}, bytes {size:,}, the longest {largest:,}", held_back)
         code = ExitCode.NOT_ALL_APPLIED if tally.failed or held_back else ExitCode.OK
         if self.as_json:
             print_json(self, reader, tally, elapsed=elapsed, code=code, batches=batches, size=size)

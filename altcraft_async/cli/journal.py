@@ -23,13 +23,13 @@ from altcraft_async.cli.results import (
     COLUMNS,
     IMPORT_COLUMNS,
     RecordFile,
-    csv_record,
     refuse_clashes,
     refuse_workbook,
     results_file,
 )
 from altcraft_async.cli.talk import shell, tidy
 from altcraft_async.ingest import FIELDS
+from altcraft_async.ingest.table import csv_record
 from altcraft_async.journal import CommandNote, JournalReader, forget
 
 if TYPE_CHECKING:
@@ -192,6 +192,8 @@ def failed(asked: Extract) -> int:
         summary = journal.summary()
         reader = asked.open_input(stack, summary)
         refuse_workbook("-o", asked.output)
+        if reader is not None:
+            reader.keep_for(asked.output)
         output = stack.enter_context(RecordFile(asked.output, at_end=True))
         output.start()
         written = 0

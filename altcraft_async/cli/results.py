@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from altcraft_async import ConfigurationError
 from altcraft_async.ingest import InputFormat
+from altcraft_async.ingest.table import csv_record
 from altcraft_async.storage.columns import ColumnsError, ParquetRows
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from altcraft_async import Outcome
 
 __all__ = [
-    "COLUMNS", "IMPORT_COLUMNS", "ParquetResults", "RecordFile", "ResultsFile", "csv_record", "refuse_clashes",
+    "COLUMNS", "IMPORT_COLUMNS", "ParquetResults", "RecordFile", "ResultsFile", "refuse_clashes",
     "refuse_workbook", "results_file",
 ]  # fmt: skip
 
@@ -258,10 +258,3 @@ def results_file(path: str, columns: Sequence[str] = COLUMNS, *, at_end: bool = 
     """Open the results file that a name asks for: Parquet, CSV, or else JSON lines."""
     kind = ParquetResults if InputFormat.of_name(path) is InputFormat.PARQUET else ResultsFile
     return kind(path, columns, at_end=at_end)
-
-
-def csv_record(values: Sequence[object]) -> bytes:
-    """Write the values as one line of a CSV."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode(errors="backslashreplace")

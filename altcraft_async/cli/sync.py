@@ -57,6 +57,8 @@ def sync(job: SyncJob, make_client: MakeClient, dry: Callable[[UpdateReader, Tal
         reader = opened.enter_context(job.input.open())
         for note in reader.notes:
             talk.note(note)
+        if job.failed is not None:
+            reader.keep_for(job.failed)
         if job.dry_run:
             return talk.end(dry_run(job, reader, talk) if dry is None else dry(reader, talk))
         watcher = Watcher(reader, talk)

@@ -48,7 +48,11 @@ _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 @click.option("--extend", is_flag=True, help="With --journal: the input has more rows at its end.")
 @click.option("--results", metavar="FILE",
               help="Write each outcome: JSON lines, CSV to *.csv, Parquet to *.parquet; - is stdout.")  # fmt: skip
-@click.option("--failed", metavar="FILE", help="Write the failed rows: as CSV or JSON lines, like the input.")
+@click.option(
+    "--failed",
+    metavar="FILE",
+    help="Write the failed rows: as CSV or JSON lines, like the input; of Parquet, CSV to *.csv.",
+)
 @click.option("--report", metavar="FILE", help="Write a report of the run when it ends: a page, or JSON to *.json.")
 @click.option("--dry-run", is_flag=True, help="Read and check the whole input; send nothing and write no file.")
 @click.option("--deadline", type=Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h.")

@@ -1,6 +1,6 @@
 """Updates out of columns: Parquet, Arrow's files and streams, and data frames, a batch of rows at a time.
 
-An input is one file, or the files of a directory or a pattern in the order of their names, or an object that hands
+An input is one file, or the files of a directory or a pattern in the order of their paths, or an object that hands
 over its columns. Of each the needed columns alone are read. Values are taken as they stand, like those of JSON:
 texts, and whole numbers, which become texts; blanks are not dropped.
 """
@@ -11,14 +11,14 @@ import io
 import json
 import os
 from itertools import repeat
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import attrs
 
 from altcraft_async.errors import InvalidUpdateError
 from altcraft_async.ingest.errors import HeldBackError, InputError, clip
 from altcraft_async.ingest.suspicion import concerns
-from altcraft_async.ingest.table import FIELDS, Table, with_column
+from altcraft_async.ingest.table import FIELDS, Table, csv_record, ids_of, with_column
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.storage.columns import (
     ARROW_FILE,
@@ -33,13 +33,13 @@ from altcraft_async.storage.columns import (
 from altcraft_async.storage.places import is_remote, matching, open_file
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from typing import BinaryIO
 
     from altcraft_async.ingest.table import Reading, ReadItem
     from altcraft_async.storage.columns import Cell, Columns
 
-__all__ = ["SUFFIXES", "ColumnRows", "ColumnarInput", "columnar_input"]
+__all__ = ["SUFFIXES", "ColumnRows", "ColumnarInput", "columnar_input", "is_input", "name_of"]
 
 SUFFIXES: Final = {".parquet": PARQUET, ".pq": PARQUET, ".arrow": ARROW_FILE, ".feather": ARROW_FILE,
                    ".ipc": ARROW_FILE, ".arrows": ARROW_STREAM}  # fmt: skip
@@ -63,8 +63,9 @@ class ColumnarInput:
     def parts(self) -> Generator[tuple[str, Columns], None, None]:
         """Yield the columns of each file, which is open until the next is asked for; raises `InputError`."""
         for address in self.files:
+            name = self.name if len(self.files) == 1 else address
             with _opened(address) as file:
-                yield address, self._columns(file, address)
+                yield name, self._columns(file, name)
         if self.given is not None:
             with self._columns(self.given, self.name) as columns:
                 yield self.name, columns
@@ -97,9 +98,7 @@ def columnar_input(
         head = _head(source)
         if not head.startswith(_HEADS):
             return None
-        return ColumnarInput(
-            name or str(getattr(source, "name", "input")), given=source, is_parquet=head[:4] == PARQUET
-        )
+        return ColumnarInput(name or name_of(source), given=source, is_parquet=head[:4] == PARQUET)
     address = os.fspath(source)
     try:
         files = matching(address, tuple(SUFFIXES))
@@ -120,7 +119,8 @@ def columnar_input(
             f"{address} stands for several files, and {other} is neither Parquet nor Arrow; give other files one by one"
         )
         raise InputError(msg, source=address)
-    return ColumnarInput(name or address, files=files, is_parquet=files[0].lower().endswith((".parquet", ".pq")))
+    name = name or (address if len(files) > 1 else files[0])
+    return ColumnarInput(name, files=files, is_parquet=files[0].lower().endswith((".parquet", ".pq")))
 
 
 def _single(address: str, name: str | None, *, chosen: bool) -> ColumnarInput | None:
@@ -131,8 +131,8 @@ def _single(address: str, name: str | None, *, chosen: bool) -> ColumnarInput | 
     if head.startswith(_HEADS):
         return ColumnarInput(name or address, files=(address,), is_parquet=head[:4] == PARQUET)
     if chosen or os.path.splitext(address.lower())[1] in SUFFIXES:  # noqa: PTH122 - of an address too
-        msg = f"{address} is neither Parquet nor Arrow, or it is cut off; write it anew, or name its format"
-        raise InputError(msg, source=address)
+        msg = f"{name or address} is neither Parquet nor Arrow, or it is cut off; write it anew, or name its format"
+        raise InputError(msg, source=name or address)
     return None
 
 
@@ -155,6 +155,20 @@ def _opened(address: str) -> BinaryIO:
     raise InputError(msg, source=address)
 
 
+def is_input(source: object) -> bool:
+    """Say whether it can be read as an input, and is no iterable of rows."""
+    if isinstance(source, str | os.PathLike | ArrowStream):
+        return True
+    # Asked of the object and not of its class: a named temporary file hands its calls on.
+    return callable(getattr(source, "read", None)) and callable(getattr(source, "seekable", None))
+
+
+def name_of(stream: object) -> str:
+    """Return the name of the file that a stream reads; ``input`` where it has none, or only a number."""
+    name = getattr(stream, "name", None)
+    return os.fsdecode(name) if isinstance(name, str | bytes) and name else "input"
+
+
 def _head(stream: BinaryIO) -> bytes:
     """Return the first bytes of a stream, and leave them in it; none where that cannot be."""
     if isinstance(stream, io.BufferedReader):
@@ -168,27 +182,35 @@ def _head(stream: BinaryIO) -> bytes:
 
 
 class _Row(tuple["Cell", "Cell", "Cell"]):
-    """The three values of a row; as bytes a JSON line, under the names that are read by default."""
+    """The three values of a row; its bytes are those of an input that is read in the same way."""
 
     __slots__ = ()
 
+    write: ClassVar[Callable[[Sequence[Cell]], bytes]]
+
     def __bytes__(self) -> bytes:
-        return (
-            json.dumps(dict(zip(FIELDS, self, strict=True)), ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
-        )
+        return type(self).write(self)
+
+
+def _rows_written_by(write: Callable[[Sequence[Cell]], bytes]) -> type[_Row]:
+    """Return a class of rows whose bytes are what `write` makes of their values, when they are asked for."""
+    return type("_WrittenRow", (_Row,), {"__slots__": (), "write": staticmethod(write)})
 
 
 class ColumnRows:
-    """The rows of an input of columns; iterating gives them. ``header`` is empty, ``table`` has the notes.
+    """The rows of an input of columns; iterating gives them. ``table`` has the notes.
 
-    ``line`` of a row is its 1-based number in its file, and an error names that file. Raises
-    `InputError` where a file lacks a column, or has one whose type gives no ids.
+    ``line`` of a row is its 1-based number in its file, and an error names that file. The bytes of a row are a JSON
+    line or, after `write_csv`, a line of CSV, with the columns that were read; ``header`` goes before them.
+    Raises `InputError` where a file lacks a column, or has one whose type gives no ids.
     """
 
-    __slots__ = ("_given", "_known", "_parts", "_reading", "header", "table")
+    __slots__ = ("_given", "_known", "_names", "_parts", "_reading", "_row", "header", "table")
 
     def __init__(self, source: ColumnarInput, reading: Reading) -> None:
         self._reading = reading
+        self._names = [None if field in reading.constants else column for field, column in reading.columns.items()]
+        self._row = _rows_written_by(self._as_json)
         self.header = b""
         self._known: dict[Cell, str] = {}
         parts = source.parts()
@@ -196,6 +218,18 @@ class ColumnRows:
         self.table, places = self._look_at(*first)
         self._parts = parts
         self._given = self._give(parts, first, places)
+
+    def write_csv(self) -> None:
+        """From now on let rows be lines of CSV; call it before the first of them."""
+        self.header = csv_record([name for name in self._names if name is not None])
+        self._row = _rows_written_by(self._as_csv)
+
+    def _as_json(self, row: Sequence[Cell]) -> bytes:
+        said = {name: cell for name, cell in zip(self._names, row, strict=True) if name is not None}
+        return json.dumps(said, ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
+
+    def _as_csv(self, row: Sequence[Cell]) -> bytes:
+        return csv_record([cell for name, cell in zip(self._names, row, strict=True) if name is not None])
 
     def close(self) -> None:
         """Close what is open; harmless when called again."""
@@ -238,7 +272,7 @@ class ColumnRows:
                 _, places = self._look_at(*part)
 
     def _rows(self, name: str, columns: Columns, places: list[int | str]) -> Iterator[ReadRow]:
-        number, known = 0, self._known
+        number, known, kind = 0, self._known, self._row
         wanted = [place for place in places if isinstance(place, int)]
         try:
             for batch in read_ahead(columns.batches(wanted)):
@@ -247,7 +281,7 @@ class ColumnRows:
                     next(found) if isinstance(place, int) else repeat(place, len(batch[0])) for place in places
                 )
                 looks = concerns("\n".join(str(cell) for column in batch[:2] for cell in column))
-                for row in map(_Row, zip(orders, lines, statuses, strict=True)):
+                for row in map(kind, zip(orders, lines, statuses, strict=True)):
                     number += 1
                     item: ReadItem
                     try:
@@ -267,14 +301,16 @@ class ColumnRows:
         for field, cell in zip(FIELDS, row, strict=True):
             if cell is None:
                 msg = f"{field} is null; every update needs all three ids"
-                return InvalidUpdateError(self._said(msg, field), field=field, source=name, line=number)
+                return InvalidUpdateError(
+                    self._said(msg, field), field=field, source=name, line=number, ids=ids_of(row)
+                )
         meant = str(status)
         meant = self._reading.statuses.get(meant.strip(), meant)
         try:
             update = LineStatusUpdate(order, line, meant)  # type: ignore[arg-type]  # none is None
         except InvalidUpdateError as error:
             return InvalidUpdateError(
-                self._said(error.message, error.field), field=error.field, source=name, line=number
+                self._said(error.message, error.field), field=error.field, source=name, line=number, ids=ids_of(row)
             )
         if not self.table.suspicions.look_at_status(meant, number) and len(self._known) < _KNOWN_STATUSES:
             self._known[status] = meant

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 from altcraft_async.errors import InvalidUpdateError
 from altcraft_async.ingest.errors import HeldBackError, clip
 from altcraft_async.ingest.suspicion import Suspicions, concerns
-from altcraft_async.ingest.table import fold, with_column
+from altcraft_async.ingest.table import fold, ids_of, with_column
 from altcraft_async.ingest.text import MAX_RECORD_BYTES, not_in_encoding
 from altcraft_async.protocol.values import LineStatusUpdate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from altcraft_async.ingest.table import Reading, ReadItem, ReadRow
+    from altcraft_async.ingest.table import Ids, Reading, ReadItem, ReadRow
     from altcraft_async.ingest.text import Feed, Lines, Watch
 
 __all__ = ["ArrayRows", "JsonLines", "Objects"]
@@ -60,7 +60,13 @@ class Objects:
             return self._looked_at(self._update(value), line, suspect=suspect)
         except InvalidUpdateError as error:
             message = with_column(error, self._reading.columns)
-            return InvalidUpdateError(message, field=error.field, source=self.source, line=line)
+            return InvalidUpdateError(message, field=error.field, source=self.source, line=line, ids=self._ids(value))
+
+    def _ids(self, value: object) -> Ids | None:
+        if not isinstance(value, dict):
+            return None
+        constants = self._reading.constants
+        return ids_of([constants.get(field, value.get(key)) for field, key in self._reading.columns.items()])
 
     def _looked_at(self, update: LineStatusUpdate, line: int, *, suspect: bool) -> LineStatusUpdate:
         status = update.status_external_id

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import attrs
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.ingest.arrow import ColumnRows, columnar_input
+from altcraft_async.ingest.arrow import ColumnRows, columnar_input, is_input, name_of
 from altcraft_async.ingest.csv import CsvRows
 from altcraft_async.ingest.errors import InputError
 from altcraft_async.ingest.excel import ExcelRows
+from altcraft_async.ingest.formats import OF_JSON, InputFormat, format_of
 from altcraft_async.ingest.jsonl import ArrayRows, JsonLines
 from altcraft_async.ingest.pump import Pump
 from altcraft_async.ingest.table import FIELDS, Reading
@@ -26,8 +27,6 @@ from altcraft_async.ingest.text import (
     byte_encoding,
     check_encoding,
     open_feed,
-    say_foreign,
-    say_utf16,
 )
 from altcraft_async.storage.columns import ArrowStream
 
@@ -47,14 +46,12 @@ _Choice = TypeVar("_Choice", bound=enum.StrEnum)
 _Rows: TypeAlias = "CsvRows | JsonLines | ArrayRows | ExcelRows | ColumnRows"
 _Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | ArrowStream"
 
-_BOM = b"\xef\xbb\xbf"
-_WORKBOOK = b"PK\x03\x04"
-
 
 class KeptRow:
     """An unchanged row of its input: `line` is the 1-based number of its first line, or of the row in its file.
 
-    `raw` is its bytes, with a line end; for columns it is the three ids as a JSON line, which is made on demand.
+    `raw` is its bytes, with a line end; for columns it is a JSON line of those that were read, which is made on demand,
+    or one of CSV (`UpdateReader.keep_for`).
     """
 
     __slots__ = ("_content", "line")
@@ -81,48 +78,6 @@ class KeptRow:
         return f"KeptRow(line={self.line}, raw={self.raw!r})"
 
 
-class InputFormat(enum.StrEnum):
-    """The formats that can be read."""
-
-    CSV = "csv"
-    """Comma, semicolon or tab separated values, with a header."""
-    JSONL = "jsonl"
-    """JSON lines: one object a line."""
-    JSON = "json"
-    """One JSON array of objects."""
-    XLSX = "xlsx"
-    """The first sheet of an Excel workbook, with a header; needs the extra ``excel``."""
-    PARQUET = "parquet"
-    """Parquet, a file or several; needs the extra ``arrow``."""
-    ARROW = "arrow"
-    """Arrow, a file, a stream, or an object that exports its columns; needs the extra ``arrow``."""
-
-    @property
-    def of_rows(self) -> InputFormat:
-        """The format in which rows of this one are written: CSV or JSON lines."""
-        return InputFormat.CSV if self in {InputFormat.CSV, InputFormat.XLSX} else InputFormat.JSONL
-
-    @classmethod
-    def of_name(cls, name: str) -> InputFormat | None:
-        """Return the format that the suffix of a file names, also before ``.gz``; None for any other."""
-        return _BY_SUFFIX.get(Path(name.lower().removesuffix(".gz")).suffix)
-
-
-_BY_SUFFIX = {
-    ".csv": InputFormat.CSV,
-    ".tsv": InputFormat.CSV,
-    ".jsonl": InputFormat.JSONL,
-    ".ndjson": InputFormat.JSONL,
-    ".json": InputFormat.JSON,
-    ".xlsx": InputFormat.XLSX,
-    ".xlsm": InputFormat.XLSX,
-    ".parquet": InputFormat.PARQUET,
-    ".pq": InputFormat.PARQUET,
-    ".arrow": InputFormat.ARROW,
-    ".feather": InputFormat.ARROW,
-    ".ipc": InputFormat.ARROW,
-    ".arrows": InputFormat.ARROW,
-}
 _COLUMNAR = frozenset({InputFormat.PARQUET, InputFormat.ARROW})
 
 
@@ -144,6 +99,7 @@ def read_updates(  # noqa: PLR0913 - what can be said of an input, by keyword
 
     An input of columns is Parquet or Arrow: a file, the files of a directory or a pattern, also at an fsspec address
     (``s3://bucket/orders/*.parquet``), or an object with ``__arrow_c_stream__``, as polars, DuckDB and pandas have.
+    Several files are read in the order of their paths, directory by directory, each name as text.
 
     The format is `input_format`, or else follows from the first bytes and the file's suffix. Gzip is unpacked.
     `columns` names the column (JSON: key) of a field, if that is not the field's own name; `constants` gives a field
@@ -204,6 +160,7 @@ def _opened(  # noqa: PLR0913 - what can be said of an input
     keep_rows: bool,
     opened_at: float | None,
 ) -> UpdateReader:
+    _check_source(source)
     chosen = None if input_format is None else _choice(InputFormat, input_format, "input_format", "an input format")
     ending = _choice(LastLine, last_line, "last_line", "a choice for a last line")
     if chosen in _COLUMNAR or (chosen is None and reading.make is None):
@@ -214,7 +171,7 @@ def _opened(  # noqa: PLR0913 - what can be said of an input
         msg = f"{_readable(name or source)} cannot be read as {chosen or 'values'}; give a file of that format"
         raise InputError(msg, source=_readable(name or source))
     stream, own = (_open(source), True) if isinstance(source, str | os.PathLike) else (source, False)
-    label = _readable(name or (source if own else getattr(source, "name", "input")))
+    label = _readable(name or (source if isinstance(source, str | os.PathLike) else name_of(source)))
     try:
         watch = Watch(stream, ending, opened_at=time.time() if opened_at is None else opened_at)
         return UpdateReader(_text(stream, label, chosen, reading, watch, own=own), keep_rows=keep_rows)
@@ -227,6 +184,21 @@ def _opened(  # noqa: PLR0913 - what can be said of an input
         if own:
             stream.close()
         raise
+
+
+def _check_source(source: _Source) -> None:
+    """Raise `InputError` for what is no input at all."""
+    if isinstance(source, io.TextIOBase):
+        name = _readable(name_of(source))
+        msg = f"{name} is open as text; open it as bytes (mode 'rb'), or give its path"
+        raise InputError(msg, source=name)
+    if not is_input(source):
+        name = type(source).__name__
+        msg = (
+            f"an input is a path, a binary stream, or an object with __arrow_c_stream__, and a {name} is none of them; "
+            "collect a lazy frame, and give rows to the call that sends them"
+        )
+        raise InputError(msg, source=name)
 
 
 @attrs.frozen
@@ -253,7 +225,7 @@ def _text(  # noqa: PLR0913 - what can be said of an input
 ) -> _Open:
     """Open an input of text, or a workbook, and read its header."""
     feed = open_feed(stream, source, reading.encoding)
-    kind = _format_of(source, feed.peek(), chosen)
+    kind = format_of(source, feed.peek(), chosen)
     encoding = "utf-8" if kind is InputFormat.XLSX else byte_encoding(reading.encoding)
     rows = _rows_of(kind, feed, source, attrs.evolve(reading, encoding=encoding), watch)
     return _Open(source, kind, encoding, rows, watch, stream.close if own else _stay_open)
@@ -264,7 +236,7 @@ def _stay_open() -> None:
 
 
 def _rows_of(kind: InputFormat, feed: Feed, source: str, reading: Reading, watch: Watch) -> _Rows:
-    if reading.make is not None and kind not in _OF_JSON:
+    if reading.make is not None and kind not in OF_JSON:
         msg = f"{source} is not JSON; write one object a line, or one array of objects"
         raise InputError(msg, source=source)
     if kind is InputFormat.XLSX:
@@ -316,8 +288,8 @@ class UpdateReader:
     """The updates of one input, in its order; can be iterated once.
 
     ``source`` is the input's name, ``format`` its format, ``header`` its bytes up
-    to the end of the header (empty for JSON). ``exhausted`` turns true when the
-    last row has been handed out, ``rows_read`` counts those handed out.
+    to the end of the header (empty for JSON). ``kept_as`` is the format of kept rows, CSV or JSON lines. ``exhausted``
+    turns true when the last row has been handed out, ``rows_read`` counts those handed out.
 
     Iterating raises `HeldBackError` at a place after which it is not certain where rows begin. A context manager;
     leaving it closes the input that `read_updates` opened.
@@ -332,6 +304,7 @@ class UpdateReader:
         "encoding",
         "exhausted",
         "format",
+        "kept_as",
         "rows_read",
         "source",
     )
@@ -343,6 +316,7 @@ class UpdateReader:
         self.encoding = opened.encoding
         self.exhausted = False
         self.rows_read = 0
+        self.kept_as = opened.format.of_rows
         self._rows = opened.rows
         self._watch = opened.watch
         self._close = opened.close
@@ -371,6 +345,16 @@ class UpdateReader:
     def header(self) -> bytes:
         """The bytes before the rows; write them before rows that were taken out of the input."""
         return self._rows.header
+
+    def keep_for(self, name: str) -> None:
+        """Let kept and unread rows fit a file of this name, as far as they can; call it before the first is read.
+
+        Rows of columns become CSV for a name that ends in ``.csv``, else JSON lines. Rows of text and of workbooks are
+        kept as they are, whatever the name.
+        """
+        if isinstance(self._rows, ColumnRows) and InputFormat.of_name(name) is InputFormat.CSV:
+            self._rows.write_csv()
+            self.kept_as = InputFormat.CSV
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -445,39 +429,3 @@ class UpdateReader:
         workbook or packed data break off.
         """
         return self._rows.unread()
-
-
-def _format_of(source: str, head: bytes, chosen: InputFormat | None) -> InputFormat:
-    """Tell the format by what was chosen, the first bytes and the name; raise `InputError` for what is none."""
-    start = head.lstrip(_BOM + b" \t\r\n")
-    found = chosen or InputFormat.of_name(source)
-    is_workbook = head.startswith(_WORKBOOK)
-    if is_workbook and found in {None, InputFormat.XLSX}:
-        return InputFormat.XLSX
-    foreign = say_foreign(head)
-    if foreign is None and (utf16 := say_utf16(head)) is not None:
-        msg = f"{source} is UTF-16; read it as that, or save it as UTF-8"
-        raise InputError(msg, source=source, encoding=utf16)
-    if foreign is not None:
-        msg = f"{source} is {foreign}"
-    elif found is InputFormat.XLSX:
-        msg = f"{source} is no Excel workbook (.xlsx); open it in Excel and save it as one"
-    elif chosen is None and found in _OF_JSON and _looks_like_csv(start):
-        msg = f"{source} is called JSON and is none; where it is CSV, say so (format csv)"
-    elif chosen is InputFormat.CSV or start[:1] not in {b"{", b"["}:
-        return found or InputFormat.CSV if found is not InputFormat.JSON else InputFormat.JSONL
-    elif start[:1] == b"[":
-        return InputFormat.JSON
-    elif start.split(b"\n", 1)[0].strip() == b"{":
-        msg = f"{source} is not JSON lines: it must have one whole object a line, or be one array of objects"
-    else:
-        return InputFormat.JSONL
-    raise InputError(msg, source=source)
-
-
-_OF_JSON = {InputFormat.JSON, InputFormat.JSONL}
-
-
-def _looks_like_csv(start: bytes) -> bool:
-    line = start.split(b"\n", 1)[0]
-    return not set(b"{}[]") & set(start) and any(separator in line for separator in (b",", b";", b"\t"))

@@ -11,6 +11,8 @@ another order, ends the table: what follows is read by nobody's guess.
 
 from __future__ import annotations
 
+import csv
+import io
 import operator
 import re
 from typing import TYPE_CHECKING, SupportsBytes, TypeAlias, TypeVar
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 _Cell = TypeVar("_Cell")
 
-__all__ = ["FIELDS", "AnyRow", "ReadItem", "ReadRow", "Reading", "Table", "fold", "with_column"]
+__all__ = ["FIELDS", "AnyRow", "ReadItem", "ReadRow", "Reading", "Table", "csv_record", "fold", "ids_of", "with_column"]
 
 FIELDS = ("order_external_id", "order_line_external_id", "status_external_id")
 """The fields of an update, which are also the default column names."""
@@ -49,6 +51,9 @@ _KNOWN_STATUSES = 4096
 """Statuses remembered; an input with more has its ids in that column."""
 
 
+Ids: TypeAlias = "tuple[str | None, str | None, str | None]"
+
+
 @attrs.frozen(kw_only=True)
 class Reading:
     """How an input is to be read, checked; see `altcraft_async.ingest.read_updates`."""
@@ -63,6 +68,13 @@ class Reading:
     """What makes a row's value of an object, instead of an update; it raises `InvalidUpdateError`."""
 
 
+def ids_of(values: Sequence[object]) -> Ids:
+    """Return the ids of a wrong row as texts; None for each that is no text or whole number."""
+    texts = (str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None for value in values)
+    order, line, status = (text and text.encode(errors="backslashreplace").decode() for text in texts)
+    return (order, line, status)
+
+
 def fold(name: str) -> str:
     """Return what of a column's name counts."""
     return name.strip(" \t\r\n\xa0\ufeff").casefold()
@@ -72,6 +84,13 @@ def with_column(error: InvalidUpdateError, columns: Mapping[str, str]) -> str:
     """Return an error's message, with the name of the column where that is another one than the field's."""
     column = columns.get(error.field or "")
     return error.message if column is None or column == error.field else f"{error.message} (column {clip(column)})"
+
+
+def csv_record(values: Sequence[object]) -> bytes:
+    """Write the values as one line of a CSV."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue().encode(errors="backslashreplace")
 
 
 class Table:
@@ -201,7 +220,7 @@ class Table:
             message = with_column(error, self._reading.columns)
             if any("\udc80" <= letter <= "\udcff" for value in picked for letter in value):
                 message = not_in_encoding(raw, self._reading.encoding)[0]
-            return self.invalid(message, line, error.field)
+            return self.invalid(message, line, error.field, ids=ids_of(picked))
         suspicious = self.suspicions.look_at_status(status, line)
         like_a_row = status.strip("-") and fold(picked[2]) not in self._names
         if like_a_row and not suspicious and len(self._known) < _KNOWN_STATUSES:
@@ -235,9 +254,11 @@ class Table:
         found: tuple[_Cell | str, ...] = self._pick([*cells, *self._constants])
         return found
 
-    def invalid(self, message: str, line: int, field: str | None = None) -> InvalidUpdateError:
+    def invalid(
+        self, message: str, line: int, field: str | None = None, *, ids: Ids | None = None
+    ) -> InvalidUpdateError:
         """Return what is wrong with the row in a line."""
-        return InvalidUpdateError(message, field=field, source=self.source, line=line)
+        return InvalidUpdateError(message, field=field, source=self.source, line=line, ids=ids)
 
     def _wrong_width(self, found: int) -> str:
         return (

@@ -14,7 +14,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from altcraft_async.errors import AltcraftError, MissingExtraError
+from altcraft_async.errors import AltcraftError, ConfigurationError, MissingExtraError
 from altcraft_async.shards import ShardError, deliver_shard, report
 from altcraft_async.shards.window import numbers_of, options_of
 
@@ -36,6 +36,14 @@ except ImportError:
 __all__ = ["run_with_dask"]
 
 
+def _threads_of(client: Client) -> int:
+    threads: int = sum(client.nthreads().values())
+    if not threads:
+        msg = "the cluster has no workers yet; wait for them (client.wait_for_workers), or give window"
+        raise ConfigurationError(msg, field="window")
+    return threads
+
+
 def run_with_dask(  # noqa: PLR0913 - what can be said of a run, by keyword
     client: Client,
     directory: str | os.PathLike[str],
@@ -54,7 +62,7 @@ def run_with_dask(  # noqa: PLR0913 - what can be said of a run, by keyword
     the others; the first such error is raised when all have ended.
     """
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
-    at_once = sum(client.nthreads().values()) if window is None else window
+    at_once = _threads_of(client) if window is None else window
     options = options_of(at_once, concurrency, rate, retry_failed=retry_failed)
     waiting = iter(numbers)
     problems: list[Exception] = []

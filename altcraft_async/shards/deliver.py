@@ -7,10 +7,8 @@ import contextlib
 import json
 import logging
 import os
-import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
@@ -18,6 +16,7 @@ import attrs
 from altcraft_async.client import AltcraftClient
 from altcraft_async.errors import ConfigurationError, DeadlineError, JournalError, RunStoppedError
 from altcraft_async.flow.limit import Shared
+from altcraft_async.ingest import FIELDS
 from altcraft_async.journal import JournalReader, begin_journal
 from altcraft_async.journal.format import KIND
 from altcraft_async.observe import UpdateSettled
@@ -25,15 +24,17 @@ from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.shards.errors import ShardBusyError, ShardError
 from altcraft_async.shards.lease import BEAT, Holder, Progress, Watched
 from altcraft_async.shards.members import Members
-from altcraft_async.shards.plan import checksum_of, name_of, read_plan
+from altcraft_async.shards.plan import checksum_of, foreign, name_of, read_plan
 from altcraft_async.shards.report import ShardReport, ShardState, read_report
 from altcraft_async.shards.rows import places_of, rows_of
 from altcraft_async.storage.columns import ParquetRows
 from altcraft_async.storage.places import Place
+from altcraft_async.storage.scratch import remove_dead, scratch
 from altcraft_async.storage.snapshot import copy_database
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from altcraft_async.flow.limit import Adaptive
     from altcraft_async.journal import JournalSummary
@@ -47,6 +48,7 @@ Busy: TypeAlias = Literal["wait", "fail", "join"]
 _SNAPSHOT_EVERY: Final = 10.0
 """Seconds between two snapshots of the journal: what a death can cost in repeats."""
 _LOOK_EVERY: Final = 1.0
+_SCRATCH: Final = "altcraft-shard-"
 _SETTLE_SECONDS: Final = 0.05
 """How long a claim waits at least, for a copy that looked in the same moment to say so too; five times as long as the
 claim took, where that is more."""
@@ -80,7 +82,8 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
 
     A done shard is not sent again: its report is returned. The journal is kept on this machine's disk while it runs,
     with a snapshot in the directory every 10 seconds and at the end. After a death another copy goes on: it sends the
-    rows that the snapshot misses again, under the same ids. If another copy is at work, or takes over from this one,
+    rows that the snapshot misses again, under the same ids. What a killed copy left on the disk is removed by the next
+    one of this user on the same host. If another copy is at work, or takes over from this one,
     `busy` says what to do: ``"wait"`` until it has ended or counts as dead, ``"fail"`` with `ShardBusyError` (or with
     a report that says so, if this copy had begun), or ``"join"``: send the same beside it. That is harmless if the
     platform recognises repeats; if it does not, changes are made twice.
@@ -118,17 +121,18 @@ async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery,
         raise ConfigurationError(msg, field="busy")
     place = Place(directory)
     plan = await asyncio.to_thread(read_plan, place)
-    plan.shard(number, place.address)
+    number = plan.check_number(number, place.address)
     given = {name: value for name, value in (("concurrency", concurrency), ("rate", rate)) if value is not None}
     done = await asyncio.to_thread(read_report, place, plan, number)
     if done is not None and not (retry_failed and done.failed):
         return done
+    await asyncio.to_thread(remove_dead, _SCRATCH)
     while True:
         counter = _Counter()
         client = _make_client(place, plan, number, observers=(counter,), **given)
         copy = _Copy(place, plan, number, client, counter, retry_failed=retry_failed, deadline=deadline)
-        with tempfile.TemporaryDirectory(prefix="altcraft-shard-", ignore_cleanup_errors=True) as folder:
-            told = await copy.run(Path(folder), busy)
+        with scratch(_SCRATCH) as folder:
+            told = await copy.run(folder, busy)
         if not copy.taken_over or busy != "wait":
             return told
 
@@ -252,7 +256,9 @@ class _Copy:
         """Say that this copy delivers the shard, or return who does; to ``join`` one says nothing."""
         holder = Holder.read(self._place, self._number)
         lives = watched.lives(holder, time.monotonic())
-        if holder is not None and holder.run_id == self._run_id:
+        if holder is not None:
+            if holder.run_id != self._run_id:
+                raise foreign(self._place, self._number, "lease.json")
             self._before = attrs.evolve(holder.progress, elapsed=0.0, problem=None)
         if lives and busy != "join":
             return holder
@@ -333,10 +339,11 @@ class _Copy:
         try:
             self._place.fetch(name_of(self._number, "journal"), self._journal)
             with JournalReader(self._journal) as journal:
-                if journal.summary().run_id == self._run_id:
-                    for _ in journal.outcomes():  # damage shows where it is read
-                        pass
-                    return
+                if journal.summary().run_id != self._run_id:
+                    raise foreign(self._place, self._number, "journal")
+                for _ in journal.outcomes():  # damage shows where it is read
+                    pass
+                return
         except FileNotFoundError:
             pass
         except JournalError as error:
@@ -415,7 +422,8 @@ class _Copy:
             places = places_of(self._plan, self._file, [outcome.index for outcome in outcomes], opened)
             rows = ParquetRows(failed, _FAILED)
             for outcome in outcomes:
-                said = outcome.to_dict() | {"row": outcome.index, "index": places.get(outcome.index)}
+                place, ids = places[outcome.index]
+                said = outcome.to_dict() | dict(zip(FIELDS, ids, strict=True)) | {"row": outcome.index, "index": place}
                 rows.add([said[column] for column in _FAILED])
             rows.close()
         self._place.put(failed, name)

@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-import io
-import os
 import struct
-import tempfile
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 
 from altcraft_async.engine.rows import read_row
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 from altcraft_async.flow.partition import bucket_of
-from altcraft_async.ingest import InputError, UpdateReader, read_updates
+from altcraft_async.ingest import FIELDS, InputError, UpdateReader, read_updates
+from altcraft_async.ingest.arrow import is_input
+from altcraft_async.ingest.table import ids_of
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.settings.address import check_base_url
 from altcraft_async.shards.errors import ShardError
 from altcraft_async.shards.plan import FROZEN, ShardFile, checksum_of, fresh_place, write_plan
-from altcraft_async.storage.columns import ArrowStream, ParquetRows
+from altcraft_async.storage.columns import ParquetRows
 from altcraft_async.storage.places import is_data, matching
+from altcraft_async.storage.scratch import remove_dead, scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    import os
+    from collections.abc import Iterator
+    from pathlib import Path
     from typing import BinaryIO
 
     from altcraft_async.engine.rows import Row
     from altcraft_async.ingest import InputFormat, LastLine
+    from altcraft_async.ingest.table import Ids
     from altcraft_async.shards.plan import Plan
+    from altcraft_async.storage.columns import ArrowStream
     from altcraft_async.storage.places import Place
 
 __all__ = ["MOST_SHARDS", "InputOptions", "adopt_shards", "plan_shards"]
 
 MOST_SHARDS: Final = 500
 """Files that are written at once; for more shards, write them with an engine and adopt them."""
+_SCRATCH: Final = "altcraft-plan-"
 _SUFFIXES: Final = (".parquet", ".pq")
 _ROWS_IN_MEMORY: Final = 1_000_000
 _FEWEST: Final = 1024
@@ -87,8 +92,9 @@ def plan_shards(
             "delete it"
         )
         raise ShardError(msg, directory=place.address)
-    with tempfile.TemporaryDirectory(prefix="altcraft-plan-") as folder:
-        paths = [Path(folder, name) for name in names]
+    remove_dead(_SCRATCH)
+    with scratch(_SCRATCH) as folder:
+        paths = [folder / name for name in names]
         rows = _freeze(source, paths, reading)
         files = []
         for path, count in zip(paths, rows, strict=True):
@@ -102,7 +108,7 @@ def _freeze(source: Any, paths: list[Path], reading: Mapping[str, Any]) -> list[
     """Write the rows to their files; return how many each has."""
     with ExitStack() as stack:
         rows: Iterable[Any]
-        if isinstance(source, str | os.PathLike | io.IOBase | ArrowStream):
+        if is_input(source) or not isinstance(source, Iterable):  # what is neither is refused in words
             rows = stack.enter_context(read_updates(cast("BinaryIO", source), **reading))
         else:
             if reading:
@@ -114,7 +120,7 @@ def _freeze(source: Any, paths: list[Path], reading: Mapping[str, Any]) -> list[
         try:
             for index, row in enumerate(rows):
                 update = read_row(row)
-                files[_shard_of(update, index, len(files))].add(_columns(index, update))
+                files[_shard_of(update, index, len(files))].add(_columns(index, row, update))
         finally:
             for file in files:
                 file.close()
@@ -128,12 +134,20 @@ def _shard_of(update: LineStatusUpdate | InvalidUpdateError, index: int, shards:
     return bucket_of(update.order_external_id, shards) if isinstance(update, LineStatusUpdate) else index % shards
 
 
-def _columns(index: int, update: LineStatusUpdate | InvalidUpdateError) -> tuple[object, ...]:
+def _columns(index: int, row: object, update: LineStatusUpdate | InvalidUpdateError) -> tuple[object, ...]:
     if isinstance(update, LineStatusUpdate):
         ids = (update.order_external_id, update.order_line_external_id, update.status_external_id)
         return (index, *ids, update.request_id, None, None, None, None)
     message = update.message.encode(errors="backslashreplace").decode()
-    return (index, None, None, None, None, message, update.field, update.source, update.line)
+    found = update.ids or _ids_of(row)
+    return (index, *found, None, message, update.field, update.source, update.line)
+
+
+def _ids_of(row: object) -> Ids:
+    """Return what a wrong row that is no row of a file has for ids."""
+    if isinstance(row, tuple | list):
+        return ids_of(row) if len(row) == len(FIELDS) else (None, None, None)
+    return ids_of([row.get(name) if isinstance(row, Mapping) else getattr(row, name, None) for name in FIELDS])
 
 
 def adopt_shards(
@@ -166,14 +180,15 @@ def adopt_shards(
         msg = f"{deepest} is not in {place.address} itself, where all shards must be; move it there, or away"
         raise ShardError(msg, directory=place.address)
     reading = {"columns": dict(columns or {}), "constants": dict(constants or {}), "statuses": dict(statuses or {})}
-    with tempfile.TemporaryDirectory(prefix="altcraft-plan-") as folder, ExitStack() as stack:
-        buckets = [stack.enter_context(Path(folder, str(number)).open("w+b")) for number in range(_BUCKETS)]
-        copy = Path(folder, "shard.parquet")
+    remove_dead(_SCRATCH)
+    with scratch(_SCRATCH) as folder, ExitStack() as stack:
+        buckets = [stack.enter_context((folder / str(number)).open("w+b")) for number in range(_BUCKETS)]
+        copy = folder / "shard.parquet"
         files = []
         for number, name in enumerate(names):
             place.fetch(name, copy)
             count = 0
-            for order in _orders(copy, reading):
+            for order in _orders(copy, place.path(name), reading):
                 count += 1
                 digest = _digest(order)
                 if order:
@@ -188,9 +203,9 @@ def _digest(order: str) -> bytes:
     return blake2b(order.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
-def _orders(path: Path, reading: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the order of each row, an empty text for a wrong one."""
-    with read_updates(path, input_format="parquet", **reading) as rows:
+def _orders(path: Path, name: str, reading: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the order of each row, an empty text for a wrong one; messages have the `name` of the file."""
+    with read_updates(path, input_format="parquet", name=name, **reading) as rows:
         for row in rows:
             yield row.order_external_id if isinstance(row, LineStatusUpdate) else ""
 
@@ -205,7 +220,7 @@ def _check_apart(bucket: BinaryIO, place: Place, names: list[str], reading: Mapp
             if first == number:
                 continue
             place.fetch(names[number], copy)
-            order = next(order for order in _orders(copy, reading) if order and _digest(order) == digest)
+            order = next(order for order in _orders(copy, names[number], reading) if order and _digest(order) == digest)
             msg = (
                 f"order {order!r} stands in {names[first]} and in {names[number]} of {place.address}, so its changes "
                 "could overtake each other; write all rows of an order into one file"

@@ -17,13 +17,15 @@ from uuid import uuid4
 import attrs
 
 from altcraft_async.shards.plan import name_of
+from altcraft_async.shards.records import DamagedError, checked, read_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import UnionType
 
     from altcraft_async.storage.places import Place
 
-__all__ = ["BEAT", "SILENT", "Holder", "Progress", "Watched"]
+__all__ = ["BEAT", "PROGRESS", "SILENT", "Holder", "Progress", "Watched"]
 
 BEAT: Final = 2.0
 """Seconds between two signs of life."""
@@ -31,6 +33,15 @@ SILENT: Final = 30.0
 """Seconds without a sign of life, by one's own clock, after which a copy counts as dead."""
 _CLOCKS_APART: Final = 60.0
 """Seconds by which the clocks of two machines may differ."""
+
+
+PROGRESS: Final[Mapping[str, type | UnionType]] = {
+    "counts": dict, "sent": int, "retries": int, "throttled": int, "elapsed": float, "problem": str | None,
+}  # fmt: skip
+"""What files say of how far a copy has come."""
+_HOLDER: Final[Mapping[str, type]] = {
+    "copy": str, "run_id": str, "host": str, "space": str, "pid": int, "at": float, "progress": dict, "ended": bool,
+}  # fmt: skip
 
 
 @attrs.frozen
@@ -78,11 +89,14 @@ class Holder:
 
     @classmethod
     def read(cls, place: Place, number: int) -> Self | None:
-        """Return who holds a shard, or held it last; None if nobody did, or what is there says nothing."""
+        """Return who holds a shard, or held it last; None if nobody did.
+
+        A damaged lease is none: a copy that lives writes it anew within two seconds.
+        """
         try:
-            said = json.loads(place.read(name_of(number, "lease.json")))
-            return cls(**{**said, "progress": Progress(**said["progress"])})
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            said = read_record(place, name_of(number, "lease.json"), _HOLDER)
+            return cls(**said | {"progress": Progress(**checked(said["progress"], PROGRESS))})
+        except (FileNotFoundError, DamagedError):
             return None
 
     def write(self, place: Place, number: int, progress: Progress, *, ended: bool = False) -> None:
@@ -98,7 +112,7 @@ class Holder:
             return False
         try:
             os.kill(self.pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):  # no process has such a number
             return True
         except OSError:
             return False

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from altcraft_async.flow.parts import Part, Parts
 from altcraft_async.shards.plan import PRIVATE
+from altcraft_async.shards.records import DamagedError, read_record
 
 if TYPE_CHECKING:
     from altcraft_async import AltcraftClient
@@ -34,6 +35,7 @@ _OLD: Final = 90.0
 _PATIENCE: Final = 20.0
 """Seconds that a new member waits for a part before it begins with one permit."""
 _DIRECTORY: Final = f"{PRIVATE}/members"
+_MEMBER: Final = {"beat": int, "at": float, "holds": float, "claims": float}
 _log = logging.getLogger("altcraft_async")
 _left: dict[str, tuple[float, Parts]] = {}
 """The parts that this process had of directories a moment ago, and when it left."""
@@ -115,12 +117,11 @@ class Members:
             if member == self._parts.name:
                 continue
             try:
-                said = json.loads(self._place.read(f"{_DIRECTORY}/{name}"))
-                beat, at, part = int(said["beat"]), float(said["at"]), Part(said["holds"], said["claims"])
-            except (FileNotFoundError, ValueError, TypeError, KeyError):
+                said = read_record(self._place, f"{_DIRECTORY}/{name}", _MEMBER)
+            except (FileNotFoundError, DamagedError):
                 continue
-            if self._lives(member, beat, at, now):
-                found[member] = part
+            if self._lives(member, said["beat"], said["at"], now):
+                found[member] = Part(said["holds"], said["claims"])
         return found
 
     def _lives(self, member: str, beat: int, at: float, now: float) -> bool:

@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import time
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4, uuid5
 
 import attrs
 
+from altcraft_async.errors import ConfigurationError
 from altcraft_async.ingest import FIELDS
 from altcraft_async.shards.errors import ShardError
 from altcraft_async.storage.places import Place
@@ -34,7 +36,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["FROZEN", "PRIVATE", "Plan", "ShardFile", "checksum_of", "fresh_place", "name_of", "read_plan", "write_plan"]
+__all__ = [
+    "FROZEN",
+    "PRIVATE",
+    "Plan",
+    "ShardFile",
+    "checksum_of",
+    "foreign",
+    "fresh_place",
+    "name_of",
+    "read_plan",
+    "write_plan",
+]
 
 PRIVATE: Final = "_altcraft"
 """Where all but the rows is; readers of directories pass over names that begin so."""
@@ -77,21 +90,27 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """A checksum of all rows and of how they are read."""
-        how = [self.columns, self.constants, self.statuses, [shard.checksum for shard in self.shards]]
-        return hashlib.blake2b(json.dumps(how, sort_keys=True).encode(), digest_size=16).hexdigest()
+        """A checksum of the whole plan: its id and target, its files with their rows, and how these are read."""
+        return _fingerprint(_said(self))
 
     def run_id(self, number: int) -> str:
         """Return the id of a shard's run, the same for all copies of it."""
         return str(uuid5(UUID(self.id), f"shard {number}"))
 
-    def shard(self, number: int, directory: str) -> ShardFile:
-        """Return a shard by its number; raises `ShardError` if there is none."""
+    def check_number(self, given: int, directory: str) -> int:
+        """Return the number of a shard as a plain integer.
+
+        Raises `ConfigurationError` for what is no whole number, and `ShardError` if there is no such shard.
+        """
+        if isinstance(given, bool) or not hasattr(given, "__index__"):
+            msg = f"the number of a shard must be a whole number, not {given!r}; give one like 0"
+            raise ConfigurationError(msg, field="number")
+        number = operator.index(given)  # of numpy's too, which JSON does not know
         if not 0 <= number < len(self.shards):
             last = len(self.shards) - 1
             msg = f"{directory} has the shards 0 to {last}, and no shard {number}; give one of these numbers"
             raise ShardError(msg, directory=directory, shard=number)
-        return self.shards[number]
+        return number
 
 
 def name_of(number: int, what: str) -> str:
@@ -105,13 +124,37 @@ def checksum_of(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
+def foreign(place: Place, number: int, what: str) -> ShardError:
+    """Return the error for a file of a shard that was written for another plan than the one that is there."""
+    msg = (
+        f"{place.path(name_of(number, what))} is of another plan than {_PLAN}, so rows may have been sent under other "
+        f"ids, and would be sent a second time; put that plan back, or delete {PRIVATE} if nothing was sent"
+    )
+    return ShardError(msg, directory=place.address, shard=number)
+
+
 def fresh_place(directory: str | os.PathLike[str]) -> Place:
-    """Return a directory in which there is no plan yet; raises `ShardError` if there is one."""
+    """Return a directory in which there is no plan yet; raises `ShardError` if there is one, or a part of one."""
     place = Place(directory)
-    if _PLAN.rpartition("/")[2] in place.sizes(PRIVATE):
+    there = place.sizes(PRIVATE)
+    if _PLAN.rpartition("/")[2] in there:
         msg = f"{place.address} has a plan already; deliver its shards, or give another directory"
         raise ShardError(msg, directory=place.address)
+    if there:
+        msg = (
+            f"{place.path(PRIVATE)} has {min(there)} of an earlier plan, whose rows may have been sent; give another "
+            f"directory, or delete {PRIVATE}"
+        )
+        raise ShardError(msg, directory=place.address)
     return place
+
+
+def _said(plan: Plan) -> dict[str, Any]:
+    return attrs.asdict(plan) | {"format": _FORMAT, "rows": plan.rows}
+
+
+def _fingerprint(said: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def write_plan(
@@ -124,8 +167,8 @@ def write_plan(
 ) -> Plan:
     """Write a plan with an id of its own: from then on the shards can be delivered."""
     plan = Plan(str(uuid4()), time.time(), target, frozen, shards, **(reading or {}))
-    said = attrs.asdict(plan) | {"format": _FORMAT, "rows": plan.rows, "fingerprint": plan.fingerprint}
-    place.write(_PLAN, json.dumps(said, indent=1, ensure_ascii=False).encode())
+    said = _said(plan) | {"fingerprint": plan.fingerprint}
+    place.write(_PLAN, json.dumps(said, indent=1, ensure_ascii=False).encode(errors="surrogatepass"))
     return plan
 
 
@@ -137,19 +180,19 @@ def read_plan(directory: str | os.PathLike[str] | Place) -> Plan:
         if said["format"] != _FORMAT:
             msg = f"the plan in {place.address} is of format {said['format']}, and this release knows {_FORMAT}"
             raise ShardError(msg, directory=place.address)
+        fingerprint = said.pop("fingerprint")
+        if fingerprint != _fingerprint(said):
+            msg = f"the plan in {place.address} was changed since it was made; restore {_PLAN} as it was written"
+            raise ShardError(msg, directory=place.address)
         shards = [ShardFile(**shard) for shard in said["shards"]]
         own = {field.name: said[field.name] for field in attrs.fields(Plan) if field.name != "shards"}
-        plan = Plan(**own, shards=shards)
+        return Plan(**own, shards=shards)
     except FileNotFoundError:
         msg = f"{place.address} has no plan; make one with plan_shards or adopt_shards (shards plan, shards adopt)"
         raise ShardError(msg, directory=place.address) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         msg = f"the plan in {place.address} cannot be read; restore {_PLAN} as it was written"
         raise ShardError(msg, directory=place.address) from None
-    if plan.fingerprint != said["fingerprint"]:
-        msg = f"the plan in {place.address} was changed since it was made; restore {_PLAN} as it was written"
-        raise ShardError(msg, directory=place.address)
-    return plan
 
 
 FROZEN: Final[Mapping[str, type]] = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import signal
 import sys
 from collections import Counter, deque
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -18,7 +20,7 @@ from altcraft_async.shards.report import report
 from altcraft_async.shards.window import numbers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
@@ -30,6 +32,7 @@ __all__ = ["run_shards"]
 _DEATHS: Final = 3
 """Deaths of a worker over one shard after which that shard is left."""
 _TURN: Final = 1.0
+_ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _log = logging.getLogger("altcraft_async")
 
 
@@ -92,9 +95,13 @@ class _Worker:
         return answer
 
     def interrupt(self) -> None:
-        """Ask it to write a last snapshot and to end."""
-        if self.process.pid is not None and self.process.is_alive():
-            os.kill(self.process.pid, signal.SIGINT)
+        """Ask it to write a last snapshot and to end; one that has not even started has none to write."""
+        if self.process.pid is None or not self.process.is_alive():
+            return
+        if sys.platform == "win32" or os.getpgid(self.process.pid) == self.process.pid:
+            self.process.terminate()
+        else:
+            self.process.kill()
 
     def end(self) -> None:
         self.connection.close()
@@ -163,36 +170,64 @@ class _Pool:
         problems.append(ShardError(msg, directory=self._directory, shard=number))
 
     def _begin(self, waiting: deque[int]) -> None:
-        if waiting:
+        if not waiting:
+            return
+        with _signals_held():
             worker = _Worker(self._directory, self._options)
             self._workers.append(worker)
-            self._next(worker, waiting)
+        self._next(worker, waiting)
 
     def _next(self, worker: _Worker, waiting: deque[int]) -> None:
         if waiting:
             worker.give(waiting.popleft())
 
 
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let signals wait that would end this process; one that is begun meanwhile has them wait until it is ready."""
+    if sys.platform == "win32":
+        yield
+        return
+    resource_tracker.ensure_running()  # or it is begun with the first process, and lets signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _is_ended_before_it_begins() -> bool:
+    """Let signals in, of which the first interrupts what is under way; true if one came while this process started."""
+    if sys.platform == "win32":
+        return False
+    os.setpgrp()  # a terminal's Ctrl-C is for the one that gives out the work, who passes it on once
+    if _ENDING & signal.sigpending():
+        return True
+
+    def interrupt(number: int, frame: object) -> None:
+        del frame
+        signal.signal(number, signal.SIG_IGN)  # a service's manager and the one who gives out the work both say it
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    return False
+
+
 def _work(connection: Connection, directory: str, options: dict[str, Any]) -> None:
     """Deliver the shards whose numbers come, in a process of its own, until nobody asks any more."""
-    if sys.platform != "win32":
-        os.setpgrp()  # a terminal's Ctrl-C is for the one that gives out the work, who passes it on once
-    while True:
-        try:
-            number = connection.recv()
-        except (EOFError, OSError, KeyboardInterrupt):
+    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):  # nobody asks, or nobody listens any more
+        if _is_ended_before_it_begins():
             return
-        try:
-            answer: ShardReport | AltcraftError = deliver_shard(directory, number, **options)
-        except AltcraftError as error:
-            answer = error
-        except KeyboardInterrupt:
-            return
-        except Exception as error:  # noqa: BLE001 - told to the one who asked
-            answer = ShardError(
-                f"shard {number} failed ({type(error).__name__}: {error})", directory=directory, shard=number
-            )
-        try:
-            connection.send(answer)
-        except OSError:
-            return
+        while True:
+            connection.send(_answer(directory, connection.recv(), options))
+
+
+def _answer(directory: str, number: int, options: dict[str, Any]) -> ShardReport | AltcraftError:
+    try:
+        return deliver_shard(directory, number, **options)
+    except AltcraftError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - told to the one who asked
+        msg = f"shard {number} failed ({type(error).__name__}: {error})"
+        return ShardError(msg, directory=directory, shard=number)

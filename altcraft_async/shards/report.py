@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import enum
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.shards.errors import ShardError
-from altcraft_async.shards.lease import Holder
-from altcraft_async.shards.plan import PRIVATE, name_of, read_plan
+from altcraft_async.shards.lease import PROGRESS, Holder
+from altcraft_async.shards.plan import PRIVATE, foreign, name_of, read_plan
+from altcraft_async.shards.records import checked, read_record
 from altcraft_async.storage.places import Place
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from altcraft_async.shards.plan import Plan
 
 __all__ = ["ShardReport", "ShardState", "ShardsReport", "read_report", "report", "report_of"]
+
+
+_REPORT: Final = {"number": int, "state": str, "run_id": str, "rows": int, **PROGRESS}
 
 
 class ShardState(enum.StrEnum):
@@ -139,16 +142,25 @@ class ShardsReport:
 
 
 def read_report(place: Place, plan: Plan, number: int) -> ShardReport | None:
-    """Return the report of a done shard; None if it is not done."""
+    """Return the report of a done shard; None if it is not done. Raises `ShardError` if it cannot be one."""
+    name = name_of(number, "report.json")
     try:
-        said = json.loads(place.read(name_of(number, "report.json")))
-        found = ShardReport(**{**said, "state": ShardState(said["state"])})
+        said = read_record(place, name, _REPORT)
+        said["counts"] = checked(said["counts"], dict.fromkeys(map(str, OutcomeState), int))
+        found = ShardReport(**said | {"state": ShardState(said["state"])})
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError):
-        msg = f"the report of shard {number} in {place.address} cannot be read; delete it, and deliver the shard again"
-        raise ShardError(msg, directory=place.address, shard=number) from None
-    return found if found.run_id == plan.run_id(number) else None
+    except ValueError:
+        found = None
+    if found is not None and found.run_id != plan.run_id(number):
+        raise foreign(place, number, "report.json")
+    if found is None or (found.number, found.rows, found.complete) != (number, plan.shards[number].rows, True):
+        msg = (
+            f"the report of shard {number} cannot be read; delete {place.path(name)}, and deliver the shard again: "
+            "what its journal has is not sent again"
+        )
+        raise ShardError(msg, directory=place.address, shard=number)
+    return found
 
 
 def report_of(place: Place, plan: Plan, number: int, names: Iterable[str]) -> ShardReport:
@@ -161,8 +173,10 @@ def report_of(place: Place, plan: Plan, number: int, names: Iterable[str]) -> Sh
     holder = None
     if name_of(number, "lease.json").rpartition("/")[2] in names:
         holder = Holder.read(place, number)
-    if holder is None or holder.run_id != run_id:
+    if holder is None:
         return ShardReport(number, ShardState.WAITING, run_id, rows, {})
+    if holder.run_id != run_id:
+        raise foreign(place, number, "lease.json")
     state = ShardState.STOPPED if holder.ended or holder.is_gone() else ShardState.RUNNING
     return ShardReport(number, state, run_id, rows, **holder.progress.told())
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from altcraft_async.errors import InvalidUpdateError
-from altcraft_async.ingest import read_updates
+from altcraft_async.ingest import FIELDS, read_updates
+from altcraft_async.ingest.table import ids_of
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.shards.plan import FROZEN
 from altcraft_async.storage.columns import PARQUET, open_columns, read_ahead
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from altcraft_async.ingest import ReadItem
+    from altcraft_async.ingest.table import Ids
     from altcraft_async.shards.plan import Plan
 
 __all__ = ["places_of", "rows_of"]
@@ -44,17 +47,31 @@ def _frozen(path: Path, opened: ExitStack) -> Iterator[ReadItem]:
             if error is None:
                 yield LineStatusUpdate(order, line, status, request_id=request_id)
             else:
-                yield InvalidUpdateError(str(error), field=field, source=source, line=number)
+                ids = (order, line, status)
+                yield InvalidUpdateError(str(error), field=field, source=source, line=number, ids=ids)
 
 
-def places_of(plan: Plan, path: Path, rows: Sequence[int], opened: ExitStack) -> dict[int, int]:
-    """Return the places in the whole input of some rows of a shard; in the shard, where the plan does not know them."""
+def places_of(plan: Plan, path: Path, rows: Sequence[int], opened: ExitStack) -> dict[int, tuple[int, Ids]]:
+    """Return the places in the whole input, and the ids, of some rows of a shard.
+
+    The place is that in the shard if the plan does not know the input's.
+    """
+    wanted = set(rows)
     if not plan.frozen:
-        return dict(zip(rows, rows, strict=True))
+        read = enumerate(itertools.islice(rows_of(plan, path, opened), max(wanted) + 1))
+        return {row: (row, _ids_of(item)) for row, item in read if row in wanted}
     columns = opened.enter_context(open_columns(opened.enter_context(path.open("rb")), PARQUET))
-    wanted, first = set(rows), 0
-    found: dict[int, int] = {}
-    for (batch,) in columns.batches([columns.names.index("index")]):
-        found |= {first + at: int(place or 0) for at, place in enumerate(batch) if first + at in wanted}
-        first += len(batch)
+    found: dict[int, tuple[int, Ids]] = {}
+    first = 0
+    for batch in columns.batches([columns.names.index(name) for name in ("index", *FIELDS)]):
+        for row, (place, *ids) in enumerate(zip(*batch, strict=True), first):
+            if row in wanted:
+                found[row] = (int(place or 0), ids_of(ids))
+        first += len(batch[0])
     return found
+
+
+def _ids_of(item: ReadItem) -> Ids:
+    if isinstance(item, LineStatusUpdate):
+        return (item.order_external_id, item.order_line_external_id, item.status_external_id)
+    return item.ids or (None, None, None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.limit import Shared
+from altcraft_async.shards.plan import read_plan
 from altcraft_async.shards.report import report
 
 if TYPE_CHECKING:
@@ -18,10 +19,14 @@ __all__ = ["numbers_of", "options_of"]
 
 
 def numbers_of(directory: str | os.PathLike[str], shards: Sequence[int] | None, *, retry_failed: bool) -> list[int]:
-    """Return the numbers of the shards to deliver: of `shards`, or of all, those that are not done."""
-    found = report(directory).shards
-    open_ = [shard.number for shard in found if not shard.complete or (retry_failed and shard.failed)]
-    return [number for number in open_ if shards is None or number in shards]
+    """Return the numbers of the shards to deliver: of `shards`, or of all, those that are not done.
+
+    Raises `ShardError` for a number that no shard has.
+    """
+    plan, found = read_plan(directory), report(directory)
+    asked = None if shards is None else {plan.check_number(number, found.directory) for number in shards}
+    open_ = [shard.number for shard in found.shards if not shard.complete or (retry_failed and shard.failed)]
+    return [number for number in open_ if asked is None or number in asked]
 
 
 def options_of(

@@ -59,23 +59,37 @@ def matching(address: str, suffixes: tuple[str, ...]) -> list[str] | None:
     """Return the addresses of the files in a directory, or that a pattern fits, in order; None for a single file.
 
     Of a directory those with one of the `suffixes`, at any depth; names that begin with ``_`` or ``.`` are no data.
+    The order is the same for a directory and a pattern, here and elsewhere: by the parts of their paths, as texts. A
+    file or directory whose name has the letters of a pattern is no pattern.
     """
     if is_remote(address):
-        files, path = opener_of(address)
-        files.invalidate_cache()
-        if _MAGIC & set(path):
-            found = files.glob(path)
-        elif files.isdir(path):
-            found = [name for name in files.find(path) if is_data(name[len(path) :], suffixes)]
-        else:
-            return None
-        return [str(files.unstrip_protocol(name)) for name in sorted(found)]
+        return _matching_elsewhere(address, suffixes)
     there = Path(address)
     if there.is_dir():
-        return [str(name) for name in sorted(there.rglob("*")) if is_data(str(name.relative_to(there)), suffixes)]
-    if _MAGIC & set(address) and not there.exists():
-        return sorted(map(str, Path(there.anchor or ".").glob(str(there.relative_to(there.anchor)))))
-    return None
+        found = [path for path in there.rglob("*") if is_data(str(path.relative_to(there)), suffixes)]
+    elif _MAGIC & set(address) and not there.exists():
+        found = [*Path(there.anchor or ".").glob(str(there.relative_to(there.anchor)))]
+    else:
+        return None
+    return sorted((str(path) for path in found if not path.is_dir()), key=_parts)
+
+
+def _matching_elsewhere(address: str, suffixes: tuple[str, ...]) -> list[str] | None:
+    files, path = opener_of(address)
+    files.invalidate_cache()
+    if files.isfile(path):
+        return None
+    if files.isdir(path):
+        found = [name for name in files.find(path) if is_data(name[len(path) :], suffixes)]
+    elif _MAGIC & set(path):
+        found = [name for name, entry in files.glob(path, detail=True).items() if entry["type"] != "directory"]
+    else:
+        return None
+    return [str(files.unstrip_protocol(name)) for name in sorted(found, key=_parts)]
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return Path(path).parts
 
 
 def is_data(name: str, suffixes: tuple[str, ...]) -> bool:

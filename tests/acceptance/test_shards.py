@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -98,13 +101,13 @@ def test_a_shard_can_be_anywhere_that_fsspec_knows(sandbox):
 
 def test_wrong_and_rejected_rows_are_reported_and_can_be_sent_again(sandbox, tmp_path):
     rows = updates(sandbox, 4, 1)
-    plan_shards([*rows, ("late", "l", "new"), ("", "l", "new")], tmp_path, shards=1)
+    plan_shards([*rows, ("late", "l", "new"), ("wrong", "", "new")], tmp_path, shards=1)
     found = deliver_shard(tmp_path, 0)
     assert found.complete
     assert (found.failed, found.counts[OutcomeState.REJECTED], found.counts[OutcomeState.INVALID]) == (2, 1, 1)
     failed = pq.read_table(tmp_path / "_altcraft" / "00000.failed.parquet").to_pylist()
     assert [(row["index"], row["state"], row["order_external_id"]) for row in failed] == [
-        (len(rows), "rejected", "late"), (len(rows) + 1, "invalid", None),
+        (len(rows), "rejected", "late"), (len(rows) + 1, "invalid", "wrong"),
     ]  # fmt: skip
     assert pickle.loads(pickle.dumps(found)) == found
     sandbox.add_order("late", ["l"])
@@ -475,3 +478,68 @@ def test_files_that_would_be_left_out_are_named_when_a_directory_is_adopted(tmp_
         adopt_shards(tmp_path)
     (tmp_path / "sub" / "2.parquet").unlink()
     assert [shard.file for shard in adopt_shards(tmp_path).shards] == ["0.parquet", "1.PARQUET"]
+
+
+def test_what_a_killed_copy_left_on_the_disk_is_removed_by_the_next(sandbox, tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    rows = updates(sandbox, 20)
+    sandbox.faults = Faults(latency=0.05)
+    plan_shards(rows, tmp_path / "run", shards=1)
+    code = "import sys; from altcraft_async.shards import deliver_shard; deliver_shard(sys.argv[1], 0, concurrency=1)"
+    killed = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")])
+    until_it_is_at_work(sandbox)
+    killed.kill()
+    killed.wait()
+    assert [path.name.startswith("altcraft-shard-") for path in (tmp_path / "tmp").iterdir()] == [True]
+    sandbox.faults = Faults()
+    assert deliver_shard(tmp_path / "run", 0).ok
+    assert list((tmp_path / "tmp").iterdir()) == []
+    check(sandbox, rows)
+
+
+def test_a_number_of_numpy_is_a_number(sandbox, tmp_path):
+    numpy = pytest.importorskip("numpy")
+    rows = updates(sandbox, 4)
+    plan_shards(rows, tmp_path, shards=1)
+    assert deliver_shard(tmp_path, numpy.int64(0)).ok
+    done(run_shards(tmp_path, shards=[numpy.int64(0)]), rows)
+
+
+def test_a_snapshot_of_another_plan_is_noticed(sandbox, tmp_path):
+    rows = updates(sandbox, 10)
+    for name in "ab":
+        plan_shards(rows, tmp_path / name, shards=1)
+    deliver_shard(tmp_path / "a", 0)
+    shutil.copy(tmp_path / "a" / "_altcraft" / "00000.journal", tmp_path / "b" / "_altcraft")
+    with pytest.raises(ShardError, match=r"00000\.journal is of another plan than _altcraft/plan\.json"):
+        deliver_shard(tmp_path / "b", 0)
+    assert sandbox.ledger.requests == len(rows)
+
+
+def test_a_deleted_report_is_written_again_without_sending(sandbox, tmp_path):
+    rows = updates(sandbox, 10)
+    plan_shards(rows, tmp_path, shards=1)
+    deliver_shard(tmp_path, 0)
+    path = tmp_path / "_altcraft" / "00000.report.json"
+    path.write_text("[]")
+    with pytest.raises(ShardError, match="cannot be read; delete"):
+        deliver_shard(tmp_path, 0)
+    path.unlink()
+    done(run_shards(tmp_path, processes=1), rows)
+    assert sandbox.ledger.requests == len(rows)
+
+
+def test_a_wrong_row_of_an_adopted_file_is_reported_with_its_ids(sandbox, tmp_path):
+    import pyarrow as pa  # noqa: PLC0415
+
+    columns = {"Order": ["o", "p"], "order_line_external_id": [None, "l"], "status_external_id": ["new", "new"]}
+    pq.write_table(pa.table(columns), tmp_path / "part-0.parquet")
+    adopt_shards(tmp_path, columns={"order_external_id": "Order"})
+    deliver_shard(tmp_path, 0)
+    failed = pq.read_table(tmp_path / "_altcraft" / "00000.failed.parquet").to_pylist()
+    assert [(row["index"], row["order_external_id"], row["status_external_id"]) for row in failed] == [
+        (0, "o", "new"), (1, "p", "new"),
+    ]  # fmt: skip
+    assert failed[0]["error"].startswith("part-0.parquet, line 1: order_line_external_id is null")

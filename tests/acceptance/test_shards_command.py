@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -139,3 +142,31 @@ def test_a_directory_that_is_a_file_is_said_in_words(command, here, rows, sandbo
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "a-file" in ended.stderr
+
+
+def until_a_worker_imports(pid):
+    """Wait until a process that a run begins has loaded a module that only an import of this package needs."""
+    ends_at = time.monotonic() + 30
+    while time.monotonic() < ends_at:
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(OSError):
+                words, loaded = (Path(f"/proc/{child}/{what}").read_bytes() for what in ("cmdline", "maps"))
+                if b"spawn_main" in words and b"/_ssl." in loaded:
+                    return
+        time.sleep(0.005)
+    pytest.fail("no worker was begun")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_for_all_while_the_workers_start_ends_them_without_a_word(command, rows, number):
+    command("shards", "plan", "in.csv", "run", "--shards", "2")
+    running = command.start("shards", "run", "run", "--processes", "2", start_new_session=True)
+    until_a_worker_imports(running.pid)
+    os.killpg(running.pid, number)
+    stdout, stderr = running.communicate(timeout=30)
+    assert running.returncode in {128 + number, -number}
+    assert b"Traceback" not in stdout + stderr, stderr.decode()
+    assert sum(report(command.directory / "run").counts.values()) == 0
+    assert command("shards", "run", "run").returncode == 0

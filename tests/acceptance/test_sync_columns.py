@@ -62,3 +62,26 @@ def test_failed_rows_are_not_written_as_columns(here, tmp_path):
     ended = here("sync", "in.parquet", "--failed", "failed.parquet")
     assert ended.returncode == 1
     assert "writes CSV or JSON lines, and no Parquet file; call the file failed.jsonl" in ended.stderr
+
+
+def test_failed_rows_are_csv_where_their_file_is_called_so(here, tmp_path, sandbox):
+    write(tmp_path / "in.parquet")
+    ended = here("sync", "in.parquet", "--failed", "failed.csv")
+    assert ended.returncode == 2, ended.stderr
+    assert "altcraft-async sync failed.csv\n" in ended.stderr
+    assert (tmp_path / "failed.csv").read_text().splitlines()[0] == ",".join(FIELDS)
+    again = here("sync", "failed.csv", "--dry-run", "--json")
+    assert json.loads(again.stdout)["states"] == {"invalid": 1}, again.stderr
+
+
+def test_a_dry_run_of_a_damaged_file_is_not_ready(here, tmp_path):
+    write(tmp_path / "in.parquet")
+    path = tmp_path / "in.parquet"
+    content = bytearray(path.read_bytes())
+    content[20:60] = b"\xff" * 40
+    path.write_bytes(content)
+    ended = here("sync", "in.parquet", "--dry-run")
+    assert ended.returncode == 2, ended.stderr
+    assert "A run would stop: in.parquet, behind row 0" in ended.stderr
+    assert "nothing was sent; not ready: before that place there are updates 0" in ended.stderr
+    assert "ready to go" not in ended.stderr

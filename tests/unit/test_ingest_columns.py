@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -235,3 +236,71 @@ def test_reading_ahead_is_bounded_and_ends_with_its_reader() -> None:
         if thread.name == "altcraft-columns":
             thread.join()
     assert len(made) <= 4
+
+
+@pytest.mark.parametrize("source", ["{}/in", "{}/in/*/*.parquet", "file://{}/in", "file://{}/in/*/*.parquet"])
+def test_files_come_in_one_order_however_they_are_named(tmp_path: Path, source: str) -> None:
+    for name in ("day-2/1", "day/2", "day/10", "day.b/1", "Day/1"):
+        parquet(tmp_path / "in" / f"{name}.parquet", table([(name, "l", "new")]))
+    (tmp_path / "in" / "day" / "directory.parquet").mkdir()
+    found = [
+        row.order_external_id for row in read_updates(source.format(tmp_path)) if isinstance(row, LineStatusUpdate)
+    ]
+    assert found == ["Day/1", "day/10", "day/2", "day-2/1", "day.b/1"]
+
+
+@pytest.mark.parametrize("name", ["a[1].parquet", "what?.parquet", "st*r.parquet"])
+def test_a_file_whose_name_looks_like_a_pattern_is_itself(tmp_path: Path, name: str) -> None:
+    import fsspec  # noqa: PLC0415
+
+    here = parquet(tmp_path / name)
+    fsspec.filesystem("memory").pipe(f"/patterns/{name}", here.read_bytes())
+    for source in (str(here), f"file://{here}", f"memory://patterns/{name}"):
+        assert list(read_updates(source)) == UPDATES
+
+
+def test_a_stream_behind_a_wrapper_is_known_by_its_content(tmp_path: Path) -> None:
+    with tempfile.NamedTemporaryFile(dir=tmp_path) as file:
+        file.write(parquet(tmp_path / "a").read_bytes())
+        file.seek(0)
+        reader = read_updates(file)  # type: ignore[arg-type]  # it only stands for a stream
+        assert (reader.format, reader.source, list(reader)) == (InputFormat.PARQUET, file.name, UPDATES)
+
+
+def test_a_stream_without_a_name_is_called_input(tmp_path: Path) -> None:
+    with tempfile.TemporaryFile(dir=tmp_path) as file:
+        file.write(b"order_external_id,order_line_external_id,status_external_id\no,,new\n")
+        file.seek(0)
+        assert str(next(iter(read_updates(file)))).startswith("input, line 2: ")
+
+
+@pytest.mark.parametrize("source", [None, 5, [("o", "l", "new")]])
+def test_what_is_no_input_is_refused_in_words(source: Any) -> None:
+    with pytest.raises(InputError, match="an input is a path, a binary stream, or an object with __arrow_c_stream__"):
+        read_updates(source)
+
+
+def test_an_input_that_is_open_as_text_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("x")
+    with path.open() as file, pytest.raises(InputError, match=r"in\.csv is open as text; open it as bytes"):
+        read_updates(file)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("f.csv", InputFormat.CSV), ("f.jsonl", InputFormat.JSONL)])
+def test_kept_rows_of_columns_fit_the_name_of_their_file(tmp_path: Path, name: str, kind: InputFormat) -> None:
+    content = pa.table({"Order": ["o,1", "o2"], "Line": [1, None]})
+    how: dict[str, Any] = {
+        "columns": {"order_external_id": "Order", "order_line_external_id": "Line"},
+        "constants": {"status_external_id": "new"},
+    }
+    reader = read_updates(parquet(tmp_path / "in.parquet", content), keep_rows=True, **how)
+    reader.keep_for(name)
+    rows = list(reader)
+    kept = [reader.take_row(index) for index in range(2)]
+    (tmp_path / name).write_bytes(reader.header + b"".join(row.raw for row in kept if row is not None))
+    with read_updates(tmp_path / name, **how) as again:
+        assert (reader.kept_as, again.format) == (kind, kind)
+        found = list(again)
+    assert found[0] == rows[0] == LineStatusUpdate("o,1", "1", "new")
+    assert isinstance(found[1], InvalidUpdateError)

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 
 from altcraft_async import ConfigurationError, InvalidUpdateError, LineStatusUpdate
 from altcraft_async.flow.partition import bucket_of
 from altcraft_async.ingest import FIELDS
-from altcraft_async.shards import ShardError, adopt_shards, plan_shards, read_plan, report
-from altcraft_async.shards.report import ShardState
+from altcraft_async.shards import (
+    ShardError,
+    ShardReport,
+    ShardState,
+    adopt_shards,
+    deliver_shard,
+    plan_shards,
+    read_plan,
+    report,
+    run_shards,
+)
+from altcraft_async.shards.lease import Holder
 from altcraft_async.shards.rows import rows_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from altcraft_async.shards import Plan
 
 pa = pytest.importorskip("pyarrow")
@@ -100,7 +112,8 @@ def test_ids_follow_from_the_plan_and_differ_between_plans(tmp_path: Path) -> No
     first, second = (plan_shards(ROWS, tmp_path / name, shards=2) for name in "ab")
     assert first.run_id(0) == read_plan(tmp_path / "a").run_id(0)
     assert len({plan.run_id(number) for plan in (first, second) for number in range(2)}) == 4
-    assert first.fingerprint == second.fingerprint
+    assert first.fingerprint != second.fingerprint
+    assert first.fingerprint == read_plan(tmp_path / "a").fingerprint
 
 
 def test_files_of_another_tool_are_adopted(tmp_path: Path) -> None:
@@ -131,17 +144,206 @@ def test_a_directory_without_a_plan_or_files_is_named(tmp_path: Path) -> None:
         adopt_shards(tmp_path)
 
 
-def test_a_plan_that_was_changed_is_refused(tmp_path: Path) -> None:
+def edit(directory: Path, **changes: Any) -> None:
+    path = directory / "_altcraft" / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "12345678-1234-4234-8234-123456789abc"},
+        {"id": "no id"},
+        {"target": "https://elsewhere.example"},
+        {"target": 5},
+        {"shards": []},
+        {"shards": 5},
+        {"rows": 1e308},
+        {"created": None},
+        {"frozen": False},
+        {"statuses": {"new": "delivered"}},
+        {"more": 1},
+    ],
+)
+def test_a_plan_that_was_changed_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    plan_shards(ROWS, tmp_path, shards=2, target="https://here.example")
+    edit(tmp_path, **change)
+    with pytest.raises(ShardError, match=r"was changed since it was made; restore _altcraft/plan\.json"):
+        report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "null", "[]", "5", "{}", "[" * 100_000, '{"format": 1, "shards": 1}', "\xff"]
+)
+def test_a_plan_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     plan_shards(ROWS, tmp_path, shards=2)
-    path = tmp_path / "_altcraft" / "plan.json"
-    said = json.loads(path.read_text())
-    said["shards"].pop()
-    path.write_text(json.dumps(said))
-    with pytest.raises(ShardError, match="was changed since it was made"):
+    (tmp_path / "_altcraft" / "plan.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ShardError, match=r"cannot be read; restore _altcraft/plan\.json as it was written"):
         read_plan(tmp_path)
-    path.write_text("{}")
-    with pytest.raises(ShardError, match="cannot be read"):
-        read_plan(tmp_path)
-    path.write_text(json.dumps(said | {"format": 9}))
+
+
+def test_a_plan_of_another_release_is_named(tmp_path: Path) -> None:
+    plan_shards(ROWS, tmp_path, shards=2)
+    edit(tmp_path, format=9)
     with pytest.raises(ShardError, match="is of format 9"):
         read_plan(tmp_path)
+
+
+def test_files_of_an_earlier_plan_keep_a_new_one_away(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", ROWS)
+    private = tmp_path / "_altcraft"
+    private.mkdir()
+    (private / "00000.journal").touch()
+    with pytest.raises(ShardError, match=r"has 00000\.journal of an earlier plan, whose rows may have been sent"):
+        adopt_shards(tmp_path)
+    with pytest.raises(ShardError, match="of an earlier plan"):
+        plan_shards(ROWS, tmp_path, shards=1)
+
+
+@pytest.mark.parametrize("what", ["report.json", "lease.json"])
+def test_files_of_another_plan_are_noticed(tmp_path: Path, what: str) -> None:
+    for name in "ab":
+        plan_shards(ROWS, tmp_path / name, shards=1)
+    theirs = read_plan(tmp_path / "b")
+    if what == "report.json":
+        said: dict[str, Any] = ShardReport(0, ShardState.DONE, theirs.run_id(0), 100, {"applied": 100}).to_dict()
+    else:
+        said = attrs.asdict(Holder.own(theirs.run_id(0)))
+    (tmp_path / "a" / "_altcraft" / f"00000.{what}").write_text(json.dumps(said))
+    with pytest.raises(ShardError, match=rf"00000\.{what} is of another plan than _altcraft/plan\.json") as raised:
+        report(tmp_path / "a")
+    assert raised.value.shard == 0
+
+
+DONE = ShardReport(0, ShardState.DONE, "", 100, {"applied": 100}).to_dict()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "", "{", "null", "[]", "[" * 100_000, {"state": "done"}, DONE | {"state": "xx"}, DONE | {"state": "running"},
+        DONE | {"counts": []}, DONE | {"counts": {"applied": "x"}}, DONE | {"rows": 99}, DONE | {"number": 1},
+        DONE | {"number": "0"}, DONE | {"sent": 1e400}, DONE | {"elapsed": True}, DONE | {"problem": 5},
+    ],
+)  # fmt: skip
+def test_a_damaged_report_is_named_with_what_helps(tmp_path: Path, said: Any) -> None:
+    plan = plan_shards(ROWS, tmp_path, shards=1)
+    path = tmp_path / "_altcraft" / "00000.report.json"
+    path.write_text(said if isinstance(said, str) else json.dumps(said | {"run_id": plan.run_id(0)}))
+    with pytest.raises(ShardError) as raised:
+        report(tmp_path)
+    assert str(raised.value).startswith(f"the report of shard 0 cannot be read; delete {path}, and deliver")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "", "{", "null", "[]", "[" * 100_000, {"pid": "x"}, {"pid": -5}, {"pid": 2**70}, {"at": "x"},
+        {"at": None}, {"at": float("nan")}, {"ended": 0}, {"host": None}, {"progress": []},
+        {"progress": {"counts": 5}}, {"run_id": 7},
+    ],
+)  # fmt: skip
+def test_a_damaged_lease_is_none(tmp_path: Path, change: Any) -> None:
+    plan = plan_shards(ROWS, tmp_path, shards=1)
+    said = attrs.asdict(Holder.own(plan.run_id(0)))
+    content = change if isinstance(change, str) else json.dumps(said | change)
+    (tmp_path / "_altcraft" / "00000.lease.json").write_text(content)
+    assert report(tmp_path).shards[0].state is ShardState.WAITING
+
+
+def test_a_process_whose_number_cannot_be_one_is_gone(tmp_path: Path) -> None:
+    assert attrs.evolve(Holder.own("run"), pid=2**40).is_gone()
+
+
+@pytest.mark.parametrize("number", ["0", None, 1.0, True])
+def test_a_shard_is_asked_for_by_a_whole_number(tmp_path: Path, number: Any) -> None:
+    plan_shards(ROWS, tmp_path, shards=2)
+    with pytest.raises(ConfigurationError, match="the number of a shard must be a whole number, not") as raised:
+        deliver_shard(tmp_path, number)
+    assert raised.value.field == "number"
+    with pytest.raises(ConfigurationError, match="must be a whole number"):
+        run_shards(tmp_path, shards=[number])
+
+
+def test_a_shard_that_is_not_there_is_named(tmp_path: Path) -> None:
+    plan_shards(ROWS, tmp_path, shards=4)
+    with pytest.raises(ShardError, match="has the shards 0 to 3, and no shard 7"):
+        run_shards(tmp_path, shards=[0, 7])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_file_behind_a_wrapper_is_an_input(tmp_path: Path, kind: str) -> None:
+    with tempfile.NamedTemporaryFile(dir=tmp_path, suffix=f".{kind}") as file:
+        if kind == "parquet":
+            write(Path(file.name), ROWS)
+        else:
+            file.write("\n".join(map(",".join, [FIELDS, *ROWS])).encode() + b"\n")
+            file.seek(0)
+        plan = plan_shards(file, tmp_path / "run", shards=1)  # type: ignore[arg-type]  # it only stands for a stream
+    assert rows(plan, tmp_path / "run", 0) == [LineStatusUpdate(*row) for row in ROWS]
+
+
+def test_what_is_neither_an_input_nor_rows_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"an input is a path, a binary stream, or .*, and a int is none of them"
+    ):
+        plan_shards(5, tmp_path / "run", shards=1)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"is open as text; open it as bytes"):
+        plan_shards(io.StringIO("a,b,c"), tmp_path / "run", shards=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "column", "kind"])
+def test_an_adopted_file_that_cannot_be_read_is_named_as_its_user_knows_it(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "part-0.parquet"
+    if damage == "column":
+        write(path, [row[:2] for row in ROWS], FIELDS[:2])
+    elif damage == "kind":
+        write(path, [(1.5, "l", "new")])
+    else:
+        write(path, ROWS)
+        path.write_bytes(path.read_bytes()[:-9] if damage == "cut" else b"")
+    with pytest.raises(ConfigurationError) as raised:
+        adopt_shards(tmp_path)
+    assert str(raised.value).startswith(f"{path}")
+    assert "altcraft-plan-" not in str(raised.value)
+
+
+def test_a_wrong_row_of_an_adopted_file_names_that_file(tmp_path: Path) -> None:
+    write(tmp_path / "part-0.parquet", [("o", None, "new")])
+    plan = adopt_shards(tmp_path)
+    assert str(rows(plan, tmp_path, 0)[0]).startswith("part-0.parquet, line 1: order_line_external_id is null")
+
+
+class Shape:
+    order_external_id = 7
+    order_line_external_id = None
+
+
+def ids(plan: Plan, directory: Path) -> list[Any]:
+    return [row.ids for row in rows(plan, directory, 0)]
+
+
+def test_a_wrong_row_keeps_the_ids_that_it_has(tmp_path: Path) -> None:
+    given: list[Any] = [
+        ("", "l", "new"),
+        {"order_external_id": "o", "status_external_id": 1.5},
+        Shape(),
+        ("o", "l"),
+        None,
+    ]
+    plan = plan_shards(given, tmp_path, shards=1)
+    nothing = (None, None, None)
+    assert ids(plan, tmp_path) == [("", "l", "new"), ("o", None, None), ("7", None, None), nothing, nothing]
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.parquet"])
+def test_a_wrong_row_of_a_file_keeps_the_ids_that_it_has(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "in.parquet":
+        write(path, [("o", "", "new")])
+    elif name == "in.csv":
+        path.write_text(",".join(FIELDS) + "\no,,new\n")
+    else:
+        path.write_text(json.dumps(dict(zip(FIELDS, ("o", "", "new"), strict=True))) + "\n")
+    plan = plan_shards(path, tmp_path / "run", shards=1)
+    assert ids(plan, tmp_path / "run") == [("o", "", "new")]

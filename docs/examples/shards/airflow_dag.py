@@ -1,4 +1,4 @@
-"""Plan shards, deliver each as a mapped task, and look at the whole: a DAG of Airflow 2.4 or later."""
+"""Plan shards, deliver each as a mapped task, and look at the whole: a DAG of Airflow 3."""
 
 from __future__ import annotations
 
