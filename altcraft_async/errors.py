@@ -43,6 +43,7 @@ body is ever part of an error. Errors can be pickled; two of one class with the 
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -150,11 +151,20 @@ class MissingExtraError(AltcraftError, ImportError):
     remedy = "Install the extra that the message names."
 
 
+class Unit(enum.StrEnum):
+    """What the places in an input are counted in."""
+
+    LINE = "line"
+    """Lines of a text file."""
+    ROW = "row"
+    """Rows of a workbook's sheet, of a file of columns, or of a data frame."""
+
+
 class InvalidUpdateError(AltcraftError, ValueError):
     """One input row, or a value of the Market, cannot be sent, and was not.
 
-    ``field`` is the name of the wrong field if one is the cause, ``line`` the 1-based line of the input file if the
-    row came from a file.
+    ``field`` is the name of the wrong field if one is the cause, ``line`` the 1-based place of the row if it came from
+    an input. ``unit`` says what ``line`` counts: lines, or for a workbook, columns and a data frame rows.
     """
 
     effect = "nothing"
@@ -167,17 +177,19 @@ class InvalidUpdateError(AltcraftError, ValueError):
         field: str | None = None,
         source: str | None = None,
         line: int | None = None,
+        unit: Unit = Unit.LINE,
     ) -> None:
         super().__init__(message)
         self.field = field
         self.source = source
         self.line = line
+        self.unit = unit
 
     def __str__(self) -> str:
-        """Return the message, after the file and line where they are known."""
+        """Return the message, after the input and the place in it where they are known."""
         if self.line is None:
             return self.message
-        return f"{self.source or 'input'}, line {self.line}: {self.message}"
+        return f"{self.source or 'input'}, {self.unit} {self.line}: {self.message}"
 
 
 class SourceError(AltcraftError):
