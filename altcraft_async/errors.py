@@ -483,7 +483,10 @@ class BadRequestError(APIError):
     """400: the server calls the request itself incorrect."""
 
     effect = "nothing"
-    remedy = "Read `text`: an id is probably unknown to the platform; correct it and send again as a new change."
+    remedy = (
+        "Read what the server says (`text`): mostly the platform does not know an id; correct it, and send the row "
+        "again as a new change."
+    )
 
 
 class AuthenticationError(APIError):

@@ -2,8 +2,9 @@
 
 `read_updates` opens an input and returns an `UpdateReader`: an iterable of updates that you give to a bulk call
 directly. A row that cannot become an update is an `InvalidUpdateError` in its place, which names the line or row, the
-field and the remedy; the bulk call turns it into an ``invalid`` outcome, and the other rows go on. An input that cannot be read at
-all raises `InputError`. If it is not certain from some line on where rows begin, that line raises `HeldBackError`.
+field and the remedy; the bulk call turns it into an ``invalid`` outcome, and the other rows go on. An input that cannot
+be read at all raises `InputError`. If it is not certain from some line on where rows begin, that line raises
+`HeldBackError`.
 
 .. code-block:: python
 

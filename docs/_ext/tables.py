@@ -21,6 +21,8 @@ _TABLE = re.compile(r'<table class="docutils.*?</table>', re.DOTALL)
 _ON_A_PHONE = 37
 """Letters of a line on a phone."""
 _ON_A_DESK = 105
+_PROSE = 130
+"""Letters of a row of three cells or more that make its cells columns of single words on a phone."""
 _PADDING = 1.7
 """Letters' worth of the space between two columns."""
 
@@ -42,7 +44,9 @@ def _fit(match: re.Match[str]) -> str:
     if table is None or not soup.thead or len({len(row) for row in rows}) != 1:
         return match[0]
     width = _width(rows)
-    classes = [name for name, most in (("stacks", _ON_A_PHONE), ("dense", _ON_A_DESK)) if width > most]
+    longest = max(sum(len(cell.get_text()) for cell in row) for row in rows)
+    narrow = width > _ON_A_PHONE or (len(rows[0]) > 2 and longest > _PROSE)  # noqa: PLR2004 - beside each other
+    classes = ["stacks"] * narrow + ["dense"] * (width > _ON_A_DESK)
     if not classes:
         return match[0]
     table["class"] = [*table.get_attribute_list("class"), *classes]
