@@ -33,7 +33,7 @@ STYLE = """
 """
 ROOM = 150
 HEIGHT = 62
-BAR = 440
+BAR = 300
 """Length of a bar for 1.00."""
 
 
@@ -101,10 +101,10 @@ class Bar:
     def __str__(self) -> str:
         """Give its elements."""
         width = self.value * BAR
-        name = f'<text class="left" x="285" y="{self.y + 17}">{escape(self.name)}</text>'
+        name = f'<text class="left" x="200" y="{self.y + 17}">{escape(self.name)}</text>'
         look = "kept" if self.own else "box"
-        bar = f'<rect class="{look}" x="300" y="{self.y}" width="{width:g}" height="24" rx="3"/>'
-        return f'{name}{bar}<text class="right" x="{310 + width:g}" y="{self.y + 17}">{self.value:.2f}</text>'
+        bar = f'<rect class="{look}" x="212" y="{self.y}" width="{width:g}" height="24" rx="3"/>'
+        return f'{name}{bar}<text class="right" x="{222 + width:g}" y="{self.y + 17}">{self.value:.2f}</text>'
 
 
 def bars(page: Path) -> list[Bar]:
@@ -122,7 +122,7 @@ def along(y: float, begin: float, end: float, word: str = "") -> Arrow:
 
 PICTURES = {
     "cpu-per-update": picture(
-        900,
+        640,
         320,
         "CPU of the client for one update under asyncio, as a ratio to a hand-written aiohttp loop; shorter is better.",
         bars(Path(__file__).parent / "reference" / "benchmarks.md"),
