@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, FastAPI, HTTPException
-from fastapi.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations
+from fastapi.requests import HTTPConnection
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
