@@ -43,6 +43,7 @@ body is ever part of an error. Errors can be pickled; two of one class with the 
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -150,37 +151,49 @@ class MissingExtraError(AltcraftError, ImportError):
     remedy = "Install the extra that the message names."
 
 
+class Unit(enum.StrEnum):
+    """What the places in an input are counted in."""
+
+    LINE = "line"
+    """Lines of a text file."""
+    ROW = "row"
+    """Rows of a workbook's sheet, of a file of columns, or of a data frame."""
+
+
 class InvalidUpdateError(AltcraftError, ValueError):
     """One input row, or a value of the Market, cannot be sent, and was not.
 
-    ``field`` is the name of the wrong field if one is the cause, ``line`` the 1-based line of the input file if the
-    row came from a file. ``ids`` are the three ids of an update as the file has them, None for each that is no text or
-    whole number; None altogether if they are not known.
+    ``field`` is the name of the wrong field if one is the cause, ``line`` the 1-based place of the row if it came from
+    an input. ``unit`` says what ``line`` counts: lines, or for a workbook, columns and a data frame rows. ``ids`` are
+    the three ids of an update as the input has them, None for each that is no text or whole number; None altogether if
+    they are not known.
     """
 
     effect = "nothing"
     remedy = "Correct the row and send it again; the other rows are not affected."
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is known of a row
         self,
         message: str = "",
         *,
         field: str | None = None,
         source: str | None = None,
         line: int | None = None,
+        unit: Unit = Unit.LINE,
         ids: tuple[str | None, str | None, str | None] | None = None,
     ) -> None:
         super().__init__(message)
         self.field = field
         self.source = source
         self.line = line
+        self.unit = unit
         self.ids = ids
 
     def __str__(self) -> str:
-        """Return the message, after the file and line where they are known."""
+        """Return the message, after the input and the place in it where they are known."""
         if self.line is None:
             return self.message
-        return f"{self.source or 'input'}, line {self.line}: {self.message}"
+        return f"{self.source or 'input'}, {self.unit} {self.line}: {self.message}"
 
 
 class SourceError(AltcraftError):
@@ -474,7 +487,10 @@ class BadRequestError(APIError):
     """400: the server calls the request itself incorrect."""
 
     effect = "nothing"
-    remedy = "Read `text`: an id is probably unknown to the platform; correct it and send again as a new change."
+    remedy = (
+        "Read what the server says (`text`): mostly the platform does not know an id; correct it, and send the row "
+        "again as a new change."
+    )
 
 
 class AuthenticationError(APIError):

@@ -125,8 +125,8 @@ class Outcome(Generic[Row_co]):
     def to_dict(self) -> dict[str, JSON]:
         """Return it flat and ready for JSON: index, ids, state, effort, and the error's class and text.
 
-        ``batch`` is the index of the first row that went in the same call. `row`, `echo` and the update's tag are
-        left out: the index leads back to the row.
+        ``ok`` says whether nothing is left to do. ``batch`` is the index of the first row that went in the same call.
+        `row`, `echo` and the update's tag are left out: the index leads back to the row.
         """
         update, error = self.update, self.error
         return {
@@ -137,6 +137,7 @@ class Outcome(Generic[Row_co]):
             "external_id": self.external_id,
             "batch": None if self.batch is None else self.batch.first,
             "state": str(self.state),
+            "ok": self.ok,
             "attempts": self.attempts,
             "elapsed": round(self.elapsed, 6),
             "request_id": self.request_id,
@@ -225,7 +226,8 @@ class Report(Generic[Row_co]):
         except ImportError as error:
             msg = "to_arrow() needs pyarrow; install it with: pip install 'altcraft-async[arrow]'"
             raise MissingExtraError(msg) from error
-        types = {"index": pa.int64(), "batch": pa.int64(), "attempts": pa.int32(), "elapsed": pa.float64()}
+        numbers = {"index": pa.int64(), "batch": pa.int64(), "attempts": pa.int32(), "elapsed": pa.float64()}
+        types = {**numbers, "ok": pa.bool_()}
         schema = pa.schema([(name, types.get(name, pa.string())) for name in _COLUMNS])
         rows = [outcome.to_dict() for outcome in self.outcomes]
         return pa.table({name: [row[name] for row in rows] for name in _COLUMNS}, schema=schema)

@@ -22,6 +22,7 @@ extensions = [
     "generated",
     "llms",
     "soft_role",
+    "tables",
 ]
 exclude_patterns = ["_build", "_ext"]
 

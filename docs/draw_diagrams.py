@@ -1,14 +1,19 @@
-"""Draw the diagrams of the documents: ``python docs/draw_diagrams.py``; the standard library is all that it needs.
+"""Draw the diagrams of the documents: ``python docs/draw_diagrams.py``; attrs is all that it needs.
 
 Each follows the reader's light or dark, and says in words what it shows.
 """
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 IMAGES = Path(__file__).parent / "images"
 STYLE = """
@@ -16,7 +21,7 @@ STYLE = """
   .small { font-size: 12px; fill: #52606d; }
   .box { fill: #f5f7fa; stroke: #7b8794; stroke-width: 1.2; }
   .kept { fill: #e3f8ff; stroke: #0b69a3; stroke-width: 1.2; }
-  .ground { fill: #ffffff; }
+  .ground { fill: #ffffff; } .left { text-anchor: end; } .right { text-anchor: start; }
   .way { stroke: #52606d; stroke-width: 1.4; fill: none; marker-end: url(#tip); }
   .back { stroke: #0b69a3; stroke-width: 1.4; fill: none; stroke-dasharray: 5 4; marker-end: url(#tip); }
   #tip path { fill: #52606d; }
@@ -28,6 +33,8 @@ STYLE = """
 """
 ROOM = 150
 HEIGHT = 62
+BAR = 300
+"""Length of a bar for 1.00."""
 
 
 @attrs.frozen
@@ -68,7 +75,7 @@ class Arrow:
         return line + word
 
 
-def picture(width: int, height: int, title: str, parts: list[Box | Arrow]) -> str:
+def picture(width: int, height: int, title: str, parts: Sequence[Box | Arrow | Bar]) -> str:
     """Put the parts together, with the title for those who cannot see them."""
     tip = (
         '<marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
@@ -82,12 +89,44 @@ def picture(width: int, height: int, title: str, parts: list[Box | Arrow]) -> st
     )
 
 
+@attrs.frozen
+class Bar:
+    """A bar of a chart at `y`, as long as its `value`; one of our own is filled in the color of what is kept."""
+
+    y: float
+    name: str
+    value: float
+    own: bool = False
+
+    def __str__(self) -> str:
+        """Give its elements."""
+        width = self.value * BAR
+        name = f'<text class="left" x="200" y="{self.y + 17}">{escape(self.name)}</text>'
+        look = "kept" if self.own else "box"
+        bar = f'<rect class="{look}" x="212" y="{self.y}" width="{width:g}" height="24" rx="3"/>'
+        return f'{name}{bar}<text class="right" x="{222 + width:g}" y="{self.y + 17}">{self.value:.2f}</text>'
+
+
+def bars(page: Path) -> list[Bar]:
+    """Read the bars out of the first table of the benchmarks, the shortest first; one ten times as long is left out."""
+    rows = re.findall(r"^\| (.+?) \| \**([\d.]+)\** \| \**[\d.]+\** \|$", page.read_text("utf-8"), re.MULTILINE)
+    found = sorted((float(value), re.sub(r"[*`]", "", name), name.startswith("**")) for name, value in rows)
+    shown = [one for one in found if one[0] < 10]  # noqa: PLR2004 - as it says
+    return [Bar(20 + place * 36, name, value, own) for place, (value, name, own) in enumerate(shown)]
+
+
 def along(y: float, begin: float, end: float, word: str = "") -> Arrow:
     """Give a level arrow."""
     return Arrow(((begin, y), (end, y)), word, ((begin + end) / 2, y - 8))
 
 
 PICTURES = {
+    "cpu-per-update": picture(
+        640,
+        320,
+        "CPU of the client for one update under asyncio, as a ratio to a hand-written aiohttp loop; shorter is better.",
+        bars(Path(__file__).parent / "reference" / "benchmarks.md"),
+    ),
     "way-of-an-update": picture(
         900,
         250,

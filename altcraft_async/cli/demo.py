@@ -148,7 +148,7 @@ async def _push(
         outcomes=len(indices) if tally.total == len(indices) else tally.total,
         states=dict(tally.states),
         final_statuses_right=sum(sandbox.line_status(*key) == final[key] for key in final),
-        requests=statistics.sent,
+        requests=book.requests,
         retries=statistics.retries,
         throttled=statistics.throttled,
         peak_in_flight=book.peak_in_flight,
@@ -217,7 +217,7 @@ def _report(console: Console, result: _Result) -> None:
         f"({result.updates / result.elapsed:,.0f}/s); the concurrency limit found itself: {result.limit} at the end."
     )
     console.print(
-        f"{result.requests:,} requests, {result.retries:,} of them retries: the server failed {bad:,} times, "
+        f"{result.requests:,} requests for {result.updates:,} updates: the server failed {bad:,} times, "
         f"and answered {result.answers.get('replayed', 0):,} repeats without a second change."
     )
     if bad:

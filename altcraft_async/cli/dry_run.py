@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.cli.display import Talk
     from altcraft_async.cli.job import SyncJob
-    from altcraft_async.ingest import ReadItem, UpdateReader
+    from altcraft_async.ingest import KeptRow, ReadItem, UpdateReader
     from altcraft_async.journal import JournalSummary
 
 __all__ = ["dry_run", "say_ready"]
@@ -124,19 +124,18 @@ class _Check:
                 msg = f"the input has more rows than the {length:,} that the journal knows; --extend permits that"
                 raise InputChangedError(msg, path=self._job.journal, index=index)
             row = self._reader.take_row(index)
-            line = None if row is None else row.line
             if outcome is None or outcome.state in retried:
-                self._take(index, line)
+                self._take(index, row)
             elif outcome.ok:
                 self.tally.done_before += 1
             else:
-                self.tally.add(outcome, line, recalled=True)
+                self.tally.add(outcome, row, recalled=True)
 
-    def _take(self, index: int, line: int | None) -> None:
+    def _take(self, index: int, row: KeptRow | None) -> None:
         item = self._item
         self.left += 1
         if isinstance(item, InvalidUpdateError):
-            self.tally.add(Outcome(index, None, OutcomeState.INVALID, error=item), line)
+            self.tally.add(Outcome(index, None, OutcomeState.INVALID, error=item), row)
         elif item is not None:
             self.lines.add(item.key)
             self.tally.states["valid"] += 1

@@ -20,9 +20,12 @@ from altcraft_async.errors import (
     RunStoppedError,
     SourceError,
 )
+from altcraft_async.report.reasons import place_of
 
 if TYPE_CHECKING:
     from altcraft_async import ClientStatistics, Outcome
+    from altcraft_async.ingest import KeptRow
+    from altcraft_async.report.reasons import Place
 
 __all__ = ["ExitCode", "Tally", "exit_code_of"]
 
@@ -88,7 +91,7 @@ class Tally:
         self.retries = 0
         self.throttled = 0
         self.reasons = Reasons()
-        self.failures: list[tuple[int | None, Outcome[object]]] = []
+        self.failures: list[tuple[Place, Outcome[object]]] = []
         self.refused: BaseException | None = None
         self.unreachable: BaseException | None = None
         self.stopped: BaseException | None = None
@@ -134,13 +137,14 @@ class Tally:
         self.sent, self.retries = statistics.sent, statistics.retries
         self.throttled = statistics.throttled
 
-    def add(self, outcome: Outcome[object], line: int | None = None, *, recalled: bool = False) -> None:
-        """Count one outcome; `line` is its row's line in the input, `recalled` says that an earlier run had it."""
+    def add(self, outcome: Outcome[object], row: KeptRow | None = None, *, recalled: bool = False) -> None:
+        """Count one outcome; `row` is its row in the input, `recalled` says that an earlier run had it."""
         self.states[str(outcome.state)] += 1
         self.recalled += recalled
         if outcome.ok:
             return
-        self.reasons.add(outcome, line)
+        place = place_of(outcome) if row is None else place_of(outcome, row.line, row.unit)
+        self.reasons.add(outcome, place)
         error = outcome.error
         code = ExitCode.NOT_ALL_APPLIED if error is None or recalled else exit_code_of(error)
         self._codes.add(code)
@@ -155,4 +159,4 @@ class Tally:
             self._rejections.setdefault((kind, error.code), error.message)
         if len(self.failures) < _SHOWN and self._shown[kind] < _SHOWN_OF_KIND.get(kind, _SHOWN):
             self._shown[kind] += 1
-            self.failures.append((line, outcome))
+            self.failures.append((place, outcome))

@@ -164,7 +164,7 @@ class ImportJob(SyncJob):
                 elif found.ok:
                     tally.done_before += 1
                 else:
-                    tally.add(found, getattr(found.error, "line", None))
+                    tally.add(found)
         except JournalError as error:
             raise named_in(error, reader) from None
         except HeldBackError as error:

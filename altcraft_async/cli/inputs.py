@@ -172,6 +172,6 @@ def named_in(error: JournalError, reader: UpdateReader) -> JournalError:
     if not isinstance(error, InputChangedError):
         return error
     row = None if error.index is None else reader.take_row(error.index)
-    place = "" if row is None else f"{reader.source}, line {row.line}: "
+    place = "" if row is None else f"{reader.source}, {row.unit} {row.line}: "
     message = error.message.replace("(extend)", "(--extend)")
     return InputChangedError(f"{place}{message}", path=error.path, index=error.index)

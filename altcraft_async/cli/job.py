@@ -110,8 +110,8 @@ def print_json(  # noqa: PLR0913 - all that there is to tell
         "suspicions": [attrs.asdict(suspicion) for suspicion in reader.suspicions],
         "reasons": tally.reasons.records(),
         "failures": [
-            {"index": outcome.index, "line": line, "state": str(outcome.state), "error": str(outcome.error)}
-            for line, outcome in tally.failures
+            {"index": outcome.index, "line": place.line, "state": str(outcome.state), "error": str(outcome.error)}
+            for place, outcome in tally.failures
         ],
         **more,
     }

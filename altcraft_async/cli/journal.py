@@ -31,6 +31,7 @@ from altcraft_async.cli.talk import shell, tidy
 from altcraft_async.ingest import FIELDS
 from altcraft_async.ingest.table import csv_record
 from altcraft_async.journal import CommandNote, JournalReader, forget
+from altcraft_async.report.reasons import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +54,7 @@ def show(path: str, *, as_json: bool) -> int:
         summary = journal.summary()
         reasons = Reasons()
         for outcome in journal.outcomes(*_FAILED):
-            reasons.add(outcome, None)
+            reasons.add(outcome, Place(outcome.index))
     if as_json:
         sys.stdout.write(json.dumps(_as_json(summary, reasons)) + "\n")
     else:

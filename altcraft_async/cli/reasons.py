@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import attrs
 
 from altcraft_async import AltcraftError
+from altcraft_async.errors import Unit
 from altcraft_async.report.reasons import without_lists
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from altcraft_async import Outcome
+    from altcraft_async.report.reasons import Place
 
 __all__ = ["Reason", "Reasons"]
 
@@ -66,8 +68,8 @@ class Reasons:
         """Give the reasons, the most frequent first."""
         return iter(sorted(self._found.values(), key=lambda reason: -reason.count))
 
-    def add(self, outcome: Outcome[object], line: int | None) -> None:
-        """Count a failure; `line` is its row's line in the input, where that is known."""
+    def add(self, outcome: Outcome[object], place: Place) -> None:
+        """Count a failure, at its place in the input."""
         state, text = str(outcome.state), _text_of(outcome)
         key = state, _without_ids(text, outcome)
         found = self._found.get(key)
@@ -79,9 +81,9 @@ class Reasons:
         elif found.text != key[1]:
             found.text = key[1]  # a second row: what is its own is left out
         found.count += 1
-        self._lines = self._lines and line is not None
+        self._lines = self._lines and place.line is not None and place.unit is Unit.LINE
         if len(found.places) < _FIRST:
-            found.places.append(outcome.index + 1 if line is None else line)
+            found.places.append(outcome.index + 1 if place.line is None else place.line)
 
     def told(self) -> Iterator[tuple[str, str, str]]:
         """Give the state with its count, the text and the rows of those that fit on a screen, and what is left out."""

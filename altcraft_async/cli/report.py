@@ -15,6 +15,7 @@ from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import named_in
 from altcraft_async.cli.results import RecordFile, refuse_clashes
 from altcraft_async.cli.talk import complain, tidy
+from altcraft_async.errors import Unit
 from altcraft_async.journal import JournalReader
 from altcraft_async.report import Recording, page
 from altcraft_async.report.page import check_extra
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from altcraft_async import AltcraftClient, Outcome
     from altcraft_async.cli.inputs import Input
-    from altcraft_async.ingest import UpdateReader
+    from altcraft_async.ingest import KeptRow, UpdateReader
     from altcraft_async.report import Figures, Place
     from altcraft_async.report.figures import Facts
 
@@ -62,12 +63,13 @@ class ReportFile:
         """Close the file; one that was made for a run that did not come about is removed."""
         self._file.__exit__(*error)
 
-    def take(self, outcome: Outcome[object], line: int | None, *, recalled: bool) -> None:
+    def take(self, outcome: Outcome[object], row: KeptRow | None, *, recalled: bool) -> None:
         """Take an outcome; a `recalled` one is of an earlier run, and ended in none of this one's seconds."""
+        line, unit = (None, Unit.LINE) if row is None else (row.line, row.unit)
         if recalled:
-            self._recording.take(outcome, line=line)
+            self._recording.take(outcome, line=line, unit=unit)
         else:
-            self._recording.add(time.monotonic(), outcome, line=line)
+            self._recording.add(time.monotonic(), outcome, line=line, unit=unit)
 
     @contextlib.asynccontextmanager
     async def looking(self, client: AltcraftClient) -> AsyncIterator[None]:
@@ -135,7 +137,7 @@ def _places(journal: JournalReader, reader: UpdateReader) -> dict[int, Place]:
         for index, outcome in enumerate(journal.joined(reader)):
             row = reader.take_row(index)
             if index in wanted and outcome is not None:
-                places[index] = place_of(outcome, None if row is None else row.line)
+                places[index] = place_of(outcome) if row is None else place_of(outcome, row.line, row.unit)
     except JournalError as error:
         raise named_in(error, reader) from None
     return places

@@ -153,12 +153,11 @@ class Sink:
         """Take an outcome; a `recalled` one is in the results of the run that it came from."""
         self.start()
         row = self._reader.take_row(outcome.index)
-        line = None if row is None else row.line
-        self.tally.add(outcome, line, recalled=recalled)
+        self.tally.add(outcome, row, recalled=recalled)
         if self._report is not None:
-            self._report.take(outcome, line, recalled=recalled)
+            self._report.take(outcome, row, recalled=recalled)
         if self._results is not None and not recalled:
-            self._results.add(outcome, line)
+            self._results.add(outcome, None if row is None else row.line)
         if self._failed is None:
             return
         cut = self._by_journal and isinstance(outcome.error, RunStoppedError | DeadlineError)

@@ -72,7 +72,7 @@ def sync(source: str, **fields: Any) -> int:
 
     The columns (keys) are order_external_id, order_line_external_id and
     status_external_id; others are ignored. Updates of one order line go in the
-    order of their rows. A wrong row is reported with its line number, and the
+    order of their rows. A wrong row is reported with its line or row number, and the
     others go on. If it is not certain where rows begin, as after a quote that is
     not closed, everything from that line on is held back.
     """

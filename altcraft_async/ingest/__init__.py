@@ -1,9 +1,10 @@
 """Updates from files and columns: CSV, JSON, Excel, Parquet and Arrow, row by row, with flat memory.
 
 `read_updates` opens an input and returns an `UpdateReader`: an iterable of updates that you give to a bulk call
-directly. A row that cannot become an update is an `InvalidUpdateError` in its place, which names file, line, field and
-remedy; the bulk call turns it into an ``invalid`` outcome, and the other rows go on. An input that cannot be read at
-all raises `InputError`. If it is not certain from some line on where rows begin, that line raises `HeldBackError`.
+directly. A row that cannot become an update is an `InvalidUpdateError` in its place, which names the line or row, the
+field and the remedy; the bulk call turns it into an ``invalid`` outcome, and the other rows go on. An input that cannot
+be read at all raises `InputError`. If it is not certain from some line on where rows begin, that line raises
+`HeldBackError`.
 
 .. code-block:: python
 
@@ -30,6 +31,7 @@ Gzip is unpacked.
 
 from __future__ import annotations
 
+from altcraft_async.errors import Unit
 from altcraft_async.ingest.errors import HeldBackError, InputError
 from altcraft_async.ingest.rows import InputFormat, KeptRow, UpdateReader, read_updates, read_values
 from altcraft_async.ingest.suspicion import Suspicion
@@ -45,6 +47,7 @@ __all__ = [
     "LastLine",
     "ReadItem",
     "Suspicion",
+    "Unit",
     "UpdateReader",
     "read_updates",
     "read_values",

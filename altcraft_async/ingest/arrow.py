@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import attrs
 
-from altcraft_async.errors import InvalidUpdateError
+from altcraft_async.errors import InvalidUpdateError, Unit
 from altcraft_async.ingest.errors import HeldBackError, InputError, clip
 from altcraft_async.ingest.suspicion import concerns
 from altcraft_async.ingest.table import FIELDS, Table, csv_record, ids_of, with_column
@@ -247,7 +247,7 @@ class ColumnRows:
 
     def _look_at(self, name: str, columns: Columns) -> tuple[Table, list[int | str]]:
         """Find the columns of a file: their places in it, or for a field that is the same in all rows its value."""
-        table = Table(columns.names, self._reading, name, place=name)
+        table = Table(columns.names, self._reading, name, place=name, unit=Unit.ROW)
         places = table.picked([*map(str, range(len(columns.names)))])
         found: list[int | str] = [
             str(place) if field in self._reading.constants else int(place)
@@ -292,7 +292,7 @@ class ColumnRows:
                         self.table.suspicions.look(item, number)
                     yield item, number, row
         except ColumnsError as error:
-            msg = f"{name}, behind row {number}: the file breaks off or is damaged ({error}); write it anew"
+            msg = f"{name}, after row {number}: the file breaks off or is damaged ({error}); write it anew"
             raise HeldBackError(msg, source=name, line=number + 1) from None
 
     def _item(self, row: _Row, name: str, number: int) -> ReadItem:
@@ -301,20 +301,17 @@ class ColumnRows:
         for field, cell in zip(FIELDS, row, strict=True):
             if cell is None:
                 msg = f"{field} is null; every update needs all three ids"
-                return InvalidUpdateError(
-                    self._said(msg, field), field=field, source=name, line=number, ids=ids_of(row)
-                )
+                return self._wrong(InvalidUpdateError(msg, field=field), row, name, number)
         meant = str(status)
         meant = self._reading.statuses.get(meant.strip(), meant)
         try:
             update = LineStatusUpdate(order, line, meant)  # type: ignore[arg-type]  # none is None
         except InvalidUpdateError as error:
-            return InvalidUpdateError(
-                self._said(error.message, error.field), field=error.field, source=name, line=number, ids=ids_of(row)
-            )
+            return self._wrong(error, row, name, number)
         if not self.table.suspicions.look_at_status(meant, number) and len(self._known) < _KNOWN_STATUSES:
             self._known[status] = meant
         return update
 
-    def _said(self, message: str, field: str | None) -> str:
-        return with_column(InvalidUpdateError(message, field=field), self._reading.columns)
+    def _wrong(self, error: InvalidUpdateError, row: _Row, name: str, number: int) -> InvalidUpdateError:
+        said = with_column(error, self._reading.columns)
+        return InvalidUpdateError(said, field=error.field, source=name, line=number, unit=Unit.ROW, ids=ids_of(row))

@@ -23,7 +23,7 @@ import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from altcraft_async.errors import MissingExtraError
+from altcraft_async.errors import MissingExtraError, Unit
 from altcraft_async.ingest.errors import HeldBackError, InputError, clip
 from altcraft_async.ingest.suspicion import concerns
 from altcraft_async.ingest.table import FIELDS, Table
@@ -71,7 +71,7 @@ class ExcelRows:
         self._sheet = _Sheet(feed, source)
         header, line = self._first_row(reading, source)
         self.header = _record(header) + b"\n"
-        self.table = Table(header, reading, source, line, too_wide=_TOO_WIDE)
+        self.table = Table(header, reading, source, line, too_wide=_TOO_WIDE, unit=Unit.ROW)
         for what, count, example in self._sheet.hides():
             self.table.suspicions.note(what, line, example, count)
         self._held: HeldBackError | None = None
@@ -197,7 +197,7 @@ class _Sheet:
         """Return what is wrong: behind a row, that the sheet breaks off; else what the file is."""
         source = self._source
         if line:
-            msg = f"{source}, behind line {line}: the sheet breaks off; open it in Excel and save it anew"
+            msg = f"{source}, after row {line}: the sheet breaks off; open it in Excel and save it anew"
             return HeldBackError(msg, source=source, line=line + 1)
         try:
             with zipfile.ZipFile(file) as archive:

@@ -11,9 +11,9 @@ import json
 import operator
 import re
 from codecs import getincrementaldecoder
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from altcraft_async.errors import InvalidUpdateError
+from altcraft_async.errors import InvalidUpdateError, Unit
 from altcraft_async.ingest.errors import HeldBackError, clip
 from altcraft_async.ingest.suspicion import Suspicions, concerns
 from altcraft_async.ingest.table import fold, ids_of, with_column
@@ -36,6 +36,7 @@ class Objects:
     """Makes updates of JSON objects, by the keys that are needed; ``suspicions`` counts what is suspicious."""
 
     __slots__ = ("_known", "_pick", "_plain", "_reading", "notes", "source", "suspicions")
+    unit: Final = Unit.LINE
 
     def __init__(self, reading: Reading, source: str) -> None:
         self._reading = reading

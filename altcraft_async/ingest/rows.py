@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import attrs
 
-from altcraft_async.errors import ConfigurationError
+from altcraft_async.errors import ConfigurationError, Unit
 from altcraft_async.ingest.arrow import ColumnRows, columnar_input, is_input, name_of
 from altcraft_async.ingest.csv import CsvRows
 from altcraft_async.ingest.errors import InputError
@@ -48,16 +48,17 @@ _Source: TypeAlias = "str | os.PathLike[str] | BinaryIO | ArrowStream"
 
 
 class KeptRow:
-    """An unchanged row of its input: `line` is the 1-based number of its first line, or of the row in its file.
+    """An unchanged row of its input: `line` is the 1-based number of its first line, or with the `unit` ROW of the row.
 
     `raw` is its bytes, with a line end; for columns it is a JSON line of those that were read, which is made on demand,
     or one of CSV (`UpdateReader.keep_for`).
     """
 
-    __slots__ = ("_content", "line")
+    __slots__ = ("_content", "line", "unit")
 
-    def __init__(self, line: int, raw: SupportsBytes) -> None:
+    def __init__(self, line: int, raw: SupportsBytes, unit: Unit = Unit.LINE) -> None:
         self.line = line
+        self.unit = unit
         self._content = raw
 
     @property
@@ -410,7 +411,7 @@ class UpdateReader:
         if row is None:
             return None
         line, raw = row
-        return KeptRow(line, raw + b"\n" if isinstance(raw, bytes) else raw)
+        return KeptRow(line, raw + b"\n" if isinstance(raw, bytes) else raw, self._rows.table.unit)
 
     def drop_rows(self, first: int, count: int) -> None:
         """Stop keeping the `count` rows from the 0-based index `first` on: those of an `UpdatesSkipped`."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from altcraft_async.errors import Unit
 from altcraft_async.ingest.errors import clip
 from altcraft_async.protocol.values import OrderLineStatus
 
@@ -42,17 +43,21 @@ _LONG_ENOUGH = 5
 
 @attrs.frozen
 class Suspicion:
-    """One kind of suspicious value: what, how many rows have it, and the first one's 1-based line and value."""
+    """One kind of suspicious value: what, how many rows have it, and the first one's value and 1-based place.
+
+    ``line`` is the place; ``unit`` says whether it counts lines or rows.
+    """
 
     what: str
     count: int
     line: int
     example: str
+    unit: Unit = Unit.LINE
 
     def __str__(self) -> str:
         """Say it in a sentence."""
         rows = "1 row" if self.count == 1 else f"{self.count:,} rows"
-        return f"{self.what}: {rows}, the first in line {self.line} ({clip(self.example)})"
+        return f"{self.what}: {rows}, the first in {self.unit} {self.line} ({clip(self.example)})"
 
 
 def concerns(text: str) -> bool:
@@ -84,14 +89,15 @@ def _one_letter_apart(one: str, other: str) -> bool:
 class Suspicions:
     """Counts what is suspicious of the updates of one input; iterating gives a `Suspicion` a kind."""
 
-    __slots__ = ("_found",)
+    __slots__ = ("_found", "_unit")
 
-    def __init__(self) -> None:
+    def __init__(self, unit: Unit = Unit.LINE) -> None:
+        self._unit = unit
         self._found: dict[str, tuple[int, int, str]] = {}
 
     def __iter__(self) -> Iterator[Suspicion]:
         """Return the kinds in the order in which they were met."""
-        return (Suspicion(what, *facts) for what, facts in self._found.items())
+        return (Suspicion(what, *facts, self._unit) for what, facts in self._found.items())
 
     def __len__(self) -> int:
         """Count the kinds."""

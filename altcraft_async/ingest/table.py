@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, SupportsBytes, TypeAlias, TypeVar
 
 import attrs
 
-from altcraft_async.errors import InvalidUpdateError
+from altcraft_async.errors import InvalidUpdateError, Unit
 from altcraft_async.ingest.errors import HeldBackError, InputError, clip
 from altcraft_async.ingest.suspicion import Suspicions
 from altcraft_async.ingest.text import not_in_encoding
@@ -98,12 +98,13 @@ class Table:
 
     Raises `InputError` if the header lacks a needed column, has one twice, or
     has one that is given as a constant too; `item` raises `HeldBackError` if another
-    header stands. `too_wide` says what helps where a row has more cells than the header, `place` where that is.
+    header stands. `too_wide` says what helps where a row has more cells than the header, `place` where that is, `unit`
+    what the places of records count.
     """
 
     __slots__ = (
         "_constants", "_headings", "_known", "_names", "_notes", "_passed", "_pick", "_reading", "_statuses",
-        "_too_wide", "_usual_width", "source", "suspicions", "width",
+        "_too_wide", "_usual_width", "source", "suspicions", "unit", "width",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what is said of it by keyword
@@ -115,9 +116,11 @@ class Table:
         *,
         too_wide: str = _QUOTE_IT,
         place: str | None = None,
+        unit: Unit = Unit.LINE,
     ) -> None:
         self.source = source
-        self.suspicions = Suspicions()
+        self.unit = unit
+        self.suspicions = Suspicions(unit)
         self.width = len(header)
         self._too_wide = too_wide
         self._notes: list[str] = []
@@ -127,7 +130,7 @@ class Table:
         self._constants = list(reading.constants.values())
         self._known: dict[str, str] = {}  # statuses that need no further look
         self._usual_width = -1 if self._constants else self.width
-        places = self._places(header, place or f"{source}, line {line}")
+        places = self._places(header, place or f"{source}, {unit} {line}")
         self._pick = operator.itemgetter(*places)
         self._headings = tuple(fold(name) for name in self._pick([*header, *self._constants]))
         self._names = frozenset(fold(header[at]) for at in places if at < self.width)
@@ -163,7 +166,8 @@ class Table:
     def notes(self) -> tuple[str, ...]:
         """What a person should know by now."""
         passed = (
-            f"{self.source}, line {line}: {what}; it was passed over" + (f", and {count - 1:,} more" * (count > 1))
+            f"{self.source}, {self.unit} {line}: {what}; it was passed over"
+            + (f", and {count - 1:,} more" * (count > 1))
             for what, (count, line) in self._passed.items()
         )
         return (*self._notes, *passed)
@@ -235,8 +239,8 @@ class Table:
             what = "the header stands here again"
         elif len(self._names) > 1 and self._names.issubset(filled):
             msg = (
-                f"{self.source}, line {line}: the header stands here again, with other columns or in another order; "
-                "give what follows as a file of its own; nothing from this line on was sent"
+                f"{self.source}, {self.unit} {line}: the header stands here again, with other columns or "
+                "in another order; give what follows as a file of its own; nothing from here on was sent"
             )
             raise HeldBackError(msg, source=self.source, line=line, broken=True)
         elif filled and not any(name.strip("-") for name in filled):
@@ -257,8 +261,8 @@ class Table:
     def invalid(
         self, message: str, line: int, field: str | None = None, *, ids: Ids | None = None
     ) -> InvalidUpdateError:
-        """Return what is wrong with the row in a line."""
-        return InvalidUpdateError(message, field=field, source=self.source, line=line, ids=ids)
+        """Return what is wrong with the row at a place."""
+        return InvalidUpdateError(message, field=field, source=self.source, line=line, unit=self.unit, ids=ids)
 
     def _wrong_width(self, found: int) -> str:
         return (

@@ -160,7 +160,13 @@ class Figures:
 
 
 def _place(place: Place) -> dict[str, JSON]:
-    return {"index": place.index, "line": place.line, "subject": place.subject, "status": place.status}
+    return {
+        "index": place.index,
+        "line": place.line,
+        "unit": str(place.unit),
+        "subject": place.subject,
+        "status": place.status,
+    }
 
 
 def _reason(reason: Reason) -> dict[str, JSON]:

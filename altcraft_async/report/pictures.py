@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -88,7 +89,7 @@ _OUTAGE: Final = Mark("outage", "outage: nobody is served", area=True)
 def pictures(figures: Figures) -> list[Picture]:
     """Draw a run: those over time where its timeline has more than one moment, and its attempts."""
     found = []
-    with _texts_as_texts():
+    with _ziaplot_as_needed():
         if len(figures.timeline) > 1:
             over_time = _OverTime(figures)
             found = [over_time.rate(), over_time.flight(), over_time.latency(), over_time.pressure()]
@@ -96,11 +97,16 @@ def pictures(figures: Figures) -> list[Picture]:
 
 
 @contextlib.contextmanager
-def _texts_as_texts() -> Iterator[None]:
-    """Have ziaplot write texts, which it draws as paths where a library of fonts happens to be installed."""
+def _ziaplot_as_needed() -> Iterator[None]:
+    """Have ziaplot write texts, which it draws as paths where a library of fonts happens to be installed.
+
+    From Python 3.12 on it causes a warning about its own code, which is an error for programs that want it so.
+    """
     before, ziaplot.config.text = ziaplot.config.text, "text"
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"ziaplot\.")
+            yield
     finally:
         ziaplot.config.text = before
 

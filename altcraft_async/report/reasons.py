@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from altcraft_async.errors import InvalidUpdateError, Unit
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,7 +39,9 @@ _index = attrgetter("index")
 
 @attrs.frozen
 class Place:
-    """A row of the input: its 0-based `index`, its `line` in the file where that is known, and what it is about.
+    """A row of the input: its 0-based `index`, its `line` in the input where that is known, and what it is about.
+
+    `unit` says whether `line` counts lines or rows.
 
     `subject` has the ids of the order line, or of the order, product or SKU of an import row; None if they are not
     known. `status` is the status in the row.
@@ -47,21 +51,23 @@ class Place:
     line: int | None = None
     subject: str | None = None
     status: str | None = None
+    unit: Unit = Unit.LINE
 
     @property
     def where(self) -> str:
         """The place in words, with numbers that count from 1."""
-        return f"row {self.index + 1:,}" if self.line is None else f"line {self.line:,}"
+        return f"row {self.index + 1:,}" if self.line is None else f"{self.unit} {self.line:,}"
 
 
-def place_of(outcome: Outcome[object], line: int | None = None) -> Place:
-    """Return the row of an outcome; an error that knows its line says it where nobody else does."""
-    update = outcome.update
-    known = line if line is not None else getattr(outcome.error, "line", None)
+def place_of(outcome: Outcome[object], line: int | None = None, unit: Unit = Unit.LINE) -> Place:
+    """Return the row of an outcome; an error that knows its place says it where nobody else does."""
+    update, error = outcome.update, outcome.error
+    if line is None and isinstance(error, InvalidUpdateError):
+        line, unit = error.line, error.unit
     if update is None:
-        return Place(outcome.index, known, outcome.external_id)
+        return Place(outcome.index, line, outcome.external_id, unit=unit)
     subject = f"{update.order_external_id} / {update.order_line_external_id}"
-    return Place(outcome.index, known, subject, update.status_external_id)
+    return Place(outcome.index, line, subject, update.status_external_id, unit)
 
 
 @attrs.frozen(kw_only=True)

@@ -6,6 +6,7 @@ import heapq
 from collections import Counter
 from typing import TYPE_CHECKING, Final, Unpack
 
+from altcraft_async.errors import Unit
 from altcraft_async.report.figures import Figures, SlowRow
 from altcraft_async.report.reasons import Place, Reasons, place_of
 from altcraft_async.timeline import Sample, Timeline
@@ -57,15 +58,15 @@ class Collection:
         """Show how many there were."""
         return f"<{type(self).__name__} of {self._states.total():,} outcomes>"
 
-    def take(self, outcome: Outcome[object], *, line: int | None = None) -> None:
-        """Count an outcome; `line` is its row's in the input file, where there is one."""
+    def take(self, outcome: Outcome[object], *, line: int | None = None, unit: Unit = Unit.LINE) -> None:
+        """Count an outcome; `line` is its row's in the input, where there is one, counted in `unit`."""
         self._states[outcome.state] += 1
         self._attempts[outcome.attempts] += 1
         if not outcome.state.ok:
-            self._reasons.add(outcome, place_of(outcome, line))
+            self._reasons.add(outcome, place_of(outcome, line, unit))
         slowest = self._slowest
         if outcome.attempts and (len(slowest) < _KNOWN_BY_NAME or outcome.elapsed > slowest[0][0]):
-            entry = (outcome.elapsed, -outcome.index, outcome.attempts, place_of(outcome, line))
+            entry = (outcome.elapsed, -outcome.index, outcome.attempts, place_of(outcome, line, unit))
             heapq.heappush(slowest, entry) if len(slowest) < _KNOWN_BY_NAME else heapq.heappushpop(slowest, entry)
 
     @property
@@ -103,9 +104,9 @@ class Recording(Collection):
         self._last: Statistics | None = None
         self._timeline = Timeline()
 
-    def add(self, at: float, outcome: Outcome[object], *, line: int | None = None) -> None:
+    def add(self, at: float, outcome: Outcome[object], *, line: int | None = None, unit: Unit = Unit.LINE) -> None:
         """Take an outcome that came at the moment `at`."""
-        self.take(outcome, line=line)
+        self.take(outcome, line=line, unit=unit)
         self._timeline.ended(at - self.began, {outcome.state: 1}, (outcome.elapsed,) if outcome.attempts else ())
 
     def look(self, at: float, statistics: Statistics) -> None:

@@ -137,10 +137,10 @@ def _shard_of(update: LineStatusUpdate | InvalidUpdateError, index: int, shards:
 def _columns(index: int, row: object, update: LineStatusUpdate | InvalidUpdateError) -> tuple[object, ...]:
     if isinstance(update, LineStatusUpdate):
         ids = (update.order_external_id, update.order_line_external_id, update.status_external_id)
-        return (index, *ids, update.request_id, None, None, None, None)
+        return (index, *ids, update.request_id, None, None, None, None, None)
     message = update.message.encode(errors="backslashreplace").decode()
     found = update.ids or _ids_of(row)
-    return (index, *found, None, message, update.field, update.source, update.line)
+    return (index, *found, None, message, update.field, update.source, update.line, str(update.unit))
 
 
 def _ids_of(row: object) -> Ids:

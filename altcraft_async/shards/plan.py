@@ -197,6 +197,6 @@ def read_plan(directory: str | os.PathLike[str] | Place) -> Plan:
 
 FROZEN: Final[Mapping[str, type]] = {
     "index": int, **dict.fromkeys(FIELDS, str), "request_id": str, "error": str, "error_field": str, "source": str,
-    "line": int,
+    "line": int, "unit": str,
 }  # fmt: skip
 """The columns of a frozen shard: the row's place in the input, what it says, and what is wrong with it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from altcraft_async.errors import InvalidUpdateError
+from altcraft_async.errors import InvalidUpdateError, Unit
 from altcraft_async.ingest import FIELDS, read_updates
 from altcraft_async.ingest.table import ids_of
 from altcraft_async.protocol.values import LineStatusUpdate
@@ -43,12 +43,13 @@ def _frozen(path: Path, opened: ExitStack) -> Iterator[ReadItem]:
     columns = opened.enter_context(open_columns(opened.enter_context(path.open("rb")), PARQUET))
     wanted = [columns.names.index(name) for name in FROZEN][1:]
     for batch in read_ahead(columns.batches(wanted)):
-        for order, line, status, request_id, error, field, source, number in zip(*batch, strict=True):
+        for order, line, status, request_id, error, field, source, number, unit in zip(*batch, strict=True):
             if error is None:
                 yield LineStatusUpdate(order, line, status, request_id=request_id)
             else:
-                ids = (order, line, status)
-                yield InvalidUpdateError(str(error), field=field, source=source, line=number, ids=ids)
+                yield InvalidUpdateError(
+                    str(error), field=field, source=source, line=number, unit=Unit(unit), ids=(order, line, status)
+                )
 
 
 def places_of(plan: Plan, path: Path, rows: Sequence[int], opened: ExitStack) -> dict[int, tuple[int, Ids]]:

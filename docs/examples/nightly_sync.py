@@ -43,7 +43,7 @@ async def sync(database: str, day: str) -> Counter[str]:
             async with aclosing(outcomes):
                 async for outcome in outcomes:
                     if not outcome.ok:
-                        print(f"row {outcome.index + 1}: {outcome.state}: {outcome.error}", file=sys.stderr)  # noqa: T201
+                        print(f"row {outcome.index + 1}: {outcome.state}: {outcome.error}", file=sys.stderr)
     with JournalReader(journal) as reader:
         summary = reader.summary()
     return Counter({str(state): count for state, count in summary.counts.items() if count})
@@ -53,7 +53,7 @@ def main() -> int:
     """Run the job and return its exit code."""
     _, database, day = sys.argv
     counts = asyncio.run(sync(database, day))
-    print(dict(counts))  # noqa: T201
+    print(dict(counts))
     return 0 if not counts.keys() - {"applied", "duplicate", "superseded"} else 2
 
 

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, FastAPI, HTTPException
-from fastapi.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations
+from fastapi.requests import HTTPConnection
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 

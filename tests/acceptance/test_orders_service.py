@@ -1,4 +1,4 @@
-"""The example of a web service on PostgreSQL, under uvicorn with two workers."""
+"""The examples of a web service on PostgreSQL, under uvicorn with two workers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
-for needed in ("psycopg", "sqlalchemy", "greenlet", "fastapi", "uvicorn"):
+for needed in ("psycopg", "psycopg_pool", "sqlalchemy", "greenlet", "fastapi", "uvicorn"):
     pytest.importorskip(needed, reason=f"needs {needed}: nox -s postgres")
 
 
@@ -32,8 +32,8 @@ def call(url, method="GET"):
         return error.code, json.loads(error.read())
 
 
-@pytest.fixture
-def service(postgres, sandbox_thread):
+@pytest.fixture(params=["orders_service", "psycopg_service"])
+def service(request, postgres, sandbox_thread):
     """The service with two workers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -42,15 +42,15 @@ def service(postgres, sandbox_thread):
         import psycopg  # noqa: PLC0415
 
         with psycopg.connect(postgres.url(), autocommit=True) as connection:
-            connection.execute("CREATE DATABASE shop")
+            connection.execute(f"CREATE DATABASE {request.param}")
     environ = {
         **os.environ,
         "PYTHONPATH": f"{ROOT}:{ROOT / 'docs' / 'examples'}",
-        "DATABASE_URL": f"postgresql://altcraft@/shop?host={postgres.directory}",
+        "DATABASE_URL": f"postgresql://altcraft@/{request.param}?host={postgres.directory}",
         "ALTCRAFT_BASE_URL": sandbox_thread.base_url,
         "ALTCRAFT_TOKEN": sandbox_thread.token,
     }
-    command = [sys.executable, "-m", "uvicorn", "orders_service:app", "--port", str(port), "--workers", "2"]
+    command = [sys.executable, "-m", "uvicorn", f"{request.param}:app", "--port", str(port), "--workers", "2"]
     process = subprocess.Popen(command, env=environ, start_new_session=True)
     url = f"http://127.0.0.1:{port}"
     try:

@@ -177,14 +177,19 @@ def test_a_pandas_frame_goes_out_and_comes_back_as_outcomes(server):
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     outcomes = program("pandas_frame").send(pandas.DataFrame([*ROWS, ("nope", "nope", "new")], columns=NAMES))
-    assert dict(outcomes["state"].value_counts()) == {"applied": 30, "rejected": 1}
+    assert dict(outcomes["sent_state"].value_counts()) == {"applied": 30, "rejected": 1}
     assert list(outcomes["order_external_id"][:2]) == ["order_1", "order_2"]
+    assert list(outcomes[~outcomes["sent_ok"]]["order_external_id"]) == ["nope"]
     assert server.check(ROWS).ok
 
 
 def test_a_polars_frame_goes_out_and_comes_back_as_outcomes(server):
     polars = pytest.importorskip("polars")
     pytest.importorskip("pyarrow")
-    outcomes = program("polars_frame").send(polars.DataFrame(ROWS, schema=NAMES, orient="row"))
-    assert outcomes["state"].to_list() == ["applied"] * 30
+    frame = polars.DataFrame(ROWS, schema=["order", "line", "state"], orient="row")
+    names = dict(zip(NAMES, frame.columns, strict=True))
+    outcomes = program("polars_frame").send(frame, **names)
+    assert outcomes["sent_state"].to_list() == ["applied"] * 30
+    assert outcomes["sent_ok"].all()
+    assert outcomes["state"].to_list() == frame["state"].to_list()
     assert server.check(ROWS).ok

@@ -542,4 +542,4 @@ def test_a_wrong_row_of_an_adopted_file_is_reported_with_its_ids(sandbox, tmp_pa
     assert [(row["index"], row["order_external_id"], row["status_external_id"]) for row in failed] == [
         (0, "o", "new"), (1, "p", "new"),
     ]  # fmt: skip
-    assert failed[0]["error"].startswith("part-0.parquet, line 1: order_line_external_id is null")
+    assert failed[0]["error"].startswith("part-0.parquet, row 1: order_line_external_id is null")

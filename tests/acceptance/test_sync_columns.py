@@ -34,7 +34,8 @@ def test_parquet_is_sent_and_its_wrong_rows_are_named(here, tmp_path):
     said = json.loads(ended.stdout)
     assert (said["format"], said["states"]) == ("parquet", {"applied": 5, "invalid": 1})
     assert "1 invalid: order_line_external_id is null" in ended.stderr
-    assert "line 6" in ended.stderr
+    assert "row 6" in ended.stderr
+    assert "line 6" not in ended.stderr
     failed = (tmp_path / "failed.jsonl").read_text()
     assert json.loads(failed) == dict(zip(FIELDS, ("o5", None, "delivered"), strict=True))
     found = pq.read_table(tmp_path / "out.parquet").to_pylist()
@@ -82,6 +83,6 @@ def test_a_dry_run_of_a_damaged_file_is_not_ready(here, tmp_path):
     path.write_bytes(content)
     ended = here("sync", "in.parquet", "--dry-run")
     assert ended.returncode == 2, ended.stderr
-    assert "A run would stop: in.parquet, behind row 0" in ended.stderr
+    assert "A run would stop: in.parquet, after row 0" in ended.stderr
     assert "nothing was sent; not ready: before that place there are updates 0" in ended.stderr
     assert "ready to go" not in ended.stderr

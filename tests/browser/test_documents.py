@@ -20,6 +20,8 @@ PAGES = [
     "howto/sync-a-file",
     "reference/settings",
     "reference/errors",
+    "reference/messages",
+    "reference/benchmarks",
     "explanation/guarantees",
 ]
 FOREIGN = {"definition-list", "landmark-unique", "region", "scrollable-region-focusable"}
@@ -65,3 +67,23 @@ def test_no_line_of_code_is_cut_and_no_page_scrolls_sideways(driver, name, width
     )
     assert cut == []
     assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth + 1")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_on_a_phone_no_table_is_wider_than_its_place(driver, name):
+    open_page(driver, name, width=390)
+    wide = driver.execute_script(
+        "return [...document.querySelectorAll('article table.docutils')]"
+        ".filter(one => one.offsetParent && one.offsetWidth > one.parentElement.clientWidth + 1)"
+        ".map(one => one.textContent.slice(0, 80))"
+    )
+    assert wide == []
+
+
+def test_a_row_of_a_table_becomes_an_entry_with_its_labels_on_a_phone(driver):
+    open_page(driver, "reference/settings", width=390)
+    cell = "document.querySelector('table.stacks tbody tr td:nth-child(3)')"
+    assert driver.execute_script(f"return getComputedStyle({cell}, '::before').content") == '"meaning"'
+    assert driver.execute_script(f"return {cell}.offsetWidth") > 300
+    emulate(driver, width=1280)
+    assert driver.execute_script(f"return getComputedStyle({cell}, '::before').content") == "none"

@@ -194,6 +194,7 @@ async def test_a_report_becomes_a_table_with_a_column_for_each_key(sandbox, conn
     table = report.to_arrow()
     assert table.num_rows == 3
     assert table.to_pylist() == [outcome.to_dict() for outcome in report]
+    assert table["ok"].to_pylist() == [outcome.ok for outcome in report]
     assert Report([], elapsed=0.0, sent=0, retries=0, throttled=0).to_arrow().schema == table.schema
 
 

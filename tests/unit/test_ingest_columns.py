@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from altcraft_async import ConfigurationError, InvalidUpdateError, LineStatusUpdate
-from altcraft_async.ingest import FIELDS, HeldBackError, InputError, InputFormat, read_updates
+from altcraft_async.ingest import FIELDS, HeldBackError, InputError, InputFormat, Unit, read_updates
 from altcraft_async.storage.columns import read_ahead
 
 if TYPE_CHECKING:
@@ -179,13 +179,13 @@ def test_a_file_that_is_cut_off_is_no_input(tmp_path: Path) -> None:
         read_updates(path)
 
 
-def test_a_file_that_is_damaged_inside_is_held_back_behind_the_last_good_row(tmp_path: Path) -> None:
+def test_a_file_that_is_damaged_inside_is_held_back_after_the_last_good_row(tmp_path: Path) -> None:
     path = arrow_stream(tmp_path / "a.arrows")
     with path.open("ab") as file:
         file.truncate(path.stat().st_size - 8)  # its end
         file.write(b"\xff\xff\xff\xff\x10\0\0\0garbage")
     found = []
-    with pytest.raises(HeldBackError, match="behind row 10: the file breaks off") as raised:  # noqa: PT012 - what came before
+    with pytest.raises(HeldBackError, match="after row 10: the file breaks off") as raised:  # noqa: PT012 - what came before
         for row in read_updates(path):
             found.append(row)  # noqa: PERF402 - as it comes
     assert (found, raised.value.line) == (UPDATES, 11)
@@ -304,3 +304,16 @@ def test_kept_rows_of_columns_fit_the_name_of_their_file(tmp_path: Path, name: s
         found = list(again)
     assert found[0] == rows[0] == LineStatusUpdate("o,1", "1", "new")
     assert isinstance(found[1], InvalidUpdateError)
+
+
+def test_a_place_in_columns_is_a_row() -> None:
+    wrong = ("o0", None, "delivered"), ("1E5", "l1", "delivered")
+    with read_updates(table([ROWS[0], *wrong]), name="frame", keep_rows=True) as reader:
+        error = list(reader)[1]
+        assert isinstance(error, InvalidUpdateError)
+        assert (error.line, error.unit) == (2, Unit.ROW)
+        assert str(error).startswith("frame, row 2: ")
+        assert [str(suspicion).rpartition(", ")[2] for suspicion in reader.suspicions] == ["the first in row 3 ('1E5')"]
+        kept = reader.take_row(1)
+    assert kept is not None
+    assert (kept.line, kept.unit) == (2, Unit.ROW)

@@ -419,6 +419,11 @@ def test_a_refused_cell_is_refused_again_where_its_row_was_written() -> None:
     assert b"order_external_id is a date or a time" in rows[0]
 
 
+def test_a_place_in_a_workbook_is_a_row() -> None:
+    (error,) = taken(excel(workbook(FIELDS, ("o", "", "new"))))[0]
+    assert str(error).startswith("in.xlsx, row 2: ")
+
+
 def test_what_a_workbook_hides_is_suspicious() -> None:
     book = openpyxl.Workbook()
     for row in (FIELDS, (123, "l", "new"), ("o", "l", "new")):

@@ -173,7 +173,7 @@ def test_the_figures_are_ready_for_json():
     assert (known["failed"], known["requests"], known["throttled"], known["outage"]) == (2, 310, 6, 2.0)
     assert known["reasons"][0]["count"] == 2
     assert known["reasons"][0]["first"][0] == {
-        "index": 7, "line": None, "subject": f"{EVIL} / 1", "status": "delivered"
+        "index": 7, "line": None, "unit": "line", "subject": f"{EVIL} / 1", "status": "delivered"
     }  # fmt: skip
     assert [bucket["start"] for bucket in known["timeline"]] == [0, 1, 2, 3]
     assert known["timeline"][0]["latency_median"] == pytest.approx(0.0237, rel=0.01)

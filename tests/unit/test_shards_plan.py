@@ -311,7 +311,7 @@ def test_an_adopted_file_that_cannot_be_read_is_named_as_its_user_knows_it(tmp_p
 def test_a_wrong_row_of_an_adopted_file_names_that_file(tmp_path: Path) -> None:
     write(tmp_path / "part-0.parquet", [("o", None, "new")])
     plan = adopt_shards(tmp_path)
-    assert str(rows(plan, tmp_path, 0)[0]).startswith("part-0.parquet, line 1: order_line_external_id is null")
+    assert str(rows(plan, tmp_path, 0)[0]).startswith("part-0.parquet, row 1: order_line_external_id is null")
 
 
 class Shape:

@@ -5,16 +5,16 @@ import sys
 import pandas as pd
 
 from altcraft_async.blocking import AltcraftClient
+from altcraft_async.ingest import read_updates
 
 
-def send(changes: pd.DataFrame) -> pd.DataFrame:
-    """Send a frame with the names of an update as columns; return it with each outcome's ``state`` and ``error``."""
-    with AltcraftClient.from_env() as altcraft:
-        report = altcraft.market.orders.update_order_line_statuses(changes.to_dict("records"))
-    outcomes = report.to_arrow().to_pandas().set_index("index")
-    return changes.reset_index(drop=True).join(outcomes[["state", "error"]])
+def send(changes: pd.DataFrame, **columns: str) -> pd.DataFrame:
+    """Send a frame; ``columns`` names the columns that differ: ``status_external_id="state"``."""
+    with AltcraftClient.from_env() as altcraft, read_updates(changes, columns=columns) as updates:
+        outcomes = altcraft.market.orders.update_order_line_statuses(updates).to_arrow().to_pandas()
+    return changes.reset_index(drop=True).join(outcomes[["state", "ok", "error"]].add_prefix("sent_"))
 
 
 if __name__ == "__main__":
     found = send(pd.read_csv(sys.argv[1], dtype=str))
-    found[found["error"].notna()].to_parquet("failed.parquet")
+    found[~found["sent_ok"]].to_csv("failed.csv", index=False)

@@ -1,19 +1,19 @@
-"""Statuses out of a polars frame, and their outcomes into another: ``python polars_frame.py changes.parquet``."""
+"""Statuses out of a polars frame, and their outcomes beside them: ``python polars_frame.py changes.parquet``."""
 
 import sys
 
 import polars as pl
 
 from altcraft_async.blocking import AltcraftClient
+from altcraft_async.ingest import read_updates
 
 
-def send(changes: pl.DataFrame) -> pl.DataFrame:
-    """Send a frame with the columns order_external_id, order_line_external_id and status_external_id."""
-    with AltcraftClient.from_env() as altcraft:
-        report = altcraft.market.orders.update_order_line_statuses(changes.iter_rows(named=True))
-    return pl.DataFrame(report.to_arrow())
+def send(changes: pl.DataFrame, **columns: str) -> pl.DataFrame:
+    """Send a frame; ``columns`` names the columns that differ: ``status_external_id="state"``."""
+    with AltcraftClient.from_env() as altcraft, read_updates(changes, columns=columns) as updates:
+        outcomes = pl.DataFrame(altcraft.market.orders.update_order_line_statuses(updates).to_arrow())
+    return changes.with_columns(outcomes.select(pl.col("state", "ok", "error").name.prefix("sent_")))
 
 
 if __name__ == "__main__":
-    outcomes = send(pl.read_parquet(sys.argv[1]))
-    print(outcomes["state"].value_counts())
+    send(pl.read_parquet(sys.argv[1])).filter(~pl.col("sent_ok")).write_parquet("failed.parquet")
