@@ -48,6 +48,12 @@ _FEW = 8
 _NOTHING_SEEN = "0:18446744073709551615:"
 """A snapshot after which no transaction has begun: without cursors nothing can be late."""
 
+_MOST_DEAD_TUPLES = 200_000
+"""Deleted rows that are left to the database's own cleaning, which needs a minute: about 100 MB with their indexes."""
+
+_COMPACT_AGAIN = 60.0
+"""Seconds after which cleaning is tried again that could not be done: all puts wait while it waits for its lock."""
+
 _LOCK_WAIT = "SET LOCAL lock_timeout = '2s'"
 """All puts wait behind one that waits for a lock: for its request id, which an open transaction has put too, or for the
 table, which is to be stopped."""
@@ -100,8 +106,8 @@ class PostgresStore:
     """
 
     __slots__ = (
-        "_clock", "_counts", "_leases", "_leasing", "_looking", "_make_tables", "_next_count", "_puts", "_reading",
-        "_settling", "_tables", "_writing", "buckets", "capacity", "path",
+        "_clock", "_counts", "_leases", "_leasing", "_looking", "_make_tables", "_next_compaction", "_next_count",
+        "_puts", "_reading", "_settling", "_tables", "_writing", "buckets", "capacity", "path",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - the settings of a store
@@ -132,7 +138,7 @@ class PostgresStore:
         self._leases = Leasing(self._leasing, self._tables, seconds=lease, owner=uuid4(), place=_place())
         self._puts = Grouped(self._put_all)
         self._counts = Counts(0, 0, None)
-        self._next_count = 0.0
+        self._next_count = self._next_compaction = 0.0
 
     def __repr__(self) -> str:
         """Show where it is, without the password."""
@@ -319,11 +325,13 @@ class PostgresStore:
         more = frozenset(bucket for bucket, count in found.items() if count >= most[bucket])
         return self._page(rows, snapshot, after, more)
 
-    async def _rows(self, sql: str, mark: _Mark, **wanted: object) -> tuple[Rows, str]:
+    async def _rows(self, sql: Callable[..., str], mark: _Mark, **wanted: object) -> tuple[Rows, str]:
         """Read rows, and the snapshot as of which they were read."""
         _, end, open_then = mark.snapshot.split(":")
+        if open_then:
+            wanted["open"] = f"{{{open_then}}}"
         with self._told():
-            (first, *rows) = await self._reading.rows(sql, {**wanted, "end": end, "open": f"{{{open_then}}}"})
+            (first, *rows) = await self._reading.rows(sql(late=bool(open_then)), {**wanted, "end": end})
         return rows, first[8]
 
     def _page(self, rows: Rows, snapshot: str, after: Mapping[int, int], more: frozenset[int]) -> EntryPage:
@@ -374,7 +382,22 @@ class PostgresStore:
         self._next_count = loop.time() + took / _COUNTING_PART if took > _COUNTING_PART else 0.0
         oldest = None if age is None else self._clock() - age
         self._counts = Counts(pending, dead, oldest, dead_tuples, open_for)
+        if (dead_tuples or 0) > _MOST_DEAD_TUPLES and self._leases.holds(0) and began >= self._next_compaction:
+            await self.compact()
         return self._counts
+
+    async def compact(self) -> bool:
+        """Give back the space of deleted rows that no vacuum can remove; say whether that could be done.
+
+        It cannot be done while a transaction is open that has put or looked at what waits, nor without the right to
+        truncate the table.
+        """
+        try:
+            await self._looking.rows(self._tables.compact)
+        except Failure:
+            self._next_compaction = asyncio.get_running_loop().time() + _COMPACT_AGAIN
+            return False
+        return True
 
     def _count(self, *, waiting: int = 0, dead: int = 0) -> None:
         """Reckon with what a statement did: one value for all whose puts shared it."""
