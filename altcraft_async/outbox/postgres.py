@@ -49,10 +49,10 @@ _NOTHING_SEEN = "0:18446744073709551615:"
 """A snapshot after which no transaction has begun: without cursors nothing can be late."""
 
 _MOST_DEAD_TUPLES = 200_000
-"""Deleted rows that are left to the database's own cleaning, which needs a minute: about 100 MB with their indexes."""
+"""Deleted rows that are left to the database's own cleaning, which needs a minute: about 50 MB with their indexes."""
 
-_COMPACT_AGAIN = 60.0
-"""Seconds after which cleaning is tried again that could not be done: all puts wait while it waits for its lock."""
+_COMPACT_EVERY = 60.0
+"""Seconds between two tries to clean: all puts wait while it waits for its lock, and the count of rows comes late."""
 
 _LOCK_WAIT = "SET LOCAL lock_timeout = '2s'"
 """All puts wait behind one that waits for a lock: for its request id, which an open transaction has put too, or for the
@@ -383,6 +383,7 @@ class PostgresStore:
         oldest = None if age is None else self._clock() - age
         self._counts = Counts(pending, dead, oldest, dead_tuples, open_for)
         if (dead_tuples or 0) > _MOST_DEAD_TUPLES and self._leases.holds(0) and began >= self._next_compaction:
+            self._next_compaction = began + _COMPACT_EVERY
             await self.compact()
         return self._counts
 
@@ -395,7 +396,6 @@ class PostgresStore:
         try:
             await self._looking.rows(self._tables.compact)
         except Failure:
-            self._next_compaction = asyncio.get_running_loop().time() + _COMPACT_AGAIN
             return False
         return True
 

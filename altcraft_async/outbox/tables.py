@@ -97,7 +97,12 @@ class Tables:
 
     def _of(self, sql: str) -> str:
         return sql.format(
-            twice=_TWICE, s=f'"{self.schema}"', buckets=self.buckets, version=VERSION, columns=_COLUMNS, movable=_MOVABLE
+            twice=_TWICE,
+            s=f'"{self.schema}"',
+            buckets=self.buckets,
+            version=VERSION,
+            columns=_COLUMNS,
+            movable=_MOVABLE,
         )
 
     # -- what they are
@@ -155,7 +160,7 @@ class Tables:
 
     # -- reading
 
-    def _unseen(self, late: bool, sql: str) -> str:  # noqa: FBT001
+    def _unseen(self, late: bool, sql: str) -> str:
         """Make a statement on what the last snapshot did not see; the second half costs planning, and is rare."""
         since = "SELECT * FROM {s}.entry WHERE xid >= %(end)s::xid8"
         until_then = " UNION ALL SELECT * FROM {s}.entry WHERE xid = ANY (%(open)s::xid8[])"
@@ -167,7 +172,9 @@ class Tables:
         Parameters: `buckets`, their `cursors`, and the `most` of each; the `end` of the last snapshot, and, where it is
         to be read `late`, what was `open` in it.
         """
-        return self._unseen(late, """
+        return self._unseen(
+            late,
+            """
             WITH asked AS (
                 SELECT * FROM unnest(
                     %(buckets)s::smallint[], %(cursors)s::bigint[], %(most)s::bigint[]
@@ -186,7 +193,8 @@ class Tables:
                 SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
                 FROM found ORDER BY id
             ) AS sorted
-        """)
+        """,
+        )
 
     def news(self, *, late: bool) -> str:
         """Read on where all that could be seen has been read; the first row has the snapshot of this read.
@@ -194,14 +202,17 @@ class Tables:
         Parameters: `buckets`; `most`; the `end` of the last snapshot, and, where it is to be read `late`, what was
         `open` in it.
         """
-        return self._unseen(late, """
+        return self._unseen(
+            late,
+            """
             SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
             UNION ALL
             SELECT * FROM (
                 SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
                 FROM ({unseen}) AS found WHERE bucket = ANY (%(buckets)s::smallint[]) ORDER BY id LIMIT %(most)s
             ) AS sorted
-        """)
+        """,
+        )
 
     @property
     def counts(self) -> str:
@@ -232,7 +243,8 @@ class Tables:
             SET LOCAL lock_timeout = '50ms';
             LOCK TABLE {s}.entry IN ACCESS EXCLUSIVE MODE;
             DO $compact$ DECLARE waiting {s}.entry[] := ARRAY (SELECT entry FROM {s}.entry LIMIT {movable} + 1); BEGIN
-                IF cardinality(waiting) <= {movable} AND current_setting('transaction_isolation') = 'read committed' THEN
+                IF cardinality(waiting) <= {movable} AND current_setting('transaction_isolation') = 'read committed'
+                THEN
                     TRUNCATE {s}.entry;
                     INSERT INTO {s}.entry (bucket, id, {columns}, put_at, xid) OVERRIDING SYSTEM VALUE
                     SELECT bucket, id, {columns}, put_at, xid FROM unnest(waiting) ORDER BY id;
