@@ -36,8 +36,9 @@ _AT_ONCE = 256
 _LOOK_EVERY = 0.25
 """Seconds between two looks for what other processes have put."""
 
-_SETTLE_EVERY = 0.008
-"""Seconds between the beginnings of two commits of ends at least: each costs as much as several updates."""
+_SETTLE_EVERY = 0.02
+"""Seconds between the beginnings of two commits of ends at least: each costs as much as several updates, and a put that
+is committed beside it waits for the disk twice."""
 
 _AFTER_TROUBLE = 0.5
 """Seconds after which a store that failed is asked again."""
