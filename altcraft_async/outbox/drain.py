@@ -184,6 +184,8 @@ class Drainer:
         try:
             while await self._may_deliver():
                 pause = await self._deliver_once(pause)
+                if self._last is not None and self._last.anew:
+                    continue
                 if self._finishing.is_set():
                     return
                 if not self.paused:
@@ -307,6 +309,9 @@ class Drainer:
             return []
         cursors = {bucket: held.cursor for bucket, held in current.items()}
         batch = self._last = await self._store.pending(cursors, last=self._last, limit=_AT_ONCE)
+        if batch.anew:  # in a run that begins when all of this one has ended: nothing is sent by both
+            self._since = self._clock()
+            self._cut = True
         for entry in batch.entries:
             held = current[entry.bucket]
             held.cursor = max(held.cursor, entry.id)

@@ -95,7 +95,7 @@ class Tables:
         """Return the statements that make them."""
         return self._of(_MADE).strip() + "\n"
 
-    def _of(self, sql: str) -> str:
+    def _of(self, sql: str, **more: str) -> str:
         return sql.format(
             twice=_TWICE,
             s=f'"{self.schema}"',
@@ -103,6 +103,8 @@ class Tables:
             version=VERSION,
             columns=_COLUMNS,
             movable=_MOVABLE,
+            **more,
+            as_of="concat_ws(' ', pg_current_snapshot(), pg_postmaster_start_time())",
         )
 
     # -- what they are
@@ -160,20 +162,19 @@ class Tables:
 
     # -- reading
 
-    def _unseen(self, late: bool, sql: str) -> str:
-        """Make a statement on what the last snapshot did not see; the second half costs planning, and is rare."""
+    def _unseen(self, *, late: bool) -> str:
+        """Select what the last snapshot did not see; the second half costs planning, and is rarely needed."""
         since = "SELECT * FROM {s}.entry WHERE xid >= %(end)s::xid8"
         until_then = " UNION ALL SELECT * FROM {s}.entry WHERE xid = ANY (%(open)s::xid8[])"
-        return self._of(sql.replace("{unseen}", since + until_then * late))
+        return self._of(since + until_then * late)
 
     def pending(self, *, late: bool) -> str:
-        """Read on in buckets; the first row has the snapshot of this read.
+        """Read on in buckets; the first row has the snapshot of this read, and the server's start.
 
         Parameters: `buckets`, their `cursors`, and the `most` of each; the `end` of the last snapshot, and, where it is
         to be read `late`, what was `open` in it.
         """
-        return self._unseen(
-            late,
+        return self._of(
             """
             WITH asked AS (
                 SELECT * FROM unnest(
@@ -187,31 +188,32 @@ class Tables:
                 UNION ALL
                 SELECT e.* FROM ({unseen}) AS e JOIN asked ON e.bucket = asked.bucket AND e.id <= asked.cursor
             )
-            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
+            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, {as_of}
             UNION ALL
             SELECT * FROM (
                 SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
                 FROM found ORDER BY id
             ) AS sorted
         """,
+            unseen=self._unseen(late=late),
         )
 
     def news(self, *, late: bool) -> str:
-        """Read on where all that could be seen has been read; the first row has the snapshot of this read.
+        """Read on where all that could be seen has been read; the first row is as that of `pending`.
 
         Parameters: `buckets`; `most`; the `end` of the last snapshot, and, where it is to be read `late`, what was
         `open` in it.
         """
-        return self._unseen(
-            late,
+        return self._of(
             """
-            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
+            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, {as_of}
             UNION ALL
             SELECT * FROM (
                 SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
                 FROM ({unseen}) AS found WHERE bucket = ANY (%(buckets)s::smallint[]) ORDER BY id LIMIT %(most)s
             ) AS sorted
         """,
+            unseen=self._unseen(late=late),
         )
 
     @property
