@@ -36,6 +36,10 @@ _AT_ONCE = 256
 _LOOK_EVERY = 0.25
 """Seconds between two looks for what other processes have put."""
 
+_SETTLE_EVERY = 0.02
+"""Seconds between the beginnings of two commits of ends at least: each costs as much as several updates, and a put that
+is committed beside it waits for the disk twice."""
+
 _AFTER_TROUBLE = 0.5
 """Seconds after which a store that failed is asked again."""
 
@@ -54,7 +58,7 @@ class Drainer:
     """
 
     __slots__ = (
-        "_altcraft", "_begun", "_changed", "_clock", "_closing", "_cut", "_died", "_ended", "_entries", "_failed",
+        "_altcraft", "_changed", "_clock", "_closing", "_cut", "_died", "_ended", "_entries", "_failed",
         "_failures", "_fed", "_finishing", "_flowing", "_flusher", "_give_up_after", "_last", "_loop", "_news",
         "_placing", "_recorded", "_resting", "_run", "_since", "_stopped_by", "_store", "_troubles", "_unplaced",
         "delivered", "holding", "last_success",
@@ -92,7 +96,6 @@ class Drainer:
         self._resting.set()
         self._since = clock()
         self._entries: dict[int, tuple[Entry, Held]] = {}
-        self._begun: set[int] = set()  # ids of entries that a run of this process began, and may have left in doubt
         self._last: EntryPage | None = None
         self._fed = 0
         self._cut = False
@@ -181,6 +184,8 @@ class Drainer:
         try:
             while await self._may_deliver():
                 pause = await self._deliver_once(pause)
+                if self._last is not None and self._last.anew:
+                    continue
                 if self._finishing.is_set():
                     return
                 if not self.paused:
@@ -244,7 +249,7 @@ class Drainer:
                         continue
                     entry, held = known
                     if outcome.state is not OutcomeState.UNKNOWN:
-                        self._begun.discard(entry.id)
+                        held.begun.discard(entry.id)
                     if held.lease.left() <= 0:  # another process has it, or reads it again
                         del self._entries[outcome.index]
                     else:  # it goes on waiting
@@ -304,6 +309,9 @@ class Drainer:
             return []
         cursors = {bucket: held.cursor for bucket, held in current.items()}
         batch = self._last = await self._store.pending(cursors, last=self._last, limit=_AT_ONCE)
+        if batch.anew:  # in a run that begins when all of this one has ended: nothing is sent by both
+            self._since = self._clock()
+            self._cut = True
         for entry in batch.entries:
             held = current[entry.bucket]
             held.cursor = max(held.cursor, entry.id)
@@ -340,8 +348,8 @@ class Drainer:
     def request_id(self, index: int, update: LineStatusUpdate) -> str:
         """Return the id that the entry was accepted with."""
         del update
-        entry = self._entries[index][0]
-        self._begun.add(entry.id)
+        entry, held = self._entries[index]
+        held.begun.add(entry.id)
         return entry.request_id
 
     def asked_before(self, index: int) -> bool:
@@ -351,7 +359,7 @@ class Drainer:
         """
         entry, held = self._entries[index]
         before = entry.put_at <= max(self._since, held.since) or entry.put_at > self._clock()
-        return before or entry.id in self._begun
+        return before or entry.id in held.begun
 
     def left_in_doubt(self, index: int) -> bool:
         """Say so of all that was asked before."""
@@ -391,9 +399,11 @@ class Drainer:
     async def _flush(self) -> None:
         try:
             while self._ended:
+                again_at = self._loop.time() + _SETTLE_EVERY
                 outcomes, self._ended = self._ended, []
                 self._changed(await self._settled(outcomes))
                 self._recorded(outcomes)
+                await _within(self._closing, again_at - self._loop.time())
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever for a store that broke its promise
             self._ended.clear()
             if not isinstance(error, StorageError):
@@ -412,7 +422,7 @@ class Drainer:
         settled = await self._settle(delivered, dead)
         for outcome in outcomes:
             entry, held = self._entries.pop(outcome.index)
-            self._begun.discard(entry.id)
+            held.begun.discard(entry.id)
             held.unsettled -= 1
         if delivered:
             self.delivered += len(delivered)
@@ -463,7 +473,9 @@ def _letter(burial: Burial) -> DeadLetter:
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event for some seconds; say whether it came."""
+    """Wait for an event for some seconds, not at all if they are over; say whether it came."""
+    if seconds <= 0 or event.is_set():
+        return event.is_set()
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -40,8 +40,9 @@ class Held:
     """One bucket under one lease.
 
     `since` is the Unix time at which it was won, `cursor` the highest id that was read of it.
-    `unsettled` counts its ended deliveries that the store does not have yet. `leaving` says
-    that it is to be given back.
+    `begun` has the ids of its entries that a run began, and may have left in doubt: whoever wins the bucket next takes
+    all that was put before for begun. `unsettled` counts its ended deliveries that the store does not have yet.
+    `leaving` says that it is to be given back.
     """
 
     bucket: int
@@ -49,6 +50,7 @@ class Held:
     lease: Lease
     since: float
     cursor: int = -1
+    begun: set[int] = attrs.field(factory=set, init=False)
     unsettled: int = 0
     leaving: bool = False
 

@@ -52,6 +52,10 @@ class Leasing:
         """Show how many are held."""
         return f"<Leasing {len(self._epochs)} of {self._tables.buckets} buckets>"
 
+    def holds(self, bucket: int) -> bool:
+        """Say whether a bucket was held at the last look."""
+        return bucket in self._epochs
+
     async def lease(self) -> Leases:
         """Renew in time, look, take; raises `Failure`."""
         session, tables, seconds = self._session, self._tables, self._seconds

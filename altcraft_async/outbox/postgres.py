@@ -45,8 +45,14 @@ _COUNTING_PART = 0.05
 _FEW = 8
 """The most that is read at once of a bucket that had no more the last time, while others have."""
 
-_NOTHING_SEEN = "0:18446744073709551615:"
-"""A snapshot after which no transaction has begun: without cursors nothing can be late."""
+_NOTHING_SEEN = "0:18446744073709551615: "
+"""A snapshot after which no transaction has begun, of no server: without cursors nothing can be late."""
+
+_MOST_DEAD_TUPLES = 200_000
+"""Deleted rows that are left to the database's own cleaning, which needs a minute: about 50 MB with their indexes."""
+
+_COMPACT_EVERY = 60.0
+"""Seconds between two tries to clean: all puts wait while it waits for its lock, and the count of rows comes late."""
 
 _LOCK_WAIT = "SET LOCAL lock_timeout = '2s'"
 """All puts wait behind one that waits for a lock: for its request id, which an open transaction has put too, or for the
@@ -55,9 +61,9 @@ table, which is to be stopped."""
 
 @attrs.frozen
 class _Mark:
-    """As of which snapshot something was read, and up to which id of each bucket."""
+    """As of which snapshot something was read of the server that began when, and up to which id of each bucket."""
 
-    snapshot: str
+    as_of: str
     cursors: Mapping[int, int]
 
 
@@ -100,8 +106,8 @@ class PostgresStore:
     """
 
     __slots__ = (
-        "_clock", "_counts", "_leases", "_leasing", "_looking", "_make_tables", "_next_count", "_puts", "_reading",
-        "_settling", "_tables", "_writing", "buckets", "capacity", "path",
+        "_clock", "_counts", "_leases", "_leasing", "_looking", "_make_tables", "_next_compaction", "_next_count",
+        "_puts", "_reading", "_settling", "_tables", "_writing", "buckets", "capacity", "path",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - the settings of a store
@@ -132,7 +138,7 @@ class PostgresStore:
         self._leases = Leasing(self._leasing, self._tables, seconds=lease, owner=uuid4(), place=_place())
         self._puts = Grouped(self._put_all)
         self._counts = Counts(0, 0, None)
-        self._next_count = 0.0
+        self._next_count = self._next_compaction = 0.0
 
     def __repr__(self) -> str:
         """Show where it is, without the password."""
@@ -306,33 +312,39 @@ class PostgresStore:
         """
         mark = last.mark if last is not None and isinstance(last.mark, _Mark) else _Mark(_NOTHING_SEEN, {})
         if last is not None and not last.more and mark.cursors == after:  # all that is there has been read
-            rows, snapshot = await self._rows(self._tables.news, mark, buckets=array(after), most=limit + 1)
+            rows, as_of = await self._rows(self._tables.news, mark, buckets=array(after), most=limit + 1)
+            if _is_other(as_of, mark):
+                return EntryPage((), anew=True)
             if len(rows) <= limit:
-                return self._page(rows, snapshot, after, frozenset())
+                return self._page(rows, as_of, after, frozenset())
         hungry = (after.keys() & last.more if last is not None else set()) or after.keys()
         most = {bucket: -(-limit // len(hungry)) if bucket in hungry else _FEW for bucket in after}
         wanted = {"buckets": array(after), "cursors": array(after.values()), "most": array(most.values())}
-        rows, snapshot = await self._rows(self._tables.pending, mark, **wanted)
+        rows, as_of = await self._rows(self._tables.pending, mark, **wanted)
+        if _is_other(as_of, mark):
+            return EntryPage((), anew=True)
         found = dict.fromkeys(after, 0)
         for row in rows:
             found[row[0]] += row[1] > after[row[0]]
         more = frozenset(bucket for bucket, count in found.items() if count >= most[bucket])
-        return self._page(rows, snapshot, after, more)
+        return self._page(rows, as_of, after, more)
 
-    async def _rows(self, sql: str, mark: _Mark, **wanted: object) -> tuple[Rows, str]:
-        """Read rows, and the snapshot as of which they were read."""
-        _, end, open_then = mark.snapshot.split(":")
+    async def _rows(self, sql: Callable[..., str], mark: _Mark, **wanted: object) -> tuple[Rows, str]:
+        """Read rows, and the snapshot as of which they were read, with its server's start."""
+        _, end, open_then = mark.as_of.partition(" ")[0].split(":")
+        if open_then:
+            wanted["open"] = f"{{{open_then}}}"
         with self._told():
-            (first, *rows) = await self._reading.rows(sql, {**wanted, "end": end, "open": f"{{{open_then}}}"})
+            (first, *rows) = await self._reading.rows(sql(late=bool(open_then)), {**wanted, "end": end})
         return rows, first[8]
 
-    def _page(self, rows: Rows, snapshot: str, after: Mapping[int, int], more: frozenset[int]) -> EntryPage:
+    def _page(self, rows: Rows, as_of: str, after: Mapping[int, int], more: frozenset[int]) -> EntryPage:
         now = self._clock()  # of this host, which may be wrong: only ages are believed
         cursors = dict(after)
         for row in rows:
             cursors[row[0]] = max(cursors[row[0]], row[1])
         entries = [Entry(row[1], LineStatusUpdate(*row[2:5]), row[5], now - row[7], row[0], row[6]) for row in rows]
-        return EntryPage(entries, more, _Mark(snapshot, cursors))
+        return EntryPage(entries, more, _Mark(as_of, cursors))
 
     async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Settled:
         """Delete what was delivered, and move the dead."""
@@ -374,7 +386,22 @@ class PostgresStore:
         self._next_count = loop.time() + took / _COUNTING_PART if took > _COUNTING_PART else 0.0
         oldest = None if age is None else self._clock() - age
         self._counts = Counts(pending, dead, oldest, dead_tuples, open_for)
+        if (dead_tuples or 0) > _MOST_DEAD_TUPLES and self._leases.holds(0) and began >= self._next_compaction:
+            self._next_compaction = began + _COMPACT_EVERY
+            await self.compact()
         return self._counts
+
+    async def compact(self) -> bool:
+        """Give back the space of deleted rows that no vacuum can remove; say whether that could be done.
+
+        It cannot be done while a transaction is open that has put or looked at what waits, nor without the right to
+        truncate the table.
+        """
+        try:
+            await self._looking.rows(self._tables.compact)
+        except Failure:
+            return False
+        return True
 
     def _count(self, *, waiting: int = 0, dead: int = 0) -> None:
         """Reckon with what a statement did: one value for all whose puts shared it."""
@@ -433,6 +460,12 @@ class PostgresStore:
             rows = await self._looking.rows(self._tables.forget, (bucket, order_external_id, order_external_id))
         self._next_count = 0.0
         return Forgotten(*rows[0])
+
+
+def _is_other(as_of: str, mark: _Mark) -> bool:
+    """Say whether a read was of another server than the one before it, or of one that was started anew."""
+    before = mark.as_of.partition(" ")[2]
+    return before not in {"", as_of.partition(" ")[2]}
 
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> list[str]:

@@ -68,11 +68,16 @@ class Entry:
 
 @attrs.frozen
 class EntryPage:
-    """Entries that were read together, by id. The buckets in `more` have more of them; `mark` is the store's own."""
+    """Entries that were read together, by id. The buckets in `more` have more of them; `mark` is the store's own.
+
+    `anew` says that nothing was read, since the store may have forgotten what was told of it, as after a failover that
+    lost the last commits: what was settled may wait again. Read all buckets from their beginnings.
+    """
 
     entries: Sequence[Entry]
     more: frozenset[int] = frozenset()
     mark: object = None
+    anew: bool = False
 
 
 @attrs.frozen

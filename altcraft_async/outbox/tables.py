@@ -22,6 +22,9 @@ _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _MOST_BUCKETS = 1024
 _COLUMNS = "order_external_id, order_line_external_id, status_external_id, request_id, traceparent"
 
+_MOVABLE = 10_000
+"""The most rows that are kept in memory while their table is made anew: some tens of milliseconds."""
+
 _TWICE = """ON CONFLICT (request_id) DO UPDATE SET status_external_id = CAST(CAST(
     'the request_id ' || excluded.request_id || ' waits for another change' AS integer) AS text)
     WHERE (entry.order_external_id, entry.order_line_external_id, entry.status_external_id)
@@ -92,8 +95,17 @@ class Tables:
         """Return the statements that make them."""
         return self._of(_MADE).strip() + "\n"
 
-    def _of(self, sql: str) -> str:
-        return sql.format(twice=_TWICE, s=f'"{self.schema}"', buckets=self.buckets, version=VERSION, columns=_COLUMNS)
+    def _of(self, sql: str, **more: str) -> str:
+        return sql.format(
+            twice=_TWICE,
+            s=f'"{self.schema}"',
+            buckets=self.buckets,
+            version=VERSION,
+            columns=_COLUMNS,
+            movable=_MOVABLE,
+            **more,
+            as_of="concat_ws(' ', pg_current_snapshot(), pg_postmaster_start_time())",
+        )
 
     # -- what they are
 
@@ -150,14 +162,20 @@ class Tables:
 
     # -- reading
 
-    @property
-    def pending(self) -> str:
-        """Read on in buckets; the first row has the snapshot of this read.
+    def _unseen(self, *, late: bool) -> str:
+        """Select what the last snapshot did not see; the second half costs planning, and is rarely needed."""
+        since = "SELECT * FROM {s}.entry WHERE xid >= %(end)s::xid8"
+        until_then = " UNION ALL SELECT * FROM {s}.entry WHERE xid = ANY (%(open)s::xid8[])"
+        return self._of(since + until_then * late)
 
-        Parameters: `buckets`, their `cursors`, and the `most` of each; the `end` of the last snapshot, and what was
-        `open` in it.
+    def pending(self, *, late: bool) -> str:
+        """Read on in buckets; the first row has the snapshot of this read, and the server's start.
+
+        Parameters: `buckets`, their `cursors`, and the `most` of each; the `end` of the last snapshot, and, where it is
+        to be read `late`, what was `open` in it.
         """
-        return self._of("""
+        return self._of(
+            """
             WITH asked AS (
                 SELECT * FROM unnest(
                     %(buckets)s::smallint[], %(cursors)s::bigint[], %(most)s::bigint[]
@@ -168,36 +186,35 @@ class Tables:
                     ORDER BY entry.id LIMIT asked.most
                 ) AS e
                 UNION ALL
-                SELECT e.* FROM (
-                    SELECT * FROM {s}.entry WHERE xid >= %(end)s::xid8 UNION ALL
-                    SELECT * FROM {s}.entry WHERE xid = ANY (%(open)s::xid8[])
-                ) AS e JOIN asked ON e.bucket = asked.bucket AND e.id <= asked.cursor
+                SELECT e.* FROM ({unseen}) AS e JOIN asked ON e.bucket = asked.bucket AND e.id <= asked.cursor
             )
-            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
+            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, {as_of}
             UNION ALL
             SELECT * FROM (
                 SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
                 FROM found ORDER BY id
             ) AS sorted
-        """)
+        """,
+            unseen=self._unseen(late=late),
+        )
 
-    @property
-    def news(self) -> str:
-        """Read on where all that could be seen has been read; the first row has the snapshot of this read.
+    def news(self, *, late: bool) -> str:
+        """Read on where all that could be seen has been read; the first row is as that of `pending`.
 
-        Parameters: `buckets`; `most`; the `end` of the last snapshot, and what was `open` in it.
+        Parameters: `buckets`; `most`; the `end` of the last snapshot, and, where it is to be read `late`, what was
+        `open` in it.
         """
-        return self._of("""
-            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_current_snapshot()::text
+        return self._of(
+            """
+            SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, {as_of}
             UNION ALL
             SELECT * FROM (
                 SELECT bucket, id, {columns}, extract(epoch FROM clock_timestamp() - put_at)::float8, NULL
-                FROM (
-                    SELECT * FROM {s}.entry WHERE xid >= %(end)s::xid8 UNION ALL
-                    SELECT * FROM {s}.entry WHERE xid = ANY (%(open)s::xid8[])
-                ) AS found WHERE bucket = ANY (%(buckets)s::smallint[]) ORDER BY id LIMIT %(most)s
+                FROM ({unseen}) AS found WHERE bucket = ANY (%(buckets)s::smallint[]) ORDER BY id LIMIT %(most)s
             ) AS sorted
-        """)
+        """,
+            unseen=self._unseen(late=late),
+        )
 
     @property
     def counts(self) -> str:
@@ -212,6 +229,29 @@ class Tables:
                 SELECT count(*), extract(epoch FROM clock_timestamp() - min(put_at))::float8 AS age
                 FROM (SELECT put_at FROM {s}.entry LIMIT %s) AS few
             ) AS e
+        """)
+
+    # -- cleaning
+
+    @property
+    def compact(self) -> str:
+        """Give back the space of deleted rows, whatever snapshots are open, unless very many wait or anybody is in.
+
+        A vacuum removes no row that was deleted after the oldest transaction began. The lock says that no transaction
+        which is open now has looked at the table; later ones see its rows as of now. That holds for statements that
+        wait for the lock only where each takes a snapshot of its own.
+        """
+        return self._of("""
+            SET LOCAL lock_timeout = '50ms';
+            LOCK TABLE {s}.entry IN ACCESS EXCLUSIVE MODE;
+            DO $compact$ DECLARE waiting {s}.entry[] := ARRAY (SELECT entry FROM {s}.entry LIMIT {movable} + 1); BEGIN
+                IF cardinality(waiting) <= {movable} AND current_setting('transaction_isolation') = 'read committed'
+                THEN
+                    TRUNCATE {s}.entry;
+                    INSERT INTO {s}.entry (bucket, id, {columns}, put_at, xid) OVERRIDING SYSTEM VALUE
+                    SELECT bucket, id, {columns}, put_at, xid FROM unnest(waiting) ORDER BY id;
+                END IF;
+            END $compact$
         """)
 
     # -- ending

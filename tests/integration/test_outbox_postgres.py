@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from contextlib import asynccontextmanager
 
+import attrs
 import pytest
 
 from altcraft_async import (
@@ -20,7 +21,7 @@ from altcraft_async import (
 )
 from altcraft_async.observe import LeasesChanged
 from altcraft_async.outbox import Burial, Outbox, PostgresStore, schema_sql
-from altcraft_async.outbox.store import lease_clock
+from altcraft_async.outbox.store import Leases, lease_clock
 from altcraft_async.sandbox import Fault, Faults
 from altcraft_async.storage.postgres import Database, Failure, Fate, array
 
@@ -367,6 +368,102 @@ async def test_of_one_full_bucket_more_is_read_at_once(store_of):
         assert second.entries[0].id > first.entries[-1].id
 
 
+# -- deleted rows
+
+
+async def churn(store, count):
+    """Put and settle, in statements of two hundred."""
+    for start in range(0, count, 200):
+        ids = range(start, start + 200)
+        await asyncio.gather(*(store.put(LineStatusUpdate(f"order_{n}", "line", "new"), f"id-{n}", 0.0) for n in ids))
+        await store.settle([entry for entry in await read_all(store) if entry.request_id != "kept"], [])
+
+
+async def size_of(connection, schema):
+    rows = await connection.execute("SELECT pg_total_relation_size(%s)", (f"{schema}.entry",))
+    return (await rows.fetchone())[0]
+
+
+async def test_rows_that_were_deleted_beside_an_open_transaction_are_cleaned_up(
+    store_of, postgres, connection, schema, monkeypatch
+):
+    monkeypatch.setattr("altcraft_async.outbox.postgres._MOST_DEAD_TUPLES", 1000)
+    async with (
+        opened(store_of()) as store,
+        await psycopg.AsyncConnection.connect(postgres.url()) as open_one,
+    ):
+        await open_one.execute("SELECT pg_current_xact_id()")
+        await store.lease()
+        await store.put(LineStatusUpdate(*LINE, "first"), "kept", 5.0)
+        (kept,) = await read_all(store)
+        await churn(store, 3000)
+        await connection.set_autocommit(True)
+        before = await size_of(connection, schema)
+
+        async with asyncio.timeout(20):
+            while await size_of(connection, schema) > before / 4:
+                await store.counts()
+                await asyncio.sleep(0.2)  # the server's statistics come late
+        (again,) = await read_all(store)
+        assert attrs.evolve(again, put_at=0.0) == attrs.evolve(kept, put_at=0.0)
+        assert again.put_at == pytest.approx(kept.put_at, abs=0.5)
+        await store.put(LineStatusUpdate(*LINE, "second"), "second", 0.0)
+        assert [entry.request_id for entry in await read_all(store)] == ["kept", "second"]
+        await store.settle(await read_all(store), [])
+        assert await read_all(store) == []
+
+
+async def test_nothing_is_read_twice_or_lost_over_a_cleaning(store_of):
+    async with opened(store_of(buckets=1)) as store:
+        await store.put(LineStatusUpdate(*LINE, "new"), "id-1", 0.0)
+        first = await store.pending({0: -1}, last=None, limit=10)
+        await store.put(LineStatusUpdate(*LINE, "new"), "id-2", 0.0)
+        assert await store.compact()
+        cursor = first.entries[0].id
+        second = await store.pending({0: cursor}, last=first, limit=10)
+        assert [entry.request_id for entry in second.entries] == ["id-2"]
+        third = await store.pending({0: second.entries[0].id}, last=second, limit=10)
+        assert third.entries == []
+
+
+async def test_a_transaction_that_has_put_is_never_cleaned_away_and_stops_no_others(store_of, connection):
+    async with opened(store_of(buckets=1)) as store:
+        await store.put(LineStatusUpdate(*LINE, "new"), "id-1", 0.0)
+        await store.put_within(connection, LineStatusUpdate(*LINE, "late"), "id-2")
+        cleaning = asyncio.create_task(store.compact())
+        async with asyncio.timeout(1.5):
+            await store.put(LineStatusUpdate(*LINE, "new"), "id-3", 0.0)
+            assert not await cleaning
+        await connection.commit()
+        assert [entry.request_id for entry in await read_all(store)] == ["id-1", "id-2", "id-3"]
+        assert await store.compact()
+        assert [entry.request_id for entry in await read_all(store)] == ["id-1", "id-2", "id-3"]
+
+
+async def test_a_drainer_delivers_on_in_order_while_its_table_is_cleaned_again_and_again(
+    start_sandbox, connect, store_of, until
+):
+    sandbox = await start_sandbox(faults=Faults(latency=0.005))
+    statuses = ["processing", "delivered"] * 10
+    updates = [(f"order_{n}", f"line_{n}_1", status) for status in statuses for n in range(1, 21)]
+    store, cleanings = store_of(), 0
+    async with Outbox(store, connect(sandbox, concurrency=16)) as outbox:
+
+        async def clean():
+            nonlocal cleanings
+            while True:
+                cleanings += await store.compact()
+                await asyncio.sleep(0.02)
+
+        cleaner = asyncio.create_task(clean())
+        for start in range(0, 400, 20):
+            await asyncio.gather(*(outbox.put(update) for update in updates[start : start + 20]))
+        await until(lambda: outbox.statistics().delivered == 400)
+        cleaner.cancel()
+    assert cleanings >= 3
+    assert sandbox.ledger.check(updates).ok
+
+
 # -- in the caller's transaction
 
 
@@ -518,6 +615,19 @@ async def test_nothing_starts_once_the_lease_is_over(start_sandbox, connect, sto
         await asyncio.sleep(0.2)
         assert sandbox.ledger.requests <= seen + 1
     assert outbox.statistics().dead == 0
+
+
+async def test_nothing_is_remembered_of_buckets_that_were_lost(start_sandbox, connect, store_of, until):
+    sandbox = await start_sandbox(faults=Faults(latency=5.0))
+    async with Outbox(store_of(), connect(sandbox, concurrency=4), drain_timeout=0.0) as outbox:
+        for n in range(1, 5):
+            await outbox.put((f"order_{n}", f"line_{n}_1", "delivered"))
+        holding = outbox._drainer.holding
+        await until(lambda: sum(len(held.begun) for held in holding._held.values()) == 4)
+        holding._adopt(Leases({}))  # another process has them all
+        assert not len(holding)
+        holding._adopt(Leases(dict.fromkeys(range(8), 99)))
+        assert not any(held.begun for held in holding._held.values())
 
 
 async def test_the_loop_turns_on_when_all_leases_end_while_there_is_more_to_read(

@@ -98,6 +98,30 @@ async def test_a_standby_takes_over_and_what_was_accepted_is_delivered_in_order(
     assert sandbox.ledger.check(accepted).ok
 
 
+async def test_what_waits_again_after_a_failover_that_lost_its_end_is_repeated_under_its_id(
+    sandbox, connect, schema, until
+):
+    with PostgresServer() as primary, PostgresServer(standby_of=primary) as standby:
+        hosts = f"{primary.directory},{standby.directory}"
+        url = f"postgresql://altcraft@/postgres?host={hosts}&target_session_attrs=read-write&connect_timeout=2"
+        async with Outbox(PostgresStore(url, schema=schema, buckets=4), connect(sandbox)) as outbox:
+            await until(lambda: outbox.statistics().draining)
+            await outbox.pause()
+            await outbox.put((*LINE, "delivered"))
+            with psycopg.connect(primary.url()) as first, psycopg.connect(standby.url(), autocommit=True) as copy:
+                written = first.execute("SELECT pg_current_wal_lsn()").fetchone()
+                await until(lambda: copy.execute("SELECT pg_last_wal_replay_lsn() >= %s", written).fetchone()[0])
+            await asyncio.to_thread(standby.stop)
+            outbox.resume()
+            await until(lambda: outbox.statistics().delivered == 1)
+            await asyncio.to_thread(primary.stop, "immediate")
+            await asyncio.to_thread(standby.start)
+            await asyncio.to_thread(standby.promote)
+            await until(lambda: outbox.statistics().delivered == 2)
+            await until(lambda: not outbox.statistics().pending and outbox.statistics().problem is None)
+    assert (len(sandbox.ledger.changes(*LINE)), sandbox.ledger.requests) == (1, 2)
+
+
 async def test_a_pool_of_the_users_own_is_used_and_left_open(sandbox, connect, postgres, schema, until):
     pools = pytest.importorskip("psycopg_pool")
     async with pools.AsyncConnectionPool(postgres.url(), min_size=1, max_size=4, open=False) as pool:
@@ -173,10 +197,11 @@ async def test_reading_costs_no_more_beside_a_transaction_that_stays_open(postgr
 
     async def pages():
         async with await psycopg.AsyncConnection.connect(postgres.url(), autocommit=True) as judge:
-            _, end, open_then = last.mark.snapshot.split(":")
+            _, end, open_then = last.mark.as_of.partition(" ")[0].split(":")
             parameters = {"cursors": [last_id], "end": end, "open": open_then.split(","), "buckets": [0]}
             hits = []
-            for plan, most in ((store._tables.pending, [256]), (store._tables.news, 256)):
+            tables, late = store._tables, bool(open_then)
+            for plan, most in ((tables.pending(late=late), [256]), (tables.news(late=late), 256)):
                 explained = await judge.execute(
                     f"EXPLAIN (ANALYZE, BUFFERS) {plan}".encode(), {**parameters, "most": most}
                 )
