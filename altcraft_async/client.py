@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from altcraft_async.engine.carrier import Transport
     from altcraft_async.engine.core import Engine
     from altcraft_async.engine.credentials import TokenSource
-    from altcraft_async.engine.transport import Transport
     from altcraft_async.flow.limit import Adaptive, LearnedLimit, Shared
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryPolicy

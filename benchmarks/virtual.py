@@ -200,7 +200,7 @@ class SimulatedServer:
     async def send(
         self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False
     ) -> WireResponse:
-        """Take one call; see `altcraft_async.engine.transport.Transport`."""
+        """Take one call; see `altcraft_async.engine.carrier.Transport`."""
         del connect, max_bytes, fresh
         loop = self._loop or self._open()
         now = loop.time()

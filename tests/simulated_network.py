@@ -195,7 +195,7 @@ class Network:
     async def send(
         self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False
     ) -> WireResponse:
-        """Carry one request; see `altcraft_async.engine.transport.Transport`."""
+        """Carry one request; see `altcraft_async.engine.carrier.Transport`."""
         loop = asyncio.get_running_loop()
         visit = self._visit(request, loop)
         weather = next((it.weather for it in self._outages if it.begin <= loop.time() < it.end), None)

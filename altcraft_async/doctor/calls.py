@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.client import AltcraftClient, ClientOptions
     from altcraft_async.doctor.network import Link
-    from altcraft_async.engine.transport import Transport
+    from altcraft_async.engine.carrier import Transport
     from altcraft_async.protocol.values import JSON
     from altcraft_async.protocol.wire import TokenPlace, WireRequest, WireResponse
     from altcraft_async.settings import Settings

@@ -1,18 +1,35 @@
-"""A transport of somebody else's, held to what a transport may do."""
+"""What a transport is, and one of somebody else's, held to it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from altcraft_async.errors import AltcraftError, ConnectionLostError, TransportError, UnreadableResponseError
 from altcraft_async.protocol.wire import WireResponse
 
 if TYPE_CHECKING:
-    from altcraft_async.engine.transport import Transport
     from altcraft_async.protocol.wire import WireRequest
 
-__all__ = ["Carrier", "OwnTransport"]
+__all__ = ["Carrier", "OwnTransport", "Transport"]
+
+
+class Transport(Protocol):
+    """What the engine asks of a transport; anything that can do this can carry the calls."""
+
+    async def send(
+        self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False
+    ) -> WireResponse:
+        """Send `request` and read the whole answer, within `total` seconds and `max_bytes`.
+
+        With `fresh` it goes over a connection that nothing was ever sent on, and
+        that is closed after the answer. Raises `TransportError` when there was no
+        answer, and `UnreadableResponseError` when its body could not be read to the
+        end. Cancellation drops the connection; the server may have taken the call.
+        """
+
+    async def aclose(self) -> None:
+        """Free what the transport owns; harmless when called again."""
 
 
 class OwnTransport:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from altcraft_async.engine.carrier import Transport
     from altcraft_async.engine.credentials import Token
     from altcraft_async.engine.notifier import Notifier
-    from altcraft_async.engine.transport import Transport
     from altcraft_async.engine.work import WorkItem
     from altcraft_async.observe import Observer
     from altcraft_async.settings import Settings

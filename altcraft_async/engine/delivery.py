@@ -45,11 +45,11 @@ from altcraft_async.protocol.verdict import TABLE, Evidence, Scope
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from altcraft_async.engine.carrier import Transport
     from altcraft_async.engine.credentials import Credentials
     from altcraft_async.engine.gate import Gate
     from altcraft_async.engine.notifier import Notifier
     from altcraft_async.engine.questions import Questions
-    from altcraft_async.engine.transport import Transport
     from altcraft_async.engine.work import Patience, RowResult, WorkItem
     from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.flow.retry import RetryBudget

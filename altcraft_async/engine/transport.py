@@ -11,7 +11,7 @@ import asyncio
 import base64
 import logging
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 import aiohttp
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.protocol.wire import WireRequest
 
-__all__ = ["AiohttpTransport", "Transport"]
+__all__ = ["AiohttpTransport"]
 
 _log = logging.getLogger("altcraft_async")
 
@@ -55,24 +55,6 @@ _KEEP_ALIVE = 15.0
 _DECODED_BY_SESSIONS = frozenset({"gzip", "deflate", "br", "zstd"})
 _NAMES_KEPT = 30
 """Seconds for which a resolved name is believed, unless a connection fails before."""
-
-
-class Transport(Protocol):
-    """What the engine asks of a transport; anything that can do this can carry the calls."""
-
-    async def send(
-        self, request: WireRequest, *, connect: float, total: float, max_bytes: int, fresh: bool = False
-    ) -> WireResponse:
-        """Send `request` and read the whole answer, within `total` seconds and `max_bytes`.
-
-        With `fresh` it goes over a connection that nothing was ever sent on, and
-        that is closed after the answer. Raises `TransportError` when there was no
-        answer, and `UnreadableResponseError` when its body could not be read to the
-        end. Cancellation drops the connection; the server may have taken the call.
-        """
-
-    async def aclose(self) -> None:
-        """Free what the transport owns; harmless when called again."""
 
 
 class AiohttpTransport(OwnTransport):

@@ -16,7 +16,7 @@ from altcraft_async.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from altcraft_async.engine.transport import Transport
+    from altcraft_async.engine.carrier import Transport
     from altcraft_async.protocol.wire import WireRequest, WireResponse
 
 __all__ = ["LoggedTransport"]
