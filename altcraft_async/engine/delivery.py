@@ -436,9 +436,11 @@ class Delivery:
         now = asyncio.get_running_loop().time()
         if no_room and now >= patience.ends_at(gate.outage, since=item.first_failure):
             return Stop(StopReason.OUTAGE)
+        spent = item.attempts - item.unpaid
+        state.attempt_number = max(spent, 1)  # what cost no attempt is none for tenacity's strategies either
         return decide(
             last.verdict,
-            spent=item.attempts - item.unpaid,
+            spent=spent,
             state=state,
             in_outage=in_outage,
             misdirected=self._is_misdirected(last.verdict),
@@ -515,7 +517,8 @@ _KINDS: Final[Mapping[StopReason, type[DeliveryError]]] = {
 class _Rounds:
     """The attempts of one call after its first, as tenacity drives them."""
 
-    __slots__ = ("_begun", "_decision", "_delivery", "_item", "_patience", "_totals", "stop")
+    __slots__ = ("_begun", "_decision", "_delivery", "_item", "_looked_at", "_outages", "_paid", "_patience", "_totals",
+                 "stop")  # fmt: skip
 
     def __init__(self, delivery: Delivery, item: WorkItem, patience: Patience, totals: Totals | None) -> None:
         self._delivery = delivery
@@ -524,6 +527,8 @@ class _Rounds:
         self._totals = totals
         self._begun = False
         self._decision: Retry | Stop = Stop(StopReason.FINAL)
+        self._paid, self._looked_at = 0.0, item.started
+        self._outages = delivery.gate.outage.lasted(item.started)
         self.stop: Stop | None = None
 
     async def attempt(self) -> Stop | None:
@@ -545,16 +550,26 @@ class _Rounds:
     def asks_for_another(self, state: tenacity.RetryCallState) -> bool:
         """Decide after an attempt."""
         delivery, item = self._delivery, self._item
-        if state.attempt_number == 1:  # the time of the first attempt counts
-            state.start_time -= asyncio.get_running_loop().time() - item.started
+        self._count_time(state)
         stopped = state.outcome.result() if state.outcome is not None else None
         self._decision = stopped or delivery.decide(item, state, self._patience)
         if isinstance(self._decision, Stop):
             self.stop = self._decision
             return False
+        if item.last is not None and item.last.verdict is _NO_ROOM:
+            self._looked_at += self._decision.delay  # a wait for room costs nothing
         if delivery.notifier is not None:
             delivery.notifier.retry_planned(item, self._decision.delay, None if item.last is None else item.last.error)
         return True
+
+    def _count_time(self, state: tenacity.RetryCallState) -> None:
+        """Let the state say how long the call has taken since its first attempt, without the time of outages."""
+        now = asyncio.get_running_loop().time()
+        outages = self._delivery.gate.outage.lasted(now)
+        self._paid += max(0.0, now - self._looked_at - (outages - self._outages))
+        self._looked_at, self._outages = now, outages
+        ended = state.outcome_timestamp
+        state.start_time = (time.monotonic() if ended is None else ended) - self._paid
 
     def delay(self, state: tenacity.RetryCallState) -> float:
         """Give the seconds before the next attempt."""
