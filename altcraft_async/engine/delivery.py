@@ -226,6 +226,8 @@ class Delivery:
                 fresh=item.fresh or item.once,  # a kept connection may make a request go out twice
             )
         except AltcraftError as error:
+            if isinstance(error, UnreadableResponseError):
+                error.retry_after = wire.clean(error.retry_after) or None
             return self._failed_send(error), 0
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -267,17 +269,17 @@ class Delivery:
         if update is not None:
             another = another_line(reply.payload, update)
             if another is not None:
-                doubt = self._doubt_of(item, update, another, fresh=fresh)
+                doubt = self._doubt_of(item, update, another, wire, fresh=fresh)
                 if doubt is not None:
                     response.discard()
-                    return self._anothers(another, doubt)
+                    return self._anothers(another, doubt, wire)
             elif not fresh and self._is_unproven(item, update, reply):
                 response.discard()
                 return Attempt(TABLE[Evidence.UNCONFIRMED], {}, UnreadableResponseError(_UNPROVEN))
-            item.echo = echo_of(reply.payload, update)
+            item.echo = echo_of(reply.payload, update, wire.clean)
         elif isinstance(item, BatchItem) and (named := self._take_rows(item, wire, reply)) is not None:
             response.discard()
-            return self._anothers(named, Evidence.ANOTHERS)
+            return self._anothers(named, Evidence.ANOTHERS, wire)
         return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload, response=response)
 
     async def _judge(self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse) -> Attempt:
@@ -350,13 +352,15 @@ class Delivery:
             location=reply.location,
         )
 
-    def _doubt_of(self, item: WorkItem, update: LineStatusUpdate, another: LineKey, *, fresh: bool) -> Evidence | None:
+    def _doubt_of(
+        self, item: WorkItem, update: LineStatusUpdate, another: LineKey, wire: Wire, *, fresh: bool
+    ) -> Evidence | None:
         """Say what an answer that names `another` line is, None where it is taken; mark the item to be asked again."""
         questions = self.questions
         line = LineKey(update.order_external_id, update.order_line_external_id)
         free = questions.gave(another, line, before=item.another) and not questions.knows(another)
         if free and (questions.expects(another, line) or (fresh and another == item.another)):
-            questions.accept(another, line)
+            questions.accept(another, line, wire.clean)
             return None
         questions.distrust(asyncio.get_running_loop().time())
         item.another = another
@@ -371,8 +375,8 @@ class Delivery:
         item.fresh = True
         return True
 
-    def _anothers(self, another: LineKey, evidence: Evidence) -> Attempt:
-        msg = f"the answer was that of another line ({another[0]}/{another[1]})"
+    def _anothers(self, another: LineKey, evidence: Evidence, wire: Wire) -> Attempt:
+        msg = f"the answer was that of another line ({wire.clean('/'.join(another))})"
         return Attempt(TABLE[evidence], {}, UnreadableResponseError(msg))
 
     def _account(self, item: WorkItem, last: Attempt, started: float, now: float, totals: Totals | None) -> None:

@@ -17,7 +17,7 @@ from altcraft_async.protocol.wire import WireResponse
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from virtual import VirtualLoop  # noqa: E402
+from virtual import VirtualLoop
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
@@ -44,7 +44,8 @@ class Platform:
             return answer(200, update)
         if asyncio.get_running_loop().time() < OUTAGE:
             if not self.room:
-                raise ConnectError("too many open files", local=True)
+                msg = "too many open files"
+                raise ConnectError(msg, local=True)
             return answer(502, update)
         self.late[line] += 1
         return answer(502 if self.late[line] == 1 and line != "l0" else 200, update)
