@@ -250,7 +250,8 @@ class Delivery:
             local = isinstance(error, ConnectError) and error.local
             return Attempt(TABLE[Evidence.NO_ROOM if local else Evidence.NEVER_SENT], {}, error)
         if isinstance(error, UnreadableResponseError):  # cut off, or too long: status and headers are known
-            found = self.policy.rules.evidence(status=error.status or 200, code=None, duplicate=False)
+            status = error.status if error.status >= 100 else 200  # noqa: PLR2004 - lower ones are none of HTTP's
+            found = self.policy.rules.evidence(status=status, code=None, duplicate=False)
             return Attempt(TABLE[found], {}, error, self._retry_after(error.retry_after))
         if isinstance(error, TransportError):
             timeout = isinstance(error, AttemptTimeoutError)
