@@ -15,7 +15,7 @@ import click
 from altcraft_async import AltcraftClient, ConfigurationError, FailureLimit, Settings, UnknownVariableWarning
 from altcraft_async.cli.log import start_log
 from altcraft_async.cli.results import refuse_clashes
-from altcraft_async.kinds import FLAG, SECONDS, shown
+from altcraft_async.kinds import FLAG, SECONDS
 from altcraft_async.settings import CREDENTIALS, FILE, TABLE
 from altcraft_async.settings.table import near_misses
 
@@ -61,9 +61,9 @@ class _Text(_TextType):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            self._kind.read(str(value), self.name)
-        except ConfigurationError:
-            self.fail(f"it must be {self._kind.text_words}, not {shown(value)}.", param, ctx)
+            self._kind.read(str(value), "it")
+        except ConfigurationError as error:
+            self.fail(f"{error.message}.", param, ctx)
         return str(value)
 
 
