@@ -22,6 +22,7 @@ __all__ = [
     "CODES",
     "DEADLINE",
     "FLAG",
+    "LARGEST",
     "NUMBER",
     "PATH",
     "RETRIES",
@@ -42,7 +43,7 @@ _LONGEST_SHOWN = 20
 _LARGEST_CODE = 999_999
 """HTTP statuses and error codes lie far below it; a range without a bound would fill the memory."""
 
-_LARGEST: Final = 10**12
+LARGEST: Final = 10**12
 """The most that any number may be: more seconds, bytes or rows than there are, and few enough for every library."""
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -63,7 +64,7 @@ def _one(kind: type) -> str:
 def refusal(name: str, words: str, value: object) -> ConfigurationError:
     """Return the error of a setting `name` whose `value` is not what it must be."""
     if _is_too_large(value):
-        words += f", at most {_LARGEST:,}"
+        words += f", at most {LARGEST:,}"
     return ConfigurationError(f"{name} must be {words}, not {shown(value)}", field=name)
 
 
@@ -123,11 +124,11 @@ class Kind:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LARGEST
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LARGEST
 
 
 def _is_whole(value: object) -> bool:
-    return type(value) is int and 0 < value <= _LARGEST
+    return type(value) is int and 0 < value <= LARGEST
 
 
 def _is_zero(value: object) -> bool:
@@ -141,7 +142,7 @@ def _is_too_large(value: object) -> bool:
             value = _seconds(value.strip())
         except ValueError:
             return False
-    return isinstance(value, int | float) and _LARGEST < value < math.inf
+    return isinstance(value, int | float) and LARGEST < value < math.inf
 
 
 def _seconds(text: str) -> float:

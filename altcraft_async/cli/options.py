@@ -15,7 +15,7 @@ import click
 from altcraft_async import AltcraftClient, ConfigurationError, FailureLimit, Settings, UnknownVariableWarning
 from altcraft_async.cli.log import start_log
 from altcraft_async.cli.results import refuse_clashes
-from altcraft_async.kinds import FLAG, SECONDS
+from altcraft_async.kinds import FLAG, LARGEST, SECONDS
 from altcraft_async.settings import CREDENTIALS, FILE, TABLE
 from altcraft_async.settings.table import near_misses
 
@@ -27,16 +27,18 @@ if TYPE_CHECKING:
     from altcraft_async.settings import Setting
 
     _TextType = click.ParamType[str]
+    _WholeType = click.ParamType[int]
     _SecondsType = click.ParamType[float]
     _FailuresType = click.ParamType[FailureLimit | Literal["none"]]
 else:  # older releases of click are not generic
-    _TextType = _SecondsType = _FailuresType = click.ParamType
+    _TextType = _WholeType = _SecondsType = _FailuresType = click.ParamType
 
 __all__ = [
     "SETTINGS",
     "ClientCommand",
     "Failures",
     "Seconds",
+    "Whole",
     "client_options",
     "environ_of",
     "make_client",
@@ -65,6 +67,23 @@ class _Text(_TextType):
         except ConfigurationError as error:
             self.fail(f"{error.message}.", param, ctx)
         return str(value)
+
+
+class Whole(_WholeType):
+    """A whole number, `least` or more, and not beyond all use."""
+
+    name = "integer"
+
+    def __init__(self, least: int = 1, most: int = LARGEST) -> None:
+        self.least = least
+        self.most = most
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it; fail with the bounds where it lies beyond them."""
+        number = click.INT.convert(str(value), param, ctx)
+        if not self.least <= number <= self.most:
+            self.fail(f"it must lie between {self.least:,} and {self.most:,}.", param, ctx)
+        return int(number)
 
 
 class Seconds(_SecondsType):
