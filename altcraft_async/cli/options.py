@@ -15,7 +15,7 @@ import click
 from altcraft_async import AltcraftClient, ConfigurationError, FailureLimit, Settings, UnknownVariableWarning
 from altcraft_async.cli.log import start_log
 from altcraft_async.cli.results import refuse_clashes
-from altcraft_async.kinds import FLAG, LARGEST, SECONDS
+from altcraft_async.kinds import FLAG, LARGEST, SECONDS, shown
 from altcraft_async.settings import CREDENTIALS, FILE, TABLE
 from altcraft_async.settings.table import near_misses
 
@@ -80,10 +80,13 @@ class Whole(_WholeType):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Read it; fail with the bounds where it lies beyond them."""
-        number = click.INT.convert(str(value), param, ctx)
+        try:
+            number = int(str(value))
+        except ValueError:
+            self.fail(f"{shown(value)} is not a valid integer.", param, ctx)
         if not self.least <= number <= self.most:
             self.fail(f"it must lie between {self.least:,} and {self.most:,}.", param, ctx)
-        return int(number)
+        return number
 
 
 class Seconds(_SecondsType):
