@@ -456,7 +456,8 @@ class APIError(DeliveryError):
     ``status`` is the HTTP status; ``code`` and ``text`` are the envelope's
     ``error`` and ``error_text`` (``code`` is None when the body was no
     envelope); ``duplicate`` is true when the answer was a replay of an earlier
-    one to the same ``Request-ID``.
+    one to the same ``Request-ID``. ``location`` is where a redirect leads, without
+    its query, or empty.
     """
 
     effect = "nothing, unless `maybe_applied` is true"
@@ -474,6 +475,7 @@ class APIError(DeliveryError):
         duplicate: bool = False,
         retry_after: float | None = None,
         maybe_applied: bool = False,
+        location: str = "",
     ) -> None:
         super().__init__(message, maybe_applied=maybe_applied)
         self.status = status
@@ -481,6 +483,7 @@ class APIError(DeliveryError):
         self.text = text
         self.duplicate = duplicate
         self.retry_after = retry_after
+        self.location = location
 
 
 class BadRequestError(APIError):
@@ -578,6 +581,7 @@ def api_error(  # noqa: PLR0913 - the facts of one answer
         duplicate=duplicate,
         retry_after=retry_after,
         maybe_applied=maybe_applied,
+        location=location,
     )
 
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CODES",
+    "DEADLINE",
     "FLAG",
+    "LARGEST",
     "NUMBER",
     "PATH",
     "RETRIES",
@@ -41,6 +43,9 @@ _LONGEST_SHOWN = 20
 _LARGEST_CODE = 999_999
 """HTTP statuses and error codes lie far below it; a range without a bound would fill the memory."""
 
+LARGEST: Final = 10**12
+"""The most that any number may be: more seconds, bytes or rows than there are, and few enough for every library."""
+
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -49,11 +54,17 @@ def shown(value: object) -> str:
     text = repr(value)
     if len(text) <= _LONGEST_SHOWN:
         return text
-    return f"a str of {len(value)} characters" if isinstance(value, str) else f"a {type(value).__name__}"
+    return f"a str of {len(value)} characters" if isinstance(value, str) else _one(type(value))
+
+
+def _one(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOaeio' else 'a'} {kind.__name__}"
 
 
 def refusal(name: str, words: str, value: object) -> ConfigurationError:
     """Return the error of a setting `name` whose `value` is not what it must be."""
+    if _is_too_large(value):
+        words += f", at most {LARGEST:,}"
     return ConfigurationError(f"{name} must be {words}, not {shown(value)}", field=name)
 
 
@@ -77,8 +88,12 @@ class Kind:
     def __call__(self, instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
         """Judge a field of an attrs class; raises `ConfigurationError`, naming the field."""
         del instance
+        self.check(attribute.name, value)
+
+    def check(self, name: str, value: object) -> None:
+        """Judge a `value` that was given; raises `ConfigurationError`, naming it."""
         if not self.fits(value):
-            raise refusal(attribute.name, self.words, value)
+            raise refusal(name, self.words, value)
 
     def read(self, value: object, name: str) -> object:
         """Return what `value` means, a text or already one of the kind.
@@ -109,7 +124,25 @@ class Kind:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LARGEST
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int and 0 < value <= LARGEST
+
+
+def _is_zero(value: object) -> bool:
+    return type(value) in {int, float} and value == 0
+
+
+def _is_too_large(value: object) -> bool:
+    """Say whether a number, perhaps one that is written as a text, is refused for its size."""
+    if isinstance(value, str):
+        try:
+            value = _seconds(value.strip())
+        except ValueError:
+            return False
+    return isinstance(value, int | float) and LARGEST < value < math.inf
 
 
 def _seconds(text: str) -> float:
@@ -149,8 +182,20 @@ def _is_codes(value: object) -> bool:
 NUMBER: Final = Kind("a number above zero", _is_number, float, metavar="N")
 SECONDS: Final = Kind("a number above zero", _is_number, _seconds, metavar="TIME")
 """Seconds; a text may have a unit: ``90``, ``90s``, ``15m`` or ``2h``."""
-WHOLE: Final = Kind("a whole number above zero", lambda value: type(value) is int and value > 0, int, metavar="N")
-RETRIES: Final = Kind("a whole number, zero or more", lambda value: type(value) is int and value >= 0, int, metavar="N")
+DEADLINE: Final = Kind(
+    "a number of seconds, zero or more",
+    lambda value: _is_number(value) or _is_zero(value),
+    _seconds,
+    metavar="TIME",
+)
+"""Seconds that are left: there may be none any more."""
+WHOLE: Final = Kind("a whole number above zero", _is_whole, int, metavar="N")
+RETRIES: Final = Kind(
+    "a whole number, zero or more",
+    lambda value: _is_whole(value) or (type(value) is int and value == 0),
+    int,
+    metavar="N",
+)
 FLAG: Final = Kind(
     "True or False",
     lambda value: isinstance(value, bool),
@@ -177,7 +222,7 @@ def text(words: str, metavar: str) -> Kind:
 
 def only(kind: type) -> Kind:
     """Return the kind of an object of one class, which no text gives."""
-    return Kind(f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}", lambda value: isinstance(value, kind))
+    return Kind(_one(kind), lambda value: isinstance(value, kind))
 
 
 def check_token(token: str) -> None:

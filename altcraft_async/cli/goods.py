@@ -11,6 +11,7 @@ from altcraft_async.cli.import_command import import_command
 from altcraft_async.cli.options import (
     ClientCommand,
     Seconds,
+    Whole,
     client_options,
     environ_of,
     make_client,
@@ -48,9 +49,7 @@ def _group(name: str, words: str) -> click.Group:
         short_help=f"List the {words}.",
         help=f"Write all {words}, with the platform's names.\n\nThe exit code is 0 only if the whole list was written.",
     )
-    @click.option(
-        "--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Maximum rows of a page."
-    )
+    @click.option("--limit", type=Whole(), default=1000, show_default=True, help="Maximum rows of a page.")
     @click.option("--deadline", type=Seconds(), metavar="TIME", help="Give up a page after this time: 90, 15m, 2h.")
     @wire_log_option
     @client_options

@@ -11,6 +11,7 @@ import attrs
 import click
 
 from altcraft_async import ConfigurationError, InputChangedError, JournalError
+from altcraft_async.cli.options import Whole
 from altcraft_async.cli.talk import tidy
 from altcraft_async.ingest import HeldBackError, InputError, InputFormat, LastLine, UpdateReader, read_updates
 
@@ -36,7 +37,7 @@ def input_options(format_help: str) -> Callable[[Callable[..., Any]], Callable[.
         click.option("--format", "input_format", type=click.Choice(list(map(str, InputFormat))), help=format_help),
         click.option("--encoding", default="utf-8", show_default=True, metavar="NAME",
                      help="Encoding: cp1251, utf-16, …"),
-        click.option("--skip-lines", type=click.IntRange(min=0), default=0, metavar="N",
+        click.option("--skip-lines", type=Whole(0), default=0, metavar="N",
                      help="Skip N lines before the header."),
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ import click
 from altcraft_async import AltcraftClient, ConfigurationError, FailureLimit, Settings, UnknownVariableWarning
 from altcraft_async.cli.log import start_log
 from altcraft_async.cli.results import refuse_clashes
-from altcraft_async.kinds import FLAG, SECONDS, shown
+from altcraft_async.kinds import FLAG, LARGEST, SECONDS, shown
 from altcraft_async.settings import CREDENTIALS, FILE, TABLE
 from altcraft_async.settings.table import near_misses
 
@@ -27,16 +27,18 @@ if TYPE_CHECKING:
     from altcraft_async.settings import Setting
 
     _TextType = click.ParamType[str]
+    _WholeType = click.ParamType[int]
     _SecondsType = click.ParamType[float]
     _FailuresType = click.ParamType[FailureLimit | Literal["none"]]
 else:  # older releases of click are not generic
-    _TextType = _SecondsType = _FailuresType = click.ParamType
+    _TextType = _WholeType = _SecondsType = _FailuresType = click.ParamType
 
 __all__ = [
     "SETTINGS",
     "ClientCommand",
     "Failures",
     "Seconds",
+    "Whole",
     "client_options",
     "environ_of",
     "make_client",
@@ -61,10 +63,30 @@ class _Text(_TextType):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            self._kind.read(str(value), self.name)
-        except ConfigurationError:
-            self.fail(f"it must be {self._kind.text_words}, not {shown(value)}.", param, ctx)
+            self._kind.read(str(value), "it")
+        except ConfigurationError as error:
+            self.fail(f"{error.message}.", param, ctx)
         return str(value)
+
+
+class Whole(_WholeType):
+    """A whole number, `least` or more, and not beyond all use."""
+
+    name = "integer"
+
+    def __init__(self, least: int = 1, most: int = LARGEST) -> None:
+        self.least = least
+        self.most = most
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it; fail with the bounds where it lies beyond them."""
+        try:
+            number = int(str(value))
+        except ValueError:
+            self.fail(f"{shown(value)} is not a valid integer.", param, ctx)
+        if not self.least <= number <= self.most:
+            self.fail(f"it must lie between {self.least:,} and {self.most:,}.", param, ctx)
+        return number
 
 
 class Seconds(_SecondsType):

@@ -11,6 +11,7 @@ from altcraft_async.cli.import_command import import_command
 from altcraft_async.cli.options import (
     ClientCommand,
     Seconds,
+    Whole,
     client_options,
     environ_of,
     make_client,
@@ -45,7 +46,7 @@ orders.add_command(import_command("orders"))
 
 @orders.command("list", cls=ClientCommand, short_help="List the orders.")
 @click.option("--endpoint", metavar="ID", help="Only the orders of one touchpoint.")
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Maximum rows of a page.")
+@click.option("--limit", type=Whole(), default=1000, show_default=True, help="Maximum rows of a page.")
 @_deadline_option
 @wire_log_option
 @client_options

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from altcraft_async.cli.options import ClientCommand, client_options, environ_of
+from altcraft_async.cli.options import ClientCommand, Whole, client_options, environ_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["database_options", "outbox", "store_of"]
 
 _PLACE = click.argument("place", metavar="FILE|URL")
-_IDS = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.IntRange(min=1))
+_IDS = click.argument("ids", metavar="[ID]...", nargs=-1, type=Whole(1, 2**63 - 1))
 
 
 def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,7 +65,7 @@ def outbox_show(place: str, as_json: bool, **database: Any) -> int:
 @outbox.command(name="run", cls=ClientCommand, short_help="Deliver an outbox until a signal comes.")
 @_PLACE
 @click.option("--listen", metavar="[HOST]:PORT", help="Serve /livez, /readyz and /metrics at this address.")
-@click.option("--lease", type=click.FloatRange(min=0.5), default=45.0, show_default=True,
+@click.option("--lease", type=click.FloatRange(0.5, 86_400), default=45.0, show_default=True,
               help="For a database: seconds after which others take over from a dead process.")  # fmt: skip
 @database_options
 @client_options

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from altcraft_async.cli.options import with_options
+from altcraft_async.cli.options import Whole, with_options
 from altcraft_async.cli.presets import PresetName
 from altcraft_async.errors import ConfigurationError
+from altcraft_async.kinds import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ _READINGS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
                                   show_default=True, help="The form of result in get_status."),
     "cursor": click.option("--cursor/--no-cursor", default=True, show_default=True,
                            help="Whether lists have next_from_id."),
-    "page_limit": click.option("--page-limit", type=click.IntRange(min=1), default=1000, show_default=True,
+    "page_limit": click.option("--page-limit", type=Whole(), default=1000, show_default=True,
                                metavar="N", help="Maximum rows of a page."),
     "line_statuses": click.option("--line-statuses", is_flag=True, help="The list shows the statuses of lines."),
     "unknown_orders": click.option("--unknown-orders", type=click.Choice(["refused", "ignored"]), default="refused",
@@ -69,19 +70,19 @@ _SETTINGS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
                                      help="Whether repeats are recognised by Request-ID."),
     "dedup_checksum": click.option("--dedup-checksum/--no-dedup-checksum", default=True, show_default=True,
                                    help="Whether repeats without an id are recognised by headers and body."),
-    "dedup_window": click.option("--dedup-window", type=click.FloatRange(min=0), default=86400.0, show_default=True,
-                                 metavar="SECONDS", help="How long an answer is kept."),
+    "dedup_window": click.option("--dedup-window", type=click.FloatRange(0, LARGEST), default=86400.0,
+                                 show_default=True, metavar="SECONDS", help="How long an answer is kept."),
     "cache_failures": click.option("--cache-failures", is_flag=True,
                                    help="Also keep the 429 and 5xx answers of faults."),
     "legacy_headers": click.option("--legacy-headers", is_flag=True, help="Use X- before Duplicate-Request and -Key."),
-    "max_body_bytes": click.option("--max-body-bytes", type=click.IntRange(min=1), default=10 * 2**20,
+    "max_body_bytes": click.option("--max-body-bytes", type=Whole(), default=10 * 2**20,
                                    show_default=True, metavar="N", help="The longest accepted body."),
     "admin": click.option("--admin", type=click.Choice(["loopback", "network", "off"]), default="loopback",
                           show_default=True, help="Who reaches the admin API and the page: this machine, whoever "
                           "reaches the port, nobody."),
     "admin_hosts": click.option("--admin-host", "admin_hosts", multiple=True, metavar="NAME",
                                 help="A further host name for the admin API and the page; can be given again."),
-    "keep_requests": click.option("--keep-requests", type=click.IntRange(min=0), default=1000, show_default=True,
+    "keep_requests": click.option("--keep-requests", type=Whole(0), default=1000, show_default=True,
                                   metavar="N", help="Requests that the admin API and the page show."),
 }  # fmt: skip
 """The options of the sandbox itself, by the keywords of `altcraft_async.sandbox.Sandbox`."""

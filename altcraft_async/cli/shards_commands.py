@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from altcraft_async.cli.inputs import Input, input_options
-from altcraft_async.cli.options import ClientCommand, Seconds, client_options, environ_of
+from altcraft_async.cli.options import ClientCommand, Seconds, Whole, client_options, environ_of
+from altcraft_async.kinds import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,13 +72,13 @@ def shards_adopt(directory: str, target: str | None, **fields: Any) -> int:
 
 def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed((
-        click.option("--shard", type=click.IntRange(min=0), envvar="JOB_COMPLETION_INDEX", show_envvar=True,
+        click.option("--shard", type=Whole(0), envvar="JOB_COMPLETION_INDEX", show_envvar=True,
                      metavar="N", help="Only this shard, in this process."),
-        click.option("--processes", type=click.IntRange(min=1), metavar="N",
+        click.option("--processes", type=Whole(1, 10_000), metavar="N",
                      help="Processes of this machine. Default: one for each core."),
-        click.option("--concurrency-total", type=click.IntRange(min=1), metavar="N",
+        click.option("--concurrency-total", type=Whole(), metavar="N",
                      help="Total calls in flight of all processes that run shards of DIR, on any machine."),
-        click.option("--rate-total", type=click.FloatRange(min=0, min_open=True), metavar="N",
+        click.option("--rate-total", type=click.FloatRange(0, LARGEST, min_open=True), metavar="N",
                      help="Total updates a second of all these processes."),
         click.option("--retry-failed", is_flag=True, help="Send the failed rows of done shards again."),
         click.option("--deadline", type=Seconds(), metavar="TIME", help="With --shard: stop after this time."),

@@ -12,6 +12,7 @@ from altcraft_async.cli.options import (
     ClientCommand,
     Failures,
     Seconds,
+    Whole,
     client_options,
     environ_of,
     make_client,
@@ -56,7 +57,7 @@ _ONE_BY_ONE_FIRST = Adaptive(initial=1)
 @click.option("--report", metavar="FILE", help="Write a report of the run when it ends: a page, or JSON to *.json.")
 @click.option("--dry-run", is_flag=True, help="Read and check the whole input; send nothing and write no file.")
 @click.option("--deadline", type=Seconds(), metavar="TIME", help="Stop after this time: 90, 15m, 2h.")
-@click.option("--sample", "limit", type=click.IntRange(min=1), metavar="N",
+@click.option("--sample", "limit", type=Whole(), metavar="N",
               help="Send only the first N rows, and stop with the summary.")  # fmt: skip
 @click.option("--max-failures", type=Failures(), metavar="N|N%", help="Stop at this number or share of failures; "
               "none: never stop. Default: stop when the first 100 are all rejected for one reason.")  # fmt: skip

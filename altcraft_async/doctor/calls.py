@@ -127,7 +127,7 @@ async def check_token(caller: Caller, settings: Settings) -> tuple[Finding, Hear
     """
     error = await caller.ask()
     heard = caller.heard
-    level, said, remedy = judge(error, location=heard.headers.get("Location") if heard is not None else None)
+    level, said, remedy = judge(error)
     facts: dict[str, JSON] = {}
     if isinstance(error, APIError):
         facts = {"status": error.status, "code": error.code}

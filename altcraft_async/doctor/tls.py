@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from altcraft_async.doctor.finding import Check, Finding, Level, count, duration
+from altcraft_async.protocol.plain import readable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +49,8 @@ class Certificate:
         )
         names = [value for _, value in parts.get("subjectAltName", ())]
         return cls(
-            names[0] if names else subject.get("commonName") or subject.get("organizationName") or "nobody",
-            issuer.get("organizationName") or issuer.get("commonName") or "nobody",
+            readable(names[0] if names else subject.get("commonName") or subject.get("organizationName") or "nobody"),
+            readable(issuer.get("organizationName") or issuer.get("commonName") or "nobody"),
             ssl.cert_time_to_seconds(parts["notAfter"]),
         )
 

@@ -66,10 +66,8 @@ _ALWAYS = (
 _BUSY = "Wait, and see whether other programs use this account at the same time; then try again."
 
 
-def judge(  # noqa: PLR0911 - one answer a kind
-    error: AltcraftError | None, *, location: str | None = None
-) -> tuple[Level, str, str | None]:
-    """Return the level, what happened, and what to do; `location` is where the answer redirects to."""
+def judge(error: AltcraftError | None) -> tuple[Level, str, str | None]:  # noqa: PLR0911 - one answer a kind
+    """Return the level, what happened, and what to do."""
     if error is None:
         return Level.OK, "accepted: the API answered the reading call", None
     if not isinstance(error, APIError):
@@ -88,7 +86,7 @@ def judge(  # noqa: PLR0911 - one answer a kind
         return Level.FAILED, said, _about_server(error)
     if isinstance(error, TariffLimitError):
         return Level.FAILED, said, "Have the limit of the account's tariff raised."
-    return Level.FAILED, *_no_api(error, location)
+    return Level.FAILED, *_no_api(error)
 
 
 def _about_token(error: APIError) -> str:
@@ -108,12 +106,15 @@ def _about_server(error: ServerError) -> str:
     return "The platform fails by itself: wait, or tell the operator."
 
 
-def _no_api(error: APIError, location: str | None) -> tuple[str, str]:
+def _no_api(error: APIError) -> tuple[str, str]:
     """Judge an HTTP status without an envelope that is no known refusal."""
     if not 300 <= error.status <= 399:  # noqa: PLR2004 - the redirects
         return error.message, _WRONG_ADDRESS
-    there = urlsplit(location or "")
+    try:
+        there = urlsplit(error.location)
+    except ValueError:
+        there = urlsplit("")
     if there.scheme not in {"http", "https"} or not there.hostname:
         return f"the address redirects (HTTP {error.status})", _WRONG_ADDRESS
-    target = f"{there.scheme}://{there.netloc.rpartition('@')[2]}"
+    target = f"{there.scheme}://{there.netloc}"
     return f"the address redirects to {target}", f"Set ALTCRAFT_BASE_URL to {target}, if you trust it."

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from altcraft_async.errors import AltcraftError, ConnectionLostError, TransportError, UnreadableResponseError
+from altcraft_async.kinds import shown
 from altcraft_async.protocol.wire import WireResponse
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def _what_is_wrong(response: object) -> str | None:
     status: object = response.status
     body: object = response.body
     headers: object = response.headers
-    if not isinstance(status, int):
-        return f"a status of type {type(status).__name__}"
+    if not isinstance(status, int) or status < 100:  # noqa: PLR2004 - the least that HTTP has
+        return f"{shown(status)} as a status"
     if not isinstance(body, bytes | bytearray):
         return f"a body of type {type(body).__name__}"
     if not isinstance(headers, Mapping):

@@ -218,6 +218,8 @@ class Delivery:
                 fresh=item.fresh or item.once,  # a kept connection may make a request go out twice
             )
         except AltcraftError as error:
+            if isinstance(error, UnreadableResponseError):
+                error.retry_after = wire.clean(error.retry_after) or None
             return self._failed_send(error), 0
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -240,7 +242,8 @@ class Delivery:
             local = isinstance(error, ConnectError) and error.local
             return Attempt(TABLE[Evidence.NO_ROOM if local else Evidence.NEVER_SENT], {}, error)
         if isinstance(error, UnreadableResponseError):  # cut off, or too long: status and headers are known
-            found = self.policy.rules.evidence(status=error.status or 200, code=None, duplicate=False)
+            status = error.status if error.status >= 100 else 200  # noqa: PLR2004 - lower ones are none of HTTP's
+            found = self.policy.rules.evidence(status=status, code=None, duplicate=False)
             return Attempt(TABLE[found], {}, error, self._retry_after(error.retry_after))
         if isinstance(error, TransportError):
             timeout = isinstance(error, AttemptTimeoutError)
@@ -259,17 +262,17 @@ class Delivery:
         if update is not None:
             another = another_line(reply.payload, update)
             if another is not None:
-                doubt = self._doubt_of(item, update, another, fresh=fresh)
+                doubt = self._doubt_of(item, update, another, wire, fresh=fresh)
                 if doubt is not None:
                     response.discard()
-                    return self._anothers(another, doubt)
+                    return self._anothers(another, doubt, wire)
             elif not fresh and self._is_unproven(item, update, reply):
                 response.discard()
                 return Attempt(TABLE[Evidence.UNCONFIRMED], {}, UnreadableResponseError(_UNPROVEN))
-            item.echo = echo_of(reply.payload, update)
+            item.echo = echo_of(reply.payload, update, wire.clean)
         elif isinstance(item, BatchItem) and (named := self._take_rows(item, wire, reply)) is not None:
             response.discard()
-            return self._anothers(named, Evidence.ANOTHERS)
+            return self._anothers(named, Evidence.ANOTHERS, wire)
         return Attempt(_DUPLICATE_SUCCESS if reply.duplicate else _SUCCESS, reply.payload, response=response)
 
     def _judge(self, item: WorkItem, wire: Wire, reply: Reply, response: WireResponse) -> Attempt:
@@ -337,13 +340,15 @@ class Delivery:
             location=reply.location,
         )
 
-    def _doubt_of(self, item: WorkItem, update: LineStatusUpdate, another: LineKey, *, fresh: bool) -> Evidence | None:
+    def _doubt_of(
+        self, item: WorkItem, update: LineStatusUpdate, another: LineKey, wire: Wire, *, fresh: bool
+    ) -> Evidence | None:
         """Say what an answer that names `another` line is, None where it is taken; mark the item to be asked again."""
         questions = self.questions
         line = LineKey(update.order_external_id, update.order_line_external_id)
         free = questions.gave(another, line, before=item.another) and not questions.knows(another)
         if free and (questions.expects(another, line) or (fresh and another == item.another)):
-            questions.accept(another, line)
+            questions.accept(another, line, wire.clean)
             return None
         questions.distrust(asyncio.get_running_loop().time())
         item.another = another
@@ -358,8 +363,8 @@ class Delivery:
         item.fresh = True
         return True
 
-    def _anothers(self, another: LineKey, evidence: Evidence) -> Attempt:
-        msg = f"the answer was that of another line ({another[0]}/{another[1]})"
+    def _anothers(self, another: LineKey, evidence: Evidence, wire: Wire) -> Attempt:
+        msg = f"the answer was that of another line ({wire.clean('/'.join(another))})"
         return Attempt(TABLE[evidence], {}, UnreadableResponseError(msg))
 
     def _account(self, item: WorkItem, last: Attempt, started: float, now: float, totals: Totals | None) -> None:
@@ -423,9 +428,11 @@ class Delivery:
         now = asyncio.get_running_loop().time()
         if no_room and now >= patience.ends_at(gate.outage, since=item.first_failure):
             return Stop(StopReason.OUTAGE)
+        spent = item.attempts - item.unpaid
+        state.attempt_number = max(spent, 1)  # what cost no attempt is none for tenacity's strategies either
         return decide(
             last.verdict,
-            spent=item.attempts - item.unpaid,
+            spent=spent,
             state=state,
             in_outage=in_outage,
             misdirected=self._is_misdirected(last.verdict),
@@ -528,7 +535,8 @@ _KINDS: Final[Mapping[StopReason, type[DeliveryError]]] = {
 class _Rounds:
     """The attempts of one call after its first, as tenacity drives them."""
 
-    __slots__ = ("_begun", "_decision", "_delivery", "_item", "_patience", "_totals", "stop")
+    __slots__ = ("_begun", "_decision", "_delivery", "_item", "_looked_at", "_outages", "_paid", "_patience", "_totals",
+                 "stop")  # fmt: skip
 
     def __init__(self, delivery: Delivery, item: WorkItem, patience: Patience, totals: Totals | None) -> None:
         self._delivery = delivery
@@ -537,6 +545,8 @@ class _Rounds:
         self._totals = totals
         self._begun = False
         self._decision: Retry | Stop = Stop(StopReason.FINAL)
+        self._paid, self._looked_at = 0.0, item.started
+        self._outages = delivery.gate.outage.lasted(item.started)
         self.stop: Stop | None = None
 
     async def attempt(self) -> Stop | None:
@@ -558,16 +568,26 @@ class _Rounds:
     def asks_for_another(self, state: tenacity.RetryCallState) -> bool:
         """Decide after an attempt."""
         delivery, item = self._delivery, self._item
-        if state.attempt_number == 1:  # the time of the first attempt counts
-            state.start_time -= asyncio.get_running_loop().time() - item.started
+        self._count_time(state)
         stopped = state.outcome.result() if state.outcome is not None else None
         self._decision = stopped or delivery.decide(item, state, self._patience)
         if isinstance(self._decision, Stop):
             self.stop = self._decision
             return False
+        if item.last is not None and item.last.verdict is _NO_ROOM:
+            self._looked_at += self._decision.delay  # a wait for room costs nothing
         if delivery.notifier is not None:
             delivery.notifier.retry_planned(item, self._decision.delay, None if item.last is None else item.last.error)
         return True
+
+    def _count_time(self, state: tenacity.RetryCallState) -> None:
+        """Let the state say how long the call has taken since its first attempt, without the time of outages."""
+        now = asyncio.get_running_loop().time()
+        outages = self._delivery.gate.outage.lasted(now)
+        self._paid += max(0.0, now - self._looked_at - (outages - self._outages))
+        self._looked_at, self._outages = now, outages
+        ended = state.outcome_timestamp
+        state.start_time = (time.monotonic() if ended is None else ended) - self._paid
 
     def delay(self, state: tenacity.RetryCallState) -> float:
         """Give the seconds before the next attempt."""

@@ -26,7 +26,7 @@ from aiohttp.streams import StreamReader
 from yarl import URL
 
 from altcraft_async.engine.connections import Tap, UnaskedBytesError
-from altcraft_async.engine.mapping import map_cut_off, map_error, map_unsent
+from altcraft_async.engine.mapping import map_cut_off, map_error, map_unsent, no_status
 from altcraft_async.errors import AttemptTimeoutError, ConfigurationError, DeliveryError, UnreadableResponseError
 from altcraft_async.protocol.encoding import decoded, too_large
 from altcraft_async.protocol.wire import WireResponse
@@ -239,6 +239,8 @@ class DirectWay:
                 raise UnaskedBytesError from None
             message, payload = await protocol.read()
             while message.code < 200 and message.code != 101:  # noqa: PLR2004 - behind 101 no answer of HTTP comes
+                if message.code < 100:  # noqa: PLR2004 - no informational answer either
+                    raise no_status(message.code)
                 message, payload = await protocol.read()
             eof = payload.is_eof()
             body = tap.behind_head(payload.total_bytes) if eof else await _rest(message, payload, max_bytes)

@@ -24,7 +24,9 @@ from altcraft_async.engine.rows import CLAIMS, update_of
 from altcraft_async.engine.work import Patience, Phase, WorkItem
 from altcraft_async.errors import ClientClosedError, InvalidUpdateError
 from altcraft_async.flow.pace import TIMER_SLACK, Pacer
+from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import Stop, StopReason
+from altcraft_async.kinds import DEADLINE, only
 from altcraft_async.protocol.methods import BY_PATH, COMMIT_PREORDER, DELETE_ORDER, UPDATE_LINE_STATUS
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import check_request_id
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 
     from altcraft_async.engine.delivery import Delivery, Totals
     from altcraft_async.flow.lanes import Claim, Lanes
-    from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.protocol.values import JSON, LineStatusUpdate
 
 __all__ = ["Crew", "Dispatcher", "delivered_calls"]
@@ -45,6 +46,7 @@ delivered_calls: contextvars.ContextVar[list[WorkItem] | None] = contextvars.Con
 
 _OF_AN_ORDER = frozenset({DELETE_ORDER.path, COMMIT_PREORDER.path})
 """Methods that change the order that they name by its external id."""
+_OUTAGE = only(OutagePolicy)
 _BETWEEN, _ENDED = Phase.BETWEEN, Phase.ENDED
 """Named once: a look at a member through its class is slow before Python 3.12."""
 
@@ -137,7 +139,10 @@ class Dispatcher:
             delivery.gate.bind(loop)
         now = loop.time()
         if deadline is not None:
+            DEADLINE.check("deadline", deadline)
             item.expires_at = now + deadline
+        if outage is not None:
+            _OUTAGE.check("outage", outage)
         patience = Patience(outage or delivery.outage, now)
         notifier = delivery.notifier
         if notifier is None:

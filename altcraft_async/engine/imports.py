@@ -25,6 +25,7 @@ from altcraft_async.engine.run import Run, RunPhase
 from altcraft_async.engine.work import BatchItem, BatchRows
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError, RunStoppedError, TariffLimitError
 from altcraft_async.flow.batch import Cutter, fitting, halves, open_parts
+from altcraft_async.kinds import SECONDS, WHOLE
 from altcraft_async.outcome import Fingerprint, Outcome, outcomes_like
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.verdict import TABLE, Evidence
@@ -76,18 +77,14 @@ class BatchLimits:
     def __attrs_post_init__(self) -> None:
         """Check the keywords."""
         for field, value in (("batch_size", self.rows), ("batch_bytes", self.size), ("window_bytes", self.window)):
-            if type(value) is not int or value < 1:
-                msg = f"{field} must be a whole number of at least 1, not {value!r}"
-                raise ConfigurationError(msg, field=field)
+            WHOLE.check(field, value)
         if self.window < 2 * self.size:
             msg = (
                 f"window_bytes must be at least twice batch_bytes ({2 * self.size}), not {self.window}: "
                 "a batch is filled while others are under way"
             )
             raise ConfigurationError(msg, field="window_bytes")
-        if isinstance(self.timeout, bool) or not (isinstance(self.timeout, int | float) and self.timeout > 0):
-            msg = f"timeout must be a number of seconds above zero, not {self.timeout!r}"
-            raise ConfigurationError(msg, field="timeout")
+        SECONDS.check("timeout", self.timeout)
         check_choice(self.on_refused, ("report", "split"), "on_refused")
 
     def room(self, overhead: int) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.errors import AltcraftError
 
-__all__ = ["map_cut_off", "map_error", "map_unsent"]
+__all__ = ["map_cut_off", "map_error", "map_unsent", "no_status"]
 
 _WRONG_ADDRESS = (
     aiohttp.InvalidURL,
@@ -75,6 +75,11 @@ def map_unsent(error: Exception, *, in_doubt: bool) -> AltcraftError:
     if isinstance(mapped, ConnectError) or (isinstance(mapped, ConnectionLostError) and not mapped.maybe_applied):
         return mapped
     return _no_connection(error)
+
+
+def no_status(code: int) -> UnreadableResponseError:
+    """Return our error for an answer whose status is none of HTTP's, though aiohttp reads it."""
+    return UnreadableResponseError(f"the answer is not valid HTTP (status {code:03})", status=code)
 
 
 def map_cut_off(error: AltcraftError, status: int, headers: Mapping[str, str]) -> AltcraftError:

@@ -10,6 +10,8 @@ import attrs
 from altcraft_async.protocol.answer import canonical
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from altcraft_async.protocol.values import LineKey, LineStatusUpdate
 
 __all__ = ["Questions"]
@@ -117,11 +119,11 @@ class Questions:
         called = self._called.get(hash((line[0], line[1])))
         return self._accepted >= _ENOUGH and called in {None, hash(canonical(name))}
 
-    def accept(self, name: LineKey, line: LineKey) -> None:
-        """Take note that the platform calls a line by another name, as it confirmed; warn once."""
+    def accept(self, name: LineKey, line: LineKey, clean: Callable[[str], str]) -> None:
+        """Take note that the platform calls a line by another name, as it confirmed; warn once, with a `clean` text."""
         if not self._warned:
             self._warned = True
-            said = "the platform answers with other ids than it was asked for (%s/%s); that is accepted"
-            _log.warning(said, name[0], name[1])
+            said = "the platform answers with other ids than it was asked for (%s); that is accepted"
+            _log.warning(said, clean(f"{name[0]}/{name[1]}"))
         self._accepted += 1
         self._called.put(hash((line[0], line[1])), hash(canonical(name)))

@@ -46,7 +46,9 @@ from altcraft_async.errors import (
     StorageError,
 )
 from altcraft_async.flow.failures import FailureCount, FailureLimit
+from altcraft_async.flow.policy import OutagePolicy
 from altcraft_async.flow.retry import Stop, StopReason
+from altcraft_async.kinds import DEADLINE, NUMBER, WHOLE, only
 from altcraft_async.outcome import Outcome, Report
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.timeline import Sample
@@ -60,7 +62,6 @@ if TYPE_CHECKING:
     from altcraft_async.engine.work import Taken
     from altcraft_async.errors import DeliveryError
     from altcraft_async.flow.lanes import Claim
-    from altcraft_async.flow.policy import OutagePolicy
     from altcraft_async.protocol.values import LineStatusUpdate
     from altcraft_async.protocol.wire import Call
 
@@ -101,13 +102,13 @@ class RunOptions:
     its owner to log what stopped it. Raises `ConfigurationError`, naming the keyword.
     """
 
-    deadline: float | None = None
+    deadline: float | None = attrs.field(default=None, validator=DEADLINE.or_none())
     coalesce: Coalesce = "all"
     lane: Lane = "line"
-    rate: float | None = None
-    window: int = 1000
+    rate: float | None = attrs.field(default=None, validator=NUMBER.or_none())
+    window: int = attrs.field(default=1000, validator=WHOLE)
     stop_after: FailureLimit | None = None
-    outage: OutagePolicy | None = None
+    outage: OutagePolicy | None = attrs.field(default=None, validator=only(OutagePolicy).or_none())
     grace: float = 5.0
     watched: bool = False
 
@@ -118,14 +119,6 @@ class RunOptions:
         if self.coalesce == "latest" and self.lane == "order":
             msg = "coalesce='latest' needs lane='line': an update replaces only one of its own line"
             raise ConfigurationError(msg, field="coalesce")
-        if type(self.window) is not int or self.window < 1:
-            msg = f"window must be a whole number of at least 1, not {self.window!r}"
-            raise ConfigurationError(msg, field="window")
-        for field in ("deadline", "rate"):
-            value = getattr(self, field)
-            if value is not None and not (isinstance(value, int | float) and value > 0):
-                msg = f"{field} must be a number above zero, not {value!r}"
-                raise ConfigurationError(msg, field=field)
         if self.stop_after is not None and not isinstance(self.stop_after, FailureLimit):
             msg = f"stop_after must be a FailureLimit, not {self.stop_after!r}; write FailureLimit(count=…)"
             raise ConfigurationError(msg, field="stop_after")

@@ -27,7 +27,7 @@ from altcraft_async.engine.connections import (
     watching_writes,
 )
 from altcraft_async.engine.direct import DirectWay, misfit
-from altcraft_async.engine.mapping import map_cut_off, map_error, map_unsent
+from altcraft_async.engine.mapping import map_cut_off, map_error, map_unsent, no_status
 from altcraft_async.errors import (
     AltcraftError,
     ClientClosedError,
@@ -368,6 +368,9 @@ class _SessionWay:
 
     async def _body(self, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         """Read a body, and give up beyond `max_bytes`."""
+        if response.status < 100:  # noqa: PLR2004 - the least that HTTP has
+            response.close()
+            raise no_status(response.status)
         if (response.content_length or 0) <= max_bytes:
             body = bytearray()
             async for chunk in response.content.iter_any():

@@ -9,7 +9,7 @@ import os
 import re
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from altcraft_async.errors import ConfigurationError
 
@@ -133,7 +133,9 @@ def _allowed(headers: Mapping[str, str], request: WireRequest) -> dict[str, str]
     # a server that repeats what it was sent must not bring the token into the file
     asked = request.body.decode("utf-8", "replace") + request.headers.get("Authorization", "")
     return {
-        name: _WORD.sub(lambda word: "***" if word[0] in asked else word[0], value[:_MAX_TEXT])
+        name: _WORD.sub(
+            lambda word: "***" if word[0] in asked or unquote(word[0]) in asked else word[0], value[:_MAX_TEXT]
+        )
         for name, value in shown.items()
     }
 

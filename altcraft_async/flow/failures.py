@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from altcraft_async.errors import ConfigurationError
+from altcraft_async.kinds import WHOLE, shown
 from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ class FailureLimit:
         if self.count is None and self.share is None:
             msg = "stop_after needs a count or a share of failures: FailureLimit(count=1000) or FailureLimit(share=0.5)"
             raise ConfigurationError(msg, field="stop_after")
-        if self.count is not None and (type(self.count) is not int or self.count < 1):
-            msg = f"count of a FailureLimit must be a whole number of at least 1, not {self.count!r}"
+        if self.count is not None and not WHOLE.fits(self.count):
+            msg = f"count of a FailureLimit must be {WHOLE.words}, not {shown(self.count)}"
             raise ConfigurationError(msg, field="stop_after")
         share = self.share
         if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1):
-            msg = f"share of a FailureLimit must be a number above 0 and at most 1, not {share!r}"
+            msg = f"share of a FailureLimit must be a number above 0 and at most 1, not {shown(share)}"
             raise ConfigurationError(msg, field="stop_after")
 
 

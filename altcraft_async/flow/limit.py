@@ -12,7 +12,7 @@ from typing import Final, Literal, Protocol
 import attrs
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.kinds import NUMBER, choice
+from altcraft_async.kinds import NUMBER, choice, shown
 
 __all__ = [
     "Adaptive",
@@ -72,7 +72,11 @@ class Adaptive:
         """Check the settings against each other."""
         for field in ("minimum", "initial", "maximum"):
             value = getattr(self, field)
-            _check(type(value) is int, field, f"must be a whole number, not {value!r}")
+            _check(
+                type(value) is int and value < 10**6,
+                field,
+                f"must be a whole number below a million, not {shown(value)}",
+            )
         low, high = self.minimum, self.maximum
         _check(low >= 1, "minimum", f"must be at least 1, not {low}")
         _check(high >= low, "maximum", f"must be at least minimum ({low}), not {high}")

@@ -102,8 +102,8 @@ class Outage:
     """
 
     __slots__ = (
-        "_any", "_failing", "_latency", "_lines", "_load", "_opens_at", "_probe_at", "_probe_over", "_served_from",
-        "_strange", "_wait", "local", "since", "state",
+        "_any", "_earlier", "_failing", "_latency", "_lines", "_load", "_opens_at", "_probe_at", "_probe_over",
+        "_served_from", "_strange", "_wait", "local", "since", "state",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -114,6 +114,7 @@ class Outage:
         self._lines: set[Hashable] = set()
         self._failing: dict[Hashable, tuple[float, int]] = {}
         self._any = self._load = 0
+        self._earlier = 0.0
         self._strange = 0
         self._opens_at = self._probe_at = math.inf
         self._probe_over = -math.inf
@@ -149,6 +150,10 @@ class Outage:
             return math.inf if apart or self.served else SILENT
         return max(_OVERDUE, _OVERDUE_TRIPS * latency)
 
+    def lasted(self, now: float) -> float:
+        """Give the seconds of all outages so far, the present one included, also while it is only suspected."""
+        return self._earlier + (0.0 if self.state is _CLEAR else max(0.0, now - self.since))
+
     # -- what has come
 
     def on_served(self, now: float, started: float, kind: str, line: Hashable = None) -> bool:
@@ -165,6 +170,7 @@ class Outage:
         if self.since == math.inf:
             return False
         was_open = self.state is _OPEN
+        self._earlier = self.lasted(now)
         self.state = _CLEAR
         self._forget()
         if was_open:  # what failed in it failed for its sake

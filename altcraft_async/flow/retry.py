@@ -74,8 +74,8 @@ class RetryPolicy:
     they go on until a deadline. `base` and `max_delay` shape the backoff, in seconds: the
     wait is a random part of it, after back-pressure at least the half. `max_retry_after` is the longest ``Retry-After``
     that is obeyed; a longer one is cut to it. `rules` says which answers are retried. `wait` and `stop` take tenacity's
-    own strategies; `wait` replaces `base` and `max_delay`, `stop` replaces `attempts`. Their state counts the first
-    attempt as the first.
+    own strategies; `wait` replaces `base` and `max_delay`, `stop` replaces `attempts`. Their state counts the attempts
+    that cost one, the first included, and the seconds since the call began without those of outages.
 
     The settings that all calls of a client share are elsewhere: `altcraft_async.Settings.retry_budget` and
     `altcraft_async.OutagePolicy`.
@@ -181,7 +181,7 @@ def decide(  # noqa: PLR0911, PLR0913 - one return a rule, and every input of th
 
     `spent` counts the attempts that were not made in an outage. `now` and `expires_at`
     are in seconds of one clock, `random` is in [0, 1), `retry_after` is in seconds.
-    `state` is what tenacity's strategies look at.
+    `state` is what tenacity's strategies look at; it gets the wait that would come, which some of them judge.
     """
     if not verdict.retry:
         return Stop(StopReason.FINAL)
@@ -193,12 +193,12 @@ def decide(  # noqa: PLR0911, PLR0913 - one return a rule, and every input of th
     if in_outage:
         return Retry(0.0) if expires_at is None or now + asked < expires_at else Stop(StopReason.DEADLINE)
     free = verdict is _NO_ROOM
-    if not free and not policy.may_go_on(spent, state):
-        return Stop(StopReason.ATTEMPTS)
     # after back-pressure at least half of the backoff: a server that has too much to do gets time, and nobody who drew
     # short waits only has used up all attempts before it shows that this is an outage
     drawn = (1.0 + random) / 2.0 if verdict.scope is Scope.LOAD else random
-    delay = max(policy.backoff(spent, state, drawn), asked)
+    state.upcoming_sleep = delay = max(policy.backoff(spent, state, drawn), asked)
+    if not free and not policy.may_go_on(spent, state):
+        return Stop(StopReason.ATTEMPTS)
     if expires_at is not None and now + delay >= expires_at:
         return Stop(StopReason.DEADLINE)
     if not free and not budget.spend():

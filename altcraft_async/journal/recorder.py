@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import os
 import time
 import warnings
 from typing import TYPE_CHECKING
@@ -45,7 +46,6 @@ from altcraft_async.storage.lock import Lock
 from altcraft_async.storage.sqlite import GroupWriter, damaged, open_database, translated
 
 if TYPE_CHECKING:
-    import os
     import sqlite3
     from collections.abc import Callable, Mapping, Sequence
 
@@ -206,7 +206,7 @@ class Journal:
         begin_at: Callable[[LearnedLimit], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._path = str(path)
+        self._path = os.fspath(path)
         self._target = target
         self._method = method
         self._facts = facts

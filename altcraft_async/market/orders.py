@@ -15,7 +15,6 @@ from altcraft_async.flow.retry import RetryBudget
 from altcraft_async.market.imports import OrderImports
 from altcraft_async.market.order_calls import OrderCalls
 from altcraft_async.market.resource import journal_of
-from altcraft_async.protocol.answer import echo_of
 from altcraft_async.protocol.methods import UPDATE_LINE_STATUS
 from altcraft_async.protocol.values import LineStatusUpdate, UpdatedOrderLine, check_request_id
 from altcraft_async.protocol.wire import Call
@@ -88,7 +87,9 @@ class Orders(OrderCalls, OrderImports):
             update=update,
             asked_before=request_id is not None,
         )
-        return echo_of(await self._dispatcher.call(item, deadline=deadline, outage=outage), update)
+        await self._dispatcher.call(item, deadline=deadline, outage=outage)
+        assert item.echo is not None  # noqa: S101 - a success has one
+        return item.echo
 
     async def update_order_line_statuses(
         self,

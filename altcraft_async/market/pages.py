@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import attrs
 
-from altcraft_async.errors import ConfigurationError, UnreadableResponseError
+from altcraft_async.errors import UnreadableResponseError
+from altcraft_async.kinds import WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -81,9 +82,7 @@ class Listing(Generic[_V]):
         fields: Mapping[str, JSON],
         limit: int,
     ) -> None:
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            msg = f"limit must be a whole number above 0, not {limit!r}"
-            raise ConfigurationError(msg, field="limit")
+        WHOLE.check("limit", limit)
         self._method = method
         self._ask = ask
         self._read = read

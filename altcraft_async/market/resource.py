@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from altcraft_async.engine.work import SingleItem
 from altcraft_async.errors import ConfigurationError, DeliveryError, InvalidUpdateError
+from altcraft_async.kinds import PATH, refusal
 from altcraft_async.market.pages import Listing
 from altcraft_async.protocol.methods import UPDATE_LINE_STATUS, Repeat
 from altcraft_async.protocol.values import check_request_id
 from altcraft_async.protocol.wire import Call
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Mapping
 
     from altcraft_async.engine.delivery import Delivery
@@ -48,6 +49,8 @@ def journal_of(
             msg = f"{field} goes with a journal: give journal=PATH, the file that an earlier run wrote"
             raise ConfigurationError(msg, field=field)
         return None
+    if not isinstance(path, str | os.PathLike):
+        raise refusal(name="journal", words=PATH.words, value=path)
     from altcraft_async.journal.recorder import Journal  # noqa: PLC0415 - most runs keep none
 
     return Journal(

@@ -20,6 +20,7 @@ import attrs
 from altcraft_async.engine.rows import update_of
 from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullError
 from altcraft_async.flow.partition import bucket_of
+from altcraft_async.kinds import SECONDS, WHOLE
 from altcraft_async.outbox.grouped import Grouped
 from altcraft_async.outbox.leasing import Leasing
 from altcraft_async.outbox.store import Counts, DeadLetter, Entry, EntryPage, Forgotten, Leases, Settled, another_change
@@ -121,10 +122,8 @@ class PostgresStore:
         make_tables: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        for field, value in (("capacity", capacity), ("lease", lease)):
-            if not value > 0:
-                msg = f"{field} of an outbox must be above zero, not {value}"
-                raise ConfigurationError(msg, field=field)
+        WHOLE.check("capacity", capacity)
+        SECONDS.check("lease", lease)
         self._tables = Tables(schema, buckets)
         self._make_tables = make_tables
         database = Database(url)

@@ -12,6 +12,7 @@ import attrs
 
 from altcraft_async.engine.rows import update_of
 from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullError, StorageError
+from altcraft_async.kinds import DEADLINE, SECONDS, WHOLE
 from altcraft_async.outbox.drain import Drainer
 from altcraft_async.outbox.failures import FailureLog, Topic
 from altcraft_async.outbox.hook import DeadLetterHook
@@ -158,13 +159,11 @@ class Outbox:
         traceparent: Callable[[], str | None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        above_zero = {
-            "capacity": capacity, "give_up_after": give_up_after, "dead_capacity": dead_capacity, "dead_age": dead_age,
-        }  # fmt: skip
-        for field, value in above_zero.items():
-            if value is not None and not value > 0:
-                msg = f"{field} of an outbox must be above zero, not {value}"
-                raise ConfigurationError(msg, field=field)
+        WHOLE.check("capacity", capacity)
+        WHOLE.or_none().check("dead_capacity", dead_capacity)
+        for field, value in (("give_up_after", give_up_after), ("dead_age", dead_age)):
+            SECONDS.or_none().check(field, value)
+        DEADLINE.check("drain_timeout", drain_timeout)
         self._store = _store_of(store, capacity)
         self._altcraft = altcraft
         self._drain_timeout = drain_timeout
@@ -300,6 +299,7 @@ class Outbox:
         its file cannot be written: in all these cases the update was not accepted. After a cancellation it may or may
         not have been accepted.
         """
+        DEADLINE.check("timeout", timeout)
         made = update_of(update)
         request_id = made.request_id if request_id is None else request_id
         request_id = _fresh_id() if request_id is None else check_request_id(request_id)

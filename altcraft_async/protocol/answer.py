@@ -20,20 +20,23 @@ from altcraft_async.protocol.plain import code_of
 from altcraft_async.protocol.values import LineKey, UpdatedOrderLine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from altcraft_async.protocol.values import JSON, LineStatusUpdate
 
 __all__ = ["RowSaid", "another_line", "canonical", "confirms", "echo_of", "line_named", "row_results"]
 
 
-def echo_of(payload: Mapping[str, JSON], asked: LineStatusUpdate) -> UpdatedOrderLine:
-    """Read the envelope's ``data``, an object or an array of one; what it leaves out is what was asked for."""
+def echo_of(payload: Mapping[str, JSON], asked: LineStatusUpdate, clean: Callable[[str], str]) -> UpdatedOrderLine:
+    """Read the envelope's ``data``, an object or an array of one; what it leaves out is what was asked for.
+
+    `clean` makes a text fit to be shown that is not what was asked for.
+    """
     data = _data(payload)
 
     def field(name: str) -> str:
-        value = data.get(name)
-        return _text(value) or getattr(asked, name)
+        value, own = data.get(name), getattr(asked, name)
+        return own if value == own else clean(_text(value)) or own
 
     return UpdatedOrderLine(field("order_external_id"), field("order_line_external_id"), field("status_external_id"))
 

@@ -1,4 +1,7 @@
-"""What is the same in both formats, where they write it differently: codes, amounts, and what is not known."""
+"""What is the same in both formats, where they write it differently: codes, amounts, and what is not known.
+
+And what of a server's text may be shown.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,15 @@ if TYPE_CHECKING:
 
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["as_text", "code_of", "plain_decimal"]
+__all__ = ["as_text", "code_of", "plain_decimal", "readable"]
 
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
+_LARGEST_CODE: Final = 999_999_999
+_MAX_TEXT: Final = 300
+"""Longest part of a server's text that is kept: enough to act on, too short to be a body."""
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
+"""What no log, file, terminal or database takes: control characters, the ends of lines and the marks of direction of
+Unicode, and halves of pairs of surrogates."""
 _ARRAYS: Final = frozenset({"lines", "tags"})
 """Names that are arrays wherever the guide has them; others are taken for one where XML has one element."""
 
@@ -20,8 +29,14 @@ _ARRAYS: Final = frozenset({"lines", "tags"})
 def code_of(value: JSON) -> int | None:
     """Return an ``error`` as a number, which XML gives as text; None where it is none."""
     if type(value) is int:
-        return value
+        return value if -_LARGEST_CODE <= value <= _LARGEST_CODE else None
     return int(value) if isinstance(value, str) and _INTEGER.fullmatch(value.strip()) else None
+
+
+def readable(text: str) -> str:
+    """Make a text of somebody else's fit to be shown: without control characters or lone surrogates, not too long."""
+    text = _CONTROL.sub(" ", text).strip()
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
 
 
 def plain_decimal(value: float) -> str:

@@ -25,7 +25,7 @@ from altcraft_async.errors import ConfigurationError, UnreadableResponseError
 from altcraft_async.kinds import check_token
 from altcraft_async.protocol import json
 from altcraft_async.protocol.charset import as_utf8, charset_of
-from altcraft_async.protocol.plain import code_of
+from altcraft_async.protocol.plain import code_of, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -48,14 +48,9 @@ __all__ = [
 Format: TypeAlias = Literal["json", "xml"]
 TokenPlace: TypeAlias = Literal["body", "header"]
 
-_MAX_TEXT = 300
-"""Longest part of an ``error_text`` that is kept: enough to act on, too short to be a body."""
-
 _USUAL_CHARSETS = (None, "utf-8")
 _SECRETS_OF_URL = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)
 """The user and password, query and fragment of a redirect's target."""
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
-"""What no log, no file and no database takes: control characters, and halves of pairs of surrogates."""
 
 
 @attrs.define
@@ -205,7 +200,7 @@ class Wire:
             payload = _decode_body(headers.get("Content-Type", ""), response.body)
             code = _code(payload.get("error"))
         except UnreadableResponseError as problem:
-            problem.status, problem.retry_after = response.status, headers.get("Retry-After")
+            problem.status, problem.retry_after = response.status, self.clean(headers.get("Retry-After")) or None
             return Reply(
                 response.status,
                 None,
@@ -229,8 +224,7 @@ class Wire:
         """Make the server's text fit for a log: no token, no control characters or lone surrogates, not too long."""
         if not isinstance(text, str):
             return ""
-        text = _CONTROL.sub(" ", self._secret.sub("***", text)).strip()
-        return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
+        return readable(self._secret.sub("***", text))
 
 
 def _pattern_of(token: str) -> re.Pattern[str]:
@@ -243,7 +237,7 @@ def _pattern_of(token: str) -> re.Pattern[str]:
         quote(token, safe=""),
         repr(token)[1:-1],
     }
-    return re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
+    return re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))), re.IGNORECASE)
 
 
 class RowCodec(Protocol):

@@ -27,11 +27,7 @@ def check_base_url(base_url: str, *, allow_insecure: bool, name: str = "base_url
     The error calls it by its `name`.
     """
     remedy = "give the platform's address, like https://ru.altkraft.com"
-    if base_url is not None and not isinstance(base_url, str):
-        raise _wrong(message=f"{name} must be text, not {type(base_url).__name__}; {remedy}")
-    if not base_url or not base_url.strip():
-        raise _wrong(message=f"{name} is empty; {remedy}, or set ALTCRAFT_BASE_URL")
-    base_url = base_url.strip()
+    base_url = _bare_text(base_url, name, remedy)
     try:
         parts = urlsplit(base_url)
         host = parts.hostname
@@ -59,6 +55,18 @@ def check_base_url(base_url: str, *, allow_insecure: bool, name: str = "base_url
     if method is not None:
         raise _wrong(message=f"{name} has a method's path behind the address; leave {method[0][:60]} out")
     return bare
+
+
+def _bare_text(base_url: str, name: str, remedy: str) -> str:
+    """Return a text without the blanks around it; raise `ConfigurationError` for one that has others, or is none."""
+    if base_url is not None and not isinstance(base_url, str):
+        raise _wrong(message=f"{name} must be text, not {type(base_url).__name__}; {remedy}")
+    base_url = (base_url or "").strip()
+    if not base_url:
+        raise _wrong(message=f"{name} is empty; {remedy}, or set ALTCRAFT_BASE_URL")
+    if not base_url.isprintable() or " " in base_url:  # some of them are left out silently where an address is read
+        raise _wrong(message=f"{name} has a blank or a control character in it; {remedy}")
+    return base_url
 
 
 def _wrong(message: str) -> ConfigurationError:

@@ -19,6 +19,7 @@ from altcraft_async.flow.limit import Shared
 from altcraft_async.ingest import FIELDS
 from altcraft_async.journal import JournalReader, begin_journal
 from altcraft_async.journal.format import KIND
+from altcraft_async.kinds import DEADLINE
 from altcraft_async.observe import UpdateSettled
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.shards.errors import ShardBusyError, ShardError
@@ -119,6 +120,7 @@ async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery,
     if busy not in {"wait", "fail", "join"}:
         msg = f"busy must be 'wait', 'fail' or 'join', not {busy!r}"
         raise ConfigurationError(msg, field="busy")
+    DEADLINE.or_none().check("deadline", deadline)
     place = Place(directory)
     plan = await asyncio.to_thread(read_plan, place)
     number = plan.check_number(number, place.address)

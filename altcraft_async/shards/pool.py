@@ -13,7 +13,8 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from altcraft_async.errors import AltcraftError, ConfigurationError
+from altcraft_async.errors import AltcraftError
+from altcraft_async.kinds import WHOLE
 from altcraft_async.shards.deliver import deliver_shard
 from altcraft_async.shards.errors import ShardError
 from altcraft_async.shards.report import report
@@ -56,9 +57,7 @@ def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
     The processes are spawned: call this under ``if __name__ == "__main__":`` in a script. An interruption ends them.
     """
     count = (os.cpu_count() or 1) if processes is None else processes
-    if type(count) is not int or count < 1:
-        msg = f"processes must be a whole number above zero, not {processes!r}"
-        raise ConfigurationError(msg, field="processes")
+    WHOLE.check("processes", count)
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
     options = {"concurrency": concurrency, "rate": rate, "retry_failed": retry_failed}
     with _Pool(os.fspath(directory), options, min(count, len(numbers))) as pool:

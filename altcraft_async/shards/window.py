@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.limit import Shared
+from altcraft_async.kinds import WHOLE
 from altcraft_async.shards.plan import read_plan
 from altcraft_async.shards.report import report
 
@@ -40,9 +41,7 @@ def options_of(
 
     A total that is `Shared` among ``"shards"`` is divided by the window, which nobody needs to agree about then.
     """
-    if type(window) is not int or window < 1:
-        msg = f"window must be a whole number above zero, not {window!r}"
-        raise ConfigurationError(msg, field="window")
+    WHOLE.check("window", window)
     if isinstance(concurrency, Shared) and concurrency.among == "shards":
         if concurrency.total < window:
             msg = (

@@ -68,7 +68,7 @@ def test_dead_letters_are_shown_listed_retried_and_purged(here: Here, filled: st
         (("show", "no.db"), "the outbox no.db does not exist; check the path"),
         (("show", "text.db"), "is damaged|is no outbox"),
         (("purge", "no.db"), "say which dead letters to delete: their ids, or --all"),
-        (("retry", "no.db", "x"), "'x' is not a valid integer range"),
+        (("retry", "no.db", "x"), "'x' is not a valid integer"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence(

@@ -240,7 +240,7 @@ async def test_all_updates_are_sent_unless_coalescing_was_asked_for(sandbox, con
     assert len(sandbox.ledger.changes("order_1", "line_1_1")) == 10
 
 
-@pytest.mark.parametrize("keywords", [{"coalesce": "some"}, {"lane": "shop"}, {"window": 0}, {"deadline": 0.0}])
+@pytest.mark.parametrize("keywords", [{"coalesce": "some"}, {"lane": "shop"}, {"window": 0}, {"deadline": -1.0}])
 async def test_a_keyword_that_cannot_work_is_named(sandbox, connect, keywords):
     (name,) = keywords
     with pytest.raises(ConfigurationError, match=name) as caught:

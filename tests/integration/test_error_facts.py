@@ -201,7 +201,8 @@ GOOD = {"status": 200, "headers": {"Content-Type": "application/json"}, "body": 
         (WireResponse(**{**GOOD, "body": memoryview(b'{"error": 0}')}), "a body of type memoryview"),
         (WireResponse(**{**GOOD, "headers": None}), "headers of type NoneType"),
         (WireResponse(**{**GOOD, "headers": {"Content-Type": b"application/json"}}), "headers that are no text"),
-        (WireResponse(**{**GOOD, "status": "200"}), "a status of type str"),
+        (WireResponse(**{**GOOD, "status": "200"}), "'200' as a status"),
+        (WireResponse(**{**GOOD, "status": 0}), "0 as a status"),
     ],
 )
 async def test_what_another_transport_may_not_do_leaves_the_change_in_doubt(connect, way, comes, said):

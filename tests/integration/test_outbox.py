@@ -164,7 +164,7 @@ async def test_an_outbox_is_opened_once(path):
 
 @pytest.mark.parametrize("setting", [{"capacity": 0}, {"give_up_after": 0}])
 def test_settings_that_cannot_work_are_refused(path, setting):
-    with pytest.raises(ConfigurationError, match="must be above zero"):
+    with pytest.raises(ConfigurationError, match="number above zero"):
         Outbox(path, **setting)
 
 

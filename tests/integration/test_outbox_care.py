@@ -402,7 +402,7 @@ async def test_who_only_looks_drops_nothing(path):
 
 @pytest.mark.parametrize("setting", [{"dead_capacity": 0}, {"dead_age": 0}])
 def test_settings_that_cannot_work_are_refused(path, setting):
-    with pytest.raises(ConfigurationError, match="must be above zero"):
+    with pytest.raises(ConfigurationError, match="number above zero"):
         Outbox(path, **setting)
 
 

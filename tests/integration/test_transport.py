@@ -275,6 +275,26 @@ async def test_a_switch_of_protocols_is_nobodys_answer(start_raw_server, connect
     assert (type(error), error.status, error.maybe_applied) == (APIError, 101, False)
 
 
+@pytest.mark.parametrize("status", [b"000", b"001", b"099", b"99", b"1", b"0", b"1000", b"-1", b"abc", b"", b"20 0"])
+async def test_what_is_no_status_of_http_is_no_answer_that_can_be_read(start_raw_server, connect, options, status):
+    body = (
+        b"HTTP/1.1 " + status + b" Odd\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(YES) + YES
+    )
+    server = await start_raw_server(body, keep_alive=True)
+    error = await error_of(connect(server, **options, timeout=5))
+    assert type(error) is UnreadableResponseError
+    assert "not valid HTTP" in error.message
+    assert error.maybe_applied
+
+
+@pytest.mark.parametrize("status", [600, 999])
+async def test_a_status_beyond_those_of_http_is_told(start_raw_server, connect, options, status):
+    server = await start_raw_server(None)
+    server.answers = [server.answer(b"<html></html>", status=status, content_type="text/html")]
+    error = await error_of(connect(server, **options))
+    assert (type(error), error.status) == (APIError, status)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed(start_raw_server, connect, options, status):
     other = await start_raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + b'{"error":0}')

@@ -415,3 +415,26 @@ def test_a_failure_at_the_very_moment_from_which_others_were_served_is_a_lines_o
     for line in range(3):
         law.on_failure(9.0, "m", line, 9.0)
     assert law.state is CLEAR
+
+
+# -- how long
+
+
+def test_the_time_of_all_outages_is_added_up():
+    outage = opened(10.0)  # its first failure came at 9.9
+    assert outage.lasted(9.0) == 0.0
+    assert outage.lasted(12.9) == pytest.approx(3.0)
+    served(outage, 19.9)
+    assert outage.lasted(100.0) == pytest.approx(10.0)
+    for line in range(THRESHOLD):
+        fails(outage, 200.0, line)
+    assert outage.state is SUSPECTED
+    assert outage.lasted(201.0) == pytest.approx(11.0)
+
+
+def test_failures_that_are_no_outage_add_no_time():
+    outage = Outage()
+    fails(outage, 1.0, "line")
+    assert outage.lasted(50.0) == 0.0
+    served(outage, 51.0)
+    assert outage.lasted(60.0) == 0.0

@@ -66,7 +66,7 @@ def test_other_names_for_lines_are_warned_of_once(caplog):
     questions = Questions()
     with caplog.at_level(logging.WARNING, "altcraft_async"):
         for number in range(5):
-            questions.accept(name(number), key(number))
+            questions.accept(name(number), key(number), str)
     (record,) = caplog.records
     assert "shop-o0/l0" in record.getMessage()
 
@@ -78,7 +78,7 @@ def name(number):
 def test_ten_other_names_are_a_habit_of_the_platform():
     questions, expected = Questions(), []
     for number in range(10):
-        questions.accept(name(number), key(number))
+        questions.accept(name(number), key(number), str)
         expected.append(questions.expects(name(100), key(100)))
     assert expected == [False] * 9 + [True]
 
@@ -86,7 +86,7 @@ def test_ten_other_names_are_a_habit_of_the_platform():
 def test_one_question_has_one_name():
     questions = Questions()
     for number in range(10):
-        questions.accept(name(number), key(number))
+        questions.accept(name(number), key(number), str)
     assert questions.expects(LineKey(" Shop-O5", "L5"), key(5))
     assert not questions.expects(name(6), key(5))
 
@@ -95,7 +95,7 @@ def test_a_name_that_was_given_for_another_line_is_nobodys_and_ends_the_habit():
     questions = Questions()
     for number in range(10):
         assert questions.gave(name(number), key(number), before=None)
-        questions.accept(name(number), key(number))
+        questions.accept(name(number), key(number), str)
     assert not questions.gave(name(3), key(50), before=None)
     assert not questions.gave(name(3), key(3), before=name(3))
     assert not questions.expects(name(60), key(60))

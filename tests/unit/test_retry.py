@@ -131,6 +131,13 @@ def test_4_tenacitys_stop_knows_how_long_it_took(elapsed, stops):
     assert (result == Stop(StopReason.ATTEMPTS)) is stops
 
 
+@pytest.mark.parametrize(("elapsed", "stops"), [(6.9, False), (7.1, True)])
+def test_4_tenacitys_stop_knows_the_wait_that_would_come(elapsed, stops):
+    policy = RetryPolicy(stop=tenacity.stop_before_delay(10), wait=tenacity.wait_fixed(3))
+    result = decision(policy=policy, spent=2, state=state_of(2, elapsed=elapsed))
+    assert (result == Stop(StopReason.ATTEMPTS)) is stops
+
+
 # -- 5: the wait
 
 

@@ -328,14 +328,23 @@ def test_a_base_url_is_refused_with_what_to_write_instead(url, said):
 @pytest.mark.parametrize(
     "host",
     [
-        "ru..altkraft.com", ".altkraft.com", "ru.altkraft.com..", f"{'a' * 64}.example", "exa mple.com",
-        "\u200bru.altkraft.com", "пример..рф", "*.altkraft.com", "1.2.3", "256.256.256.256",
+        "ru..altkraft.com", ".altkraft.com", "ru.altkraft.com..", f"{'a' * 64}.example",
+        "пример..рф", "*.altkraft.com", "1.2.3", "256.256.256.256",
     ],
 )  # fmt: skip
 def test_a_slip_in_the_host_is_refused_before_anything_is_sent(host):
     with pytest.raises(
         ConfigurationError, match=r"base_url has a host that cannot exist.*https://ru\.altkraft\.com"
     ) as e:
+        check_base_url(f"https://{host}:443/p", allow_insecure=False)
+    assert e.value.field == "base_url"
+
+
+@pytest.mark.parametrize(
+    "host", ["exa mple.com", "\u200bru.altkraft.com", "ru\n.altkraft.com", "ru\t.test", "a\x1b.test"]
+)
+def test_a_blank_or_a_control_character_within_an_address_is_named(host):
+    with pytest.raises(ConfigurationError, match="base_url has a blank or a control character in it; give") as e:
         check_base_url(f"https://{host}:443/p", allow_insecure=False)
     assert e.value.field == "base_url"
 
@@ -391,3 +400,37 @@ def test_a_slip_is_known_by_the_variable_that_was_meant(slip, meant):
 
 def test_an_environment_shows_no_token():
     assert "secret" not in repr(Environment.read({"ALTCRAFT_TOKEN": "secret"}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("concurrency", 10**13),
+        ("rate", 10**400),
+        ("rate", 1e300),
+        ("timeout", 10**400),
+        ("retry_budget", 10**400),
+        ("max_response_bytes", 10**30),
+        ("dedup_window", 1e13),
+    ],
+)
+def test_a_number_beyond_all_use_is_refused_with_the_bound(field, value):
+    with pytest.raises(ConfigurationError, match=f"^{field} must be .*, at most 1,000,000,000,000, not ") as caught:
+        AltcraftClient("https://h.test", "0123456789", **{field: value})
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("concurrency", "99999999999999999999999"),
+        ("attempts", "99999999999999999999999"),
+        ("max_retries", "99999999999999999999999"),
+        ("max_response_bytes", "99999999999999999999999"),
+        ("timeout", "9999999999999h"),
+        ("rate", "1e308"),
+    ],
+)
+def test_a_text_that_is_a_number_beyond_all_use_is_refused_with_the_bound(field, text):
+    with pytest.raises(ConfigurationError, match=f"^{field} must be .*, at most 1,000,000,000,000, not "):
+        Settings.parse({field: text})

@@ -246,3 +246,9 @@ def test_a_call_may_bring_any_fields_and_its_own_go_first(request_format, fields
 def test_where_a_redirect_leads_is_told_without_what_could_be_a_secret():
     reply = read(b"", status=302, Location="https://user:pass@new.test/x?token=a#b")
     assert reply.location == "https://new.test/x"
+
+
+def test_a_code_that_no_number_of_the_api_can_be_is_none():
+    reply = read(b'{"error": 12345678901, "error_text": ""}')
+    assert reply.code is None
+    assert reply.problem is not None
