@@ -17,6 +17,7 @@ from altcraft_async.engine.questions import Questions
 from altcraft_async.engine.sharing import make_gate
 from altcraft_async.engine.tls import tls_of
 from altcraft_async.engine.transport import AiohttpTransport
+from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.lanes import Lanes
 from altcraft_async.flow.retry import RetryBudget
 from altcraft_async.kinds import refusal
@@ -49,6 +50,10 @@ class Engine:
         self, base_url: str, token: Token, settings: Settings, parts: Mapping[str, Any], observers: Sequence[Observer]
     ) -> None:
         self.base_url = base_url
+        in_header = settings.token_in == "header"  # noqa: S105 - a place, not a password
+        if in_header and getattr(parts.get("session"), "auth", None) is not None:
+            msg = "the session has auth=, beside which no token can stand in the header; leave auth out"
+            raise ConfigurationError(msg, field="session")
         self.transport = _transport(base_url, settings, parts)
         notifier = _notifier(observers, base_url)
         name = partial(_group_name, base_url, token)

@@ -65,28 +65,32 @@ class Token:
     async def after(self, refused: str | None, *, within: float) -> str:
         """Return the token to use after one was `refused`, or at first use; the same where there is no other.
 
-        The source is asked where it has not given another yet, and gets `within` seconds.
+        The source is asked where it has not given another yet, and waited for `within` seconds. It goes on where
+        nobody waits any more, so that a slow one has its token ready for the next.
         """
         if self.value is not None and (self.fixed or self.value != refused):
             return self.value
         if self._call is None:
             self._check_open()
-            self._call = _Call(asyncio.get_running_loop().create_task(self._fetch(within)))
-        return await self._wait(self._call)
+            self._call = _Call(asyncio.get_running_loop().create_task(self._fetch()))
+        return await self._wait(self._call, within)
 
-    async def _wait(self, call: _Call) -> str:
-        """Wait for the source with all others who do; it is stopped when nobody waits any more."""
+    async def _wait(self, call: _Call, within: float) -> str:
+        """Wait for the source with all others who do; where it is too slow for the last of them, the next asks anew."""
         call.waiting += 1
+        limit = asyncio.timeout(within)
         try:
-            found = await asyncio.shield(call.task)
+            async with limit:
+                found = await asyncio.shield(call.task)
+        except TimeoutError:
+            found = _failed(f"it gave none within {within:g} s")
         except asyncio.CancelledError:
-            if _is_cancelled():
-                raise
-            self._check_open()
+            if not _is_cancelled():
+                self._check_open()
             raise
         finally:
             call.waiting -= 1
-            if self._call is call and (call.task.done() or not call.waiting):
+            if self._call is call and (call.task.done() or (limit.expired() and not call.waiting)):
                 self._call = None
                 call.task.cancel()
         if isinstance(found, ConfigurationError):  # each caller gets an error of its own
@@ -98,17 +102,14 @@ class Token:
             msg = "the client is closed; make a new one"
             raise ClientClosedError(msg)
 
-    async def _fetch(self, within: float) -> str | ConfigurationError:
+    async def _fetch(self) -> str | ConfigurationError:
         """Ask the source; nothing of its own error is kept, for that could hold the token."""
         try:
-            async with asyncio.timeout(within) as limit:
-                token = self._source()
-                if inspect.isawaitable(token):
-                    token = await token
+            token = self._source()
+            if inspect.isawaitable(token):
+                token = await token
         except ConfigurationError as error:
             return error
-        except TimeoutError:
-            failure = f"it gave none within {within:g} s" if limit.expired() else "TimeoutError"
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
@@ -119,8 +120,7 @@ class Token:
             if isinstance(token, str):
                 return self._take(token)
             failure = f"it gave a {type(token).__name__} instead of a text"
-        msg = f"the source of the token failed ({failure}); see that it gives a token when it is called"
-        return ConfigurationError(msg, field="token")
+        return _failed(failure)
 
     def _take(self, token: str) -> str | ConfigurationError:
         try:
@@ -139,6 +139,11 @@ class _Call:
     def __init__(self, task: asyncio.Task[str | ConfigurationError]) -> None:
         self.task = task
         self.waiting = 0
+
+
+def _failed(how: str) -> ConfigurationError:
+    msg = f"the source of the token failed ({how}); see that it gives a token when it is called"
+    return ConfigurationError(msg, field="token")
 
 
 def _is_cancelled() -> bool:

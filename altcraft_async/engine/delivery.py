@@ -289,7 +289,8 @@ class Delivery:
             item.fresh = True  # a refusal names no line: it could be another's, as an answer just was
             response.discard()
             evidence = Evidence.UNCONFIRMED
-        elif evidence is Evidence.FATAL and item.refused_wire is None and self.credentials.refuse(wire):
+        elif evidence is Evidence.FATAL and self.credentials.refuse(wire):
+            item.refusals += 1
             item.refused_wire = wire
             evidence = Evidence.RENEWED
         elif evidence in {Evidence.FOREIGN, Evidence.UNREADABLE}:
@@ -376,7 +377,8 @@ class Delivery:
         else:
             if verdict.maybe_applied:
                 item.doubt()
-            item.first_failure = item.first_failure or now
+            if verdict is not _RENEWED:  # which says nothing of the server
+                item.first_failure = item.first_failure or now
         self.totals.problem = None if verdict.served or error is None else error.message
         if verdict.scope is not _NEITHER:
             line = item.claims[-1][0] if item.claims else item
@@ -423,7 +425,8 @@ class Delivery:
             return Stop(StopReason.FINAL)
         in_outage = last.verdict.retry and gate.outage.state is not _CLEAR
         no_room = last.verdict is _NO_ROOM
-        if in_outage or no_room or last.verdict is _RENEWED:
+        first_refusal = last.verdict is _RENEWED and item.refusals == 1  # further ones cost: a source may alternate
+        if in_outage or no_room or first_refusal:
             item.unpaid += 1
         now = asyncio.get_running_loop().time()
         if no_room and now >= patience.ends_at(gate.outage, since=item.first_failure):
@@ -434,7 +437,7 @@ class Delivery:
             last.verdict,
             spent=spent,
             state=state,
-            in_outage=in_outage,
+            at_once=in_outage or first_refusal,
             misdirected=self._is_misdirected(last.verdict),
             now=now,
             expires_at=item.expires_at,

@@ -373,9 +373,10 @@ class Crew:
                     self.staff()
                 first = self._arrived[0] if self._arrived else self._freed[0][1]
                 kind = first.call.method
-                if self._pacer is not None and not await self._rest(self._keep_pace(self._pacer)):
-                    break
-                permit = delivery.try_acquire(kind, apart=self._apart) or await self._permit(kind)
+                if self._pacer is not None:
+                    permit = await self._paced_permit(kind, self._pacer)
+                else:
+                    permit = delivery.try_acquire(kind, apart=self._apart) or await self._permit(kind)
                 if not permit:
                     break
                 self._busy += 1
@@ -391,6 +392,20 @@ class Crew:
         finally:
             self._workers -= 1
             self.staff()
+
+    async def _paced_permit(self, kind: str, pacer: Pacer) -> int:
+        """Wait for the pace, and then as `_permit`; who had to wait there begins by the pace of that moment."""
+        delivery = self._dispatcher.delivery
+        clock = asyncio.get_running_loop().time
+        delay = pacer.reserve(clock(), late=TIMER_SLACK)
+        while await self._rest(delivery.gate.rest(delay)):
+            if permit := delivery.try_acquire(kind, apart=self._apart):
+                return permit
+            permit = await self._permit(kind)
+            if not permit or (delay := pacer.reserve(clock())) <= 0.0:
+                return permit
+            delivery.gate.release(permit, unused=True)
+        return 0
 
     async def _permit(self, kind: str) -> int:
         """Wait for a permit without an item; 0 where the crew was stopped, or has waited long enough in an outage."""
@@ -478,9 +493,6 @@ class Crew:
     def _end(self, item: WorkItem) -> None:
         item.phase = _ENDED
         self._ended(item)
-
-    async def _keep_pace(self, pacer: Pacer) -> None:
-        await self._dispatcher.delivery.gate.rest(pacer.reserve(asyncio.get_running_loop().time(), late=TIMER_SLACK))
 
     async def _rest(self, wait: Coroutine[None, None, None], item: WorkItem | None = None) -> bool:
         """Await what a task waits for between attempts; false when the crew was stopped meanwhile."""

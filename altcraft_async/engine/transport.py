@@ -327,6 +327,7 @@ class _SessionWay:
                 headers={**request.headers, **self._headers},
                 timeout=self._timeout(connect, total),
                 allow_redirects=False,
+                raise_for_status=False,
                 **self._proxy,
             ) as response:
                 body = await self._body(response, max_bytes)

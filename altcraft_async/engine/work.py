@@ -180,7 +180,8 @@ class WorkItem:
     attempt of the policy. `asked_before` says that an earlier call may have been made under the
     same id, and may still be at work. `first_failure` is when its first failure came. `another`
     is the line that an answer named last, where it was not this one; `fresh` asks for an
-    unused connection. `refused_wire` is the one whose token was refused to it: once it asks for another.
+    unused connection. `refusals` counts how often its token was refused, last that of
+    `refused_wire`.
     `token_number` says with which of the client's tokens (`Credentials.changes`) a call in doubt
     went out, None without doubt: it is never repeated with another. `traceparent` names the span in which the call was
     asked for, where that is another than where it is made.
@@ -197,7 +198,7 @@ class WorkItem:
     __slots__ = (
         "another", "arrival", "asked_before", "attempts", "blocked", "bulk", "call", "claims", "doubt_ends_at",
         "echo", "expires_at", "facts", "first_failure", "fresh", "last", "lease", "maybe_applied", "owner", "phase",
-        "reasked", "refused_wire", "request_id", "rows", "started", "stop", "token_number", "traceparent",
+        "reasked", "refusals", "refused_wire", "request_id", "rows", "started", "stop", "token_number", "traceparent",
         "unpaid", "update", "withdrawn",
     )  # fmt: skip
 
@@ -233,6 +234,7 @@ class WorkItem:
         self.attempts = self.unpaid = self.reasked = 0
         self.started = self.first_failure = 0.0
         self.maybe_applied = self.fresh = False
+        self.refusals = 0
         self.refused_wire: Wire | None = None
         self.last: Attempt | None = None
         self.stop: Stop | None = None

@@ -62,7 +62,7 @@ class StopStrategy(Protocol):
         """Say whether to stop."""
 
 
-_NO_ROOM, _RENEWED = TABLE[Evidence.NO_ROOM], TABLE[Evidence.RENEWED]
+_NO_ROOM: Final = TABLE[Evidence.NO_ROOM]
 _STRATEGY: Final = Kind("one of tenacity's strategies, or None", fits=lambda value: value is None or callable(value))
 
 
@@ -168,7 +168,7 @@ def decide(  # noqa: PLR0911, PLR0913 - one return a rule, and every input of th
     *,
     spent: int,
     state: tenacity.RetryCallState,
-    in_outage: bool,
+    at_once: bool,
     misdirected: bool,
     now: float,
     expires_at: float | None,
@@ -179,6 +179,7 @@ def decide(  # noqa: PLR0911, PLR0913 - one return a rule, and every input of th
 ) -> Retry | Stop:
     """Apply the law after an attempt; pays the budget where a retry costs.
 
+    `at_once` says that another attempt costs nothing and waits for nothing, as in an outage, where the gate waits.
     `spent` counts the attempts that were not made in an outage. `now` and `expires_at`
     are in seconds of one clock, `random` is in [0, 1), `retry_after` is in seconds.
     `state` is what tenacity's strategies look at; it gets the wait that would come, which some of them judge.
@@ -187,10 +188,8 @@ def decide(  # noqa: PLR0911, PLR0913 - one return a rule, and every input of th
         return Stop(StopReason.FINAL)
     if misdirected:
         return Stop(StopReason.MISDIRECTED)
-    if verdict is _RENEWED:
-        return Retry(0.0)
     asked = 0.0 if retry_after is None else min(retry_after, policy.max_retry_after)
-    if in_outage:
+    if at_once:
         return Retry(0.0) if expires_at is None or now + asked < expires_at else Stop(StopReason.DEADLINE)
     free = verdict is _NO_ROOM
     # after back-pressure at least half of the backoff: a server that has too much to do gets time, and nobody who drew

@@ -176,10 +176,12 @@ class Drainer:
         self._finishing.set()
         self._news.set()
 
-    async def run(self) -> None:
-        """Deliver. Cancelled, it gives requests in flight the grace of a bulk run, and records how they end."""
+    async def run(self, again: float | None) -> None:
+        """Deliver what is held, and look after `again` seconds for more; see `Holding.keep`.
+
+        Cancelled, it gives requests in flight the grace of a bulk run, and records how they end.
+        """
         pause = _FIRST_PAUSE
-        again = await self.holding.try_to_take()
         keeper = self._loop.create_task(self.holding.keep(again))
         try:
             while await self._may_deliver():

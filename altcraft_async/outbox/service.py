@@ -220,13 +220,15 @@ class Outbox:
             died=self._on_died,
             failures=self._failures,
         )
-        if not self._standby:
-            await drainer.holding.take()
+        if self._standby:  # before anything is put: what is put later was begun by nobody before
+            again = await drainer.holding.try_to_take()
+        else:
+            again = await drainer.holding.take()
             if not drainer.draining:
                 msg = f"the outbox {self._store.path} is delivered by another process; open it without a client"
                 raise OutboxError(msg, path=self._store.path)
         self._drainer = drainer
-        self._tasks.append(asyncio.create_task(drainer.run()))
+        self._tasks.append(asyncio.create_task(drainer.run(again)))
 
     async def aclose(self) -> None:
         """Accept nothing more, deliver as much as possible in time, close the store; harmless when called again.

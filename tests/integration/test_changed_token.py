@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from contextlib import AsyncExitStack
 
@@ -11,6 +12,7 @@ import pytest
 from altcraft_async import (
     AltcraftClient,
     AttemptTimeoutError,
+    AuthenticationError,
     ClientClosedError,
     ConfigurationError,
     ConnectionLostError,
@@ -256,6 +258,76 @@ async def test_a_call_in_doubt_whose_token_is_refused_stays_in_doubt_where_the_s
     assert caught.value.request_id
     with pytest.raises(ConfigurationError, match="source of the token failed"):
         await client.market.orders.update_order_line_status("B", "l", "new")
+    assert platform.made == ["A"]
+
+
+async def test_a_token_that_changes_twice_in_the_life_of_a_call_is_asked_for_twice(client_of):
+    platform = Platform()
+    platform.valid = NEW
+    client = await client_of(platform, OLD, "middle-token", NEW, concurrency=5)
+    assert (await client.market.orders.update_order_line_status("A", "l", "new")).order_external_id == "A"
+    platform.valid = "a-fourth-token"
+    left = [NEW, "another-token", "a-fourth-token"]
+    other = client.with_options(token=lambda: left.pop(0) if len(left) > 1 else left[0])
+    assert (await other.market.orders.update_order_line_statuses(rows(*"BCDEFGH"))).ok
+
+
+async def test_a_source_that_alternates_ends_with_the_attempts(client_of):
+    platform = Platform()
+    platform.valid = "neither"
+    tokens = itertools.cycle([OLD, NEW])
+    client = AltcraftClient(
+        "http://127.0.0.1", lambda: next(tokens), transport=platform, retry=RetryPolicy(attempts=3, base=0.001)
+    )
+    async with client:
+        with pytest.raises(AuthenticationError):
+            await client.market.orders.update_order_line_status("A", "l", "new")
+    assert len(platform.asked) == 4  # the first refusal is free
+
+
+async def test_a_refused_token_is_no_sign_that_keeps_an_outage_from_being_seen(client_of):
+    platform = Platform()
+    platform.valid = NEW
+    client = await client_of(platform, concurrency=20)
+    served = 0
+
+    async def send(request, **options):
+        nonlocal served
+        answer = await Platform.send(platform, request, **options)
+        served += answer.status == 200
+        if served == 5:
+            served, platform.away = 6, 22
+        return answer
+
+    platform.send = send
+    report = await client.market.orders.update_order_line_statuses(rows(*map(str, range(40))))
+    assert report.counts["applied"] + report.counts["unknown"] == 40
+    assert report.counts["unknown"] == 0
+
+
+async def test_the_rate_of_a_run_holds_behind_a_wait_for_the_token(client_with):
+    platform, source = Platform(), Source(pause=0.6)
+    source.asked = 1  # the first time it is slow
+    platform.valid = NEW
+    client = await client_with(platform, source, concurrency=20)
+    starts, send = [], platform.send
+
+    async def timed(request, **options):
+        starts.append(asyncio.get_running_loop().time())
+        return await send(request, **options)
+
+    platform.send = timed
+    assert (await client.market.orders.update_order_line_statuses(rows(*map(str, range(8))), rate=20)).ok
+    assert starts[-1] - starts[0] > 0.25  # 0.35 s at that pace; all at once when only the first waits for it
+
+
+async def test_what_is_put_into_a_new_outbox_was_begun_by_nobody_before(client_of, tmp_path):
+    platform = Platform()
+    platform.valid = NEW
+    async with Outbox(tmp_path / "outbox", await client_of(platform)) as outbox:
+        await outbox.put(("A", "l", "new"))
+        await until(lambda: not outbox.statistics().pending)
+        assert outbox.statistics().dead == 0
     assert platform.made == ["A"]
 
 

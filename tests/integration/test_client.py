@@ -183,6 +183,21 @@ async def test_a_given_session_that_was_closed_is_a_clear_error(sandbox, connect
         await connect(sandbox, session=session).market.orders.update_order_line_status(*LINE)
 
 
+async def test_a_session_that_raises_for_statuses_changes_no_verdict(sandbox, connect):
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
+        with pytest.raises(AuthenticationError) as caught:
+            await connect(sandbox, token="wrong", session=session).market.orders.update_order_line_status(*LINE)
+    assert caught.value.attempts == 1
+
+
+@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated")
+async def test_a_session_with_auth_leaves_no_room_for_a_token_in_the_header(sandbox, connect):
+    async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("user", "password")) as session:
+        with pytest.raises(ConfigurationError, match="the session has auth=") as caught:
+            await connect(sandbox, session=session, token_in="header").market.orders.get_status(external_id="x")
+    assert caught.value.field == "session"
+
+
 async def test_trace_configs_see_every_request(sandbox, connect):
     seen = []
     trace = aiohttp.TraceConfig()

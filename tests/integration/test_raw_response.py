@@ -42,11 +42,12 @@ async def test_two_at_once_see_their_own_answers(sandbox, connect):
 
 async def test_errors_are_the_methods_own_and_a_bulk_call_is_refused(sandbox, connect):
     client = connect(sandbox)
-    orders = client.market.orders
+    orders, sent = client.market.orders, client.statistics().sent
     with pytest.raises(BadRequestError):
         await client.with_raw_response(orders.update_order_line_status, "order_1", "line_1_1", "no_such_status")
     with pytest.raises(ConfigurationError, match="single calls"):
         await client.with_raw_response(orders.update_order_line_statuses, [LINE])
+    assert client.statistics().sent == sent + 1  # the single call
 
 
 async def test_a_list_is_no_single_call(sandbox, connect):

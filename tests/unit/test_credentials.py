@@ -141,17 +141,27 @@ async def test_cancelling_one_who_waits_leaves_the_others_alone():
     assert results[1] is results[2] is credentials.wire
 
 
-async def test_when_nobody_waits_any_more_the_source_is_stopped_and_asked_anew_later():
+async def test_a_source_that_is_slower_than_each_of_its_callers_has_its_token_ready_for_the_next():
     source = Source("a", pause=1)
     credentials = credentials_of(source)
-    waiting = asyncio.ensure_future(credentials.ready())
-    await asyncio.sleep(0)
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
-    await asyncio.sleep(0)
-    assert len(asyncio.all_tasks()) == 1
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await credentials.ready()
     source.opened.set()
     assert token_of(await credentials.ready()) == "a"
+    assert source.asked == 1
+
+
+async def test_a_copy_with_little_time_ends_nobody_elses_wait():
+    source = Source("a", pause=1)
+    token = Token(source)
+    hasty, patient = Credentials(token, Wire, within=0.01), Credentials(token, Wire)
+    waiting = asyncio.ensure_future(patient.ready())
+    with pytest.raises(ConfigurationError, match=r"it gave none within 0\.01 s"):
+        await hasty.ready()
+    source.opened.set()
+    assert token_of(await waiting) == "a"
 
 
 @pytest.mark.parametrize(
@@ -240,9 +250,12 @@ async def test_while_the_source_is_asked_nobody_has_the_token_that_was_refused()
 
 
 async def test_a_source_that_gives_nothing_in_its_time_has_failed():
-    credentials = Credentials(Token(Source("a", pause=1)), Wire, within=0.01)
-    with pytest.raises(ConfigurationError, match=r"it gave none within 0\.01 s"):
-        await credentials.ready()
+    source = Source("a", pause=1)
+    credentials = Credentials(Token(source), Wire, within=0.01)
+    for asked in (1, 2):  # what hangs is not waited for twice
+        with pytest.raises(ConfigurationError, match=r"it gave none within 0\.01 s"):
+            await credentials.ready()
+        assert source.asked == asked
 
 
 async def test_closing_ends_the_wait_of_all_and_begins_no_other():

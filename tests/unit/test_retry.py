@@ -29,7 +29,7 @@ def decision(verdict=AGAIN, **changes):
     facts = {
         "spent": 1,
         "state": state_of(),
-        "in_outage": False,
+        "at_once": False,
         "misdirected": False,
         "now": 100.0,
         "expires_at": None,
@@ -45,7 +45,7 @@ def decision(verdict=AGAIN, **changes):
 
 
 @pytest.mark.parametrize("evidence", [evidence for evidence in Evidence if not TABLE[evidence].retry])
-@pytest.mark.parametrize("facts", [{}, {"in_outage": True}, {"misdirected": True}])
+@pytest.mark.parametrize("facts", [{}, {"at_once": True}, {"misdirected": True}])
 def test_1_what_no_attempt_can_better_is_final(evidence, facts):
     assert decision(TABLE[evidence], **facts) == Stop(StopReason.FINAL)
 
@@ -58,7 +58,7 @@ def test_1_what_another_attempt_can_better_is_retried(evidence):
 # -- 2: a wrong address
 
 
-@pytest.mark.parametrize("facts", [{}, {"in_outage": True}, {"policy": RetryPolicy(attempts=None)}])
+@pytest.mark.parametrize("facts", [{}, {"at_once": True}, {"policy": RetryPolicy(attempts=None)}])
 def test_2_where_the_address_is_wrong_nothing_is_tried_again(facts):
     assert decision(TABLE[Evidence.FOREIGN], misdirected=True, **facts) == Stop(StopReason.MISDIRECTED)
 
@@ -68,7 +68,7 @@ def test_2_where_the_address_is_wrong_nothing_is_tried_again(facts):
 
 @pytest.mark.parametrize("facts", [{"spent": 1000}, {"policy": RetryPolicy(attempts=1)}, {"budget": RetryBudget(0.5)}])
 def test_3_what_fails_in_an_outage_is_repeated_as_soon_as_that_lets_it(facts):
-    assert decision(in_outage=True, **facts) == Retry(0.0)
+    assert decision(at_once=True, **facts) == Retry(0.0)
 
 
 @pytest.mark.parametrize("facts", [{"spent": 1000}, {"policy": RetryPolicy(attempts=1)}, {"budget": RetryBudget(0.5)}])
@@ -83,12 +83,12 @@ def test_3_a_policys_own_strategies_are_not_asked_in_an_outage():
         raise AssertionError(state)
 
     policy = RetryPolicy(wait=unwanted, stop=unwanted)
-    assert decision(in_outage=True, policy=policy) == Retry(0.0)
+    assert decision(at_once=True, policy=policy) == Retry(0.0)
 
 
 def test_3_a_retry_in_an_outage_costs_no_budget():
     budget = RetryBudget(2)
-    assert all(decision(in_outage=True, budget=budget) == Retry(0.0) for _ in range(100))
+    assert all(decision(at_once=True, budget=budget) == Retry(0.0) for _ in range(100))
     assert budget.tokens == 2
 
 
@@ -97,7 +97,7 @@ def test_3_a_retry_in_an_outage_costs_no_budget():
     [(100.1, None, True), (100.0, None, False), (99.0, None, False), (110.0, 9.0, True), (110.0, 10.0, False)],
 )
 def test_3_a_deadline_holds_in_an_outage_too(expires_at, retry_after, goes_on):
-    result = decision(in_outage=True, expires_at=expires_at, retry_after=retry_after)
+    result = decision(at_once=True, expires_at=expires_at, retry_after=retry_after)
     assert result == (Retry(0.0) if goes_on else Stop(StopReason.DEADLINE))
 
 
