@@ -119,6 +119,9 @@ def _why(figures: Figures) -> Answer:
     if figures.waiting:
         more = "Run the same command again with the same journal: it sends what is left."
         return Answer(question, f"{counted(figures.waiting, figures.noun)}, not sent yet", more, Mood.NOTE)
+    if not figures.finished and not figures.in_use:
+        more = "" if figures.run_id is None else "Run the same command again with the same journal: it goes on."
+        return Answer(question, "What was not read yet", more, Mood.NOTE)
     return Answer(question, "Nothing failed", "", Mood.GOOD)
 
 
