@@ -172,6 +172,7 @@ def outages(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documents and run their examples; warnings are errors."""
     session.install(".[docs,test]")
+    session.run("python", "docs/fill_tables.py", "--check")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "doctest", "docs", "docs/_build/doctest")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
 

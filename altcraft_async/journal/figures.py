@@ -70,6 +70,8 @@ def figures_of(
 def _elapsed(summary: JournalSummary, timeline: Sequence[Bucket]) -> float:
     """Return the seconds at work; a journal of the first edition knows only from when to when."""
     whole = max(0.0, summary.written - summary.created)
+    if timeline:  # a run that was killed in an outage was at work after its last outcome
+        whole = max(whole, float(timeline[-1].start))
     course = Course.of(timeline, whole)
     return course.length if len(course.sessions) > 1 else whole
 

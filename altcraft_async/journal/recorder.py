@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import enum
 import os
+import sys
 import time
 import warnings
 from typing import TYPE_CHECKING
@@ -101,6 +102,18 @@ class DedupWindowWarning(UserWarning):
 
 class LongerRowWarning(UserWarning):
     """The last row of an input is longer than when it was sent: its line was not complete then."""
+
+
+def _unset_clock() -> Callable[[], float]:
+    """Return a clock of Unix time that goes on evenly where somebody sets the host's clock, and while it is suspended.
+
+    Else an hour that the clock was set forward or back would stand in the run's history, and in its report.
+    """
+    passed = time.monotonic
+    if sys.platform == "linux":  # elsewhere the monotonic clock goes on while the host is suspended
+        passed = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)  # noqa: E731 - one of two clocks
+    zero = time.time() - passed()
+    return lambda: zero + passed()
 
 
 class _Phase(enum.Enum):
@@ -204,7 +217,7 @@ class Journal:
         dedup_window: float = 86_400.0,
         notifier: Notifier | None = None,
         begin_at: Callable[[LearnedLimit], None] | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._path = os.fspath(path)
         self._target = target
@@ -216,7 +229,7 @@ class Journal:
         self._dedup_window = dedup_window
         self._notifier = notifier
         self._begin_at = begin_at
-        self._clock = clock
+        self._clock = clock or _unset_clock()
         self._phase = _Phase.NEW
         self._lock = Lock(KIND, self._path)
         self._resources = contextlib.ExitStack()

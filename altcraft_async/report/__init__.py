@@ -10,14 +10,16 @@ A report is made from a run's result or from its journal:
     with JournalReader("run.journal") as journal:
         html = page(journal.figures())
 
-For a run that streams, a `Recording` collects the outcomes. The page needs the extra ``report``; `Figures.to_dict`,
-which has the same figures for programs, needs no extra.
+`answers` gives the texts at the top of the page, for a mail or a chat. For a run that streams, a `Recording` collects
+the outcomes. The page needs the extra ``report``; `Figures.to_dict`, which has the same figures for programs, needs no
+extra.
 """
 
 from altcraft_async.report.figures import Figures, SlowRow
 from altcraft_async.report.page import page
 from altcraft_async.report.reasons import Place, Reason
 from altcraft_async.report.recording import Recording
+from altcraft_async.report.words import Answer, Mood, answers
 from altcraft_async.timeline import Bucket, Level
 
-__all__ = ["Bucket", "Figures", "Level", "Place", "Reason", "Recording", "SlowRow", "page"]
+__all__ = ["Answer", "Bucket", "Figures", "Level", "Mood", "Place", "Reason", "Recording", "SlowRow", "answers", "page"]

@@ -107,8 +107,9 @@ class Figures:
 
     @property
     def rate(self) -> float | None:
-        """How many rows ended in a second; None if that means nothing."""
-        return self.total / self.elapsed if self.elapsed > 0 and self.total else None
+        """How many rows had their turn in a second; None if that means nothing."""
+        handled = self.total - self.states.get(OutcomeState.NOT_SENT, 0)
+        return handled / self.elapsed if self.elapsed > 0 and handled else None
 
     @property
     def course(self) -> Course:

@@ -23,6 +23,7 @@ __all__ = ["check_extra", "page"]
 
 _REASONS: Final = 20
 _ROWS_OF_THE_TABLE: Final = 24
+_LONGEST_ID: Final = 200
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _MISSING: Final = "a report as a page needs Jinja2 and ziaplot; install them with: pip install 'altcraft-async[report]'"
 
@@ -54,7 +55,7 @@ def page(figures: Figures) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=shown
     )
-    environment.filters |= {"span": span, "latency": latency, "moment": _moment, "svg": Markup}
+    environment.filters |= {"span": span, "latency": latency, "moment": _moment, "svg": Markup, "id": _brief}
     environment.globals |= {"counted": counted, "share": share}
     template = environment.from_string(_text("page.html"))
     replies = answers(figures)
@@ -84,6 +85,11 @@ def _mood(figures: Figures) -> Mood:
 
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _brief(text: str) -> str:
+    """Cut an id that is longer than anybody reads; the same report as JSON has it whole."""
+    return text if len(text) <= _LONGEST_ID else f"{text[:_LONGEST_ID]}…"
 
 
 def _visible(text: str) -> str:

@@ -16,7 +16,7 @@ import attrs
 import ziaplot
 from ziaplot.text import text_size
 
-from altcraft_async.report.words import counted, latency, span
+from altcraft_async.report.words import counted, latency, paced, span
 from altcraft_async.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _LABEL: Final = 34
 """Half the width of a long label, like ``59 min 45 s``, in a picture's units."""
 _FOOT: Final = 66
 """What stands left of the upright axis, in a picture's units: one for all, so that moments stand below each other."""
+_GAP: Final = 4
+"""What stands at least between a number and the upright axis."""
 _SAID: Final = 5
 """Outages that are named; more are seen."""
 _STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
@@ -134,7 +136,7 @@ class _OverTime:
         if any(value for _, value in failed):
             curves.append(_Curve(Mark("failed", "of them failed"), [failed]))
         when, most = max(ended, key=lambda point: point[1])
-        said = f"At most {most:,.0f} {noun}s ended in a second, after {span(when)}."
+        said = f"At most {paced(most, noun)} ended in a second, after {span(when)}."
         if self._outages:
             spans = [f"from {span(begin)} to {span(end)}" for begin, end in self._outages[:_SAID]]
             more = len(self._outages) - len(spans)
@@ -155,6 +157,8 @@ class _OverTime:
         most = max(value for _, value in [*limit, *flight])
         low, high = min(value for _, value in limit), max(value for _, value in limit)
         said = f"The limit was between {low:,.0f} and {high:,.0f} requests, {limit[-1][1]:,.0f} at the end."
+        if low == high:
+            said = f"The limit was {counted(round(low), 'request')} all the time."
         return self._picture("flight", "Requests in flight, and the limit", said, curves, _linear(most))
 
     def latency(self) -> Picture | None:
@@ -269,12 +273,13 @@ def _attempts(figures: Figures) -> Picture | None:
         return _svg(graph, "attempts", size)
 
     noun = figures.noun
-    said = "; ".join(
-        f"{counted(count, noun)} with {'none' if not n else f'{n} or more' if n == _MOST_BARS else n}"
-        for n, count in bars.items()
-    )
+    said = "; ".join(f"{counted(count, noun)} with {'no attempt' if not n else _tried(n)}" for n, count in bars.items())
     title = f"Attempts that {_one(noun)} needed"
     return Picture("attempts", title, f"{said}.", (), draw(_WIDE, 0), draw(_NARROW, 0))
+
+
+def _tried(attempts: int) -> str:
+    return f"{attempts} or more attempts" if attempts == _MOST_BARS else counted(attempts, "attempt")
 
 
 def _one(noun: str) -> str:
@@ -318,7 +323,7 @@ def _graph(size: tuple[int, int], across: tuple[float, float], scale: _Scale) ->
     names = [name.rjust(7, "\u2007") for name in scale.names]
     widest = max(text_size(name, 15, "inherit").width for name in names)
     graph = ziaplot.Graph()
-    graph.css(_STYLE % round(_FOOT - widest))
+    graph.css(_STYLE % max(_GAP, round(_FOOT - widest)))
     graph.size(*size)
     graph.legend("none")
     graph.xrange(*across)

@@ -29,6 +29,8 @@ ROWS: Final = 3
 """Rows that are named for a reason: enough to look at, few enough to read."""
 _TEXTS: Final = 8
 """Different texts of one kind of failure that are kept apart."""
+_KINDS: Final = 200
+"""Different kinds that are kept apart: a server may number its failures one by one."""
 _LONGEST: Final = 300
 """Characters of a text; a server may answer with a page."""
 _LEFT_OUT: Final = "…"
@@ -118,7 +120,9 @@ class Reasons:
     def add(self, outcome: Outcome[object], place: Place, count: int = 1) -> None:
         """Count a failure, as `count` of them where others say the very same."""
         error = outcome.error
-        kind = (outcome.state, type(error).__name__, getattr(error, "code", None), getattr(error, "status", None))
+        kind = self._kind(
+            outcome.state, type(error).__name__, getattr(error, "code", None), getattr(error, "status", None)
+        )
         text, quoted = _text_of(error, outcome)
         if (kind, text) not in self._groups:
             seen = self._texts[kind] = self._texts.get(kind, 0) + 1
@@ -131,9 +135,18 @@ class Reasons:
 
     def more_like(self, state: OutcomeState, error: str, code: int | None, status: int | None, count: int) -> None:
         """Count failures of a kind of which one was added, and whose texts nobody looks at any more."""
+        kind = self._kind(state, error, code, status)
+        group = self._groups.get((kind, _OTHER))
+        if group is None:
+            self._texts.setdefault(kind, 0)
+            remedy = next((one.remedy for (other, _), one in self._groups.items() if other == kind), "")
+            group = self._groups[kind, _OTHER] = _Group(_OTHER, quoted=False, remedy=remedy)
+        group.count += count
+
+    def _kind(self, state: OutcomeState, error: str, code: int | None, status: int | None) -> _Kind:
+        """Return the kind of a failure, without its numbers if there are too many kinds already."""
         kind = (state, error, code, status)
-        remedy = next((one.remedy for (other, _), one in self._groups.items() if other == kind), "")
-        self._groups.setdefault((kind, _OTHER), _Group(_OTHER, quoted=False, remedy=remedy)).count += count
+        return kind if kind in self._texts or len(self._texts) < _KINDS else (state, error, None, None)
 
     def found(self) -> list[Reason]:
         """Return the reasons, the most frequent first."""

@@ -11,7 +11,7 @@ import attrs
 if TYPE_CHECKING:
     from altcraft_async.report.figures import Figures
 
-__all__ = ["Answer", "Mood", "answers", "counted", "latency", "share", "span"]
+__all__ = ["Answer", "Mood", "answers", "counted", "latency", "paced", "share", "span"]
 
 _MUCH: Final = 0.05
 """The share of throttled requests from which on the server was in the way; a limit that feels its way meets some."""
@@ -60,6 +60,12 @@ _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 def latency(seconds: float) -> str:
     """Write a latency."""
     return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def paced(rate: float, noun: str) -> str:
+    """Write how many of something there are in a second, so that a slow run has a number too."""
+    said = f"{rate:,.0f}" if rate >= 9.5 else f"{rate:.2g}"  # noqa: PLR2004 - one digit
+    return f"{said} {noun}" if said == "1" else f"{said} {noun}s"
 
 
 def share(part: float, whole: float) -> str:
@@ -113,11 +119,14 @@ def _why(figures: Figures) -> Answer:
     if figures.waiting:
         more = "Run the same command again with the same journal: it sends what is left."
         return Answer(question, f"{counted(figures.waiting, figures.noun)}, not sent yet", more, Mood.NOTE)
+    if not figures.finished and not figures.in_use:
+        more = "" if figures.run_id is None else "Run the same command again with the same journal: it goes on."
+        return Answer(question, "What was not read yet", more, Mood.NOTE)
     return Answer(question, "Nothing failed", "", Mood.GOOD)
 
 
 def _how_long(figures: Figures) -> Answer:
-    parts = [] if figures.rate is None else [f"{figures.rate:,.0f} {figures.noun}s a second on average"]
+    parts = [] if figures.rate is None else [f"{paced(figures.rate, figures.noun)} a second on average"]
     pauses = figures.course.pauses
     if pauses:
         between = span(sum(seconds for _, seconds in pauses))
@@ -133,7 +142,9 @@ def _server(figures: Figures) -> Answer:
     parts = [f"{counted(throttled, 'answer')} of {sent:,} throttled ({share(throttled, sent)})"]
     parts.append("1 retry" if retries == 1 else f"{retries:,} retries")
     if figures.outage:
-        parts.insert(0, f"{share(figures.outage, figures.elapsed)} of the time without a server")
+        # a run that was killed in an outage ended when its last row did, as far as anybody knows
+        part = min(figures.outage, figures.elapsed)
+        parts.insert(0, f"{share(part, figures.elapsed)} of the time without a server")
     if figures.outage >= _LONG:
         return Answer(question, f"Yes: down for {span(figures.outage)}", "; ".join(parts), Mood.BAD)
     if sent and throttled / sent > _MUCH:

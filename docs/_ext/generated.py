@@ -1,7 +1,8 @@
 """The directive ``generated``: tables and help texts that are made from the code, so that they cannot drift.
 
 ``{generated} NAME`` puts one of `CONTENTS` in its place; ``{generated} cli sync``
-gives the help of a command.
+gives the help of a command. What stands in the directive is for those who read the
+page as Markdown: ``fill_tables.py`` writes it, and the site does not look at it.
 """
 
 from __future__ import annotations
@@ -342,6 +343,7 @@ class Generated(Directive):
 
     required_arguments = 1
     final_argument_whitespace = True
+    has_content = True
     option_spec: ClassVar[dict[str, Callable[[str], object]]] = {}
 
     def run(self) -> list[nodes.Node]:

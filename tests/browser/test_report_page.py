@@ -178,9 +178,10 @@ def test_a_checker_for_screen_readers_and_contrast_finds_nothing(shown, dark):
 
 
 def test_print_has_wide_pictures_on_a_few_pages_of_white_paper(shown):
-    show(shown, medium="print")
-    background = shown.execute_script("return getComputedStyle(document.body).backgroundColor")
-    assert background == "rgb(255, 255, 255)"
+    for dark in (True, False):
+        show(shown, dark=dark, medium="print")
+        style = "return [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+        assert shown.execute_script(style) == ["rgb(255, 255, 255)", "rgb(27, 36, 48)"]
     made = base64.b64decode(shown.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
     assert made.startswith(b"%PDF")
     assert made.count(b"/Type /Page\n") + made.count(b"/Type /Page ") <= 6

@@ -190,7 +190,7 @@ async def test_a_session_that_raises_for_statuses_changes_no_verdict(sandbox, co
     assert caught.value.attempts == 1
 
 
-@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 async def test_a_session_with_auth_leaves_no_room_for_a_token_in_the_header(sandbox, connect):
     async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("user", "password")) as session:
         with pytest.raises(ConfigurationError, match="the session has auth=") as caught:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import time
 
 import pytest
 
 from altcraft_async import OutcomeState
 from altcraft_async.engine.history import History
+from altcraft_async.journal import JournalReader, JournalSummary
+from altcraft_async.journal.figures import _elapsed
 from altcraft_async.outcome import Outcome
-from altcraft_async.timeline import Sample
+from altcraft_async.timeline import Bucket, Sample
 
 APPLIED = OutcomeState.APPLIED
 
@@ -109,3 +112,26 @@ def test_a_timer_that_is_due_a_rounding_before_its_second_does_not_spin():
     history = History(clock, lambda: Sample(0, 0, 0, 8, 4, outage=False))
     clock.run_to(100.3)
     assert len(history.close().moments) <= 101
+
+
+@pytest.mark.parametrize("hour", [3600, -3600])
+async def test_a_clock_that_is_set_in_a_run_leaves_no_hour_in_its_report(sandbox, connect, tmp_path, monkeypatch, hour):
+    path = tmp_path / "run.journal"
+    updates = [(*key, "delivered") for key in sandbox.seed_orders(30)]
+    real = time.time
+    async with connect(sandbox) as altcraft:
+        async for _ in altcraft.market.orders.stream_order_line_statuses(updates, journal=path):
+            monkeypatch.setattr("time.time", lambda: real() + hour)
+    monkeypatch.undo()
+    with JournalReader(path) as reader:
+        figures = reader.figures()
+    assert figures.course.pauses == []
+    assert 0 < figures.elapsed < 60
+
+
+def test_a_run_that_was_killed_in_an_outage_lasted_as_long_as_it_was_seen():
+    summary = JournalSummary(
+        path="run.journal", run_id="id", target="http://127.0.0.1", created=1000.0, written=1001.0, length=None,
+        counts={APPLIED: 5}, reopened=0, size=1, in_use=False,
+    )  # fmt: skip
+    assert _elapsed(summary, [Bucket(start=second, outage=1.0) for second in range(60)]) == 59.0

@@ -15,7 +15,7 @@ from altcraft_async.report import Bucket, Figures, Level, Place, Recording, page
 from altcraft_async.report.course import Course
 from altcraft_async.report.reasons import Reasons, place_of
 from altcraft_async.report.recording import Collection
-from altcraft_async.report.words import answers, counted, latency, share, span
+from altcraft_async.report.words import answers, counted, latency, paced, share, span
 
 APPLIED, REJECTED, UNKNOWN = OutcomeState.APPLIED, OutcomeState.REJECTED, OutcomeState.UNKNOWN
 EVIL = "<script>alert('x')</script>"
@@ -98,6 +98,19 @@ def test_texts_without_end_are_lumped_together_and_counted_all_the_same():
     assert len(found) == 9
     assert sum(reason.count for reason in found) == 1000
     assert found[0].text == "other texts, each different"
+    assert found[0].remedy
+
+
+def test_kinds_without_end_are_lumped_together_and_counted_all_the_same():
+    reasons = Reasons()
+    for index in range(5000):
+        outcome = rejected(index, "no", code=1000 + index)
+        reasons.add(outcome, place_of(outcome))
+    for code in range(20_000):
+        reasons.more_like(REJECTED, "APIError", 10_000 + code, 400, 2)
+    found = reasons.found()
+    assert len(found) < 210
+    assert sum(reason.count for reason in found) == 45_000
     assert found[0].remedy
 
 
@@ -197,6 +210,19 @@ def test_little_is_not_nothing():
     ]  # fmt: skip
 
 
+def test_a_slow_run_has_a_rate_and_what_was_not_sent_is_no_part_of_it():
+    assert [paced(0.625, "update"), paced(1.0, "row"), paced(9.6, "row"), paced(1234.5, "row")] == [
+        "0.62 updates", "1 row", "10 rows", "1,234 rows"
+    ]  # fmt: skip
+    assert Figures(states={APPLIED: 5, OutcomeState.NOT_SENT: 500}, elapsed=10.0).rate == 0.5
+    assert Figures(states={OutcomeState.NOT_SENT: 500}, elapsed=10.0).rate is None
+
+
+def test_an_outage_is_never_longer_than_its_run():
+    answer = answers(Figures(states={APPLIED: 5}, elapsed=1.0, sent=9, timeline=[bucket(0, outage=1.0)] * 60))[3]
+    assert answer.more.startswith("100 % of the time without a server")
+
+
 def short(**facts):
     return [answer.short for answer in answers(Figures(**facts))]
 
@@ -211,7 +237,9 @@ def test_the_answers_say_first_whether_everything_arrived():
     assert short(states={APPLIED: 5, REJECTED: 1})[0] == "No: 1 of 6 did not"
     assert short(states={APPLIED: 5, UNKNOWN: 1})[0] == "Perhaps not: 1 of 6 are unknown"
     assert short(states={APPLIED: 5}, waiting=3)[:2] == ["No: the run is not finished", "3 updates, not sent yet"]
-    assert short(states={APPLIED: 5}, waiting=None, complete=False)[0] == "No: the run is not finished"
+    assert short(states={APPLIED: 5}, waiting=None, complete=False)[:2] == [
+        "No: the run is not finished", "What was not read yet"
+    ]  # fmt: skip
     assert short(states={APPLIED: 5}, in_use=True, waiting=None)[0] == "Not yet: 5 updates so far"
     assert short(done_before=5)[0] == "Nothing was left to do"
     assert short(states={APPLIED: 5}, stopped="the token was refused")[1] == "What was not sent any more"
@@ -271,6 +299,19 @@ def test_what_nobody_can_see_is_written_as_its_number():
     assert "\\u202e\\u0000 at all" in html
     assert "\u202e" not in html
     assert page(Figures(source="a\udc80b")).encode()
+
+
+def test_an_id_longer_than_anybody_reads_is_cut_in_the_page():
+    collection = Collection()
+    collection.take(rejected(0, "no", order="x" * 100_000))
+    assert len(page(collection.figures())) < 30_000
+    assert len(collection.figures().reasons[0].first[0].subject) > 100_000
+
+
+def test_what_does_not_change_is_said_without_a_span():
+    html = page(sample())
+    assert "The limit was 10 requests all the time." in html
+    assert "152 updates with 1 attempt; 150 updates with 2 attempts." in html
 
 
 def test_the_page_loads_nothing():
