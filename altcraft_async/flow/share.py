@@ -253,7 +253,7 @@ class GroupLimit:
     def stay_alone(self) -> None:
         """Take note that there is nobody else."""
         if self.role is not Role.ALONE:
-            self.role, self.members, self._others = Role.ALONE, 1, 0
+            self.role, self.members = Role.ALONE, 1
             self._calls.clear()
             self.law.reach = 0.0
         self.limit, self.rate, self.total = self.law.limit, self.law.rate, self.law.limit

@@ -415,3 +415,17 @@ def test_a_failure_at_the_very_moment_from_which_others_were_served_is_a_lines_o
     for line in range(3):
         law.on_failure(9.0, "m", line, 9.0)
     assert law.state is CLEAR
+
+
+def test_an_outage_of_calls_without_an_answer_is_not_this_machines_own():
+    law = Outage()
+    law.on_overdue(5.0, 2.0, 3.0)
+    assert (law.state, law.local) == (OPEN, False)
+
+
+def test_a_failure_is_this_machines_own_until_another_one_is_not():
+    law = Outage()
+    law.on_no_room(1.0, "m", "a", 1.0)
+    assert law.local
+    fails(law, 2.0, "b")
+    assert not law.local

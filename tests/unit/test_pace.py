@@ -230,6 +230,34 @@ def test_a_rate_that_goes_on_after_an_outage_remembers_what_was_too_high() -> No
     assert learned.rate == pytest.approx(95.0 * 1.02)
 
 
+def test_after_a_pause_that_the_server_asked_for_ten_more_pass_before_the_rate_is_tried_again() -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=0.01)
+    learned.on_throttled(1.0, started=0.9)
+    learned.on_pause(1.0, 1.5)
+    learned.resume(5.0, 95.0)
+    accept(learned, 1499, every=0.01, begin=5.0)
+    assert learned.rate == pytest.approx(95.0)
+
+    accept(learned, 2, every=0.01, begin=20.0)
+    assert learned.rate > 95.0
+
+
+@pytest.mark.parametrize(("trip", "wait"), [(0.01, 1.0), (0.8, 1.6)])
+def test_a_rate_that_fell_far_rises_again_after_a_second_or_two_round_trips(trip: float, wait: float) -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=trip)
+    for call in range(10):
+        now = 2.0 + call * 0.01
+        learned.on_accepted(now, now - 0.01, full=False)
+        learned.on_throttled(now, now - 0.01)
+    fallen, at = learned.rate, now
+    while learned.rate < 100.0 and fallen == learned.rate:
+        now += 0.01
+        learned.on_accepted(now, now - 0.005, full=False)
+
+    assert fallen < 70.0
+    assert now - at == pytest.approx(wait, abs=0.2)
+
+
 def test_a_first_rate_counts_from_the_last_start_before_it() -> None:
     pacer = Pacer(None)
     pacer.reserve(5.0)
