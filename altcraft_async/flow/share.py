@@ -282,7 +282,7 @@ class GroupLimit:
 
     def leave(self, now: float) -> None:
         """Go on alone, from the share of before."""
-        if self.role is Role.FOLLOWING:
+        if self.role is not Role.ALONE:
             self.law = AdaptiveLimit.started_at(now, LearnedLimit(self.limit, self.rate), self.law.settings)
         self.stay_alone()
 

@@ -387,8 +387,9 @@ def mixed(law: AdaptiveLimit, now: float) -> int:
 
 def test_throttled_answers_are_weighed_against_the_calls_of_the_same_time_only() -> None:
     law = settled()
-    answer(law, 1200, 5.0, in_flight=20)
-    allowed = mixed(law, 5.0)
+    for call in range(1200):
+        law.on_result(3.0 + call * 0.002, 0.1, SUCCESS, 20)
+    allowed = mixed(law, 5.4)
 
     assert law.rate == pytest.approx((allowed - 1) / 0.1)  # what is in flight by Little's law, and no slower for a test
 
@@ -464,7 +465,8 @@ def test_behind_a_background_the_limit_grows_by_a_quarter_a_round() -> None:
         paced = paced or law.rate is not None
     assert (law.limit, law.state) == (40, LimitState.FOLLOWING)
 
-    answer(law, law.limit, now + 0.5)
+    answer(law, law.limit, now + 0.5)  # the rest of a round that began before
+    answer(law, law.limit, now + 1.0)
     assert law.limit == 51
 
 
