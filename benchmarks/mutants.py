@@ -227,7 +227,7 @@ class Judge:
 
 
 def explained(text: str) -> Callable[[Mutant], bool]:
-    """Give the test for what `text` explains: its lines that are not indented, each a change, or after ``~`` a pattern."""
+    """Give the test for what `text` explains: a line that is not indented is a change, and after ``~`` a pattern."""
     lines = [line.rstrip() for line in text.splitlines() if line[:1].strip() and not line.startswith("#")]
     known = {line for line in lines if not line.startswith("~ ")}
     patterns = [re.compile(line.removeprefix("~ ")) for line in lines if line.startswith("~ ")]
