@@ -53,7 +53,7 @@ SPARE: Final = 1.25
 
 def divide(total: float, wants: Sequence[float]) -> list[float]:
     """Divide `total` max-min fairly: nobody gets more than it wants, and nobody less while another has more."""
-    shares = [0.0] * len(wants)
+    shares = list(wants)
     left = total
     for rank, number in enumerate(sorted(range(len(wants)), key=lambda number: wants[number])):
         shares[number] = min(wants[number], left / (len(wants) - rank))

@@ -312,3 +312,15 @@ def test_a_member_that_leads_tells_its_law_of_its_own_outage_and_not_again_as_th
     leader.lead(4.1, Report(5, 5, hungry=True), {1: Report(5, 5, hungry=True, resumed=2.9)})
 
     assert law.heard == [("outage", 4.0, 3.0)]
+
+
+def test_a_permit_that_cannot_be_divided_is_one_members_for_two_seconds() -> None:
+    leader = GroupLimit(AdaptiveLimit(Adaptive(initial=3)))
+    held, seen = [1, 1], []
+    for tenth in range(80):
+        shares = leader.lead(tenth / 10, Report(held[0], 1, hungry=True), {1: Report(held[1], 1, hungry=True)})
+        held = [leader.limit, shares[1].limit]
+        seen.append(held[0])
+
+    changes = [tenth / 10 for tenth in range(1, 80) if seen[tenth] != seen[tenth - 1]]
+    assert changes == pytest.approx([2.0, 4.0, 6.0], abs=0.15)
