@@ -41,6 +41,20 @@ def test_what_grows_waits_until_what_shrinks_has_come_free() -> None:
 
 def test_nobody_has_permits_that_it_does_not_want() -> None:
     assert hand_out(100, [0, 0], [10.0, 20.0]) == [10, 20]
+    assert hand_out(100, [0, 0], [1.0, 20.0]) == [1, 20]
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_a_permit_that_cannot_be_divided_goes_to_nobody_who_has_all_that_it_wants(turn: int) -> None:
+    assert hand_out(35, [10, 12, 12], [10.0, FULL, FULL], turn)[0] == 10
+
+
+def test_who_has_some_and_wants_little_more_gets_no_more_than_that() -> None:
+    assert hand_out(100, [10, 0], [12.0, FULL]) == [12, 88]
+
+
+def test_those_who_have_too_much_are_left_with_the_limit_and_not_one_more() -> None:
+    assert hand_out(10, [9, 9, 9, 9], [FULL] * 4) == [3, 3, 2, 2]
 
 
 def test_everybody_has_a_permit_even_where_there_are_more_members_than_permits() -> None:
