@@ -299,6 +299,7 @@ def test_a_report_has_what_was_seen_since_the_last_one() -> None:
 
     assert (told.held, told.peak, told.per_second, len(told.calls), told.paused_until) == (10, 7, 4, 4, 3.4)
     assert (again.peak, again.per_second, len(again.calls)) == (3, 4, 0)
+    assert not again.hungry
     assert follower.report(2.7, Load(0)).per_second == 0
     assert follower.report(2.8, Load(12)).held == 12
 
