@@ -63,7 +63,7 @@ def divide(total: float, wants: Sequence[float]) -> list[float]:
 
 def _whole(total: int, wants: Sequence[float], turn: int) -> list[int]:
     """Divide permits: whole ones, at least one for each, and the odd ones by turns."""
-    exact = divide(total, wants)
+    exact = divide(total, [max(1.0, want) for want in wants])
     shares = [max(1, int(share + 1e-9)) for share in exact]
     rest = int(sum(exact) + 1e-9) - sum(shares)
     count = len(wants)

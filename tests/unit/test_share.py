@@ -61,6 +61,10 @@ def test_everybody_has_a_permit_even_where_there_are_more_members_than_permits()
     assert hand_out(2, [0, 0, 0], [FULL, FULL, FULL]) == [1, 1, 1]
 
 
+def test_the_permit_of_who_wants_none_is_one_of_the_limits() -> None:
+    assert hand_out(2, [0, 2], [0.0, FULL]) == [1, 1]
+
+
 def test_permits_that_cannot_be_divided_go_round() -> None:
     turns = [hand_out(10, [2, 2, 2, 2], [FULL] * 4, turn) for turn in range(4)]
 
