@@ -343,3 +343,26 @@ def test_a_permit_that_cannot_be_divided_is_one_members_for_two_seconds() -> Non
 
     changes = [tenth / 10 for tenth in range(1, 80) if seen[tenth] != seen[tenth - 1]]
     assert changes == pytest.approx([2.0, 4.0, 6.0], abs=0.15)
+
+
+def test_a_pause_leaves_a_leader_its_share() -> None:
+    leader = member(Role.ALONE)
+    leader.law = AdaptiveLimit.started_at(0.0, LearnedLimit(40, 100.0))
+    leader.lead(1.0, Report(20, 20, hungry=True), {1: Report(20, 20, hungry=True)})
+    leader.on_pause(1.1, 2.0)
+
+    assert (leader.limit, leader.rate) == (20, 50.0)
+
+
+def test_a_pause_lowers_the_limit_of_who_is_alone_as_its_law_says() -> None:
+    alone = member(Role.ALONE)
+
+    assert alone.on_pause(1.0, 2.0) == alone.limit == 39
+
+
+def test_an_outage_that_is_over_ends_the_pause_too() -> None:
+    alone = member(Role.ALONE)
+    alone.on_pause(1.0, 20.0)
+    alone.resume(2.0, 1.0)
+
+    assert alone.report(2.1, Load(1)).paused_until == -math.inf
