@@ -5,7 +5,8 @@ see `altcraft_async.flow.share` and, for the file between them, `altcraft_async.
 calls does nothing and is not reckoned with.
 
 A member is gone when its process has died, which the next tick notices, or when it has not told anything for
-`SILENT`: it is stopped, or its loop is blocked. A leader that is gone is replaced by the first who sees it; the
+`SILENT`: it is stopped, or its loop is blocked. Who comes back from that, or from a rest, begins like a newcomer,
+since others have its share. A leader that is gone is replaced by the first who sees it; the
 new one's law begins at the limit and pace that the old one had given out. What the last member of all ended with is
 remembered: who comes within `MEMORY` begins at half of it.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -111,7 +113,7 @@ class Group:
     where the file cannot be used, the client is alone.
     """
 
-    __slots__ = ("_file", "_kinds", "_name", "_remembers", "_tried", "limit", "processes")
+    __slots__ = ("_file", "_kinds", "_name", "_remembers", "_told_at", "_tried", "limit", "processes")
 
     def __init__(self, limit: Member, name: Callable[[], str | None], *, remembers: bool = True) -> None:
         self.limit = limit
@@ -119,6 +121,7 @@ class Group:
         self._name = name
         self._file: SlotFile | None = None
         self._tried = False
+        self._told_at = -math.inf
         self._remembers = remembers
         self._kinds: dict[int, str] = {}
 
@@ -133,26 +136,37 @@ class Group:
 
     def enter(self, now: float) -> None:
         """Look who is there, before there is more than one call under way."""
-        file = self._file or self._claim()
-        if file is None:
-            return
         if self.limit.strict:
             self.tick(now, Load(in_flight=1, started=1))
             return
-        word = file.word()
-        if word is None:
+        file = self._found(now)
+        if file is None:
             return
-        if self._is_new(now, word.at) and word.leader != file.slot:
-            self.limit.join(word.limit, word.members + 1)
-        elif self._remembers and word.learned and file.age() < MEMORY:
+        word = file.word()
+        if word is None or self._join(file, now, word):
+            return
+        if self._remembers and word.learned and file.age() < MEMORY:
             self.limit.begin_at(now, LearnedLimit(word.limit, word.rate))
         self._remembers = False
 
+    def _join(self, file: SlotFile, now: float, word: Word | None) -> bool:
+        """Be there like a newcomer, where another leads who does not reckon with this member."""
+        self._told_at = now
+        file.give_up_share()
+        if word is None or word.leader == file.slot or not self._is_new(now, word.at):
+            return False
+        self._remembers = False
+        self.limit.join(word.limit, word.members + 1)
+        return True
+
     def tick(self, now: float, load: Load) -> None:
         """Tell what was seen, and take or hand out shares."""
-        file = self._file or self._claim()
+        file = self._found(now)
         if file is None:
             return
+        if now - self._told_at > SILENT:
+            self._join(file, now, file.word())
+        self._told_at = now
         report = self.limit.report(now, load)
         told = report if self.limit.role is Role.FOLLOWING else attrs.evolve(report, calls=())
         if not file.tell(now, told, self._kinds):
@@ -200,10 +214,12 @@ class Group:
             shares = self.limit.lead(now, report, others)
         else:
             self.limit.stay_alone()
-        file.lead(self._word(file, now, 1 + len(there)), shares)
+        if not file.lead(self._word(file, now, 1 + len(there)), shares):
+            self._leave(file, now)
 
     def rest(self) -> None:
         """Take note that no call is under way; another leads then."""
+        self._told_at = -math.inf
         if self._file is not None:
             self._file.rest()
 
@@ -218,6 +234,18 @@ class Group:
         self.processes = 1
         self.limit.leave(now)
         file.close()
+
+    def _found(self, now: float) -> SlotFile | None:
+        """Give the file, and move to another one that has come into its place."""
+        file = self._file
+        if file is None:
+            return self._claim()
+        if file.is_replaced():
+            self._leave(file, now)
+            self._tried = False
+            self._told_at = -math.inf
+            return self._claim()
+        return file
 
     def _claim(self) -> SlotFile | None:
         if self._tried:

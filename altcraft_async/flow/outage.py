@@ -116,8 +116,7 @@ class Outage:
         self._any = self._load = 0
         self._earlier = 0.0
         self._strange = 0
-        self._opens_at = self._probe_at = math.inf
-        self._probe_over = -math.inf
+        self._opens_at = self._probe_at = self._probe_over = math.inf
         self._wait = FIRST_WAIT
         self.local = False
 

@@ -53,7 +53,7 @@ SPARE: Final = 1.25
 
 def divide(total: float, wants: Sequence[float]) -> list[float]:
     """Divide `total` max-min fairly: nobody gets more than it wants, and nobody less while another has more."""
-    shares = [0.0] * len(wants)
+    shares = list(wants)
     left = total
     for rank, number in enumerate(sorted(range(len(wants)), key=lambda number: wants[number])):
         shares[number] = min(wants[number], left / (len(wants) - rank))
@@ -63,7 +63,7 @@ def divide(total: float, wants: Sequence[float]) -> list[float]:
 
 def _whole(total: int, wants: Sequence[float], turn: int) -> list[int]:
     """Divide permits: whole ones, at least one for each, and the odd ones by turns."""
-    exact = divide(total, wants)
+    exact = divide(total, [max(1.0, want) for want in wants])
     shares = [max(1, int(share + 1e-9)) for share in exact]
     rest = int(sum(exact) + 1e-9) - sum(shares)
     count = len(wants)
@@ -253,7 +253,7 @@ class GroupLimit:
     def stay_alone(self) -> None:
         """Take note that there is nobody else."""
         if self.role is not Role.ALONE:
-            self.role, self.members, self._others = Role.ALONE, 1, 0
+            self.role, self.members = Role.ALONE, 1
             self._calls.clear()
             self.law.reach = 0.0
         self.limit, self.rate, self.total = self.law.limit, self.law.rate, self.law.limit
@@ -282,7 +282,7 @@ class GroupLimit:
 
     def leave(self, now: float) -> None:
         """Go on alone, from the share of before."""
-        if self.role is Role.FOLLOWING:
+        if self.role is not Role.ALONE:
             self.law = AdaptiveLimit.started_at(now, LearnedLimit(self.limit, self.rate), self.law.settings)
         self.stay_alone()
 

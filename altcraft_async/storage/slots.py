@@ -139,12 +139,13 @@ class SlotFile:
             file = _opened(directory, name)
             if file is None:
                 return None
-            for slot in range(SLOTS):
-                if slot not in file.taken and _lock(file.descriptor, 1 + slot):
-                    file.taken.add(slot)
-                    place = cls(file, slot, time.time() - os.fstat(file.descriptor).st_mtime)
-                    place._write(_HEADS + slot * _HEAD_SIZE, bytes(_HEAD_SIZE))
-                    return place
+            with contextlib.suppress(OSError):
+                for slot in range(SLOTS):
+                    if slot not in file.taken and _lock(file.descriptor, 1 + slot):
+                        file.taken.add(slot)
+                        place = cls(file, slot, time.time() - os.fstat(file.descriptor).st_mtime)
+                        place.rest()
+                        return place
             _drop(file)
         return None
 
@@ -179,6 +180,10 @@ class SlotFile:
         """Give the seconds since anybody wrote before this member did; infinite where that cannot be known."""
         return self._age
 
+    def is_replaced(self) -> bool:
+        """Say whether another file stands where newcomers look for this one: it was removed, and made again."""
+        return _is_replaced(self._file)
+
     # -- the own report
 
     def tell(self, now: float, report: Report, kinds: dict[int, str]) -> bool:
@@ -195,7 +200,7 @@ class SlotFile:
             self._written += len(part) // _CALL.size
         self._told = (self._told + 1) % 255 + 1  # its first byte is never 0, which says that nobody is there
         head = _HEAD.pack(
-            self._told, os.getpid(), now, report.held, report.peak, report.hungry, report.per_second,
+            self._told, os.getpid(), now, _whole(report.held), _whole(report.peak), report.hungry, report.per_second,
             report.paused_until, report.resumed, report.pace, report.throttled, self._written, self._told,
         )  # fmt: skip
         return self._write(_HEADS + self.slot * _HEAD_SIZE, head)
@@ -203,6 +208,10 @@ class SlotFile:
     def rest(self) -> None:
         """Take note that there is nothing to do: nobody needs to reckon with this member."""
         self._write(_HEADS + self.slot * _HEAD_SIZE, bytes(_HEAD_SIZE))
+
+    def give_up_share(self) -> None:
+        """Take the own share for none, until the leader gives one again."""
+        self._write(_SHARES + self.slot * _SHARE_SIZE, bytes(_SHARE_SIZE))
 
     # -- the others
 
@@ -223,15 +232,11 @@ class SlotFile:
     def is_dead(self, slot: int) -> bool:
         """Say whether the process that had a slot is gone."""
         file = self._file
-        if slot in file.taken or file.descriptor < 0:
-            return False
-        try:
-            if not _lock(file.descriptor, 1 + slot):
-                return False
-            fcntl.lockf(file.descriptor, fcntl.LOCK_UN, 1, 1 + slot)
-        except OSError:
-            return False
-        return True
+        with _guard, contextlib.suppress(OSError):  # another thread may be about to take the slot
+            if slot not in file.taken and file.descriptor >= 0 and _lock(file.descriptor, 1 + slot):
+                fcntl.lockf(file.descriptor, fcntl.LOCK_UN, 1, 1 + slot)
+                return True
+        return False
 
     def calls(self, slot: int, written: int, kinds: Mapping[int, str]) -> Sequence[CallEnded]:
         """Give the calls that a member has told of since the last time, of which `written` are all."""
@@ -260,11 +265,10 @@ class SlotFile:
             return None
         return Word(leader >> 8, at, limit, rate or None, leader & 0xFF, bool(learned))
 
-    def lead(self, word: Word, shares: Mapping[int, Share]) -> None:
-        """Say the leader's word, and give the shares."""
-        for slot, share in shares.items():
-            self._write(_SHARES + slot * _SHARE_SIZE, _packed(word.at, share))
-        self._say(word)
+    def lead(self, word: Word, shares: Mapping[int, Share]) -> bool:
+        """Say the leader's word, and give the shares; say whether all of it could be written."""
+        given = [self._write(_SHARES + slot * _SHARE_SIZE, _packed(word.at, share)) for slot, share in shares.items()]
+        return all(given) and self._say(word)
 
     def share(self, word: Word) -> Share | None:
         """Give the own share; None where it was just being written, or is older than what the leader said."""
@@ -285,16 +289,15 @@ class SlotFile:
             try:
                 if self.word() != seen:
                     return False
-                self._say(word)
-                return True
+                return self._say(word)
             finally:
                 fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _ELECTION)
         return False
 
-    def _say(self, word: Word) -> None:
+    def _say(self, word: Word) -> bool:
         leader = word.leader << 8 | min(word.members, 255)
-        count = _stamp(word.at)
-        self._write(0, _WORD.pack(_MAGIC, count, leader, word.at, word.rate or 0.0, word.limit, word.learned, count))
+        count, limit = _stamp(word.at), _whole(word.limit)
+        return self._write(0, _WORD.pack(_MAGIC, count, leader, word.at, word.rate or 0.0, limit, word.learned, count))
 
     def _bytes(self, offset: int, size: int) -> bytes:
         try:
@@ -315,7 +318,12 @@ def _stamp(at: float) -> int:
 
 
 def _packed(at: float, share: Share) -> bytes:
-    return _SHARE.pack(_stamp(at), share.limit, share.rate or 0.0, share.paused_until, share.heard, _stamp(at))
+    return _SHARE.pack(_stamp(at), _whole(share.limit), share.rate or 0.0, share.paused_until, share.heard, _stamp(at))
+
+
+def _whole(count: int) -> int:
+    """Give the count, as far as four bytes can hold it: for people it is without end beyond."""
+    return min(count, 0xFFFFFFFF)
 
 
 def _number(kind: str, kinds: dict[int, str]) -> int:
@@ -340,7 +348,7 @@ def _opened(directory: Path, name: str) -> _Open | None:
     name += SUFFIX
     path = directory / name
     file = _files.get(path)
-    if file is None:
+    if file is None or _is_replaced(file):
         _make(directory)
         place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -357,6 +365,14 @@ def _opened(directory: Path, name: str) -> _Open | None:
         file = _files[path] = _Open(path, descriptor)
     file.users += 1
     return file
+
+
+def _is_replaced(file: _Open) -> bool:
+    try:
+        there, own = os.lstat(file.path), os.fstat(file.descriptor)
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) != (own.st_dev, own.st_ino)
 
 
 def _make(directory: Path) -> None:
@@ -380,6 +396,7 @@ def _is_own(found: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
 def _drop(file: _Open) -> None:
     file.users -= 1
     if not file.users:
-        _files.pop(file.path, None)
+        if _files.get(file.path) is file:
+            del _files[file.path]
         os.close(file.descriptor)
         file.descriptor = -1

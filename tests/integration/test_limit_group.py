@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -44,8 +45,8 @@ def group(name="group"):
     return Group(GroupLimit(AdaptiveLimit(Adaptive(initial=40))), lambda: name)
 
 
-@pytest.fixture
-def other(directory):
+@contextlib.contextmanager
+def holding(directory):
     """Run another process that holds a slot and tells of itself."""
     process = subprocess.Popen([sys.executable, "-c", HELD, str(directory)], stdout=subprocess.PIPE, text=True)
     process.slot = int(process.stdout.readline())
@@ -53,6 +54,12 @@ def other(directory):
     process.kill()
     process.wait()
     process.stdout.close()
+
+
+@pytest.fixture
+def other(directory):
+    with holding(directory) as process:
+        yield process
 
 
 def until(found, condition, seconds=10.0):
@@ -244,6 +251,41 @@ def test_a_file_that_can_no_longer_be_written_means_that_the_member_goes_on_alon
     mine.tick(100.1, Load(5, waiting=True))
     assert mine.limit.role is Role.ALONE
     mine.tick(100.2, Load(5, waiting=True))
+
+
+def test_a_leader_that_cannot_give_shares_any_more_goes_on_alone_with_its_own(directory, monkeypatch):
+    first, second = group(), group()
+    for step in range(5):
+        first.tick(100.0 + step * 0.1, Load(20, waiting=True))
+        second.tick(100.05 + step * 0.1, Load(20, waiting=True))
+    monkeypatch.setattr(SlotFile, "lead", lambda *_: False)  # the disk is full
+    first.tick(100.5, Load(20, waiting=True))
+    assert (first.limit.role, first.limit.limit) == (Role.ALONE, 20)
+    monkeypatch.undo()
+    second.close()
+
+
+def test_members_come_together_again_in_a_file_that_was_removed_and_made_again(directory):
+    mine = group()
+    mine.tick(time.monotonic(), Load(1))
+    next(directory.iterdir()).unlink()
+    mine.tick(time.monotonic(), Load(1))  # nobody has made another yet
+    mine.rest()
+    with holding(directory):
+        until(mine, lambda: mine.processes == 2)
+    mine.close()
+
+
+def test_a_limit_that_is_larger_than_the_file_can_say_is_no_error(directory):
+    first, second = (
+        Group(GroupLimit(AdaptiveLimit(Adaptive(initial=2**40, maximum=2**40))), lambda: "group") for _ in range(2)
+    )
+    for step in range(5):
+        first.tick(100.0 + step * 0.1, Load(5, waiting=True))
+        second.tick(100.05 + step * 0.1, Load(5, waiting=True))
+    assert min(first.limit.limit, second.limit.limit) > 2**30
+    first.close()
+    second.close()
 
 
 def test_the_variable_turns_groups_off(directory, monkeypatch):

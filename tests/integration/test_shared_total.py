@@ -13,6 +13,9 @@ from urllib.request import urlopen
 import pytest
 
 from altcraft_async import Shared
+from altcraft_async.engine.group import Group
+from altcraft_async.flow.share import Load
+from altcraft_async.flow.total import SharedTotal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="groups need fcntl")
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -94,6 +97,30 @@ def test_three_processes_start_no_more_calls_a_second_than_they_share(directory,
     assert max(seconds.values()) <= 60 * 1.1
     assert seconds[2] >= 60 * 0.85
     assert sum(served) ** 2 / (3 * sum(count**2 for count in served)) >= 0.9
+
+
+@pytest.mark.parametrize(("rests", "seconds"), [(True, 0.3), (True, 3.0), (False, 3.0)])
+def test_who_comes_back_has_one_permit_while_the_others_have_its_share(directory, rests, seconds):
+    first, second = (Group(SharedTotal(Shared(40)), lambda: "group") for _ in range(2))
+    for step in range(10):
+        first.tick(100.0 + step * 0.1, Load(20, waiting=True))
+        second.tick(100.05 + step * 0.1, Load(20, waiting=True))
+    assert (first.limit.limit, second.limit.limit) == (20, 20)
+
+    if rests:
+        second.rest()  # else it is stopped
+    for step in range(round(10 * seconds)):
+        first.tick(101.0 + step * 0.1, Load(40, waiting=True))
+    assert first.limit.limit == 40
+    second.tick(101.0 + seconds, Load(1, waiting=True))
+    assert second.limit.limit == 1
+
+    for step in range(3):  # what the other gives back is the one's to use
+        first.tick(101.1 + seconds + step * 0.1, Load(20, waiting=True))
+        second.tick(101.15 + seconds + step * 0.1, Load(1, waiting=True))
+    assert (first.limit.limit, second.limit.limit) == (20, 20)
+    first.close()
+    second.close()
 
 
 async def update(client):

@@ -67,6 +67,12 @@ def test_a_share_that_is_none_is_refused(share):
         FailureLimit(share=share)
 
 
+def test_a_share_of_one_ends_the_run_when_everything_fails():
+    limit = FailureLimit(share=1)
+    assert verdicts(limit, ["rejected"] * 100)[-1]
+    assert not any(verdicts(limit, ["applied"] + ["rejected"] * 200))
+
+
 def test_the_repr_tells_the_counts():
     count = FailureCount(FailureLimit(count=3))
     count.add(OutcomeState.APPLIED)

@@ -194,6 +194,34 @@ def test_ahead_of_who_has_one_of_its_keys_is_nobody_behind_it_on_that_key():
     assert list(lanes.ahead(both)) == [on_b]
 
 
+def test_an_heir_stands_alone_where_one_stood_and_is_ready():
+    lanes, batch, heirs, behind = Lanes(), One("a", "b"), [One("a"), One("b")], One("b")
+    add_all(lanes, batch, behind)
+    lanes.hand_over(batch, heirs)
+    assert [heir.arrival for heir in heirs] == [batch.arrival] * 2
+    assert list(lanes.ahead(behind)) == [heirs[1]]
+    assert lanes.leave(heirs[0]) == []
+    assert lanes.leave(heirs[1]) == [behind]
+
+
+def test_an_heir_is_the_last_where_the_one_before_it_was():
+    lanes, batch, heir, shared = Lanes(), One("o", "p"), One("o"), One("line 1", order="o")
+    lanes.add(batch)
+    assert lanes.last(shared.claims) is batch
+    lanes.add(shared)
+    lanes.hand_over(batch, [heir])
+    assert lanes.last((("o", False),)) is heir
+    assert lanes.last((("o", True),)) is shared
+
+
+def test_an_heir_is_not_the_last_where_another_came_after_the_one_before_it():
+    lanes, batch, heir, later = Lanes(), One("o"), One("o"), One("o")
+    add_all(lanes, batch, later)
+    lanes.hand_over(batch, [heir])
+    assert lanes.last((("o", False),)) is later
+    assert lanes.last((("o", True),)) is later
+
+
 def test_what_has_left_leaves_no_trace():
     lanes = Lanes()
     for number in range(1000):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.adaptive import AdaptiveLimit, make_limit
-from altcraft_async.flow.limit import Adaptive, FixedLimit, LimitState, Signal
+from altcraft_async.flow.limit import Adaptive, FixedLimit, LearnedLimit, LimitState, Signal
 from altcraft_async.flow.pace import Pacer
 
 SUCCESS, OVERLOAD, NEUTRAL = Signal.SUCCESS, Signal.OVERLOAD, Signal.NEUTRAL
@@ -375,6 +375,38 @@ def test_one_loss_of_capacity_is_not_taken_for_a_rate() -> None:
     assert model.law.rate is None
 
 
+def mixed(law: AdaptiveLimit, now: float) -> int:
+    """Let half of the calls be throttled until there is a pace; give the limit of just before it."""
+    before = law.limit
+    while law.rate is None:
+        before, now = law.limit, now + 0.04
+        law.on_result(now, 0.1, SUCCESS, 20)
+        law.on_result(now, 0.002, OVERLOAD, 20)
+    return before
+
+
+def test_throttled_answers_are_weighed_against_the_calls_of_the_same_time_only() -> None:
+    law = settled()
+    for call in range(1200):
+        law.on_result(3.0 + call * 0.002, 0.1, SUCCESS, 20)
+    allowed = mixed(law, 5.4)
+
+    assert law.rate == pytest.approx((allowed - 1) / 0.1)  # what is in flight by Little's law, and no slower for a test
+
+
+def test_after_an_outage_shorter_than_a_counters_second_the_pace_is_what_was_accepted_around_it() -> None:
+    law = settled()
+    for call in range(300):  # 100 a second
+        law.on_result(3.0 + call * 0.01, 0.1, SUCCESS, 20)
+    for call in range(40):
+        law.on_result(6.0 + call * 1e-3, 0.002, OVERLOAD, law.limit)
+    assert law.state is LimitState.PACED
+    law.resume(7.0, 6.0)
+
+    assert law.rate is not None
+    assert 50.0 <= law.rate <= 100.0
+
+
 # Rule 8: background
 
 
@@ -418,6 +450,24 @@ def test_a_reject_that_asks_for_a_pause_is_not_forgiven_untested() -> None:
     law.on_pause(0.1, 1.0)
 
     assert law.limit == 59
+
+
+def test_behind_a_background_the_limit_grows_by_a_quarter_a_round() -> None:
+    law = AdaptiveLimit.started_at(0.0, LearnedLimit(40), Adaptive(headroom=2.0))
+    answer(law, 40, 0.1)
+    answer(law, law.limit, 0.3, 0.19)  # so that it does not double
+    now, call, paced = 0.3, 0, False
+    while not paced or law.rate is not None:
+        now, call = now + 0.005, call + 1
+        law.on_result(now, 0.19, SUCCESS, law.limit - 8)
+        if call % 12 == 0:
+            law.on_result(now, 0.002, OVERLOAD, law.limit - 8)
+        paced = paced or law.rate is not None
+    assert (law.limit, law.state) == (40, LimitState.FOLLOWING)
+
+    answer(law, law.limit, now + 0.5)  # the rest of a round that began before
+    answer(law, law.limit, now + 1.0)
+    assert law.limit == 51
 
 
 # Bounds, settings, shapes
@@ -547,3 +597,41 @@ def test_a_client_with_few_permits_leaves_none_of_them() -> None:
     for _ in range(300):
         model.run(0.1)
         assert model.law.state is not LimitState.YIELDING
+
+
+def yields(model: Model, count: int, *, taken: int = 0) -> list[float]:
+    """Give the times at which room is left, of which another takes so many slots each time."""
+    times: list[float] = []
+    before = model.law.state
+    while len(times) < count:
+        model.run(0.05)
+        if model.law.state is LimitState.YIELDING is not before:
+            times.append(model.now)
+            model.slots -= taken
+        before = model.law.state
+    return times
+
+
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.parametrize(("taken", "after"), [(0, 20.0), (8, 10.0)])
+def test_room_is_left_again_sooner_where_somebody_took_it(taken: int, after: float) -> None:
+    first, second = yields(Model(AdaptiveLimit(), 50, rejects=True), 2, taken=taken)
+
+    assert second - first == pytest.approx(after + 1.8, abs=0.5)
+
+
+def test_what_is_learned_while_room_is_left_is_what_there_was_before() -> None:
+    model = Model(AdaptiveLimit(), 50, rejects=True)
+    yields(model, 1)
+
+    assert model.law.learned == LearnedLimit(50)
+    assert model.law.limit < 40
+
+
+def test_a_law_that_goes_on_where_another_was_grows_by_a_quarter_a_round() -> None:
+    law = AdaptiveLimit.started_at(0.0, LearnedLimit(40), Adaptive(headroom=2.0))
+    answer(law, 40, 0.1)
+    assert law.limit == 51
+
+    answer(law, 51, 0.3)
+    assert law.limit == 64

@@ -438,3 +438,17 @@ def test_failures_that_are_no_outage_add_no_time():
     assert outage.lasted(50.0) == 0.0
     served(outage, 51.0)
     assert outage.lasted(60.0) == 0.0
+
+
+def test_an_outage_of_calls_without_an_answer_is_not_this_machines_own():
+    law = Outage()
+    law.on_overdue(5.0, 2.0, 3.0)
+    assert (law.state, law.local) == (OPEN, False)
+
+
+def test_a_failure_is_this_machines_own_until_another_one_is_not():
+    law = Outage()
+    law.on_no_room(1.0, "m", "a", 1.0)
+    assert law.local
+    fails(law, 2.0, "b")
+    assert not law.local

@@ -230,6 +230,67 @@ def test_a_rate_that_goes_on_after_an_outage_remembers_what_was_too_high() -> No
     assert learned.rate == pytest.approx(95.0 * 1.02)
 
 
+def test_after_a_pause_that_the_server_asked_for_ten_more_pass_before_the_rate_is_tried_again() -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=0.01)
+    learned.on_throttled(1.0, started=0.9)
+    learned.on_pause(1.0, 1.5)
+    learned.resume(5.0, 95.0)
+    accept(learned, 1499, every=0.01, begin=5.0)
+    assert learned.rate == pytest.approx(95.0)
+
+    accept(learned, 2, every=0.01, begin=20.0)
+    assert learned.rate > 95.0
+
+
+def until_it_rises(learned: LearnedRate, now: float) -> float:
+    """Let calls be accepted from `now` on, as many as the rate allows; give the seconds until it is higher."""
+    begin, rate = now, learned.rate
+    while learned.rate <= rate:
+        now += 1 / rate
+        learned.on_accepted(now, now - 1e-4, full=False)
+    return now - begin
+
+
+@pytest.mark.parametrize(("trip", "wait"), [(0.01, 0.25), (0.8, 1.6)])
+def test_a_rate_is_first_raised_after_a_quarter_second_or_two_round_trips(trip: float, wait: float) -> None:
+    assert until_it_rises(LearnedRate(1.0, rate=200.0, trip=trip), 1.0) == pytest.approx(wait, abs=0.02)
+
+
+@pytest.mark.parametrize(("trip", "wait"), [(0.01, 0.25), (0.8, 1.6)])
+def test_a_rate_is_raised_as_soon_after_an_outage(trip: float, wait: float) -> None:
+    learned = LearnedRate(1.0, rate=200.0, trip=trip)
+    learned.resume(9.0, 200.0)
+
+    assert until_it_rises(learned, 9.0) == pytest.approx(wait, abs=0.02)
+
+
+@pytest.mark.parametrize(("trip", "wait"), [(0.01, 0.25), (0.8, 1.6)])
+def test_a_rate_far_from_what_was_too_high_is_raised_as_soon_again(trip: float, wait: float) -> None:
+    learned = LearnedRate(1.0, rate=200.0, trip=trip)
+    risen = 1.0 + until_it_rises(learned, 1.0)
+
+    assert until_it_rises(learned, risen) == pytest.approx(wait, abs=0.02)
+
+
+def test_a_rate_just_below_what_was_too_high_is_raised_once_a_second() -> None:
+    learned = LearnedRate(1.0, rate=200.0, trip=0.01, ceiling=205.0)
+    risen = 1.0 + until_it_rises(learned, 1.0)
+
+    assert until_it_rises(learned, risen) == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize(("trip", "wait"), [(0.01, 1.0), (0.8, 1.6)])
+def test_a_rate_that_fell_far_rises_again_after_a_second_or_two_round_trips(trip: float, wait: float) -> None:
+    learned, now = LearnedRate(0.0, rate=100.0, trip=trip), 2.0
+    while learned.rate == 100.0:
+        now += 0.01
+        learned.on_accepted(now, now - 0.01, full=False)
+        learned.on_throttled(now, now - 0.01)
+
+    assert learned.rate < 70.0
+    assert until_it_rises(learned, now) == pytest.approx(wait, abs=0.05)
+
+
 def test_a_first_rate_counts_from_the_last_start_before_it() -> None:
     pacer = Pacer(None)
     pacer.reserve(5.0)

@@ -55,6 +55,10 @@ def test_1_what_another_attempt_can_better_is_retried(evidence):
     assert isinstance(decision(TABLE[evidence]), Retry)
 
 
+def test_what_waits_for_another_token_is_tried_at_once():
+    assert decision(TABLE[Evidence.RENEWED], retry_after=30.0) == Retry(0.0)
+
+
 # -- 2: a wrong address
 
 

@@ -41,10 +41,28 @@ def test_what_grows_waits_until_what_shrinks_has_come_free() -> None:
 
 def test_nobody_has_permits_that_it_does_not_want() -> None:
     assert hand_out(100, [0, 0], [10.0, 20.0]) == [10, 20]
+    assert hand_out(100, [0, 0], [1.0, 20.0]) == [1, 20]
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_a_permit_that_cannot_be_divided_goes_to_nobody_who_has_all_that_it_wants(turn: int) -> None:
+    assert hand_out(35, [10, 12, 12], [10.0, FULL, FULL], turn)[0] == 10
+
+
+def test_who_has_some_and_wants_little_more_gets_no_more_than_that() -> None:
+    assert hand_out(100, [10, 0], [12.0, FULL]) == [12, 88]
+
+
+def test_those_who_have_too_much_are_left_with_the_limit_and_not_one_more() -> None:
+    assert hand_out(10, [9, 9, 9, 9], [FULL] * 4) == [3, 3, 2, 2]
 
 
 def test_everybody_has_a_permit_even_where_there_are_more_members_than_permits() -> None:
     assert hand_out(2, [0, 0, 0], [FULL, FULL, FULL]) == [1, 1, 1]
+
+
+def test_the_permit_of_who_wants_none_is_one_of_the_limits() -> None:
+    assert hand_out(2, [0, 2], [0.0, FULL]) == [1, 1]
 
 
 def test_permits_that_cannot_be_divided_go_round() -> None:
@@ -285,6 +303,7 @@ def test_a_report_has_what_was_seen_since_the_last_one() -> None:
 
     assert (told.held, told.peak, told.per_second, len(told.calls), told.paused_until) == (10, 7, 4, 4, 3.4)
     assert (again.peak, again.per_second, len(again.calls)) == (3, 4, 0)
+    assert not again.hungry
     assert follower.report(2.7, Load(0)).per_second == 0
     assert follower.report(2.8, Load(12)).held == 12
 
@@ -312,3 +331,38 @@ def test_a_member_that_leads_tells_its_law_of_its_own_outage_and_not_again_as_th
     leader.lead(4.1, Report(5, 5, hungry=True), {1: Report(5, 5, hungry=True, resumed=2.9)})
 
     assert law.heard == [("outage", 4.0, 3.0)]
+
+
+def test_a_permit_that_cannot_be_divided_is_one_members_for_two_seconds() -> None:
+    leader = GroupLimit(AdaptiveLimit(Adaptive(initial=3)))
+    held, seen = [1, 1], []
+    for tenth in range(80):
+        shares = leader.lead(tenth / 10, Report(held[0], 1, hungry=True), {1: Report(held[1], 1, hungry=True)})
+        held = [leader.limit, shares[1].limit]
+        seen.append(held[0])
+
+    changes = [tenth / 10 for tenth in range(1, 80) if seen[tenth] != seen[tenth - 1]]
+    assert changes == pytest.approx([2.0, 4.0, 6.0], abs=0.15)
+
+
+def test_a_pause_leaves_a_leader_its_share() -> None:
+    leader = member(Role.ALONE)
+    leader.law = AdaptiveLimit.started_at(0.0, LearnedLimit(40, 100.0))
+    leader.lead(1.0, Report(20, 20, hungry=True), {1: Report(20, 20, hungry=True)})
+    leader.on_pause(1.1, 2.0)
+
+    assert (leader.limit, leader.rate) == (20, 50.0)
+
+
+def test_a_pause_lowers_the_limit_of_who_is_alone_as_its_law_says() -> None:
+    alone = member(Role.ALONE)
+
+    assert alone.on_pause(1.0, 2.0) == alone.limit == 39
+
+
+def test_an_outage_that_is_over_ends_the_pause_too() -> None:
+    alone = member(Role.ALONE)
+    alone.on_pause(1.0, 20.0)
+    alone.resume(2.0, 1.0)
+
+    assert alone.report(2.1, Load(1)).paused_until == -math.inf

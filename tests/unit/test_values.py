@@ -118,6 +118,13 @@ def test_the_key_is_the_order_line():
     assert key.order_line_external_id == "l"
 
 
+def test_an_update_shows_its_three_ids_and_nothing_that_the_caller_added():
+    update = LineStatusUpdate("o", "l", "new", request_id="canary-1", tag="canary-2")
+    assert repr(update) == (
+        "LineStatusUpdate(order_external_id='o', order_line_external_id='l', status_external_id='new')"
+    )
+
+
 def test_an_update_is_a_value():
     update = LineStatusUpdate("o", "l", "new")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):

@@ -211,6 +211,11 @@ def test_a_token_that_no_request_can_carry_is_refused(token):
         Wire(token)
 
 
+def test_an_answer_came_when_asked_for_and_to_one_request_where_the_transport_says_nothing_else():
+    response = WireResponse(200, {}, b"")
+    assert (response.resent, response.unasked) == (False, False)
+
+
 @pytest.mark.parametrize("token_in", ["body", "header"])
 def test_no_repr_shows_the_token_or_a_body(token_in):
     wire = Wire("canary-1", token_in=token_in)
