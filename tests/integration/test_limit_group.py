@@ -351,8 +351,7 @@ def test_three_processes_share_the_slots_of_a_real_server(directory):
     try:
         for _ in range(3):  # another program of the machine can slow one of them down
             served = served_by_three(worker, base_url)
-            fairness = sum(served) ** 2 / (3 * sum(count**2 for count in served))
-            if fairness >= 0.95:
+            if served and sum(served) ** 2 / (3 * sum(count**2 for count in served)) >= 0.95:
                 return
         pytest.fail(f"the shares are {served}")
     finally:
@@ -361,12 +360,13 @@ def test_three_processes_share_the_slots_of_a_real_server(directory):
 
 
 def served_by_three(worker: Path, base_url: str) -> list[int]:
-    """Let three processes send for a while; what each was served once all were there."""
+    """Let three processes send for a while; what each was served once all were there, nothing where they never were."""
     processes = [
         subprocess.Popen([sys.executable, str(worker), base_url, TOKEN, "4"], stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
     seen = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    if [one["processes"] for one in seen] != [3, 3, 3]:
+        return []
     begin = max(min(map(int, one["served"])) for one in seen) + SETTLED  # tenths of a second: all are there
-    assert [one["processes"] for one in seen] == [3, 3, 3]
     return [sum(count for tenth, count in one["served"].items() if int(tenth) >= begin) for one in seen]

@@ -79,7 +79,10 @@ def run(base_url, processes, seconds, *settings):
 
 @pytest.mark.slow
 def test_three_processes_never_have_more_calls_in_flight_than_they_share(directory, base_url):
-    seen, server = run(base_url, 3, 4, "concurrency=host:12")
+    for _ in range(3):  # a busy machine may start one when another has ended
+        seen, server = run(base_url, 3, 4, "concurrency=host:12")
+        if all(one["processes"] == 3 for one in seen):
+            break
 
     served = [sum(one["served"].values()) for one in seen]
     assert [one["processes"] for one in seen] == [3, 3, 3]
