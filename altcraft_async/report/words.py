@@ -117,8 +117,11 @@ def _why(figures: Figures) -> Answer:
     if figures.stopped:
         return Answer(question, "What was not sent any more", figures.stopped, Mood.BAD)
     if figures.waiting:
-        more = "Run the same command again with the same journal: it sends what is left."
-        return Answer(question, f"{counted(figures.waiting, figures.noun)}, not sent yet", more, Mood.NOTE)
+        more = (
+            "Run the same command again with the same journal: it sends what is left. What was under way when the run "
+            "ended may have been made; it goes out under its old id."
+        )
+        return Answer(question, f"{counted(figures.waiting, figures.noun)} without an outcome", more, Mood.NOTE)
     if not figures.finished and not figures.in_use:
         more = "" if figures.run_id is None else "Run the same command again with the same journal: it goes on."
         return Answer(question, "What was not read yet", more, Mood.NOTE)

@@ -236,7 +236,7 @@ def test_the_answers_say_first_whether_everything_arrived():
     ]
     assert short(states={APPLIED: 5, REJECTED: 1})[0] == "No: 1 of 6 did not"
     assert short(states={APPLIED: 5, UNKNOWN: 1})[0] == "Perhaps not: 1 of 6 are unknown"
-    assert short(states={APPLIED: 5}, waiting=3)[:2] == ["No: the run is not finished", "3 updates, not sent yet"]
+    assert short(states={APPLIED: 5}, waiting=3)[:2] == ["No: the run is not finished", "3 updates without an outcome"]
     assert short(states={APPLIED: 5}, waiting=None, complete=False)[:2] == [
         "No: the run is not finished", "What was not read yet"
     ]  # fmt: skip
