@@ -528,6 +528,8 @@ class AdaptiveLimit:
 
     def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
+        if not self._accepted:  # then it is no pace that they want: whether it is an outage is the gate's to see
+            return
         spell.late += now > spell.since + _TRIPS * trip + self.reach
         fallen = self.limit < _FAR * spell.level or (self.limit == self.settings.minimum and spell.late > 1)
         if not fallen and spell.late < (2 if self._background.share else _LASTING):

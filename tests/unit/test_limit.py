@@ -356,6 +356,15 @@ def test_rejects_that_ignore_the_concurrency_bring_a_pace() -> None:
     assert law.limit >= level - 1
 
 
+def test_rejects_before_anything_was_accepted_bring_no_pace_but_the_least_limit() -> None:
+    law = AdaptiveLimit(Adaptive(initial=10))
+    for step in range(100):
+        law.on_result(0.1 + step * 0.05, 0.002, OVERLOAD, law.limit)
+
+    assert law.rate is None
+    assert law.limit == 1
+
+
 def test_a_pace_that_does_not_bind_goes_away() -> None:
     law = settled()
     for step in range(law.limit):
