@@ -7,6 +7,7 @@ texts, and whole numbers, which become texts; blanks are not dropped.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -64,8 +65,8 @@ class ColumnarInput:
         """Yield the columns of each file, which is open until the next is asked for; raises `InputError`."""
         for address in self.files:
             name = self.name if len(self.files) == 1 else address
-            with _opened(address) as file:
-                yield name, self._columns(file, name)
+            with _opened(address) as file, self._columns(file, name) as columns:
+                yield name, columns
         if self.given is not None:
             with self._columns(self.given, self.name) as columns:
                 yield self.name, columns
@@ -205,7 +206,7 @@ class ColumnRows:
     Raises `InputError` where a file lacks a column, or has one whose type gives no ids.
     """
 
-    __slots__ = ("_given", "_known", "_names", "_parts", "_reading", "_row", "header", "table")
+    __slots__ = ("_closed", "_given", "_known", "_names", "_now", "_parts", "_reading", "_row", "header", "table")
 
     def __init__(self, source: ColumnarInput, reading: Reading) -> None:
         self._reading = reading
@@ -216,7 +217,9 @@ class ColumnRows:
         parts = source.parts()
         first = next(parts)
         self.table, places = self._look_at(*first)
+        self._closed = False
         self._parts = parts
+        self._now = first[1]
         self._given = self._give(parts, first, places)
 
     def write_csv(self) -> None:
@@ -232,9 +235,15 @@ class ColumnRows:
         return csv_record([cell for name, cell in zip(self._names, row, strict=True) if name is not None])
 
     def close(self) -> None:
-        """Close what is open; harmless when called again."""
-        self._given.close()
-        self._parts.close()
+        """Close what is open; harmless when called again.
+
+        Waits a second at most for a read that goes on in another thread, which else closes when that read is over.
+        """
+        self._closed = True
+        self._now.close()
+        with contextlib.suppress(ValueError):  # a thread is in it, and ends it as nothing more comes
+            self._given.close()
+            self._parts.close()
 
     def __iter__(self) -> Iterator[ReadRow]:
         """Return the rows; raises `HeldBackError` if a file breaks off."""
@@ -267,8 +276,9 @@ class ColumnRows:
         part: tuple[str, Columns] | None = first
         while part is not None:
             yield from self._rows(*part, places)
-            part = next(parts, None)
+            part = None if self._closed else next(parts, None)
             if part is not None:
+                self._now = part[1]
                 _, places = self._look_at(*part)
 
     def _rows(self, name: str, columns: Columns, places: list[int | str]) -> Iterator[ReadRow]:

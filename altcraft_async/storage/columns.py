@@ -32,6 +32,8 @@ BATCH_ROWS: Final = 16_384
 """Rows decoded at once: enough to cost nothing a row, some 2 MB of ids."""
 _GROUP_ROWS: Final = 65_536
 """Rows in a row group that is written."""
+_CLOSING_SECONDS: Final = 1.0
+"""How long closing waits for a read that goes on: what feeds a stream may be a slow query, or hang."""
 
 Cell: TypeAlias = "str | int | None"
 
@@ -70,13 +72,18 @@ def _translated() -> Iterator[None]:
         raise ColumnsError(str(error).partition("\n")[0]) from error  # pyarrow says it so of damaged files
 
 
+def _nothing() -> None:
+    """Close what needs no closing."""
+
+
 class Columns:
     """The columns of one file or stream. ``names`` are those of all, `batches` reads some of them, once.
 
-    A context manager, which closes what it was made of.
+    A context manager, which closes what it was made of. One thread may read and another close: what it was made of
+    is never used by two at a time.
     """
 
-    __slots__ = ("_close", "_read", "_schema", "names", "rows")
+    __slots__ = ("_close", "_closing", "_read", "_schema", "_turn", "names", "rows")
 
     def __init__(
         self,
@@ -84,11 +91,13 @@ class Columns:
         read: Callable[[Sequence[int]], Iterator[Any]],
         *,
         rows: int | None = None,
-        close: Callable[[], object] = lambda: None,
+        close: Callable[[], object] = _nothing,
     ) -> None:
         self._schema = schema
         self._read = read
         self._close = close
+        self._closing = False
+        self._turn = threading.Lock()
         self.names: list[str] = list(schema.names)
         self.rows = rows
 
@@ -101,8 +110,15 @@ class Columns:
         self.close()
 
     def close(self) -> None:
-        """Close what they were made of; harmless when called again."""
-        self._close()
+        """Close what they were made of, and read no further batch; harmless when called again.
+
+        Waits a second at most for a read that goes on in another thread. If it goes on then, that thread closes.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        if self._turn.acquire(timeout=_CLOSING_SECONDS):
+            self._end()
 
     def kind(self, column: int) -> str | None:
         """Return the name of a column's type where its values can be no ids; None where they are texts or integers."""
@@ -117,8 +133,27 @@ class Columns:
     def batches(self, columns: Sequence[int]) -> Iterator[Sequence[list[Cell]]]:
         """Give the values of some columns, by their places, a batch of rows at a time; raises `ColumnsError`."""
         with _translated():
-            for batch in self._read(columns):
+            read = self._read(columns)
+            while (batch := self._next(read)) is not None:
                 yield [batch.column(place).to_pylist() for place in range(len(columns))]
+
+    def _next(self, read: Iterator[Any]) -> Any:
+        """Return the next batch; None at the end, or when it was closed meanwhile."""
+        try:
+            with self._turn:
+                batch = None if self._closing else next(read, None)
+        finally:
+            if self._closing and self._turn.acquire(blocking=False):  # whoever closed no longer waits
+                self._end()
+        return None if self._closing else batch
+
+    def _end(self) -> None:
+        """Close what they were made of, once, by whoever has the turn; gives the turn back."""
+        close, self._close = self._close, _nothing
+        try:
+            close()
+        finally:
+            self._turn.release()
 
 
 def open_columns(file: BinaryIO, head: bytes) -> Columns:

@@ -12,7 +12,8 @@ import pytest
 
 from altcraft_async import ConfigurationError, InvalidUpdateError, LineStatusUpdate
 from altcraft_async.ingest import FIELDS, HeldBackError, InputError, InputFormat, Unit, read_updates
-from altcraft_async.storage.columns import read_ahead
+from altcraft_async.storage import columns as columns_module
+from altcraft_async.storage.columns import Columns, read_ahead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -236,6 +237,74 @@ def test_reading_ahead_is_bounded_and_ends_with_its_reader() -> None:
         if thread.name == "altcraft-columns":
             thread.join()
     assert len(made) <= 4
+
+
+def reading_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "altcraft-columns"]
+
+
+class Feed:
+    """Gives a batch at once, and the second when it is let; notes when it is closed."""
+
+    def __init__(self) -> None:
+        self.inside = threading.Event()
+        self.let = threading.Event()
+        self.is_read = False
+        self.closed_in: list[tuple[str, bool]] = []
+
+    def batches(self, _: Any = None) -> Any:
+        yield table().to_batches()[0]
+        self.is_read = True
+        self.inside.set()
+        self.let.wait(10)
+        self.is_read = False
+        yield table().to_batches()[0]
+
+    def close(self) -> None:
+        self.closed_in.append((threading.current_thread().name, self.is_read))
+
+
+def test_closing_waits_for_the_read_that_goes_on() -> None:
+    feed = Feed()
+    columns = Columns(table().schema, feed.batches, close=feed.close)
+    rows = read_ahead(columns.batches([0, 1, 2]))
+    next(rows)
+    feed.inside.wait(10)
+    threading.Timer(0.05, feed.let.set).start()
+    columns.close()
+    columns.close()
+    assert [is_read for _, is_read in feed.closed_in] == [False]
+    assert list(rows) == []
+
+
+def test_a_read_that_hangs_does_not_hang_the_closing_and_closes_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns_module, "_CLOSING_SECONDS", 0.01)
+    feed = Feed()
+    columns = Columns(table().schema, feed.batches, close=feed.close)
+    rows = read_ahead(columns.batches([0, 1, 2]))
+    next(rows)
+    feed.inside.wait(10)
+    threads = reading_threads()
+    columns.close()
+    assert feed.closed_in == []
+    feed.let.set()
+    for thread in threads:
+        thread.join(10)
+    assert feed.closed_in == [("altcraft-columns", False)]
+
+
+async def test_a_stream_of_a_slow_generator_is_left_early() -> None:
+    feed = Feed()
+    stream = pa.RecordBatchReader.from_batches(table().schema, feed.batches())
+    with read_updates(stream) as reader:
+        rows = reader.in_thread()
+        assert await anext(rows) == UPDATES[0]
+        feed.inside.wait(10)
+        threading.Timer(0.05, feed.let.set).start()
+        await rows.aclose()
+    for thread in reading_threads():
+        thread.join(10)
+    assert not feed.is_read
 
 
 @pytest.mark.parametrize("source", ["{}/in", "{}/in/*/*.parquet", "file://{}/in", "file://{}/in/*/*.parquet"])
