@@ -182,6 +182,15 @@ def _head(stream: BinaryIO) -> bytes:
     return head
 
 
+def _foreign_byte(text: str) -> str | None:
+    """Say which byte of a text is not UTF-8, and where; None if all are."""
+    try:
+        text.encode(errors="surrogateescape").decode()
+    except UnicodeDecodeError as error:
+        return f"byte 0x{error.object[error.start]:02X} at position {error.start + 1}"
+    return None
+
+
 class _Row(tuple["Cell", "Cell", "Cell"]):
     """The three values of a row; its bytes are those of an input that is read in the same way."""
 
@@ -229,10 +238,11 @@ class ColumnRows:
 
     def _as_json(self, row: Sequence[Cell]) -> bytes:
         said = {name: cell for name, cell in zip(self._names, row, strict=True) if name is not None}
-        return json.dumps(said, ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
+        return json.dumps(said, ensure_ascii=False).encode(errors="surrogateescape") + b"\n"
 
     def _as_csv(self, row: Sequence[Cell]) -> bytes:
-        return csv_record([cell for name, cell in zip(self._names, row, strict=True) if name is not None])
+        said = [cell for name, cell in zip(self._names, row, strict=True) if name is not None]
+        return csv_record(said, surrogates="surrogateescape")
 
     def close(self) -> None:
         """Close what is open; harmless when called again.
@@ -311,6 +321,9 @@ class ColumnRows:
         for field, cell in zip(FIELDS, row, strict=True):
             if cell is None:
                 msg = f"{field} is null; every update needs all three ids"
+                return self._wrong(InvalidUpdateError(msg, field=field), row, name, number)
+            if (byte := _foreign_byte(str(cell))) is not None:
+                msg = f"{field} is not UTF-8: it has the {byte}; write the column as UTF-8"
                 return self._wrong(InvalidUpdateError(msg, field=field), row, name, number)
         meant = str(status)
         meant = self._reading.statuses.get(meant.strip(), meant)

@@ -64,7 +64,7 @@ def _translated() -> Iterator[None]:
     pa = _arrow()
     try:
         yield
-    except pa.ArrowException as error:
+    except (pa.ArrowException, SystemError, ValueError, OverflowError) as error:  # all are met in damaged files
         raise ColumnsError(str(error).partition("\n")[0]) from error
     except OSError as error:
         if error.errno is not None:
@@ -131,11 +131,14 @@ class Columns:
         return None if view or any(fits(kind) for fits in texts) else str(kind)
 
     def batches(self, columns: Sequence[int]) -> Iterator[Sequence[list[Cell]]]:
-        """Give the values of some columns, by their places, a batch of rows at a time; raises `ColumnsError`."""
+        """Give the values of some columns, by their places, a batch of rows at a time; raises `ColumnsError`.
+
+        A byte that is not UTF-8 becomes a lone surrogate, as with Python's ``surrogateescape``.
+        """
         with _translated():
             read = self._read(columns)
             while (batch := self._next(read)) is not None:
-                yield [batch.column(place).to_pylist() for place in range(len(columns))]
+                yield [_cells(batch.column(place)) for place in range(len(columns))]
 
     def _next(self, read: Iterator[Any]) -> Any:
         """Return the next batch; None at the end, or when it was closed meanwhile."""
@@ -173,6 +176,27 @@ def open_columns(file: BinaryIO, head: bytes) -> Columns:
         return Columns(stream.schema, lambda columns: _selected(stream, columns))
 
 
+def _cells(column: Any) -> list[Cell]:
+    try:
+        cells: list[Cell] = column.to_pylist()
+    except UnicodeDecodeError:
+        texts = _as_bytes(column).to_pylist()
+        return [None if text is None else text.decode(errors="surrogateescape") for text in texts]
+    return cells
+
+
+_BYTES: Final = {"string": "binary", "large_string": "large_binary", "string_view": "binary_view"}
+
+
+def _as_bytes(column: Any) -> Any:
+    """Return a column with its texts as bytes; they are neither copied nor looked at."""
+    pa = _arrow()
+    if pa.types.is_dictionary(column.type):
+        return pa.DictionaryArray.from_arrays(column.indices, _as_bytes(column.dictionary))
+    kind = _BYTES.get(str(column.type))
+    return column if kind is None else column.view(kind)
+
+
 def _parquet(file: BinaryIO) -> Columns:
     _arrow()
     import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
@@ -199,8 +223,15 @@ def stream_of(given: ArrowStream) -> Columns:
 
 
 def _selected(batches: Iterable[Any], columns: Sequence[int]) -> Iterator[Any]:
+    """Give the batches as slices of some columns, whose content is checked: pyarrow believes all that it is given."""
+    pa = _arrow()
     for batch in batches:
         few = batch.select(list(columns))
+        for column in few.columns:
+            try:
+                column.validate(full=True)
+            except pa.ArrowInvalid:
+                _as_bytes(column).validate(full=True)  # texts that are not UTF-8 are the rows' own mistake
         for start in range(0, few.num_rows, BATCH_ROWS):
             yield few.slice(start, BATCH_ROWS)
 

@@ -192,6 +192,50 @@ def test_a_file_that_is_damaged_inside_is_held_back_after_the_last_good_row(tmp_
     assert (found, raised.value.line) == (UPDATES, 11)
 
 
+@pytest.mark.parametrize("make", [arrow_file, arrow_stream])
+@pytest.mark.parametrize("place", [b"\x40", b"\x80"])
+def test_an_arrow_file_with_a_damaged_offset_gives_no_row(tmp_path: Path, make: Any, place: bytes) -> None:
+    path = make(tmp_path / "a.arrow")
+    content = bytearray(path.read_bytes())
+    offsets = content.index(b"".join(number.to_bytes(4, "little") for number in (0, 2, 4, 6)))
+    content[offsets + 15 : offsets + 16] = place
+    path.write_bytes(content)
+    with pytest.raises(HeldBackError, match=r"after row 0: the file breaks off or is damaged \(Offset"):
+        list(read_updates(path))
+
+
+def test_a_dictionary_whose_places_are_damaged_gives_no_row() -> None:
+    places = pa.DictionaryArray.from_arrays(pa.array([0, 9], pa.int8()), pa.array(["new"]), safe=False)
+    with pytest.raises(HeldBackError, match="after row 0"):
+        list(read_updates(table(ROWS[:2]).set_column(2, FIELDS[2], places)))
+
+
+def not_utf8(kind: str) -> Any:
+    texts = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\2\0\0\0\5\0\0\0"), pa.py_buffer(b"okb\xff\xfe"))
+    return texts.dictionary_encode() if kind == "dictionary" else texts.cast(kind)
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "dictionary"])
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.arrows"])
+def test_a_text_that_is_not_utf8_is_a_wrong_row(tmp_path: Path, kind: str, name: str) -> None:
+    content, path = table(ROWS[:2]).set_column(0, FIELDS[0], not_utf8(kind)), tmp_path / name
+    if name == "a.parquet":
+        parquet(path, content)
+    else:
+        new = pa.ipc.new_file if name == "a.arrow" else pa.ipc.new_stream
+        with new(path, content.schema) as writer:
+            writer.write_table(content)
+    reader = read_updates(path, keep_rows=True)
+    first, wrong = reader
+    assert first == LineStatusUpdate("ok", "l0", "delivered")
+    assert isinstance(wrong, InvalidUpdateError)
+    assert (wrong.field, wrong.line, wrong.ids) == (FIELDS[0], 2, ("b\\udcff\\udcfe", "l1", "delivered"))
+    assert "is not UTF-8: it has the byte 0xFF at position 2" in wrong.message
+    kept = reader.take_row(1)
+    assert kept is not None
+    assert b'"b\xff\xfe"' in kept.raw
+
+
 def test_what_is_called_parquet_and_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_text("order_external_id,order_line_external_id,status_external_id\n")
