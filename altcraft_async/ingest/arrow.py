@@ -44,7 +44,7 @@ __all__ = ["SUFFIXES", "ColumnRows", "ColumnarInput", "columnar_input", "is_inpu
 
 SUFFIXES: Final = {".parquet": PARQUET, ".pq": PARQUET, ".arrow": ARROW_FILE, ".feather": ARROW_FILE,
                    ".ipc": ARROW_FILE, ".arrows": ARROW_STREAM}  # fmt: skip
-"""The ends of the names of such files, and how their content begins."""
+"""The ends of the names that such files have as a rule, and how their content begins."""
 _HEADS: Final = (PARQUET, ARROW_FILE, ARROW_STREAM)
 _HEAD_BYTES: Final = max(map(len, _HEADS))
 _KNOWN_STATUSES: Final = 4096
@@ -90,8 +90,9 @@ def columnar_input(
 ) -> ColumnarInput | None:
     """Return an input of columns; None if it is another one, for others to read. `chosen` says that it must be.
 
-    It is told by what an object can do, by the first bytes of a file or stream, and of a directory or a pattern by the
-    names of its files. Raises `InputError` if no file is found, or one that cannot be read.
+    It is told by what an object can do, and by the first bytes of a file or stream, whatever its name. A directory or a
+    pattern stands for all of its files. Raises `InputError` if no file is found, or one that cannot be read, or is
+    another one beside others: none is left out in silence.
     """
     if isinstance(source, ArrowStream):
         return ColumnarInput(name or type(source).__name__, given=source)
@@ -102,7 +103,7 @@ def columnar_input(
         return ColumnarInput(name or name_of(source), given=source, is_parquet=head[:4] == PARQUET)
     address = os.fspath(source)
     try:
-        files = matching(address, tuple(SUFFIXES))
+        files = matching(address, ("",))
     except (OSError, ValueError):
         if is_remote(address):
             raise
@@ -110,25 +111,26 @@ def columnar_input(
     if files is None:
         return _single(address, name, chosen=chosen)
     if not files:
-        ends = ", ".join(SUFFIXES)
-        what = "stands for no file" if _has_pattern(address) else "is a directory without files of columns"
-        msg = f"{address} {what}; give a file, or a directory or pattern with files ending in {ends}"
+        what = "stands for no file" if _has_pattern(address) else "is a directory without files"
+        msg = f"{address} {what}; give a file, or a directory or pattern with Parquet or Arrow files"
         raise InputError(msg, source=address)
-    if not all(_is_columnar(file) for file in files):
-        other = next(file for file in files if not _is_columnar(file))
-        msg = (
-            f"{address} stands for several files, and {other} is neither Parquet nor Arrow; give other files one by one"
-        )
-        raise InputError(msg, source=address)
-    name = name or (address if len(files) > 1 else files[0])
-    return ColumnarInput(name, files=files, is_parquet=files[0].lower().endswith((".parquet", ".pq")))
+    heads = [_head_of(file) for file in files]
+    for file, head in zip(files, heads, strict=True):
+        if not head.startswith(_HEADS):
+            msg = (
+                f"{address} stands for {file} too, which is neither Parquet nor Arrow; move it away, or give such "
+                "files one by one (in a directory, names that begin with _ or . are passed over)"
+            )
+            raise InputError(msg, source=address)
+    return ColumnarInput(
+        name or (address if len(files) > 1 else files[0]), files=files, is_parquet=heads[0].startswith(PARQUET)
+    )
 
 
 def _single(address: str, name: str | None, *, chosen: bool) -> ColumnarInput | None:
     if not chosen and not is_remote(address) and not os.path.isfile(address):  # noqa: PTH113 - as it was given
         return None
-    with _opened(address) as file:
-        head = file.read(_HEAD_BYTES)
+    head = _head_of(address)
     if head.startswith(_HEADS):
         return ColumnarInput(name or address, files=(address,), is_parquet=head[:4] == PARQUET)
     if chosen or os.path.splitext(address.lower())[1] in SUFFIXES:  # noqa: PTH122 - of an address too
@@ -141,9 +143,9 @@ def _has_pattern(address: str) -> bool:
     return bool(set("*?[") & set(address))
 
 
-def _is_columnar(address: str) -> bool:
+def _head_of(address: str) -> bytes:
     with _opened(address) as file:
-        return file.read(_HEAD_BYTES).startswith(_HEADS)
+        return file.read(_HEAD_BYTES)
 
 
 def _opened(address: str) -> BinaryIO:

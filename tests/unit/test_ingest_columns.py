@@ -248,11 +248,30 @@ def test_what_is_called_parquet_and_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_columns_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a directory without files of columns"):
+    with pytest.raises(InputError, match="is a directory without files"):
         read_updates(tmp_path)
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(InputError, match=r"a\.txt is neither Parquet nor Arrow"):
+    with pytest.raises(InputError, match=r"a\.txt too, which is neither Parquet nor Arrow"):
         read_updates(str(tmp_path / "*"))
+
+
+@pytest.mark.parametrize("source", ["{}", "file://{}", "memory://named"])
+def test_the_files_of_a_directory_are_known_by_their_content_and_none_is_left_out(tmp_path: Path, source: str) -> None:
+    import fsspec  # noqa: PLC0415
+
+    for number, name in enumerate(("000001_0", "a.parquet", "b.parq", "c.parquet.snappy")):
+        parquet(tmp_path / name, table(ROWS[number : number + 1]))
+    arrow_file(tmp_path / "d")
+    (tmp_path / "_SUCCESS").touch()
+    (tmp_path / ".d.crc").write_bytes(b"x")
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    memory.put(f"{tmp_path}/", "/named", recursive=True)
+    assert list(read_updates(source.format(tmp_path))) == UPDATES[:4] + UPDATES
+    (tmp_path / "more.csv").write_text("order_external_id,order_line_external_id,status_external_id\n")
+    memory.put(f"{tmp_path}/more.csv", "/named/more.csv")
+    with pytest.raises(InputError, match=r"more\.csv too, which is neither Parquet nor Arrow; move it away"):
+        read_updates(source.format(tmp_path))
 
 
 def test_an_unknown_kind_of_address_is_a_mistake_of_the_settings() -> None:
