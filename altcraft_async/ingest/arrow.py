@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import attrs
 
-from altcraft_async.errors import InvalidUpdateError, Unit
+from altcraft_async.errors import ConfigurationError, InvalidUpdateError, Unit
 from altcraft_async.ingest.errors import HeldBackError, InputError, clip
 from altcraft_async.ingest.suspicion import concerns
 from altcraft_async.ingest.table import FIELDS, Table, csv_record, ids_of, with_column
@@ -102,14 +102,30 @@ def columnar_input(
             return None
         return ColumnarInput(name or name_of(source), given=source, is_parquet=head[:4] == PARQUET)
     address = os.fspath(source)
+    files = _found(address)
+    return _single(address, name, chosen=chosen) if files is None else _several(address, files, name)
+
+
+def _found(address: str) -> list[str] | None:
+    """Return the files that a directory or a pattern stands for; None for a single file."""
     try:
-        files = matching(address, ("",))
-    except (OSError, ValueError):
-        if is_remote(address):
-            raise
-        return None  # whoever opens it says what is wrong
-    if files is None:
-        return _single(address, name, chosen=chosen)
+        return matching(address, ("",))
+    except ConfigurationError:
+        raise
+    except OSError as error:
+        if not is_remote(address):
+            return None  # whoever opens it says what is wrong
+        msg = (
+            f"{address} cannot be looked at: {error.strerror or error}; check the address, its credentials, and that "
+            "the storage can be reached"
+        )
+        raise InputError(msg, source=address) from error
+    except ValueError as error:
+        msg = f"{address} is no pattern that can be used: {error}; write ** only as a whole part of a path, like a/**/*"
+        raise InputError(msg, source=address) from None
+
+
+def _several(address: str, files: Sequence[str], name: str | None) -> ColumnarInput:
     if not files:
         what = "stands for no file" if _has_pattern(address) else "is a directory without files"
         msg = f"{address} {what}; give a file, or a directory or pattern with Parquet or Arrow files"
@@ -122,9 +138,8 @@ def columnar_input(
                 "files one by one (in a directory, names that begin with _ or . are passed over)"
             )
             raise InputError(msg, source=address)
-    return ColumnarInput(
-        name or (address if len(files) > 1 else files[0]), files=files, is_parquet=heads[0].startswith(PARQUET)
-    )
+    name = name or (address if len(files) > 1 else files[0])
+    return ColumnarInput(name, files=files, is_parquet=heads[0].startswith(PARQUET))
 
 
 def _single(address: str, name: str | None, *, chosen: bool) -> ColumnarInput | None:
@@ -153,8 +168,8 @@ def _opened(address: str) -> BinaryIO:
         return open_file(address)
     except FileNotFoundError:
         msg = f"{address} does not exist; check the path"
-    except OSError as error:
-        msg = f"{address} cannot be read: {error.strerror or error}"
+    except (OSError, ValueError) as error:
+        msg = f"{address} cannot be read: {getattr(error, 'strerror', None) or error}"
     raise InputError(msg, source=address)
 
 

@@ -279,6 +279,15 @@ def test_an_unknown_kind_of_address_is_a_mistake_of_the_settings() -> None:
         read_updates("nowhere://a.parquet")
 
 
+@pytest.mark.parametrize("source", ["memory://a/**.parquet", "file:///a/**.parquet", "/a/**.parquet"])
+def test_a_pattern_that_is_none_is_refused_in_words(source: str) -> None:
+    with pytest.raises(
+        InputError, match=r"is no pattern that can be used: .*; write \*\* only as a whole part"
+    ) as raised:
+        read_updates(source)
+    assert raised.value.source == source
+
+
 def test_suspicious_values_are_counted(tmp_path: Path) -> None:
     reader = read_updates(parquet(tmp_path / "a.parquet", table([("1.0", "l", "Delivered"), ("o", "l", "new")])))
     list(reader)
