@@ -82,7 +82,16 @@ class ColumnarInput:
             return open_columns(source, head)
         except ColumnsError as error:
             msg = f"{name} cannot be read, it is damaged or cut off ({error}); write it anew"
+            if isinstance(source, ArrowStream):
+                msg = f"{name} hands over no table ({error}); give a table or a data frame, each column of one type"
             raise InputError(msg, source=name) from None
+
+    def held_back(self, error: ColumnsError, name: str, number: int) -> HeldBackError:
+        """Return the error that nothing can be read of a file, or of what was given, after that many rows."""
+        msg = f"{name}, after row {number}: the file breaks off or is damaged ({error}); write it anew"
+        if isinstance(self.given, ArrowStream):
+            msg = f"{name}, after row {number}: its batches break off, or are wrong ({error}); look at what makes them"
+        return HeldBackError(msg, source=name, line=number + 1)
 
 
 def columnar_input(
@@ -232,9 +241,22 @@ class ColumnRows:
     Raises `InputError` where a file lacks a column, or has one whose type gives no ids.
     """
 
-    __slots__ = ("_closed", "_given", "_known", "_names", "_now", "_parts", "_reading", "_row", "header", "table")
+    __slots__ = (
+        "_closed",
+        "_given",
+        "_known",
+        "_names",
+        "_now",
+        "_parts",
+        "_reading",
+        "_row",
+        "_source",
+        "header",
+        "table",
+    )
 
     def __init__(self, source: ColumnarInput, reading: Reading) -> None:
+        self._source = source
         self._reading = reading
         self._names = [None if field in reading.constants else column for field, column in reading.columns.items()]
         self._row = _rows_written_by(self._as_json)
@@ -329,8 +351,7 @@ class ColumnRows:
                         self.table.suspicions.look(item, number)
                     yield item, number, row
         except ColumnsError as error:
-            msg = f"{name}, after row {number}: the file breaks off or is damaged ({error}); write it anew"
-            raise HeldBackError(msg, source=name, line=number + 1) from None
+            raise self._source.held_back(error, name, number) from None
 
     def _item(self, row: _Row, name: str, number: int) -> ReadItem:
         """Return what a row becomes that is wrong, or has a status for the first time."""

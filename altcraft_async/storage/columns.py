@@ -65,11 +65,16 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, SystemError, ValueError, OverflowError) as error:  # all are met in damaged files
-        raise ColumnsError(str(error).partition("\n")[0]) from error
+        raise ColumnsError(_said(error)) from error
     except OSError as error:
         if error.errno is not None:
             raise
-        raise ColumnsError(str(error).partition("\n")[0]) from error  # pyarrow says it so of damaged files
+        raise ColumnsError(_said(error)) from error  # pyarrow says it so of damaged files
+
+
+def _said(error: Exception) -> str:
+    """Return the first line of an error, without the traceback that Arrow adds to one of Python's."""
+    return str(error).partition("\n")[0].partition(". Detail: Python exception")[0]
 
 
 def _nothing() -> None:

@@ -236,6 +236,27 @@ def test_a_text_that_is_not_utf8_is_a_wrong_row(tmp_path: Path, kind: str, name:
     assert b'"b\xff\xfe"' in kept.raw
 
 
+def test_what_is_one_column_or_has_columns_of_mixed_types_is_refused_as_what_it_is() -> None:
+    polars, pandas = pytest.importorskip("polars"), pytest.importorskip("pandas")
+    mixed = pandas.DataFrame({FIELDS[0]: [1, "a"], FIELDS[1]: ["l", "l"], FIELDS[2]: ["s", "s"]})
+    for source in (polars.Series(["a"]), pa.chunked_array([["a"]]), mixed):
+        words = f"{type(source).__name__} hands over no table .*; give a table or a data frame, each column of one type"
+        with pytest.raises(InputError, match=words):
+            read_updates(source)
+
+
+def test_an_error_of_a_generator_of_batches_is_said_as_one() -> None:
+    def batches() -> Any:
+        yield table().to_batches()[0]
+        msg = "the query was stopped"
+        raise RuntimeError(msg)
+
+    reader = read_updates(pa.RecordBatchReader.from_batches(table().schema, batches()), name="query")
+    words = r"^query, after row 10: its batches break off, or are wrong \([^()]*the query was stopped\); look at what"
+    with pytest.raises(HeldBackError, match=words):
+        list(reader)
+
+
 def test_what_is_called_parquet_and_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_text("order_external_id,order_line_external_id,status_external_id\n")
