@@ -26,18 +26,19 @@ ROWS = {
     "mixed": 'order_{0},line_{0}_1,delivered,"some, note"',
     "several lines": 'order_{0},line_{0}_1,delivered,"some\nnote"',
     "parquet": "",
+    "arrow": "",
     "json lines": '{{"order_external_id": "order_{0}", "order_line_external_id": "line_{0}_1", '
     '"status_external_id": "delivered"}}',
 }
-NAMES = {"json lines": "in.jsonl", "parquet": "in.parquet"}
+NAMES = {"json lines": "in.jsonl", "parquet": "in.parquet", "arrow": "in.arrow"}
 GROWTH_MB = 8
 """The target: memory does not grow with the input."""
 
 
 def write(kind: str, rows: int, path: Path) -> None:
     """Write an input of that many rows."""
-    if kind == "parquet":
-        write_parquet(rows, path)
+    if kind in {"parquet", "arrow"}:
+        write_columns(rows, path)
         return
     with path.open("w", encoding="utf-8", newline="") as file:
         if kind != "json lines":
@@ -46,8 +47,8 @@ def write(kind: str, rows: int, path: Path) -> None:
         file.writelines(row.format(number) for number in range(rows))
 
 
-def write_parquet(rows: int, path: Path) -> None:
-    """Write the same rows as columns, in row groups as large as those that tools write by default."""
+def write_columns(rows: int, path: Path) -> None:
+    """Write the same rows as columns, to Parquet or Arrow, in groups as large as those that tools write by default."""
     import pyarrow as pa  # noqa: PLC0415 - not in the process that measures
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -57,7 +58,12 @@ def write_parquet(rows: int, path: Path) -> None:
         "status_external_id": ["delivered"] * rows,
         "note": ["some note"] * rows,
     }
-    pq.write_table(pa.table(columns), path)
+    table = pa.table(columns)
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+        return
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=65_536)
 
 
 def measure(path: Path) -> dict[str, float]:

@@ -25,6 +25,7 @@ from altcraft_async.cli.talk import complain
 from altcraft_async.cli.trial_commands import demo, doctor
 from altcraft_async.cli.update_command import update
 from altcraft_async.ingest import HeldBackError, InputError
+from altcraft_async.storage.places import is_remote
 
 __all__ = ["cli", "run"]
 
@@ -75,7 +76,12 @@ def run(started: float | None = None) -> int:  # noqa: PLR0911 - one for each ki
     except OSError as error:
         if error.filename is None:
             raise
-        complain(f"Error: {error.filename}: {error.strerror}; check the path, and who may read and write it")
+        check = (
+            "check the address, its credentials, and that the storage can be reached"
+            if is_remote(error.filename)
+            else "check the path, and who may read and write it"
+        )
+        complain(f"Error: {error.filename}: {error.strerror}; {check}")
         return ExitCode.USAGE
     return int(code or 0)
 

@@ -7,6 +7,7 @@ texts, and whole numbers, which become texts; blanks are not dropped.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import attrs
 
-from altcraft_async.errors import InvalidUpdateError, Unit
+from altcraft_async.errors import ConfigurationError, InvalidUpdateError, Unit
 from altcraft_async.ingest.errors import HeldBackError, InputError, clip
 from altcraft_async.ingest.suspicion import concerns
 from altcraft_async.ingest.table import FIELDS, Table, csv_record, ids_of, with_column
@@ -43,7 +44,7 @@ __all__ = ["SUFFIXES", "ColumnRows", "ColumnarInput", "columnar_input", "is_inpu
 
 SUFFIXES: Final = {".parquet": PARQUET, ".pq": PARQUET, ".arrow": ARROW_FILE, ".feather": ARROW_FILE,
                    ".ipc": ARROW_FILE, ".arrows": ARROW_STREAM}  # fmt: skip
-"""The ends of the names of such files, and how their content begins."""
+"""The ends of the names that such files have as a rule, and how their content begins."""
 _HEADS: Final = (PARQUET, ARROW_FILE, ARROW_STREAM)
 _HEAD_BYTES: Final = max(map(len, _HEADS))
 _KNOWN_STATUSES: Final = 4096
@@ -64,8 +65,8 @@ class ColumnarInput:
         """Yield the columns of each file, which is open until the next is asked for; raises `InputError`."""
         for address in self.files:
             name = self.name if len(self.files) == 1 else address
-            with _opened(address) as file:
-                yield name, self._columns(file, name)
+            with _opened(address) as file, self._columns(file, name) as columns:
+                yield name, columns
         if self.given is not None:
             with self._columns(self.given, self.name) as columns:
                 yield self.name, columns
@@ -81,7 +82,16 @@ class ColumnarInput:
             return open_columns(source, head)
         except ColumnsError as error:
             msg = f"{name} cannot be read, it is damaged or cut off ({error}); write it anew"
+            if isinstance(source, ArrowStream):
+                msg = f"{name} hands over no table ({error}); give a table or a data frame, each column of one type"
             raise InputError(msg, source=name) from None
+
+    def held_back(self, error: ColumnsError, name: str, number: int) -> HeldBackError:
+        """Return the error that nothing can be read of a file, or of what was given, after that many rows."""
+        msg = f"{name}, after row {number}: the file breaks off or is damaged ({error}); write it anew"
+        if isinstance(self.given, ArrowStream):
+            msg = f"{name}, after row {number}: its batches break off, or are wrong ({error}); look at what makes them"
+        return HeldBackError(msg, source=name, line=number + 1)
 
 
 def columnar_input(
@@ -89,8 +99,9 @@ def columnar_input(
 ) -> ColumnarInput | None:
     """Return an input of columns; None if it is another one, for others to read. `chosen` says that it must be.
 
-    It is told by what an object can do, by the first bytes of a file or stream, and of a directory or a pattern by the
-    names of its files. Raises `InputError` if no file is found, or one that cannot be read.
+    It is told by what an object can do, and by the first bytes of a file or stream, whatever its name. A directory or a
+    pattern stands for all of its files. Raises `InputError` if no file is found, or one that cannot be read, or is
+    another one beside others: none is left out in silence.
     """
     if isinstance(source, ArrowStream):
         return ColumnarInput(name or type(source).__name__, given=source)
@@ -100,34 +111,50 @@ def columnar_input(
             return None
         return ColumnarInput(name or name_of(source), given=source, is_parquet=head[:4] == PARQUET)
     address = os.fspath(source)
+    files = _found(address)
+    return _single(address, name, chosen=chosen) if files is None else _several(address, files, name)
+
+
+def _found(address: str) -> list[str] | None:
+    """Return the files that a directory or a pattern stands for; None for a single file."""
     try:
-        files = matching(address, tuple(SUFFIXES))
-    except (OSError, ValueError):
-        if is_remote(address):
-            raise
-        return None  # whoever opens it says what is wrong
-    if files is None:
-        return _single(address, name, chosen=chosen)
-    if not files:
-        ends = ", ".join(SUFFIXES)
-        what = "stands for no file" if _has_pattern(address) else "is a directory without files of columns"
-        msg = f"{address} {what}; give a file, or a directory or pattern with files ending in {ends}"
-        raise InputError(msg, source=address)
-    if not all(_is_columnar(file) for file in files):
-        other = next(file for file in files if not _is_columnar(file))
+        return matching(address, ("",))
+    except ConfigurationError:
+        raise
+    except OSError as error:
+        if not is_remote(address):
+            return None  # whoever opens it says what is wrong
         msg = (
-            f"{address} stands for several files, and {other} is neither Parquet nor Arrow; give other files one by one"
+            f"{address} cannot be looked at: {error.strerror or error}; check the address, its credentials, and that "
+            "the storage can be reached"
         )
+        raise InputError(msg, source=address) from error
+    except ValueError as error:
+        msg = f"{address} is no pattern that can be used: {error}; write ** only as a whole part of a path, like a/**/*"
+        raise InputError(msg, source=address) from None
+
+
+def _several(address: str, files: Sequence[str], name: str | None) -> ColumnarInput:
+    if not files:
+        what = "stands for no file" if _has_pattern(address) else "is a directory without files"
+        msg = f"{address} {what}; give a file, or a directory or pattern with Parquet or Arrow files"
         raise InputError(msg, source=address)
+    heads = [_head_of(file) for file in files]
+    for file, head in zip(files, heads, strict=True):
+        if not head.startswith(_HEADS):
+            msg = (
+                f"{address} stands for {file} too, which is neither Parquet nor Arrow; move it away, or give such "
+                "files one by one (in a directory, names that begin with _ or . are passed over)"
+            )
+            raise InputError(msg, source=address)
     name = name or (address if len(files) > 1 else files[0])
-    return ColumnarInput(name, files=files, is_parquet=files[0].lower().endswith((".parquet", ".pq")))
+    return ColumnarInput(name, files=files, is_parquet=heads[0].startswith(PARQUET))
 
 
 def _single(address: str, name: str | None, *, chosen: bool) -> ColumnarInput | None:
     if not chosen and not is_remote(address) and not os.path.isfile(address):  # noqa: PTH113 - as it was given
         return None
-    with _opened(address) as file:
-        head = file.read(_HEAD_BYTES)
+    head = _head_of(address)
     if head.startswith(_HEADS):
         return ColumnarInput(name or address, files=(address,), is_parquet=head[:4] == PARQUET)
     if chosen or os.path.splitext(address.lower())[1] in SUFFIXES:  # noqa: PTH122 - of an address too
@@ -140,9 +167,9 @@ def _has_pattern(address: str) -> bool:
     return bool(set("*?[") & set(address))
 
 
-def _is_columnar(address: str) -> bool:
+def _head_of(address: str) -> bytes:
     with _opened(address) as file:
-        return file.read(_HEAD_BYTES).startswith(_HEADS)
+        return file.read(_HEAD_BYTES)
 
 
 def _opened(address: str) -> BinaryIO:
@@ -150,8 +177,8 @@ def _opened(address: str) -> BinaryIO:
         return open_file(address)
     except FileNotFoundError:
         msg = f"{address} does not exist; check the path"
-    except OSError as error:
-        msg = f"{address} cannot be read: {error.strerror or error}"
+    except (OSError, ValueError) as error:
+        msg = f"{address} cannot be read: {getattr(error, 'strerror', None) or error}"
     raise InputError(msg, source=address)
 
 
@@ -181,6 +208,15 @@ def _head(stream: BinaryIO) -> bytes:
     return head
 
 
+def _foreign_byte(text: str) -> str | None:
+    """Say which byte of a text is not UTF-8, and where; None if all are."""
+    try:
+        text.encode(errors="surrogateescape").decode()
+    except UnicodeDecodeError as error:
+        return f"byte 0x{error.object[error.start]:02X} at position {error.start + 1}"
+    return None
+
+
 class _Row(tuple["Cell", "Cell", "Cell"]):
     """The three values of a row; its bytes are those of an input that is read in the same way."""
 
@@ -205,9 +241,22 @@ class ColumnRows:
     Raises `InputError` where a file lacks a column, or has one whose type gives no ids.
     """
 
-    __slots__ = ("_given", "_known", "_names", "_parts", "_reading", "_row", "header", "table")
+    __slots__ = (
+        "_closed",
+        "_given",
+        "_known",
+        "_names",
+        "_now",
+        "_parts",
+        "_reading",
+        "_row",
+        "_source",
+        "header",
+        "table",
+    )
 
     def __init__(self, source: ColumnarInput, reading: Reading) -> None:
+        self._source = source
         self._reading = reading
         self._names = [None if field in reading.constants else column for field, column in reading.columns.items()]
         self._row = _rows_written_by(self._as_json)
@@ -216,7 +265,9 @@ class ColumnRows:
         parts = source.parts()
         first = next(parts)
         self.table, places = self._look_at(*first)
+        self._closed = False
         self._parts = parts
+        self._now = first[1]
         self._given = self._give(parts, first, places)
 
     def write_csv(self) -> None:
@@ -226,15 +277,22 @@ class ColumnRows:
 
     def _as_json(self, row: Sequence[Cell]) -> bytes:
         said = {name: cell for name, cell in zip(self._names, row, strict=True) if name is not None}
-        return json.dumps(said, ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
+        return json.dumps(said, ensure_ascii=False).encode(errors="surrogateescape") + b"\n"
 
     def _as_csv(self, row: Sequence[Cell]) -> bytes:
-        return csv_record([cell for name, cell in zip(self._names, row, strict=True) if name is not None])
+        said = [cell for name, cell in zip(self._names, row, strict=True) if name is not None]
+        return csv_record(said, surrogates="surrogateescape")
 
     def close(self) -> None:
-        """Close what is open; harmless when called again."""
-        self._given.close()
-        self._parts.close()
+        """Close what is open; harmless when called again.
+
+        Waits a second at most for a read that goes on in another thread, which else closes when that read is over.
+        """
+        self._closed = True
+        self._now.close()
+        with contextlib.suppress(ValueError):  # a thread is in it, and ends it as nothing more comes
+            self._given.close()
+            self._parts.close()
 
     def __iter__(self) -> Iterator[ReadRow]:
         """Return the rows; raises `HeldBackError` if a file breaks off."""
@@ -267,8 +325,9 @@ class ColumnRows:
         part: tuple[str, Columns] | None = first
         while part is not None:
             yield from self._rows(*part, places)
-            part = next(parts, None)
+            part = None if self._closed else next(parts, None)
             if part is not None:
+                self._now = part[1]
                 _, places = self._look_at(*part)
 
     def _rows(self, name: str, columns: Columns, places: list[int | str]) -> Iterator[ReadRow]:
@@ -292,8 +351,7 @@ class ColumnRows:
                         self.table.suspicions.look(item, number)
                     yield item, number, row
         except ColumnsError as error:
-            msg = f"{name}, after row {number}: the file breaks off or is damaged ({error}); write it anew"
-            raise HeldBackError(msg, source=name, line=number + 1) from None
+            raise self._source.held_back(error, name, number) from None
 
     def _item(self, row: _Row, name: str, number: int) -> ReadItem:
         """Return what a row becomes that is wrong, or has a status for the first time."""
@@ -301,6 +359,9 @@ class ColumnRows:
         for field, cell in zip(FIELDS, row, strict=True):
             if cell is None:
                 msg = f"{field} is null; every update needs all three ids"
+                return self._wrong(InvalidUpdateError(msg, field=field), row, name, number)
+            if (byte := _foreign_byte(str(cell))) is not None:
+                msg = f"{field} is not UTF-8: it has the {byte}; write the column as UTF-8"
                 return self._wrong(InvalidUpdateError(msg, field=field), row, name, number)
         meant = str(status)
         meant = self._reading.statuses.get(meant.strip(), meant)

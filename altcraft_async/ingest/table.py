@@ -86,11 +86,11 @@ def with_column(error: InvalidUpdateError, columns: Mapping[str, str]) -> str:
     return error.message if column is None or column == error.field else f"{error.message} (column {clip(column)})"
 
 
-def csv_record(values: Sequence[object]) -> bytes:
-    """Write the values as one line of a CSV."""
+def csv_record(values: Sequence[object], *, surrogates: str = "backslashreplace") -> bytes:
+    """Write the values as one line of a CSV; `surrogates` says how to encode what is no character."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode(errors="backslashreplace")
+    return text.getvalue().encode(errors=surrogates)
 
 
 class Table:

@@ -32,6 +32,8 @@ BATCH_ROWS: Final = 16_384
 """Rows decoded at once: enough to cost nothing a row, some 2 MB of ids."""
 _GROUP_ROWS: Final = 65_536
 """Rows in a row group that is written."""
+_CLOSING_SECONDS: Final = 1.0
+"""How long closing waits for a read that goes on: what feeds a stream may be a slow query, or hang."""
 
 Cell: TypeAlias = "str | int | None"
 
@@ -62,21 +64,31 @@ def _translated() -> Iterator[None]:
     pa = _arrow()
     try:
         yield
-    except pa.ArrowException as error:
-        raise ColumnsError(str(error).partition("\n")[0]) from error
+    except (pa.ArrowException, SystemError, ValueError, OverflowError) as error:  # all are met in damaged files
+        raise ColumnsError(_said(error)) from error
     except OSError as error:
         if error.errno is not None:
             raise
-        raise ColumnsError(str(error).partition("\n")[0]) from error  # pyarrow says it so of damaged files
+        raise ColumnsError(_said(error)) from error  # pyarrow says it so of damaged files
+
+
+def _said(error: Exception) -> str:
+    """Return the first line of an error, without the traceback that Arrow adds to one of Python's."""
+    return str(error).partition("\n")[0].partition(". Detail: Python exception")[0]
+
+
+def _nothing() -> None:
+    """Close what needs no closing."""
 
 
 class Columns:
     """The columns of one file or stream. ``names`` are those of all, `batches` reads some of them, once.
 
-    A context manager, which closes what it was made of.
+    A context manager, which closes what it was made of. One thread may read and another close: what it was made of
+    is never used by two at a time.
     """
 
-    __slots__ = ("_close", "_read", "_schema", "names", "rows")
+    __slots__ = ("_close", "_closing", "_read", "_schema", "_turn", "names", "rows")
 
     def __init__(
         self,
@@ -84,11 +96,13 @@ class Columns:
         read: Callable[[Sequence[int]], Iterator[Any]],
         *,
         rows: int | None = None,
-        close: Callable[[], object] = lambda: None,
+        close: Callable[[], object] = _nothing,
     ) -> None:
         self._schema = schema
         self._read = read
         self._close = close
+        self._closing = False
+        self._turn = threading.Lock()
         self.names: list[str] = list(schema.names)
         self.rows = rows
 
@@ -101,8 +115,15 @@ class Columns:
         self.close()
 
     def close(self) -> None:
-        """Close what they were made of; harmless when called again."""
-        self._close()
+        """Close what they were made of, and read no further batch; harmless when called again.
+
+        Waits a second at most for a read that goes on in another thread. If it goes on then, that thread closes.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        if self._turn.acquire(timeout=_CLOSING_SECONDS):
+            self._end()
 
     def kind(self, column: int) -> str | None:
         """Return the name of a column's type where its values can be no ids; None where they are texts or integers."""
@@ -115,10 +136,32 @@ class Columns:
         return None if view or any(fits(kind) for fits in texts) else str(kind)
 
     def batches(self, columns: Sequence[int]) -> Iterator[Sequence[list[Cell]]]:
-        """Give the values of some columns, by their places, a batch of rows at a time; raises `ColumnsError`."""
+        """Give the values of some columns, by their places, a batch of rows at a time; raises `ColumnsError`.
+
+        A byte that is not UTF-8 becomes a lone surrogate, as with Python's ``surrogateescape``.
+        """
         with _translated():
-            for batch in self._read(columns):
-                yield [batch.column(place).to_pylist() for place in range(len(columns))]
+            read = self._read(columns)
+            while (batch := self._next(read)) is not None:
+                yield [_cells(batch.column(place)) for place in range(len(columns))]
+
+    def _next(self, read: Iterator[Any]) -> Any:
+        """Return the next batch; None at the end, or when it was closed meanwhile."""
+        try:
+            with self._turn:
+                batch = None if self._closing else next(read, None)
+        finally:
+            if self._closing and self._turn.acquire(blocking=False):  # whoever closed no longer waits
+                self._end()
+        return None if self._closing else batch
+
+    def _end(self) -> None:
+        """Close what they were made of, once, by whoever has the turn; gives the turn back."""
+        close, self._close = self._close, _nothing
+        try:
+            close()
+        finally:
+            self._turn.release()
 
 
 def open_columns(file: BinaryIO, head: bytes) -> Columns:
@@ -136,6 +179,27 @@ def open_columns(file: BinaryIO, head: bytes) -> Columns:
             return Columns(reader.schema, lambda columns: _selected(batches, columns))
         stream = pa.ipc.open_stream(file)
         return Columns(stream.schema, lambda columns: _selected(stream, columns))
+
+
+def _cells(column: Any) -> list[Cell]:
+    try:
+        cells: list[Cell] = column.to_pylist()
+    except UnicodeDecodeError:
+        texts = _as_bytes(column).to_pylist()
+        return [None if text is None else text.decode(errors="surrogateescape") for text in texts]
+    return cells
+
+
+_BYTES: Final = {"string": "binary", "large_string": "large_binary", "string_view": "binary_view"}
+
+
+def _as_bytes(column: Any) -> Any:
+    """Return a column with its texts as bytes; they are neither copied nor looked at."""
+    pa = _arrow()
+    if pa.types.is_dictionary(column.type):
+        return pa.DictionaryArray.from_arrays(column.indices, _as_bytes(column.dictionary))
+    kind = _BYTES.get(str(column.type))
+    return column if kind is None else column.view(kind)
 
 
 def _parquet(file: BinaryIO) -> Columns:
@@ -164,8 +228,15 @@ def stream_of(given: ArrowStream) -> Columns:
 
 
 def _selected(batches: Iterable[Any], columns: Sequence[int]) -> Iterator[Any]:
+    """Give the batches as slices of some columns, whose content is checked: pyarrow believes all that it is given."""
+    pa = _arrow()
     for batch in batches:
         few = batch.select(list(columns))
+        for column in few.columns:
+            try:
+                column.validate(full=True)
+            except pa.ArrowInvalid:
+                _as_bytes(column).validate(full=True)  # texts that are not UTF-8 are the rows' own mistake
         for start in range(0, few.num_rows, BATCH_ROWS):
             yield few.slice(start, BATCH_ROWS)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -10,8 +12,8 @@ from uuid import uuid4
 from altcraft_async.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import BinaryIO
+    from collections.abc import Callable, Mapping
+    from typing import BinaryIO, Self
 
 __all__ = ["Place", "is_data", "is_remote", "matching", "open_file", "opener_of"]
 
@@ -25,7 +27,7 @@ def is_remote(address: str | os.PathLike[str]) -> bool:
 
 
 def opener_of(address: str) -> tuple[Any, str]:
-    """Return fsspec's file system for an address, and the path in it.
+    """Return fsspec's file system for an address, and the path in it; all that goes wrong in it is an `OSError`.
 
     Raises `MissingExtraError` without fsspec or what it needs for the kind of address, and `ConfigurationError` for
     one that it does not know.
@@ -43,7 +45,45 @@ def opener_of(address: str) -> tuple[Any, str]:
     except ValueError as error:
         msg = f"{address} is no address that fsspec knows: {error}"
         raise ConfigurationError(msg) from None
-    return files, str(path)
+    return _Worded(files, address), str(path)
+
+
+class _Worded:
+    """A file system, or a file that it opened, whose errors are all `OSError` and name the address.
+
+    Libraries of object stores have errors of their own: for credentials that are missing, for a store that is down.
+    """
+
+    __slots__ = ("_address", "_inner")
+
+    def __init__(self, inner: Any, address: str) -> None:
+        self._inner = inner
+        self._address = address
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        found = getattr(self._inner, name)
+        return partial(self._call, name, found) if callable(found) else found
+
+    def _call(self, name: str, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        try:
+            found = method(*args, **options)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            if type(error).__module__ == "builtins" and getattr(error, "filename", "") is not None:
+                raise
+            said = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
+            number = errno.EACCES if isinstance(error, PermissionError) else getattr(error, "errno", None) or errno.EIO
+            raise OSError(number, f"{type(error).__name__}: {said}", self._address) from error
+        return _Worded(found, self._address) if name == "open" else found
 
 
 def open_file(address: str) -> BinaryIO:

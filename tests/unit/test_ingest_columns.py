@@ -12,7 +12,8 @@ import pytest
 
 from altcraft_async import ConfigurationError, InvalidUpdateError, LineStatusUpdate
 from altcraft_async.ingest import FIELDS, HeldBackError, InputError, InputFormat, Unit, read_updates
-from altcraft_async.storage.columns import read_ahead
+from altcraft_async.storage import columns as columns_module
+from altcraft_async.storage.columns import Columns, read_ahead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,6 +192,71 @@ def test_a_file_that_is_damaged_inside_is_held_back_after_the_last_good_row(tmp_
     assert (found, raised.value.line) == (UPDATES, 11)
 
 
+@pytest.mark.parametrize("make", [arrow_file, arrow_stream])
+@pytest.mark.parametrize("place", [b"\x40", b"\x80"])
+def test_an_arrow_file_with_a_damaged_offset_gives_no_row(tmp_path: Path, make: Any, place: bytes) -> None:
+    path = make(tmp_path / "a.arrow")
+    content = bytearray(path.read_bytes())
+    offsets = content.index(b"".join(number.to_bytes(4, "little") for number in (0, 2, 4, 6)))
+    content[offsets + 15 : offsets + 16] = place
+    path.write_bytes(content)
+    with pytest.raises(HeldBackError, match=r"after row 0: the file breaks off or is damaged \(Offset"):
+        list(read_updates(path))
+
+
+def test_a_dictionary_whose_places_are_damaged_gives_no_row() -> None:
+    places = pa.DictionaryArray.from_arrays(pa.array([0, 9], pa.int8()), pa.array(["new"]), safe=False)
+    with pytest.raises(HeldBackError, match="after row 0"):
+        list(read_updates(table(ROWS[:2]).set_column(2, FIELDS[2], places)))
+
+
+def not_utf8(kind: str) -> Any:
+    texts = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\2\0\0\0\5\0\0\0"), pa.py_buffer(b"okb\xff\xfe"))
+    return texts.dictionary_encode() if kind == "dictionary" else texts.cast(kind)
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "dictionary"])
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.arrows"])
+def test_a_text_that_is_not_utf8_is_a_wrong_row(tmp_path: Path, kind: str, name: str) -> None:
+    content, path = table(ROWS[:2]).set_column(0, FIELDS[0], not_utf8(kind)), tmp_path / name
+    if name == "a.parquet":
+        parquet(path, content)
+    else:
+        new = pa.ipc.new_file if name == "a.arrow" else pa.ipc.new_stream
+        with new(path, content.schema) as writer:
+            writer.write_table(content)
+    reader = read_updates(path, keep_rows=True)
+    first, wrong = reader
+    assert first == LineStatusUpdate("ok", "l0", "delivered")
+    assert isinstance(wrong, InvalidUpdateError)
+    assert (wrong.field, wrong.line, wrong.ids) == (FIELDS[0], 2, ("b\\udcff\\udcfe", "l1", "delivered"))
+    assert "is not UTF-8: it has the byte 0xFF at position 2" in wrong.message
+    kept = reader.take_row(1)
+    assert kept is not None
+    assert b'"b\xff\xfe"' in kept.raw
+
+
+def test_what_is_one_column_or_has_columns_of_mixed_types_is_refused_as_what_it_is() -> None:
+    polars, pandas = pytest.importorskip("polars"), pytest.importorskip("pandas")
+    mixed = pandas.DataFrame({FIELDS[0]: [1, "a"], FIELDS[1]: ["l", "l"], FIELDS[2]: ["s", "s"]})
+    for source in (polars.Series(["a"]), pa.chunked_array([["a"]]), mixed):
+        words = f"{type(source).__name__} hands over no table .*; give a table or a data frame, each column of one type"
+        with pytest.raises(InputError, match=words):
+            read_updates(source)
+
+
+def test_an_error_of_a_generator_of_batches_is_said_as_one() -> None:
+    def batches() -> Any:
+        yield table().to_batches()[0]
+        msg = "the query was stopped"
+        raise RuntimeError(msg)
+
+    reader = read_updates(pa.RecordBatchReader.from_batches(table().schema, batches()), name="query")
+    words = r"^query, after row 10: its batches break off, or are wrong \([^()]*the query was stopped\); look at what"
+    with pytest.raises(HeldBackError, match=words):
+        list(reader)
+
+
 def test_what_is_called_parquet_and_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_text("order_external_id,order_line_external_id,status_external_id\n")
@@ -203,16 +269,44 @@ def test_what_is_called_parquet_and_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_columns_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a directory without files of columns"):
+    with pytest.raises(InputError, match="is a directory without files"):
         read_updates(tmp_path)
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(InputError, match=r"a\.txt is neither Parquet nor Arrow"):
+    with pytest.raises(InputError, match=r"a\.txt too, which is neither Parquet nor Arrow"):
         read_updates(str(tmp_path / "*"))
+
+
+@pytest.mark.parametrize("source", ["{}", "file://{}", "memory://named"])
+def test_the_files_of_a_directory_are_known_by_their_content_and_none_is_left_out(tmp_path: Path, source: str) -> None:
+    import fsspec  # noqa: PLC0415
+
+    for number, name in enumerate(("000001_0", "a.parquet", "b.parq", "c.parquet.snappy")):
+        parquet(tmp_path / name, table(ROWS[number : number + 1]))
+    arrow_file(tmp_path / "d")
+    (tmp_path / "_SUCCESS").touch()
+    (tmp_path / ".d.crc").write_bytes(b"x")
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    memory.put(f"{tmp_path}/", "/named", recursive=True)
+    assert list(read_updates(source.format(tmp_path))) == UPDATES[:4] + UPDATES
+    (tmp_path / "more.csv").write_text("order_external_id,order_line_external_id,status_external_id\n")
+    memory.put(f"{tmp_path}/more.csv", "/named/more.csv")
+    with pytest.raises(InputError, match=r"more\.csv too, which is neither Parquet nor Arrow; move it away"):
+        read_updates(source.format(tmp_path))
 
 
 def test_an_unknown_kind_of_address_is_a_mistake_of_the_settings() -> None:
     with pytest.raises(ConfigurationError, match="is no address that fsspec knows"):
         read_updates("nowhere://a.parquet")
+
+
+@pytest.mark.parametrize("source", ["memory://a/**.parquet", "file:///a/**.parquet", "/a/**.parquet"])
+def test_a_pattern_that_is_none_is_refused_in_words(source: str) -> None:
+    with pytest.raises(
+        InputError, match=r"is no pattern that can be used: .*; write \*\* only as a whole part"
+    ) as raised:
+        read_updates(source)
+    assert raised.value.source == source
 
 
 def test_suspicious_values_are_counted(tmp_path: Path) -> None:
@@ -236,6 +330,74 @@ def test_reading_ahead_is_bounded_and_ends_with_its_reader() -> None:
         if thread.name == "altcraft-columns":
             thread.join()
     assert len(made) <= 4
+
+
+def reading_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "altcraft-columns"]
+
+
+class Feed:
+    """Gives a batch at once, and the second when it is let; notes when it is closed."""
+
+    def __init__(self) -> None:
+        self.inside = threading.Event()
+        self.let = threading.Event()
+        self.is_read = False
+        self.closed_in: list[tuple[str, bool]] = []
+
+    def batches(self, _: Any = None) -> Any:
+        yield table().to_batches()[0]
+        self.is_read = True
+        self.inside.set()
+        self.let.wait(10)
+        self.is_read = False
+        yield table().to_batches()[0]
+
+    def close(self) -> None:
+        self.closed_in.append((threading.current_thread().name, self.is_read))
+
+
+def test_closing_waits_for_the_read_that_goes_on() -> None:
+    feed = Feed()
+    columns = Columns(table().schema, feed.batches, close=feed.close)
+    rows = read_ahead(columns.batches([0, 1, 2]))
+    next(rows)
+    feed.inside.wait(10)
+    threading.Timer(0.05, feed.let.set).start()
+    columns.close()
+    columns.close()
+    assert [is_read for _, is_read in feed.closed_in] == [False]
+    assert list(rows) == []
+
+
+def test_a_read_that_hangs_does_not_hang_the_closing_and_closes_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns_module, "_CLOSING_SECONDS", 0.01)
+    feed = Feed()
+    columns = Columns(table().schema, feed.batches, close=feed.close)
+    rows = read_ahead(columns.batches([0, 1, 2]))
+    next(rows)
+    feed.inside.wait(10)
+    threads = reading_threads()
+    columns.close()
+    assert feed.closed_in == []
+    feed.let.set()
+    for thread in threads:
+        thread.join(10)
+    assert feed.closed_in == [("altcraft-columns", False)]
+
+
+async def test_a_stream_of_a_slow_generator_is_left_early() -> None:
+    feed = Feed()
+    stream = pa.RecordBatchReader.from_batches(table().schema, feed.batches())
+    with read_updates(stream) as reader:
+        rows = reader.in_thread()
+        assert await anext(rows) == UPDATES[0]
+        feed.inside.wait(10)
+        threading.Timer(0.05, feed.let.set).start()
+        await rows.aclose()
+    for thread in reading_threads():
+        thread.join(10)
+    assert not feed.is_read
 
 
 @pytest.mark.parametrize("source", ["{}/in", "{}/in/*/*.parquet", "file://{}/in", "file://{}/in/*/*.parquet"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from altcraft_async.storage.places import Place
+from altcraft_async.ingest import InputError, read_updates
+from altcraft_async.storage.places import Place, open_file
 
 fsspec = pytest.importorskip("fsspec")
 memory = pytest.importorskip("fsspec.implementations.memory")
@@ -70,3 +71,70 @@ def test_what_others_have_written_since_a_listing_is_read(files, tmp_path):
     files.store["/job/inner/fourth"] = memory.MemoryFile(files, "/job/inner/fourth", b"4")
     place.fetch("inner/fourth", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"4"
+
+
+class NoCredentialsFoundError(Exception):
+    """What the library of an object store raises, which is no `OSError`."""
+
+
+class Locked(memory.MemoryFileSystem):
+    """Has no credentials, or after it was asked to, loses them."""
+
+    protocol = "locked"
+    store: dict[str, object] = {}  # noqa: RUF012 - as the parent has it
+    pseudo_dirs = [""]  # noqa: RUF012
+    error: Exception = NoCredentialsFoundError("Unable to locate credentials\nand more")
+
+    def _refuse(self, *_args, **_options):
+        raise self.error
+
+    isfile = isdir = ls = cat_file = pipe_file = rm_file = find = glob = info = open = makedirs = _refuse
+
+
+@pytest.fixture
+def locked():
+    fsspec.register_implementation("locked", Locked, clobber=True)
+
+
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize(
+    "error", [NoCredentialsFoundError("Unable to locate credentials"), PermissionError("Forbidden")]
+)
+def test_an_error_of_a_store_is_an_oserror_that_names_the_address(monkeypatch, tmp_path, error):
+    monkeypatch.setattr(Locked, "error", error)
+    place = Place("locked://bucket/z")
+    calls = (
+        lambda: place.read("a"),
+        lambda: place.write("a", b""),
+        lambda: place.fetch("a", tmp_path / "a"),
+        place.sizes,
+        lambda: place.remove("a"),
+        lambda: open_file("locked://bucket/z"),
+    )
+    for call in calls:
+        with pytest.raises(OSError, match=type(error).__name__) as raised:
+            call()
+        assert raised.value.filename.startswith("locked://bucket/z")
+        assert str(error) in raised.value.strerror
+
+
+@pytest.mark.usefixtures("locked")
+def test_an_input_in_a_store_without_credentials_is_refused_in_words():
+    with pytest.raises(
+        InputError, match="locked://bucket/a cannot be looked at: NoCredentialsFoundError: Unable to loc"
+    ):
+        read_updates("locked://bucket/a")
+
+
+def test_a_read_that_a_store_breaks_off_is_an_oserror(files, monkeypatch):
+    files.pipe("/place/a", b"1")
+    file = open_file("remembering://place/a")
+
+    def fails(*_):
+        msg = "gone"
+        raise NoCredentialsFoundError(msg)
+
+    with file:
+        monkeypatch.setattr(memory.MemoryFile, "read", fails, raising=False)
+        with pytest.raises(OSError, match="NoCredentialsFoundError: gone"):
+            file.read(1)
