@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
@@ -22,7 +23,7 @@ from altcraft_async.journal.format import KIND
 from altcraft_async.kinds import DEADLINE
 from altcraft_async.observe import UpdateSettled
 from altcraft_async.protocol.states import OutcomeState
-from altcraft_async.shards.errors import ShardBusyError, ShardError
+from altcraft_async.shards.errors import ShardBusyError, ShardError, in_words
 from altcraft_async.shards.lease import BEAT, Holder, Progress, Watched
 from altcraft_async.shards.members import Members
 from altcraft_async.shards.plan import checksum_of, foreign, name_of, read_plan
@@ -34,7 +35,7 @@ from altcraft_async.storage.scratch import remove_dead, scratch
 from altcraft_async.storage.snapshot import copy_database
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from altcraft_async.flow.limit import Adaptive
@@ -122,21 +123,23 @@ async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery,
         raise ConfigurationError(msg, field="busy")
     DEADLINE.or_none().check("deadline", deadline)
     place = Place(directory)
-    plan = await asyncio.to_thread(read_plan, place)
+    with in_words(place.address):
+        plan = await asyncio.to_thread(read_plan, place)
     number = plan.check_number(number, place.address)
     given = {name: value for name, value in (("concurrency", concurrency), ("rate", rate)) if value is not None}
-    done = await asyncio.to_thread(read_report, place, plan, number)
-    if done is not None and not (retry_failed and done.failed):
-        return done
-    await asyncio.to_thread(remove_dead, _SCRATCH)
-    while True:
-        counter = _Counter()
-        client = _make_client(place, plan, number, observers=(counter,), **given)
-        copy = _Copy(place, plan, number, client, counter, retry_failed=retry_failed, deadline=deadline)
-        with scratch(_SCRATCH) as folder:
-            told = await copy.run(folder, busy)
-        if not copy.taken_over or busy != "wait":
-            return told
+    with in_words(place.address, number):
+        done = await asyncio.to_thread(read_report, place, plan, number)
+        if done is not None and not (retry_failed and done.failed):
+            return done
+        await asyncio.to_thread(remove_dead, _SCRATCH)
+        while True:
+            counter = _Counter()
+            client = _make_client(place, plan, number, observers=(counter,), **given)
+            copy = _Copy(place, plan, number, client, counter, retry_failed=retry_failed, deadline=deadline)
+            with scratch(_SCRATCH) as folder:
+                told = await copy.run(folder, busy)
+            if not copy.taken_over or busy != "wait":
+                return told
 
 
 def _make_client(place: Place, plan: Plan, number: int, **given: Any) -> AltcraftClient:
@@ -210,12 +213,17 @@ class _Copy:
         self._ended = False
 
     async def run(self, folder: Path, busy: Busy) -> ShardReport:
-        done = await self._take(busy)
-        if done is not None:
-            return done
-        self._file, self._journal = folder / self._plan.shards[self._number].file, folder / "journal"
         try:
+            done = await self._take(busy)
+            if done is not None:
+                return done
+            self._file, self._journal = folder / self._plan.shards[self._number].file, folder / "journal"
             await asyncio.to_thread(self._fetch)
+        except BaseException:
+            # Nothing is here yet that could be told, so what the directory has stays as it is.
+            await self._in_the_end(self._give_back)
+            raise
+        try:
             async with self._client, contextlib.AsyncExitStack() as stack:
                 if _is_shared(self._client):
                     members = Members(self._place, self._client)
@@ -224,10 +232,17 @@ class _Copy:
                     await _beside(stack, members.stay())
                 await _beside(stack, self._beat())
                 await self._send()
-        finally:
-            # Also where this is cancelled: what is known must not be lost, and it takes no longer than a moment.
-            ended = await asyncio.shield(asyncio.to_thread(self._end, self._progress()))
-        return ended
+        except BaseException:
+            await self._in_the_end(partial(self._end, self._progress()))
+            raise
+        return await asyncio.shield(asyncio.to_thread(self._end, self._progress()))
+
+    async def _in_the_end(self, work: Callable[[], object]) -> None:
+        """Do what must be done also where this is cancelled or has failed; that stays the error which is raised."""
+        try:
+            await asyncio.shield(asyncio.to_thread(work))
+        except Exception as error:  # noqa: BLE001 - each file system has errors of its own
+            _log.warning("shard %d of %s could not be left in order (%s)", self._number, self._place.address, error)
 
     # -- who delivers
 
@@ -377,6 +392,14 @@ class _Copy:
                         self._problem = "another copy of the shard has taken over"
                         break
 
+    def _give_back(self) -> None:
+        """Say that this copy has ended, which has sent nothing."""
+        with self._lock:
+            self._ended = True
+            holder = Holder.read(self._place, self._number)
+            if holder is not None and holder.copy == self._holder.copy:
+                self._holder.write(self._place, self._number, self._before, ended=True)
+
     def _end(self, progress: Progress) -> ShardReport:
         """Write the last snapshot, the failed rows and the report; tell that this copy has ended."""
         state = ShardState.STOPPED
@@ -385,7 +408,7 @@ class _Copy:
             try:
                 if self._holds:
                     self._is_taken_over()
-                if self._journal.exists() and not self.taken_over:
+                if not self.taken_over:
                     self._snapshot()
                     with JournalReader(self._journal) as journal:
                         summary = journal.summary()
