@@ -24,7 +24,7 @@ from altcraft_async.kinds import DEADLINE
 from altcraft_async.observe import UpdateSettled
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.shards.errors import ShardBusyError, ShardError, in_words
-from altcraft_async.shards.lease import BEAT, Holder, Progress, Watched
+from altcraft_async.shards.lease import BEAT, Holder, Progress, Watched, silence_of
 from altcraft_async.shards.members import Members
 from altcraft_async.shards.plan import checksum_of, foreign, name_of, read_plan
 from altcraft_async.shards.report import ShardReport, ShardState, read_report
@@ -272,7 +272,8 @@ class _Copy:
     def _claim(self, watched: Watched, busy: Busy) -> Holder | None:
         """Say that this copy delivers the shard, or return who does; to ``join`` one says nothing."""
         holder = Holder.read(self._place, self._number)
-        lives = watched.lives(holder, time.monotonic())
+        silence = silence_of(self._place, self._number, holder) if watched.is_first else 0.0
+        lives = watched.lives(holder, time.monotonic(), silence)
         if holder is not None:
             if holder.run_id != self._run_id:
                 raise foreign(self._place, self._number, "lease.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from uuid import uuid4
 from altcraft_async.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import BinaryIO
 
 __all__ = ["Place", "is_data", "is_remote", "matching", "open_file", "opener_of"]
@@ -176,6 +177,25 @@ class Place:
             for entry in found
             if entry["type"] == "file" and not str(entry["name"]).endswith(".new")
         }
+
+    def ages(self, names: Iterable[str], mark: str) -> dict[str, float]:
+        """Return how many seconds ago files were written, of those of which the file system says it.
+
+        Its own clock says it, and no machine's: the file `mark` is written now, and compared with them.
+        """
+        wanted = list(names)
+        if not wanted:
+            return {}
+        try:
+            self.write(mark, b"")
+            now = self._files.modified(self._there(mark))
+        except (OSError, NotImplementedError):  # it is there to be read only, or does not know
+            return {}
+        found: dict[str, float] = {}
+        for name in wanted:
+            with contextlib.suppress(OSError):
+                found[name] = (now - self._files.modified(self._there(name))).total_seconds()
+        return found
 
     def remove(self, name: str) -> None:
         """Delete a file; harmless where there is none."""
