@@ -345,6 +345,8 @@ class _Copy:
             where = f"{shard.file} of {self._place.address}"
             msg = f"{where} is not the file that was planned; put that back, or make a new plan elsewhere"
             raise ShardError(msg, directory=self._place.address, shard=self._number)
+        if self._holds:  # and so nobody else is writing them
+            self._place.tidy(name_of(self._number, ""))
         self._restore()
         if not self._journal.exists():
             begin_journal(self._journal, run_id=self._run_id, target=self._client.base_url, now=time.time())

@@ -92,6 +92,7 @@ def plan_shards(
             "delete it"
         )
         raise ShardError(msg, directory=place.address)
+    place.tidy("shard-")
     remove_dead(_SCRATCH)
     with scratch(_SCRATCH) as folder:
         paths = [folder / name for name in names]

@@ -106,3 +106,11 @@ def test_a_cancellation_while_the_snapshot_is_fetched_leaves_it_and_is_passed_on
     asyncio.run(cancelled())
     assert (directory / "_altcraft" / "00000.journal").read_bytes() == content
     assert report(directory).shards[0].state is ShardState.STOPPED
+
+
+def test_what_a_killed_copy_left_half_written_in_the_directory_is_removed(sandbox, rows, tmp_path):
+    plan_shards(rows, tmp_path, shards=1)
+    left = tmp_path / "_altcraft" / "00000.journal.0a1b2c3d.new"
+    left.write_bytes(b"half")
+    assert deliver_shard(tmp_path, 0).ok
+    assert not left.exists()
