@@ -69,11 +69,12 @@ class Members:
         self._beat = int(time.time() * 1000)
         self._fence: asyncio.TimerHandle | None = None
 
-    async def join(self) -> None:
-        """Wait for a part, so that nothing is begun beyond the total."""
+    async def join(self, at_most: float | None = None) -> None:
+        """Wait for a part, so that nothing is begun beyond the total; `at_most` is in seconds."""
         begun = time.monotonic()
+        patience = _PATIENCE if at_most is None else min(_PATIENCE, at_most)
         await self._tick()
-        while self._parts.part == 0.0 and time.monotonic() - begun < _PATIENCE:
+        while self._parts.part == 0.0 and time.monotonic() - begun < patience:
             await asyncio.sleep(_TICK)
             await self._tick()
 

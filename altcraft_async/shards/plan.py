@@ -29,7 +29,7 @@ import attrs
 
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.ingest import FIELDS
-from altcraft_async.shards.errors import ShardError
+from altcraft_async.shards.errors import ShardError, in_words
 from altcraft_async.storage.places import Place
 
 if TYPE_CHECKING:
@@ -194,6 +194,9 @@ def read_plan(directory: str | os.PathLike[str] | Place) -> Plan:
     except FileNotFoundError:
         msg = f"{place.address} has no plan; make one with plan_shards or adopt_shards (shards plan, shards adopt)"
         raise ShardError(msg, directory=place.address) from None
+    except OSError:
+        with in_words(place.address):
+            raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         msg = f"the plan in {place.address} cannot be read; restore {_PLAN} as it was written"
         raise ShardError(msg, directory=place.address) from None

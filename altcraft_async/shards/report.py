@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from altcraft_async.protocol.states import OutcomeState
-from altcraft_async.shards.errors import ShardError
+from altcraft_async.shards.errors import ShardError, in_words
 from altcraft_async.shards.lease import PROGRESS, SILENT, Holder, silence_of
 from altcraft_async.shards.plan import PRIVATE, foreign, name_of, read_plan
 from altcraft_async.shards.records import checked, read_record
@@ -191,6 +191,7 @@ def report(directory: str | os.PathLike[str]) -> ShardsReport:
     """
     place = Place(directory)
     plan = read_plan(place)
-    names = place.sizes(PRIVATE)
-    shards = [report_of(place, plan, number, names) for number in range(len(plan.shards))]
+    with in_words(place.address):
+        names = place.sizes(PRIVATE)
+        shards = [report_of(place, plan, number, names) for number in range(len(plan.shards))]
     return ShardsReport(place.address, plan.id, shards)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import threading
+import time
 
 import pytest
 
+from altcraft_async import OutcomeState, Shared
 from altcraft_async.sandbox import ThreadedSandbox
 from altcraft_async.shards import ShardError, ShardState, deliver_shard, deliver_shard_here, plan_shards, report
+from altcraft_async.shards.lease import Holder, Progress
 from altcraft_async.storage.places import Place
 
 pytest.importorskip("pyarrow.parquet")
@@ -114,3 +118,73 @@ def test_what_a_killed_copy_left_half_written_in_the_directory_is_removed(sandbo
     left.write_bytes(b"half")
     assert deliver_shard(tmp_path, 0).ok
     assert not left.exists()
+
+
+def full(monkeypatch, *ends):
+    """Let writes of files with these endings fail, as on a full disk."""
+    write, put = Place.write, Place.put
+
+    def fails(name):
+        if name.endswith(ends):
+            raise OSError(28, "No space left on device")
+
+    def write_too(place, name, content):
+        fails(name)
+        write(place, name, content)
+
+    def put_too(place, source, name):
+        fails(name)
+        put(place, source, name)
+
+    monkeypatch.setattr(Place, "write", write_too)
+    monkeypatch.setattr(Place, "put", put_too)
+
+
+def test_a_full_disk_in_the_end_keeps_the_journal_here_and_the_next_copy_goes_on(sandbox, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    plan_shards(rows, tmp_path / "run", shards=1)
+    with monkeypatch.context() as patch:
+        full(patch, ".journal", "report.json")
+        with pytest.raises(
+            ShardError, match=r"could not be written there in the end \(.*No space left.*is kept at"
+        ) as e:
+            deliver_shard(tmp_path / "run", 0)
+    kept = next(tmp_path.glob("altcraft-journal-*"))
+    assert str(kept) in str(e.value)
+    assert kept.stat().st_mode & 0o77 == 0
+    assert deliver_shard(tmp_path / "run", 0).ok
+    assert sandbox.ledger.requests == len(rows)
+    assert not kept.exists()
+
+
+def test_a_full_disk_in_the_beginning_is_said_in_words(sandbox, rows, tmp_path, monkeypatch):
+    plan_shards(rows, tmp_path, shards=1)
+    full(monkeypatch, "lease.json")
+    with pytest.raises(ShardError, match=r"shard 0 of .* cannot be read or written .*No space left"):
+        deliver_shard(tmp_path, 0)
+    assert not sandbox.ledger.requests
+
+
+@pytest.mark.parametrize("use", [report, lambda path: deliver_shard(path, 0)])
+def test_a_directory_that_is_a_file_is_said_in_words(sandbox, tmp_path, use):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ShardError, match="file cannot be read or written"):
+        use(tmp_path / "file")
+
+
+def test_a_deadline_ends_the_waiting_for_another_copy(sandbox, rows, tmp_path):
+    plan = plan_shards(rows, tmp_path, shards=1)
+    Holder.own(plan.run_id(0)).write(Place(tmp_path), 0, Progress({"applied": 3}))
+    found = deliver_shard(tmp_path, 0, deadline=0)
+    assert (found.state, found.counts[OutcomeState.APPLIED]) == (ShardState.RUNNING, 3)
+    assert "had not ended at the deadline" in found.problem
+    assert not sandbox.ledger.requests
+
+
+def test_a_deadline_ends_the_waiting_for_a_part_of_a_total(sandbox, rows, tmp_path):
+    plan_shards(rows, tmp_path, shards=1)
+    other = json.dumps({"beat": 1, "at": 0.0, "holds": 4.0, "claims": 4.0})
+    Place(tmp_path).write("_altcraft/members/other.json", other.encode())
+    begun = time.monotonic()
+    deliver_shard(tmp_path, 0, deadline=0.1, concurrency=Shared(4, among="shards"))
+    assert time.monotonic() - begun < 4
