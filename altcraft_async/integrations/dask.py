@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from itertools import islice
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from altcraft_async.errors import AltcraftError, ConfigurationError, MissingExtraError
 from altcraft_async.shards import ShardError, deliver_shard, report
@@ -65,13 +66,12 @@ def run_with_dask(  # noqa: PLR0913 - what can be said of a run, by keyword
     at_once = _threads_of(client) if window is None else window
     options = options_of(at_once, concurrency, rate, retry_failed=retry_failed)
     waiting = iter(numbers)
+    call = uuid4().hex  # a key of its own for each call: Dask gives who asks by a known key what another gets
     problems: list[Exception] = []
 
     def begin(number: int) -> object:
         # A synchronous function, which runs in the worker's threads: on its event loop it would stop the heartbeats.
-        return client.submit(
-            deliver_shard, str(directory), number, **options, key=f"altcraft-shard-{number}", pure=False
-        )
+        return client.submit(deliver_shard, str(directory), number, **options, key=f"altcraft-shard-{number}-{call}")
 
     under_way = as_completed([begin(number) for number in islice(waiting, at_once)])
     for future in under_way:

@@ -9,32 +9,32 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 
 from altcraft_async.client import AltcraftClient
-from altcraft_async.errors import ConfigurationError, DeadlineError, JournalError, RunStoppedError
+from altcraft_async.errors import AltcraftError, ConfigurationError, DeadlineError, JournalError, RunStoppedError
 from altcraft_async.flow.limit import Shared
-from altcraft_async.ingest import FIELDS
 from altcraft_async.journal import JournalReader, begin_journal
 from altcraft_async.journal.format import KIND
 from altcraft_async.kinds import DEADLINE
 from altcraft_async.observe import UpdateSettled
 from altcraft_async.protocol.states import OutcomeState
-from altcraft_async.shards.errors import ShardBusyError, ShardError
-from altcraft_async.shards.lease import BEAT, Holder, Progress, Watched
+from altcraft_async.shards.errors import ShardBusyError, ShardError, in_words
+from altcraft_async.shards.kept import forget_kept, keep, take_kept
+from altcraft_async.shards.lease import BEAT, Holder, Progress, Watched, silence_of
 from altcraft_async.shards.members import Members
 from altcraft_async.shards.plan import checksum_of, foreign, name_of, read_plan
 from altcraft_async.shards.report import ShardReport, ShardState, read_report
-from altcraft_async.shards.rows import places_of, rows_of
-from altcraft_async.storage.columns import ParquetRows
+from altcraft_async.shards.rows import rows_of, write_failed
 from altcraft_async.storage.places import Place
 from altcraft_async.storage.scratch import remove_dead, scratch
 from altcraft_async.storage.snapshot import copy_database
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from altcraft_async.flow.limit import Adaptive
@@ -53,10 +53,6 @@ _SCRATCH: Final = "altcraft-shard-"
 _SETTLE_SECONDS: Final = 0.05
 """How long a claim waits at least, for a copy that looked in the same moment to say so too; five times as long as the
 claim took, where that is more."""
-_FAILED: Final[Mapping[str, type]] = {
-    "index": int, "row": int, "order_external_id": str, "order_line_external_id": str, "status_external_id": str,
-    "state": str, "attempts": int, "request_id": str, "error_type": str, "error": str,
-}  # fmt: skip
 _log = logging.getLogger("altcraft_async")
 
 
@@ -79,20 +75,23 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
 
     `concurrency` and `rate` take precedence over the settings; `Shared` among ``"shards"`` is a total for all that
     deliver shards of this directory, among ``"host"`` for this machine. `retry_failed` sends the failed rows of a done
-    shard again. `deadline` is in seconds; rows that it cuts off are sent next time.
+    shard again. `deadline` is in seconds, and also ends the waiting for another copy, or for a part of a total; rows
+    that it cuts off are sent next time.
 
     A done shard is not sent again: its report is returned. The journal is kept on this machine's disk while it runs,
     with a snapshot in the directory every 10 seconds and at the end. After a death another copy goes on: it sends the
     rows that the snapshot misses again, under the same ids. What a killed copy left on the disk is removed by the next
-    one of this user on the same host. If another copy is at work, or takes over from this one,
+    one of this user on the same host. If the directory takes no last snapshot, the journal is kept here, and the error
+    says where; the next copy on this machine goes on with it. If another copy is at work, or takes over from this one,
     `busy` says what to do: ``"wait"`` until it has ended or counts as dead, ``"fail"`` with `ShardBusyError` (or with
     a report that says so, if this copy had begun), or ``"join"``: send the same beside it. That is harmless if the
     platform recognises repeats; if it does not, changes are made twice.
 
     Returns a `ShardReport` even if the shard has not come to its end (a refused token, an outage beyond all patience,
-    the deadline): then the shard is ``stopped``, with the ``problem``. Raises `ShardError` if the directory or the
-    shard cannot be used, and `ConfigurationError` for settings that cannot work. An interruption writes a last snapshot
-    and is passed on. Within a running event loop await `deliver_shard_here` instead.
+    the deadline): then the shard is ``stopped``, or ``running`` if another copy is at work, with the ``problem``.
+    Raises `ShardError` if the directory or the shard cannot be used, and `ConfigurationError` for settings that cannot
+    work. An interruption writes a last snapshot and is passed on. Within a running event loop await
+    `deliver_shard_here` instead.
     """
     delivery = deliver_shard_here(
         directory,
@@ -121,22 +120,25 @@ async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery,
         msg = f"busy must be 'wait', 'fail' or 'join', not {busy!r}"
         raise ConfigurationError(msg, field="busy")
     DEADLINE.or_none().check("deadline", deadline)
+    begun = time.monotonic()
     place = Place(directory)
     plan = await asyncio.to_thread(read_plan, place)
     number = plan.check_number(number, place.address)
     given = {name: value for name, value in (("concurrency", concurrency), ("rate", rate)) if value is not None}
-    done = await asyncio.to_thread(read_report, place, plan, number)
-    if done is not None and not (retry_failed and done.failed):
-        return done
-    await asyncio.to_thread(remove_dead, _SCRATCH)
-    while True:
-        counter = _Counter()
-        client = _make_client(place, plan, number, observers=(counter,), **given)
-        copy = _Copy(place, plan, number, client, counter, retry_failed=retry_failed, deadline=deadline)
-        with scratch(_SCRATCH) as folder:
-            told = await copy.run(folder, busy)
-        if not copy.taken_over or busy != "wait":
-            return told
+    with in_words(place.address, number):
+        done = await asyncio.to_thread(read_report, place, plan, number)
+        if done is not None and not (retry_failed and done.failed):
+            return done
+        await asyncio.to_thread(remove_dead, _SCRATCH)
+        ends_at = None if deadline is None else begun + deadline
+        while True:
+            counter = _Counter()
+            client = _make_client(place, plan, number, observers=(counter,), **given)
+            copy = _Copy(place, plan, number, client, counter, retry_failed=retry_failed, ends_at=ends_at)
+            with scratch(_SCRATCH) as folder:
+                told = await copy.run(folder, busy)
+            if not copy.taken_over or busy != "wait":
+                return told
 
 
 def _make_client(place: Place, plan: Plan, number: int, **given: Any) -> AltcraftClient:
@@ -171,7 +173,7 @@ class _Copy:
     """One copy of a shard at work."""
 
     __slots__ = (
-        "_before", "_begun", "_client", "_counts", "_deadline", "_ended", "_file", "_holder", "_holds", "_journal",
+        "_before", "_begun", "_client", "_counts", "_ended", "_ends_at", "_file", "_holder", "_holds", "_journal",
         "_known", "_lock", "_number", "_place", "_plan", "_problem", "_retry_failed", "_run_id", "_snapshot_at",
         "taken_over",
     )  # fmt: skip
@@ -188,7 +190,7 @@ class _Copy:
         counter: _Counter,
         *,
         retry_failed: bool,
-        deadline: float | None,
+        ends_at: float | None,
     ) -> None:
         self._place = place
         self._plan = plan
@@ -196,7 +198,7 @@ class _Copy:
         self._client = client
         self._run_id = plan.run_id(number)
         self._retry_failed = retry_failed
-        self._deadline = deadline
+        self._ends_at = ends_at
         self._holder = Holder.own(self._run_id)
         self._known: ShardReport | None = None
         self._holds = False
@@ -210,24 +212,36 @@ class _Copy:
         self._ended = False
 
     async def run(self, folder: Path, busy: Busy) -> ShardReport:
-        done = await self._take(busy)
-        if done is not None:
-            return done
-        self._file, self._journal = folder / self._plan.shards[self._number].file, folder / "journal"
         try:
+            done = await self._take(busy)
+            if done is not None:
+                return done
+            self._file, self._journal = folder / self._plan.shards[self._number].file, folder / "journal"
             await asyncio.to_thread(self._fetch)
+        except BaseException:
+            # Nothing is here yet that could be told, so what the directory has stays as it is.
+            await self._in_the_end(self._give_back)
+            raise
+        try:
             async with self._client, contextlib.AsyncExitStack() as stack:
                 if _is_shared(self._client):
                     members = Members(self._place, self._client)
                     stack.callback(members.leave)
-                    await members.join()
+                    await members.join(self._left())
                     await _beside(stack, members.stay())
                 await _beside(stack, self._beat())
                 await self._send()
-        finally:
-            # Also where this is cancelled: what is known must not be lost, and it takes no longer than a moment.
-            ended = await asyncio.shield(asyncio.to_thread(self._end, self._progress()))
-        return ended
+        except BaseException:
+            await self._in_the_end(partial(self._end, self._progress()))
+            raise
+        return await asyncio.shield(asyncio.to_thread(self._end, self._progress()))
+
+    async def _in_the_end(self, work: Callable[[], object]) -> None:
+        """Do what must be done also where this is cancelled or has failed; that stays the error which is raised."""
+        try:
+            await asyncio.shield(asyncio.to_thread(work))
+        except Exception as error:  # noqa: BLE001 - each file system has errors of its own
+            _log.warning("shard %d of %s could not be left in order (%s)", self._number, self._place.address, error)
 
     # -- who delivers
 
@@ -252,12 +266,22 @@ class _Copy:
                 raise ShardBusyError(
                     msg, directory=self._place.address, shard=self._number, host=holder.host, pid=holder.pid
                 )
-            await asyncio.sleep(_LOOK_EVERY)
+            left = self._left()
+            if left == 0.0:
+                problem = f"process {holder.pid} of {holder.host} delivers it, and had not ended at the deadline"
+                progress = attrs.evolve(holder.progress, problem=problem)
+                return self._told(ShardState.RUNNING, progress)
+            await asyncio.sleep(_LOOK_EVERY if left is None else min(_LOOK_EVERY, left))
+
+    def _left(self) -> float | None:
+        """Return the seconds until the deadline, none once it has passed; None without one."""
+        return None if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
 
     def _claim(self, watched: Watched, busy: Busy) -> Holder | None:
         """Say that this copy delivers the shard, or return who does; to ``join`` one says nothing."""
         holder = Holder.read(self._place, self._number)
-        lives = watched.lives(holder, time.monotonic())
+        silence = silence_of(self._place, self._number, holder) if watched.is_first else 0.0
+        lives = watched.lives(holder, time.monotonic(), silence)
         if holder is not None:
             if holder.run_id != self._run_id:
                 raise foreign(self._place, self._number, "lease.json")
@@ -329,6 +353,8 @@ class _Copy:
             where = f"{shard.file} of {self._place.address}"
             msg = f"{where} is not the file that was planned; put that back, or make a new plan elsewhere"
             raise ShardError(msg, directory=self._place.address, shard=self._number)
+        if self._holds:  # and so nobody else is writing them
+            self._place.tidy(name_of(self._number, ""))
         self._restore()
         if not self._journal.exists():
             begin_journal(self._journal, run_id=self._run_id, target=self._client.base_url, now=time.time())
@@ -337,21 +363,29 @@ class _Copy:
                 self._counts[state] += count
 
     def _restore(self) -> None:
-        """Fetch the snapshot of an earlier copy; without it, all that it has is only repeated."""
+        """Take the journal of an earlier copy, of the directory or kept here, that knows most; or all is repeated."""
+        fetch = partial(self._place.fetch, name_of(self._number, "journal"))
+        most = -1
+        for name, bring in (("fetched", fetch), ("kept", partial(take_kept, self._run_id))):
+            path = self._journal.with_name(name)
+            with contextlib.suppress(FileNotFoundError):
+                bring(path)
+                known = self._known_to(path)
+                if known > most:
+                    most = known
+                    path.replace(self._journal)
+
+    def _known_to(self, path: Path) -> int:
+        """Return how many outcomes a journal has, -1 if it is damaged; refuse that of another plan."""
         try:
-            self._place.fetch(name_of(self._number, "journal"), self._journal)
-            with JournalReader(self._journal) as journal:
+            with JournalReader(path) as journal:
                 if journal.summary().run_id != self._run_id:
                     raise foreign(self._place, self._number, "journal")
-                for _ in journal.outcomes():  # damage shows where it is read
-                    pass
-                return
-        except FileNotFoundError:
-            pass
+                return sum(1 for _ in journal.outcomes())  # damage shows where it is read
         except JournalError as error:
-            _log.warning("shard %d of %s begins anew, under its old ids: %s", self._number, self._place.address, error)
-        for path in self._journal.parent.glob(f"{self._journal.name}*"):
-            path.unlink()
+            said = "a journal of shard %d of %s is left alone, what it had goes out again under its old ids: %s"
+            _log.warning(said, self._number, self._place.address, error)
+            return -1
 
     def _snapshot(self) -> None:
         copy = self._journal.with_name("snapshot")
@@ -367,7 +401,7 @@ class _Copy:
                 rows_of(self._plan, self._file, opened),
                 journal=self._journal,
                 retry_failed=self._retry_failed,
-                deadline=self._deadline,
+                deadline=self._left(),
             )
             async with contextlib.aclosing(outcomes):
                 async for outcome in outcomes:
@@ -377,6 +411,14 @@ class _Copy:
                         self._problem = "another copy of the shard has taken over"
                         break
 
+    def _give_back(self) -> None:
+        """Say that this copy has ended, which has sent nothing."""
+        with self._lock:
+            self._ended = True
+            holder = Holder.read(self._place, self._number)
+            if holder is not None and holder.copy == self._holder.copy:
+                self._holder.write(self._place, self._number, self._before, ended=True)
+
     def _end(self, progress: Progress) -> ShardReport:
         """Write the last snapshot, the failed rows and the report; tell that this copy has ended."""
         state = ShardState.STOPPED
@@ -385,7 +427,7 @@ class _Copy:
             try:
                 if self._holds:
                     self._is_taken_over()
-                if self._journal.exists() and not self.taken_over:
+                if not self.taken_over:
                     self._snapshot()
                     with JournalReader(self._journal) as journal:
                         summary = journal.summary()
@@ -395,10 +437,27 @@ class _Copy:
                     if summary.finished:
                         state = ShardState.DONE
                         self._write_report(summary, progress)
+                    forget_kept(self._run_id)
+            except AltcraftError:
+                raise
+            except Exception as error:  # each file system has errors of its own
+                raise self._kept(error) from error
             finally:
                 if self._holds and not self.taken_over:
-                    self._holder.write(self._place, self._number, progress, ended=True)
+                    with contextlib.suppress(Exception):  # it counts as dead in a moment
+                        self._holder.write(self._place, self._number, progress, ended=True)
         return self._told(state, progress)
+
+    def _kept(self, error: Exception) -> ShardError:
+        """Keep the journal on this machine, as its directory does not take it, and return the error that says so."""
+        copy = self._journal.with_name("snapshot")
+        copy_database(KIND, str(self._journal), str(copy))
+        kept = keep(copy, self._run_id)
+        msg = (
+            f"shard {self._number} of {self._place.address} could not be written there in the end ({error}); its "
+            f"journal is kept at {kept}: correct that, and deliver the shard again on this machine, and it goes on"
+        )
+        return ShardError(msg, directory=self._place.address, shard=self._number)
 
     def _write_report(self, summary: JournalSummary, progress: Progress) -> None:
         if summary.length != self._plan.shards[self._number].rows:
@@ -409,7 +468,7 @@ class _Copy:
         self._place.write(name_of(self._number, "report.json"), json.dumps(told.to_dict()).encode())
 
     def _told(self, state: ShardState, progress: Progress) -> ShardReport:
-        problem = None if state is ShardState.DONE else self._problem or "it has not come to its end"
+        problem = None if state is ShardState.DONE else progress.problem or "it has not come to its end"
         rows = self._plan.shards[self._number].rows
         return ShardReport(self._number, state, self._run_id, rows, **progress.told() | {"problem": problem})
 
@@ -420,14 +479,7 @@ class _Copy:
             return
         failed = self._journal.with_name("failed")
         with JournalReader(self._journal) as journal, contextlib.ExitStack() as opened:
-            outcomes = list(journal.outcomes(*(state for state in OutcomeState if not state.ok)))
-            places = places_of(self._plan, self._file, [outcome.index for outcome in outcomes], opened)
-            rows = ParquetRows(failed, _FAILED)
-            for outcome in outcomes:
-                place, ids = places[outcome.index]
-                said = outcome.to_dict() | dict(zip(FIELDS, ids, strict=True)) | {"row": outcome.index, "index": place}
-                rows.add([said[column] for column in _FAILED])
-            rows.close()
+            write_failed(failed, journal, self._plan, self._file, opened)
         self._place.put(failed, name)
 
 

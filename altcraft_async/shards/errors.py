@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import TYPE_CHECKING
+
 from altcraft_async.errors import AltcraftError
 
-__all__ = ["ShardBusyError", "ShardError"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ShardBusyError", "ShardError", "in_words"]
 
 
 class ShardError(AltcraftError):
@@ -30,3 +36,16 @@ class ShardBusyError(ShardError):
         super().__init__(message, directory=directory, shard=shard)
         self.host = host
         self.pid = pid
+
+
+@contextlib.contextmanager
+def in_words(directory: str, shard: int | None = None) -> Iterator[None]:
+    """Raise as `ShardError` what a file system says while a directory of shards, or a shard of it, is in use."""
+    try:
+        yield
+    except AltcraftError:  # of which some are an `OSError` too
+        raise
+    except OSError as error:
+        of = directory if shard is None else f"shard {shard} of {directory}"
+        msg = f"{of} cannot be read or written ({error}); correct that, and do it again"
+        raise ShardError(msg, directory=directory, shard=shard) from error

@@ -16,7 +16,7 @@ from altcraft_async.ingest.arrow import is_input
 from altcraft_async.ingest.table import ids_of
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.settings.address import check_base_url
-from altcraft_async.shards.errors import ShardError
+from altcraft_async.shards.errors import ShardError, in_words
 from altcraft_async.shards.plan import FROZEN, ShardFile, checksum_of, fresh_place, write_plan
 from altcraft_async.storage.columns import ParquetRows
 from altcraft_async.storage.places import is_data, matching
@@ -92,6 +92,7 @@ def plan_shards(
             "delete it"
         )
         raise ShardError(msg, directory=place.address)
+    place.tidy("shard-")
     remove_dead(_SCRATCH)
     with scratch(_SCRATCH) as folder:
         paths = [folder / name for name in names]
@@ -99,9 +100,11 @@ def plan_shards(
         files = []
         for path, count in zip(paths, rows, strict=True):
             files.append(ShardFile(path.name, count, path.stat().st_size, checksum_of(path)))
-            place.put(path, path.name)
+            with in_words(place.address):
+                place.put(path, path.name)
             path.unlink()
-    return write_plan(place, files, target=checked, frozen=True)
+    with in_words(place.address):
+        return write_plan(place, files, target=checked, frozen=True)
 
 
 def _freeze(source: Any, paths: list[Path], reading: Mapping[str, Any]) -> list[int]:

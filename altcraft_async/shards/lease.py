@@ -1,5 +1,9 @@
 """Who delivers a shard: a small file that a living copy writes anew every two seconds, with how far it has come.
 
+Whether a copy lives shows by one's own clock: its file changes between two looks. What time the file says is never
+compared with a clock of this machine, as the clocks of two machines may differ by any amount. So that a copy which died
+long ago need not be watched, the first look takes the file's age by the clock of the file system, where that tells it.
+
 A lease is advice. Where the file system is slow or two copies begin in one moment, both may go on: they send the
 same under the same ids. What it is for is that this stays rare, and that a dead copy is told from a living one.
 """
@@ -11,12 +15,13 @@ import os
 import socket
 import time
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import uuid4
 
 import attrs
 
-from altcraft_async.shards.plan import name_of
+from altcraft_async.shards.plan import MARK, name_of
 from altcraft_async.shards.records import DamagedError, checked, read_record
 
 if TYPE_CHECKING:
@@ -25,15 +30,12 @@ if TYPE_CHECKING:
 
     from altcraft_async.storage.places import Place
 
-__all__ = ["BEAT", "PROGRESS", "SILENT", "Holder", "Progress", "Watched"]
+__all__ = ["BEAT", "PROGRESS", "SILENT", "Holder", "Progress", "Watched", "silence_of"]
 
 BEAT: Final = 2.0
 """Seconds between two signs of life."""
 SILENT: Final = 30.0
 """Seconds without a sign of life, by one's own clock, after which a copy counts as dead."""
-_CLOCKS_APART: Final = 60.0
-"""Seconds by which the clocks of two machines may differ."""
-
 
 PROGRESS: Final[Mapping[str, type | UnionType]] = {
     "counts": dict, "sent": int, "retries": int, "throttled": int, "elapsed": float, "problem": str | None,
@@ -64,7 +66,8 @@ class Progress:
 def _space() -> str:
     """Return what process numbers are told apart by beside the host's name: its boot, and the container."""
     try:
-        return str(os.stat("/proc/self/ns/pid").st_ino)  # noqa: PTH116 - a path of the system
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
         return ""
 
@@ -104,11 +107,14 @@ class Holder:
         told = attrs.evolve(self, at=time.time(), progress=progress, ended=ended)
         place.write(name_of(number, "lease.json"), json.dumps(attrs.asdict(told)).encode())
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its process number means something to this process."""
+        return (self.host, self.space) == (socket.gethostname(), _space())
+
     def is_gone(self) -> bool:
-        """Whether it is known to be dead: its process is no more, or its last sign of life is too old for any clock."""
-        if abs(time.time() - self.at) > SILENT + _CLOCKS_APART:
-            return True
-        if (self.host, self.space) != (socket.gethostname(), _space()):
+        """Whether it is known to be dead: its process was of this machine, and is no more."""
+        if not self.is_here:
             return False
         try:
             os.kill(self.pid, 0)
@@ -117,6 +123,14 @@ class Holder:
         except OSError:
             return False
         return False
+
+
+def silence_of(place: Place, number: int, holder: Holder | None) -> float:
+    """Return for how many seconds a holder at work elsewhere has been silent, by the file system's clock; else zero."""
+    if holder is None or holder.ended or holder.is_here:
+        return 0.0
+    name = name_of(number, "lease.json")
+    return place.ages([name], MARK).get(name, 0.0)
 
 
 class Watched:
@@ -128,11 +142,20 @@ class Watched:
         self._seen: tuple[str, float] | None = None
         self._at = 0.0
 
-    def lives(self, holder: Holder | None, now: float) -> bool:
-        """Say whether a holder that is seen at `now`, by a clock of one's own, is at work."""
+    @property
+    def is_first(self) -> bool:
+        """Whether nobody has been seen yet."""
+        return self._seen is None
+
+    def lives(self, holder: Holder | None, now: float, silence: float = 0.0) -> bool:
+        """Say whether a holder that is seen at `now`, by a clock of one's own, is at work.
+
+        `silence` is for how many seconds it had been silent when it was seen first.
+        """
         if holder is None or holder.ended or holder.is_gone():
             return False
         seen = (holder.copy, holder.at)
         if seen != self._seen:
-            self._seen, self._at = seen, now
+            self._at = now - (silence if self._seen is None else 0.0)
+            self._seen = seen
         return now - self._at < SILENT

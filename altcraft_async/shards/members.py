@@ -12,11 +12,11 @@ import contextlib
 import json
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from altcraft_async.flow.parts import Part, Parts
-from altcraft_async.shards.plan import PRIVATE
+from altcraft_async.shards.plan import MARK, PRIVATE
 from altcraft_async.shards.records import DamagedError, read_record
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _SILENT: Final = 10.0
 _FENCED: Final = 4.0
 """Seconds without a look at the others after which a member uses one permit only: it may count as gone soon."""
 _OLD: Final = 90.0
-"""Seconds, by another's clock, after which a file is of a member that died before anybody looked."""
+"""Seconds without a sign of life after which the file of a member is removed."""
 _PATIENCE: Final = 20.0
 """Seconds that a new member waits for a part before it begins with one permit."""
 _DIRECTORY: Final = f"{PRIVATE}/members"
@@ -42,12 +42,16 @@ _left: dict[str, tuple[float, Parts]] = {}
 _registered: set[str] = set()
 
 
+def _file_of(member: str) -> str:
+    return f"{_DIRECTORY}/{member}.json"
+
+
 def _forget(place: Place) -> None:
     """Free the part of a process that ends at once, and not when it counts as gone."""
     _, parts = _left.pop(place.address, (0.0, None))
     if parts is not None:
         with contextlib.suppress(Exception):
-            place.remove(f"{_DIRECTORY}/{parts.name}.json")
+            place.remove(_file_of(parts.name))
 
 
 class Members:
@@ -65,11 +69,12 @@ class Members:
         self._beat = int(time.time() * 1000)
         self._fence: asyncio.TimerHandle | None = None
 
-    async def join(self) -> None:
-        """Wait for a part, so that nothing is begun beyond the total."""
+    async def join(self, at_most: float | None = None) -> None:
+        """Wait for a part, so that nothing is begun beyond the total; `at_most` is in seconds."""
         begun = time.monotonic()
+        patience = _PATIENCE if at_most is None else min(_PATIENCE, at_most)
         await self._tick()
-        while self._parts.part == 0.0 and time.monotonic() - begun < _PATIENCE:
+        while self._parts.part == 0.0 and time.monotonic() - begun < patience:
             await asyncio.sleep(_TICK)
             await self._tick()
 
@@ -107,29 +112,32 @@ class Members:
         self._beat += 1
         part = self._parts.published
         said = {"beat": self._beat, "at": time.time(), "holds": part.holds, "claims": part.claims}
-        self._place.write(f"{_DIRECTORY}/{self._parts.name}.json", json.dumps(said).encode())
+        self._place.write(_file_of(self._parts.name), json.dumps(said).encode())
 
     def _others(self) -> dict[str, Part]:
-        found: dict[str, Part] = {}
-        now = time.monotonic()
+        said: dict[str, dict[str, Any]] = {}
         for name in self._place.sizes(_DIRECTORY):
             member = name.removesuffix(".json")
             if member == self._parts.name:
                 continue
-            try:
-                said = read_record(self._place, f"{_DIRECTORY}/{name}", _MEMBER)
-            except (FileNotFoundError, DamagedError):
-                continue
-            if self._lives(member, said["beat"], said["at"], now):
-                found[member] = Part(said["holds"], said["claims"])
-        return found
+            with contextlib.suppress(FileNotFoundError, DamagedError):
+                said[member] = read_record(self._place, _file_of(member), _MEMBER)
+        ages = self._place.ages((_file_of(member) for member in said.keys() - self._seen.keys()), MARK)
+        now = time.monotonic()
+        return {
+            member: Part(one["holds"], one["claims"])
+            for member, one in said.items()
+            if self._lives(member, one["beat"], now, ages.get(_file_of(member), 0.0))
+        }
 
-    def _lives(self, member: str, beat: int, at: float, now: float) -> bool:
+    def _lives(self, member: str, beat: int, now: float, age: float) -> bool:
+        """Say whether a member's file changes, by a clock of one's own; `age` is how old it was when it was seen first.
+
+        The times in files are of other clocks, which may differ by any amount.
+        """
         before = self._seen.get(member)
-        if before is None and abs(time.time() - at) > _OLD:
-            self._place.remove(f"{_DIRECTORY}/{member}.json")
-            return False
         if before is None or before[0] != beat:
-            self._seen[member] = (beat, now)
-            return True
+            self._seen[member] = before = (beat, now - (age if before is None else 0.0))
+        if now - before[1] > _OLD:
+            self._place.remove(_file_of(member))
         return now - before[1] < _SILENT

@@ -9,6 +9,7 @@
     DIRECTORY/_altcraft/00000.report.json its report, once it is done
     DIRECTORY/_altcraft/00000.failed.parquet  the rows that failed
     DIRECTORY/_altcraft/members/…         the parts of a total that is shared
+    DIRECTORY/_altcraft/now               an empty file that tells the time by the file system's clock
 
 All rows of an order are in one shard, in the order of the input. The id of a shard's run, and with it the
 ``Request-ID`` of each of its updates, follows from the plan's id, the shard's number and the row alone. So a second
@@ -28,7 +29,7 @@ import attrs
 
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.ingest import FIELDS
-from altcraft_async.shards.errors import ShardError
+from altcraft_async.shards.errors import ShardError, in_words
 from altcraft_async.storage.places import Place
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FROZEN",
+    "MARK",
     "PRIVATE",
     "Plan",
     "ShardFile",
@@ -51,6 +53,8 @@ __all__ = [
 
 PRIVATE: Final = "_altcraft"
 """Where all but the rows is; readers of directories pass over names that begin so."""
+MARK: Final = f"{PRIVATE}/now"
+"""An empty file, written to learn the time by the file system's clock."""
 _PLAN: Final = f"{PRIVATE}/plan.json"
 _FORMAT: Final = 1
 
@@ -190,6 +194,9 @@ def read_plan(directory: str | os.PathLike[str] | Place) -> Plan:
     except FileNotFoundError:
         msg = f"{place.address} has no plan; make one with plan_shards or adopt_shards (shards plan, shards adopt)"
         raise ShardError(msg, directory=place.address) from None
+    except OSError:
+        with in_words(place.address):
+            raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         msg = f"the plan in {place.address} cannot be read; restore {_PLAN} as it was written"
         raise ShardError(msg, directory=place.address) from None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from altcraft_async.protocol.states import OutcomeState
-from altcraft_async.shards.errors import ShardError
-from altcraft_async.shards.lease import PROGRESS, Holder
+from altcraft_async.shards.errors import ShardError, in_words
+from altcraft_async.shards.lease import PROGRESS, SILENT, Holder, silence_of
 from altcraft_async.shards.plan import PRIVATE, foreign, name_of, read_plan
 from altcraft_async.shards.records import checked, read_record
 from altcraft_async.storage.places import Place
@@ -177,17 +177,21 @@ def report_of(place: Place, plan: Plan, number: int, names: Iterable[str]) -> Sh
         return ShardReport(number, ShardState.WAITING, run_id, rows, {})
     if holder.run_id != run_id:
         raise foreign(place, number, "lease.json")
-    state = ShardState.STOPPED if holder.ended or holder.is_gone() else ShardState.RUNNING
+    dead = holder.ended or holder.is_gone() or silence_of(place, number, holder) > SILENT
+    state = ShardState.STOPPED if dead else ShardState.RUNNING
     return ShardReport(number, state, run_id, rows, **holder.progress.told())
 
 
 def report(directory: str | os.PathLike[str]) -> ShardsReport:
     """Return the report of the shards of a directory so far; also while they are delivered, from any machine.
 
-    For a shard that is not done the counts are those of its last sign of life. Raises `ShardError` without a plan.
+    For a shard that is not done the counts are those of its last sign of life. A copy that died on another machine is
+    ``running`` for 30 seconds more; for good, where the directory cannot be written or its files have no time. Raises
+    `ShardError` without a plan.
     """
     place = Place(directory)
     plan = read_plan(place)
-    names = place.sizes(PRIVATE)
-    shards = [report_of(place, plan, number, names) for number in range(len(plan.shards))]
+    with in_words(place.address):
+        names = place.sizes(PRIVATE)
+        shards = [report_of(place, plan, number, names) for number in range(len(plan.shards))]
     return ShardsReport(place.address, plan.id, shards)

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from altcraft_async.errors import InvalidUpdateError, Unit
 from altcraft_async.ingest import FIELDS, read_updates
 from altcraft_async.ingest.table import ids_of
+from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.shards.plan import FROZEN
-from altcraft_async.storage.columns import PARQUET, open_columns, read_ahead
+from altcraft_async.storage.columns import PARQUET, ParquetRows, open_columns, read_ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import ExitStack
     from pathlib import Path
 
     from altcraft_async.ingest import ReadItem
     from altcraft_async.ingest.table import Ids
+    from altcraft_async.journal import JournalReader
     from altcraft_async.shards.plan import Plan
 
-__all__ = ["places_of", "rows_of"]
+__all__ = ["places_of", "rows_of", "write_failed"]
+
+_FAILED: Final[Mapping[str, type]] = {
+    "index": int, "row": int, "order_external_id": str, "order_line_external_id": str, "status_external_id": str,
+    "state": str, "attempts": int, "request_id": str, "error_type": str, "error": str,
+}  # fmt: skip
 
 
 def rows_of(plan: Plan, path: Path, opened: ExitStack) -> Iterable[ReadItem]:
@@ -76,3 +83,15 @@ def _ids_of(item: ReadItem) -> Ids:
     if isinstance(item, LineStatusUpdate):
         return (item.order_external_id, item.order_line_external_id, item.status_external_id)
     return item.ids or (None, None, None)
+
+
+def write_failed(target: Path, journal: JournalReader, plan: Plan, path: Path, opened: ExitStack) -> None:
+    """Write the rows of the shard at `path` that failed, and why, to a Parquet file."""
+    outcomes = list(journal.outcomes(*(state for state in OutcomeState if not state.ok)))
+    places = places_of(plan, path, [outcome.index for outcome in outcomes], opened)
+    rows = ParquetRows(target, _FAILED)
+    for outcome in outcomes:
+        place, ids = places[outcome.index]
+        said = outcome.to_dict() | dict(zip(FIELDS, ids, strict=True)) | {"row": outcome.index, "index": place}
+        rows.add([said[column] for column in _FAILED])
+    rows.close()

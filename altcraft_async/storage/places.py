@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import glob
 import os
 from functools import partial
 from pathlib import Path
@@ -12,13 +14,14 @@ from uuid import uuid4
 from altcraft_async.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import BinaryIO, Self
 
 __all__ = ["Place", "is_data", "is_remote", "matching", "open_file", "opener_of"]
 
 _REMOTE = "://"
 _MAGIC = frozenset("*?[")
+_NEW = ".new"
 
 
 def is_remote(address: str | os.PathLike[str]) -> bool:
@@ -137,6 +140,17 @@ def is_data(name: str, suffixes: tuple[str, ...]) -> bool:
     return name.lower().endswith(suffixes) and not any(part[:1] in {"_", "."} for part in Path(name.lstrip("/")).parts)
 
 
+@contextlib.contextmanager
+def _replaced(path: str) -> Iterator[Path]:
+    """Give a file to write, which then takes the place of that at `path`; after an error nothing of it is left."""
+    new = Path(f"{path}.{uuid4().hex[:8]}{_NEW}")
+    try:
+        yield new
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
 class Place:
     """A directory in which small files are read and written whole; its methods block.
 
@@ -179,12 +193,8 @@ class Place:
         if not self._replaces:
             self._files.pipe_file(path, content)
             return
-        new = f"{path}.{uuid4().hex[:8]}.new"
-        try:
-            Path(new).write_bytes(content)
-            Path(new).replace(path)
-        finally:
-            Path(new).unlink(missing_ok=True)
+        with _replaced(path) as new:
+            new.write_bytes(content)
 
     def fetch(self, name: str, target: Path) -> None:
         """Copy a file to this machine."""
@@ -196,15 +206,30 @@ class Place:
         """Copy a file of this machine there."""
         path = f"{self._root}/{name}"
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        new = f"{path}.{uuid4().hex[:8]}.new" if self._replaces else path
-        with source.open("rb") as file, self._files.open(new, "wb") as copy:
+        with (
+            source.open("rb") as file,
+            _replaced(path) if self._replaces else contextlib.nullcontext(path) as new,
+            self._files.open(str(new), "wb") as copy,
+        ):
             while block := file.read(1 << 20):
                 copy.write(block)
+
+    def tidy(self, start: str) -> None:
+        """Remove what processes left that were killed while they wrote files whose names begin with `start`.
+
+        One that is still at it fails with an `OSError`. What cannot be removed stays.
+        """
         if self._replaces:
-            Path(new).replace(path)
+            path = Path(f"{self._root}/{start}")
+            for left in path.parent.glob(f"{glob.escape(path.name)}*{'[0-9a-f]' * 8}{_NEW}"):
+                with contextlib.suppress(OSError):
+                    left.unlink()
 
     def sizes(self, directory: str = "") -> Mapping[str, int]:
-        """Return the names of the files in a directory of it, and their sizes in bytes; none where there is none."""
+        """Return the names of the files in a directory of it, and their sizes in bytes; none where there is none.
+
+        A symbolic link to a file is a file.
+        """
         path = f"{self._root}/{directory}".rstrip("/")
         self._files.invalidate_cache(path)  # others write there
         try:
@@ -214,11 +239,32 @@ class Place:
         return {
             str(entry["name"]).rpartition("/")[2]: int(entry["size"] or 0)
             for entry in found
-            if entry["type"] == "file" and not str(entry["name"]).endswith(".new")
+            if not str(entry["name"]).endswith(_NEW)
+            and (entry["type"] == "file" or (entry.get("islink") and Path(entry["name"]).is_file()))
         }
 
+    def ages(self, names: Iterable[str], mark: str) -> dict[str, float]:
+        """Return how many seconds ago files were written, of those of which the file system says it.
+
+        Its own clock says it, and no machine's: the file `mark` is written now, and compared with them.
+        """
+        wanted = list(names)
+        if not wanted:
+            return {}
+        try:
+            self.write(mark, b"")
+            now = self._files.modified(self._there(mark))
+        except (OSError, NotImplementedError):  # it is there to be read only, or does not know
+            return {}
+        found: dict[str, float] = {}
+        for name in wanted:
+            with contextlib.suppress(OSError):
+                found[name] = (now - self._files.modified(self._there(name))).total_seconds()
+        return found
+
     def remove(self, name: str) -> None:
-        """Delete a file; harmless where there is none."""
+        """Delete a file, and what was left of it; harmless where there is none."""
+        self.tidy(f"{name}.")
         path = f"{self._root}/{name}"
         try:
             self._files.rm_file(path)

@@ -87,6 +87,24 @@ def test_two_workers_are_killed_one_shard_is_run_twice_and_the_report_is_the_sam
     assert (again, job.sandbox.ledger.requests) == (job.check(), before), "a rerun sends nothing"
 
 
+def test_two_directories_on_one_cluster_of_dask_have_each_its_own_results(job, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    from altcraft_async.integrations.dask import run_with_dask  # noqa: PLC0415
+
+    half = len(job.rows) // 2
+    places = [tmp_path / name for name in "ab"]
+    for place, rows in zip(places, (job.rows[:half], job.rows[half:]), strict=True):
+        plan_shards(rows, place, shards=2)
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as one,
+        distributed.Client(cluster, set_as_default=False) as other,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        found = list(threads.map(lambda of: run_with_dask(*of, concurrency=4), zip((one, other), places, strict=True)))
+    assert [(shards.rows, shards.complete) for shards in found] == [(half, True)] * 2
+
+
 @pytest.mark.parametrize("engine", [dask, ray, spark])
 def test_a_total_is_kept(job, engine):
     job.plan()

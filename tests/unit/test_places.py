@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from altcraft_async.ingest import InputError, read_updates
@@ -138,3 +140,40 @@ def test_a_read_that_a_store_breaks_off_is_an_oserror(files, monkeypatch):
         monkeypatch.setattr(memory.MemoryFile, "read", fails, raising=False)
         with pytest.raises(OSError, match="NoCredentialsFoundError: gone"):
             file.read(1)
+
+
+def test_a_file_that_cannot_be_copied_whole_leaves_nothing_of_it(tmp_path, monkeypatch):
+    place = Place(tmp_path / "there")
+    place.write("a", b"before")
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 10)
+
+    def replace(*_):
+        msg = "No space left on device"
+        raise OSError(28, msg)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(OSError, match="No space left"):
+        place.put(source, "a")
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["a"]
+    assert place.read("a") == b"before"
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
+    place = Place(tmp_path)
+    for name in ("00001.journal.0a1b2c3d.new", "00001.lease.json.0a1b2c3d.new", "00012.journal.0a1b2c3d.new", "a.new"):
+        (tmp_path / name).write_bytes(b"")
+    place.write("00001.journal", b"")
+    place.tidy("00001.")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00001.journal", "00012.journal.0a1b2c3d.new", "a.new"]
+    place.remove("00012.journal")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00001.journal", "a.new"]
+
+
+def test_a_link_to_a_file_is_a_file_and_a_broken_one_is_none(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "a")
+    (tmp_path / "broken").symlink_to(tmp_path / "elsewhere" / "b")
+    assert Place(tmp_path).sizes() == {"link": 7}
+    assert Place(tmp_path).read("link") == b"content"

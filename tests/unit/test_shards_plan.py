@@ -347,3 +347,10 @@ def test_a_wrong_row_of_a_file_keeps_the_ids_that_it_has(tmp_path: Path, name: s
         path.write_text(json.dumps(dict(zip(FIELDS, ("o", "", "new"), strict=True))) + "\n")
     plan = plan_shards(path, tmp_path / "run", shards=1)
     assert ids(plan, tmp_path / "run") == [("o", "", "new")]
+
+
+def test_a_link_to_a_file_of_another_tool_is_adopted(tmp_path: Path) -> None:
+    write(tmp_path / "store" / "a.parquet", ROWS)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "a.parquet").symlink_to(tmp_path / "store" / "a.parquet")
+    assert adopt_shards(tmp_path / "run").rows == len(ROWS)
