@@ -28,6 +28,7 @@ from altcraft_async.shards import (
     adopt_shards,
     deliver_shard_here,
     plan_shards,
+    read_plan,
     report,
     run_shards,
 )
@@ -118,6 +119,7 @@ def run(job: ShardsJob, environ: Mapping[str, str]) -> int:
     """Deliver shards; return the exit code. All processes get their settings by `environ`."""
     job.check()
     talk = Talk(quiet=job.quiet)
+    environ = read_plan(job.directory).environ(environ)
     make_client(environ, **job.totals)  # a mistake of the settings is told before anything begins
     os.environ.clear()
     os.environ.update(environ)

@@ -14,8 +14,9 @@ The executors need this package, and address and token in their own environment,
 a row. ``runId`` names the job, and ``sequence`` is a column that grows within each order: the id of a change follows
 from both and from its ids. A task that is run again, or the whole job under the same ``runId``, sends the same changes
 under the same ids, which the platform recognises. All rows of an order must be in one partition, sorted by the
-sequence; an unsorted partition is refused at the first such row. There is no journal, so after a death the whole
-partition goes out again: for large jobs write shards, and deliver those.
+sequence; an unsorted partition is refused at the first such row. A ``TIMESTAMP`` counts as the instant that it is, so
+that no time zone, of the session or of an executor, makes other ids of it. There is no journal, so after a death the
+whole partition goes out again: for large jobs write shards, and deliver those.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import asyncio
 import json
 import logging
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from uuid import NAMESPACE_URL, uuid5
 
@@ -48,14 +50,15 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    from pyspark.sql import Row, SparkSession
-    from pyspark.sql.types import StructType
+    from pyarrow import RecordBatch
+    from pyspark.sql import SparkSession
 
     from altcraft_async import Adaptive, Shared
     from altcraft_async.shards import ShardsReport
 
 try:
-    from pyspark.sql.datasource import DataSource, DataSourceWriter, WriterCommitMessage
+    from pyspark.sql.datasource import DataSource, DataSourceArrowWriter, WriterCommitMessage
+    from pyspark.sql.types import ArrayType, MapType, StructType
 except ImportError:
     _message = "the Spark integration needs pyspark 4, which is not installed: pip install 'pyspark>=4'"
     raise MissingExtraError(_message) from None
@@ -149,7 +152,13 @@ class AltcraftDataSource(DataSource):  # type: ignore[misc]  # pyspark is not th
         if lacking:
             msg = f"the data frame has no column {lacking[0]}; select or rename it"
             raise ConfigurationError(msg, field=lacking[0])
-        return AltcraftWriter(self.options["runId"], sequence, _limits(self.options))
+        if isinstance(schema[sequence].dataType, ArrayType | MapType | StructType):
+            msg = (
+                f"{sequence} is a {schema[sequence].dataType.simpleString()}; give a column of numbers, times or texts"
+            )
+            raise ConfigurationError(msg, field="sequence")
+        columns = [schema.names.index(column) for column in (*FIELDS, sequence)]
+        return AltcraftWriter(self.options["runId"], sequence, columns, _limits(self.options))
 
 
 def _limits(options: Any) -> dict[str, Any]:
@@ -164,15 +173,16 @@ def _limits(options: Any) -> dict[str, Any]:
     return found
 
 
-class AltcraftWriter(DataSourceWriter):  # type: ignore[misc]  # pyspark is not there for mypy
+class AltcraftWriter(DataSourceArrowWriter):  # type: ignore[misc]  # pyspark is not there for mypy
     """Writes partitions, each in a task of its own, and says at the end what was sent."""
 
-    def __init__(self, run_id: str, sequence: str, limits: dict[str, Any]) -> None:
+    def __init__(self, run_id: str, sequence: str, columns: Sequence[int], limits: dict[str, Any]) -> None:
         self._run_id = run_id
         self._sequence = sequence
+        self._columns = columns
         self._limits = limits
 
-    def write(self, iterator: Iterator[Row]) -> WriterCommitMessage:
+    def write(self, iterator: Iterator[RecordBatch]) -> WriterCommitMessage:
         """Send the rows of a partition, in an executor."""
         try:
             return asyncio.run(self._send(iterator))
@@ -181,25 +191,25 @@ class AltcraftWriter(DataSourceWriter):  # type: ignore[misc]  # pyspark is not 
                 raise error.__cause__ from None
             raise
 
-    async def _send(self, rows: Iterator[Row]) -> _Written:
+    async def _send(self, batches: Iterator[RecordBatch]) -> _Written:
         counts: dict[str, int] = {}
         failures: list[str] = []
         async with AltcraftClient.from_env(**self._limits) as client:
             orders = client.market.orders
-            async for outcome in orders.stream_order_line_statuses(self._updates(rows)):
+            async for outcome in orders.stream_order_line_statuses(self._updates(batches)):
                 counts[str(outcome.state)] = counts.get(str(outcome.state), 0) + 1
                 if not outcome.ok and len(failures) < _SHOWN:
                     failures.append(f"{outcome.state}: {outcome.error}")
         return _Written(counts, failures)
 
-    def _updates(self, rows: Iterator[Row]) -> Iterator[LineStatusUpdate | InvalidUpdateError]:
+    def _updates(self, batches: Iterator[RecordBatch]) -> Iterator[LineStatusUpdate | InvalidUpdateError]:
         last: dict[str, Any] = {}
-        for row in rows:
-            update = read_row(tuple(row[field] for field in FIELDS))
+        for *ids, place in chain.from_iterable(map(self._rows, batches)):
+            update = read_row(tuple(ids))
             if not isinstance(update, LineStatusUpdate):
                 yield update
                 continue
-            place, order = row[self._sequence], update.order_external_id
+            order = update.order_external_id
             if place is None or (order in last and not last[order] < place):
                 msg = (
                     f"order {order!r} has {place!r} in {self._sequence} behind {last.get(order)!r}; give each row of "
@@ -209,6 +219,16 @@ class AltcraftWriter(DataSourceWriter):  # type: ignore[misc]  # pyspark is not 
             last[order] = place
             said = json.dumps([self._run_id, str(place), *(getattr(update, field) for field in FIELDS)])
             yield attrs.evolve(update, request_id=str(uuid5(NAMESPACE_URL, said)))
+
+    def _rows(self, batch: RecordBatch) -> Iterator[tuple[Any, ...]]:
+        """Yield the ids of each row, and its place in the sequence."""
+        import pyarrow as pa  # noqa: PLC0415 - in the executor
+
+        *ids, places = (batch.column(number) for number in self._columns)
+        if pa.types.is_timestamp(places.type) and places.type.tz is not None:
+            # It has the session's zone; in a row of Spark the process's, in which an hour of autumn is there twice.
+            places = places.cast(pa.timestamp("us", "UTC"))
+        return zip(*(column.to_pylist() for column in (*ids, places)), strict=True)
 
     def commit(self, messages: list[WriterCommitMessage | None]) -> None:
         """Raise `BatchError` if rows were not applied; sent updates are not taken back."""

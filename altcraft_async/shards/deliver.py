@@ -143,10 +143,7 @@ async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery,
 
 def _make_client(place: Place, plan: Plan, number: int, **given: Any) -> AltcraftClient:
     """Make the client by this process's own environment; raises `ShardError` if it is not for the plan's target."""
-    environ = dict(os.environ)
-    if plan.target is not None and not environ.get("ALTCRAFT_CONFIG"):
-        environ["ALTCRAFT_BASE_URL"] = environ.get("ALTCRAFT_BASE_URL") or plan.target
-    client = AltcraftClient.from_env(environ, **given)
+    client = AltcraftClient.from_env(plan.environ(os.environ), **given)
     if plan.target not in {None, client.base_url}:
         msg = (
             f"the plan in {place.address} is for {plan.target}, and the settings are for {client.base_url}; change one"

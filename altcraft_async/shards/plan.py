@@ -29,6 +29,7 @@ import attrs
 
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.ingest import FIELDS
+from altcraft_async.settings.environment import Environment
 from altcraft_async.shards.errors import ShardError, in_words
 from altcraft_async.storage.places import Place
 
@@ -96,6 +97,12 @@ class Plan:
     def fingerprint(self) -> str:
         """A checksum of the whole plan: its id and target, its files with their rows, and how these are read."""
         return _fingerprint(_said(self))
+
+    def environ(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of a client, with the plan's target where it sets no address, nor its file does."""
+        if self.target is None or Environment.read(given).base_url:
+            return dict(given)
+        return {**given, "ALTCRAFT_BASE_URL": self.target}
 
     def run_id(self, number: int) -> str:
         """Return the id of a shard's run, the same for all copies of it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 
@@ -188,3 +190,21 @@ def test_a_deadline_ends_the_waiting_for_a_part_of_a_total(sandbox, rows, tmp_pa
     begun = time.monotonic()
     deliver_shard(tmp_path, 0, deadline=0.1, concurrency=Shared(4, among="shards"))
     assert time.monotonic() - begun < 4
+
+
+@pytest.mark.parametrize("by_command", [False, True])
+def test_the_plans_target_is_the_address_where_none_is_set(sandbox, rows, tmp_path, monkeypatch, by_command):
+    plan_shards(rows, tmp_path / "run", shards=1, target=sandbox.base_url)
+    (tmp_path / "token").write_text(CANARY)
+    settings = tmp_path / "settings.toml"
+    settings.write_text('[altcraft]\ntoken_file = "token"\n')
+    for name in ("ALTCRAFT_BASE_URL", "ALTCRAFT_TOKEN"):
+        monkeypatch.delenv(name)
+    if by_command:
+        command = [sys.executable, "-m", "altcraft_async", "shards", "run", str(tmp_path / "run"), "--config", settings]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 0, ended.stderr
+    else:
+        monkeypatch.setenv("ALTCRAFT_CONFIG", str(settings))
+        deliver_shard(tmp_path / "run", 0)
+    assert report(tmp_path / "run").ok

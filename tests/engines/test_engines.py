@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from altcraft_async import Shared
+from altcraft_async.ingest import FIELDS
 from altcraft_async.shards import ShardState, plan_shards, report, run_shards
 
 fsspec = pytest.importorskip("fsspec")
@@ -17,6 +19,8 @@ pytestmark = [pytest.mark.engines, pytest.mark.slow, pytest.mark.filterwarnings(
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "shards"
 LIMITS = {"concurrency": 4}
+IDS = ["ebf3de8a-0469-5807-9308-765da336cdef", "bf88f0a6-b743-55e6-a816-755c3f2050d2"]
+"""Those of the instants 2026-11-01 05:30 and 06:10 UTC, under the run's name ``r``."""
 
 
 def pool(job, **options):
@@ -193,6 +197,27 @@ def session():
     end(found)
 
 
+@pytest.mark.parametrize("process", ["UTC", "America/New_York"])
+@pytest.mark.parametrize("session_zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_the_ids_of_a_data_frame_are_the_same_in_each_time_zone(monkeypatch, process, session_zone):
+    pytest.importorskip("pyspark")
+    pa = pytest.importorskip("pyarrow")
+    from altcraft_async.integrations.spark import AltcraftWriter  # noqa: PLC0415
+
+    # In New York the second is 40 minutes later, and 20 minutes earlier by the clock on the wall.
+    instants = pa.array([1793511000_000000, 1793513400_000000], pa.timestamp("us", session_zone))
+    ids = [pa.array(values) for values in (["o", "o"], ["l", "l"], ["processing", "delivered"])]
+    batch = pa.RecordBatch.from_arrays([instants, *ids], ["at", *FIELDS])
+    monkeypatch.setenv("TZ", process)
+    time.tzset()
+    try:
+        found = [update.request_id for update in AltcraftWriter("r", "at", [1, 2, 3, 0], {})._updates(iter([batch]))]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found == IDS
+
+
 def test_a_data_frame_whose_rows_are_refused_or_unsorted_says_what_was_sent(job, session, capfd):
     rows = [("order_1", "line_1_1", "processing", 1), ("nowhere", "l", "new", 2)]
     names = ["order_external_id", "order_line_external_id", "status_external_id", "seq"]
@@ -205,6 +230,8 @@ def test_a_data_frame_whose_rows_are_refused_or_unsorted_says_what_was_sent(job,
         save(rows, sequence="seq")
     with pytest.raises(Exception, match="the data frame has no column other"):
         save(rows, sequence="other", runId="r")
+    with pytest.raises(Exception, match="seq is a array<bigint>; give a column of numbers, times or texts"):
+        save([(*row[:3], [1]) for row in rows], sequence="seq", runId="r")
     with pytest.raises(Exception, match="1 of 2 updates were not applied"):
         save(rows, sequence="seq", runId="r")
     assert job.sandbox.line_status("order_1", "line_1_1") == "processing"
