@@ -15,8 +15,9 @@ import pytest
 
 from altcraft_async.engine.group import Group, group_name
 from altcraft_async.flow.adaptive import AdaptiveLimit
-from altcraft_async.flow.limit import Adaptive, LearnedLimit, Signal
+from altcraft_async.flow.limit import Adaptive, LearnedLimit, Shared, Signal
 from altcraft_async.flow.share import GroupLimit, Load, Role
+from altcraft_async.flow.total import SharedTotal
 from altcraft_async.storage.slots import SlotFile, runtime_directory
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="groups need fcntl")
@@ -277,9 +278,7 @@ def test_members_come_together_again_in_a_file_that_was_removed_and_made_again(d
 
 
 def test_a_limit_that_is_larger_than_the_file_can_say_is_no_error(directory):
-    first, second = (
-        Group(GroupLimit(AdaptiveLimit(Adaptive(initial=2**40, maximum=2**40))), lambda: "group") for _ in range(2)
-    )
+    first, second = (Group(SharedTotal(Shared(10.0**11)), lambda: "group") for _ in range(2))
     for step in range(5):
         first.tick(100.0 + step * 0.1, Load(5, waiting=True))
         second.tick(100.05 + step * 0.1, Load(5, waiting=True))

@@ -98,7 +98,7 @@ def test_three_processes_start_no_more_calls_a_second_than_they_share(directory,
     served = [sum(one["served"].values()) for one in seen]
     seconds = Counter(int(at - server["starts"][0]) for at in server["starts"])
     assert max(seconds.values()) <= 60 * 1.1
-    assert seconds[2] >= 60 * 0.85
+    assert max(seconds[second] for second in (1, 2, 3)) >= 60 * 0.85  # another program may take one of them
     assert sum(served) ** 2 / (3 * sum(count**2 for count in served)) >= 0.9
 
 

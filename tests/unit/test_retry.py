@@ -55,8 +55,11 @@ def test_1_what_another_attempt_can_better_is_retried(evidence):
     assert isinstance(decision(TABLE[evidence]), Retry)
 
 
-def test_what_waits_for_another_token_is_tried_at_once():
-    assert decision(TABLE[Evidence.RENEWED], retry_after=30.0) == Retry(0.0)
+def test_a_token_that_is_refused_for_the_first_time_costs_nothing_and_later_as_any_failure():
+    refused = TABLE[Evidence.RENEWED]
+    assert decision(refused, at_once=True, retry_after=30.0) == Retry(0.0)
+    assert decision(refused, retry_after=30.0) == Retry(30.0)
+    assert decision(refused, spent=5, policy=RetryPolicy(attempts=5)) == Stop(StopReason.ATTEMPTS)
 
 
 # -- 2: a wrong address
