@@ -412,7 +412,8 @@ schema = pyarrow.schema([(field, pyarrow.string()) for field in FIELDS])
 def batches():
     while True:
         yield pyarrow.record_batch([["a"]] * 3, schema=schema)
-        time.sleep(0.15)
+        time.sleep(0.5)
+        print("the read is over", flush=True)
 with read_updates(pyarrow.RecordBatchReader.from_batches(schema, batches())) as reader:
     next(iter(reader))
 """
@@ -420,7 +421,7 @@ with read_updates(pyarrow.RecordBatchReader.from_batches(schema, batches())) as 
 
 def test_a_process_ends_in_order_while_a_stream_is_read() -> None:
     done = subprocess.run([sys.executable, "-c", LEAVES_EARLY], capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the read is over\n", "")
 
 
 @pytest.mark.parametrize("source", ["{}/in", "{}/in/*/*.parquet", "file://{}/in", "file://{}/in/*/*.parquet"])
