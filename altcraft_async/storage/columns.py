@@ -6,9 +6,11 @@ the needed columns: a thread decodes the next two, over the borders of row group
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from altcraft_async.errors import MissingExtraError
@@ -32,6 +34,8 @@ BATCH_ROWS: Final = 16_384
 """Rows decoded at once: enough to cost nothing a row, some 2 MB of ids."""
 _GROUP_ROWS: Final = 65_536
 """Rows in a row group that is written."""
+_EXIT_SECONDS: Final = 10.0
+"""How long the end of the process waits for such a read."""
 _CLOSING_SECONDS: Final = 1.0
 """How long closing waits for a read that goes on: what feeds a stream may be a slow query, or hang."""
 
@@ -242,12 +246,25 @@ def _selected(batches: Iterable[Any], columns: Sequence[int]) -> Iterator[Any]:
 
 
 _END: Final = object()
+_reading: Final[dict[threading.Thread, threading.Event]] = {}
+"""The threads that read ahead, and what stops each."""
+
+
+@atexit.register
+def _stop_reading() -> None:
+    """Let the threads end before the interpreter: one that comes back from Arrow later aborts the process."""
+    until = time.monotonic() + _EXIT_SECONDS
+    threads = dict(_reading)
+    for stopped in threads.values():
+        stopped.set()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
 
 
 def read_ahead(batches: Iterator[Any]) -> Iterator[Any]:
     """Give what an iterator gives, which a thread reads two ahead; raises what it raised.
 
-    Closing it ends the thread with its next one.
+    Closing it ends the thread with its next one; the end of the process waits for that, ten seconds at most.
     """
     ready: queue.Queue[object] = queue.Queue(1)
     stopped = threading.Event()
@@ -267,9 +284,13 @@ def read_ahead(batches: Iterator[Any]) -> Iterator[Any]:
                     return
         except BaseException as error:  # noqa: BLE001 - raised where it is read
             failure.append(error)
+        finally:
+            _reading.pop(thread, None)
         put(_END)
 
-    threading.Thread(target=read, name="altcraft-columns", daemon=True).start()
+    thread = threading.Thread(target=read, name="altcraft-columns", daemon=True)
+    _reading[thread] = stopped
+    thread.start()
     try:
         while (batch := ready.get()) is not _END:
             yield batch

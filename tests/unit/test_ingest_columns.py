@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import tempfile
 import threading
 from typing import TYPE_CHECKING, Any
@@ -398,6 +400,28 @@ async def test_a_stream_of_a_slow_generator_is_left_early() -> None:
     for thread in reading_threads():
         thread.join(10)
     assert not feed.is_read
+
+
+LEAVES_EARLY = """
+import time, pyarrow
+from altcraft_async.ingest import FIELDS, read_updates
+from altcraft_async.storage import columns
+
+columns._CLOSING_SECONDS = 0
+schema = pyarrow.schema([(field, pyarrow.string()) for field in FIELDS])
+def batches():
+    while True:
+        yield pyarrow.record_batch([["a"]] * 3, schema=schema)
+        time.sleep(0.5)
+        print("the read is over", flush=True)
+with read_updates(pyarrow.RecordBatchReader.from_batches(schema, batches())) as reader:
+    next(iter(reader))
+"""
+
+
+def test_a_process_ends_in_order_while_a_stream_is_read() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVES_EARLY], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the read is over\n", "")
 
 
 @pytest.mark.parametrize("source", ["{}/in", "{}/in/*/*.parquet", "file://{}/in", "file://{}/in/*/*.parquet"])
