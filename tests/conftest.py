@@ -27,6 +27,13 @@ os.environ["ALTCRAFT_LIMIT_GROUP"] = "off"  # the tests' own clients are no grou
 os.environ["ALTCRAFT_REMEMBER"] = "false"  # nor do they learn from each other
 QUICK = RetryPolicy(attempts=3, base=0.001, max_delay=0.01)
 
+with suppress(ImportError):  # the session of the engines has no hypothesis
+    import hypothesis
+
+    hypothesis.settings.register_profile(
+        "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("busy machine")
 
 LONG = ("chaos", "hostile", "simulate", "balancers", "engines")
 """The marks of what takes minutes, in sessions of its own."""
