@@ -40,7 +40,8 @@ __all__ = ["MOST_SHARDS", "InputOptions", "adopt_shards", "plan_shards"]
 MOST_SHARDS: Final = 500
 """Files that are written at once; for more shards, write them with an engine and adopt them."""
 _SCRATCH: Final = "altcraft-plan-"
-_SUFFIXES: Final = (".parquet", ".pq")
+_ANY: Final = ("",)
+"""The ends of the names of files that may be shards: what is none is named when it is read."""
 _ROWS_IN_MEMORY: Final = 1_000_000
 _FEWEST: Final = 1024
 _BUCKETS: Final = 64
@@ -173,11 +174,11 @@ def adopt_shards(
     """
     checked = None if target is None else check_base_url(target, allow_insecure=True, name="target")
     place = fresh_place(directory)
-    names = sorted(name for name in place.sizes() if is_data(name, _SUFFIXES))
+    names = sorted(name for name in place.sizes() if is_data(name, _ANY))
     if not names:
         msg = f"{place.address} has no Parquet files; write one for each shard into it"
         raise ShardError(msg, directory=place.address)
-    found = matching(place.address, _SUFFIXES) or []
+    found = matching(place.address, _ANY) or []
     if len(found) > len(names):
         deepest = max(found, key=lambda address: address.count("/"))
         msg = f"{deepest} is not in {place.address} itself, where all shards must be; move it there, or away"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -290,6 +291,15 @@ def test_what_is_neither_an_input_nor_rows_is_refused_in_words(tmp_path: Path) -
         plan_shards(5, tmp_path / "run", shards=1)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"is open as text; open it as bytes"):
         plan_shards(io.StringIO("a,b,c"), tmp_path / "run", shards=1)  # type: ignore[arg-type]
+
+
+def test_a_file_beside_the_shards_that_is_none_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table(dict.fromkeys(FIELDS, ["1"])), tmp_path / "000000_0")  # as Hive names them
+    assert [shard.rows for shard in adopt_shards(tmp_path).shards] == [1]
+    shutil.rmtree(tmp_path / "_altcraft")
+    (tmp_path / "notes.txt").write_text("none of the data")
+    with pytest.raises(ConfigurationError, match=r"notes\.txt"):
+        adopt_shards(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "column", "kind"])
