@@ -294,7 +294,7 @@ def test_what_is_neither_an_input_nor_rows_is_refused_in_words(tmp_path: Path) -
 
 
 def test_a_file_beside_the_shards_that_is_none_is_named(tmp_path: Path) -> None:
-    pq.write_table(pa.table(dict.fromkeys(FIELDS, ["1"])), tmp_path / "000000_0")  # as Hive names them
+    pq.write_table(pa.table({name: ["1"] for name in FIELDS}), tmp_path / "000000_0")  # as Hive names them
     assert [shard.rows for shard in adopt_shards(tmp_path).shards] == [1]
     shutil.rmtree(tmp_path / "_altcraft")
     (tmp_path / "notes.txt").write_text("none of the data")
