@@ -393,8 +393,7 @@ class AltcraftClient:
 
     def _check_open(self) -> None:
         if self.closed:
-            msg = "the client is closed; make a new one"
-            raise ClientClosedError(msg)
+            raise ClientClosedError
 
 
 def _make_engine(

@@ -129,6 +129,9 @@ class ClientClosedError(AltcraftError, RuntimeError):
     effect = "nothing of this call"
     remedy = "Make a new client, or close the old one only after its last call."
 
+    def __init__(self, message: str = "the client is closed; make a new one") -> None:
+        super().__init__(message)
+
 
 class EventLoopError(AltcraftError, RuntimeError):
     """The client was used from another event loop than the one of its first call. Nothing was sent.

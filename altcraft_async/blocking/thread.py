@@ -202,8 +202,7 @@ class LoopThread:
     def check(self) -> None:
         """Raise what forbids a job: the client is closed or another process's, or a loop runs in this thread."""
         if self._phase is _Phase.CLOSED:
-            msg = "the client is closed; make a new one"
-            raise ClientClosedError(msg)
+            raise ClientClosedError
         if self._phase is _Phase.RUNNING and self._pid != os.getpid():
             msg = (
                 "this process was forked from one that used the client, and has no thread for it; "

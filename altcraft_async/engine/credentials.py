@@ -99,8 +99,7 @@ class Token:
 
     def _check_open(self) -> None:
         if self._closed:
-            msg = "the client is closed; make a new one"
-            raise ClientClosedError(msg)
+            raise ClientClosedError
 
     async def _fetch(self) -> str | ConfigurationError:
         """Ask the source; nothing of its own error is kept, for that could hold the token."""

@@ -17,7 +17,7 @@ import contextlib
 import contextvars
 import heapq
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from altcraft_async.engine.rows import CLAIMS, update_of
@@ -39,10 +39,13 @@ if TYPE_CHECKING:
     from altcraft_async.flow.lanes import Claim, Lanes
     from altcraft_async.protocol.values import JSON, LineStatusUpdate
 
-__all__ = ["Crew", "Dispatcher", "delivered_calls"]
+__all__ = ["NO_BULK_CALL", "Crew", "Dispatcher", "delivered_calls"]
 
 delivered_calls: contextvars.ContextVar[list[WorkItem] | None] = contextvars.ContextVar("delivered_calls", default=None)
 """Where single calls that were delivered are noted, for whoever wants to see more than their value."""
+NO_BULK_CALL: Final = (
+    "with_raw_response is for a method that makes single calls; a bulk call's outcomes have what it has"
+)
 
 _OF_AN_ORDER = frozenset({DELETE_ORDER.path, COMMIT_PREORDER.path})
 """Methods that change the order that they name by its external id."""

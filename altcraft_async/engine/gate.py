@@ -216,8 +216,7 @@ class Gate:
     def check_open(self) -> None:
         """Raise `ClientClosedError` once the gate is closed."""
         if self.closed:
-            msg = "the client is closed; make a new one"
-            raise ClientClosedError(msg)
+            raise ClientClosedError
 
     def resize(self, limit: int) -> None:
         """Move the limit: a higher one wakes waiters at once, under a lower one the holders finish."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
-from altcraft_async.engine.dispatch import delivered_calls
+from altcraft_async.engine.dispatch import NO_BULK_CALL, delivered_calls
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.outcome import RawResponse
 from altcraft_async.protocol.states import OutcomeState
@@ -35,8 +35,7 @@ def raw_response(value: T, calls: Sequence[WorkItem], now: float) -> RawResponse
     """Put the `value` of a method together with the last of the `calls` that it made."""
     last = calls[-1].last if calls else None
     if last is None or last.response is None:
-        msg = "with_raw_response is for a method that makes single calls; a bulk call's outcomes have what it has"
-        raise ConfigurationError(msg, field="method")
+        raise ConfigurationError(NO_BULK_CALL, field="method")
     return RawResponse(
         value,
         last.response.status,

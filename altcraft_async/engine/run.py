@@ -29,7 +29,7 @@ from uuid import uuid4
 import attrs
 
 from altcraft_async.engine.delivery import Totals
-from altcraft_async.engine.dispatch import Crew, delivered_calls
+from altcraft_async.engine.dispatch import NO_BULK_CALL, Crew, delivered_calls
 from altcraft_async.engine.feed import Feed
 from altcraft_async.engine.history import History
 from altcraft_async.engine.rows import CLAIMS, check_choice, check_source, read_row
@@ -173,8 +173,7 @@ class Run(Generic[RowT]):
     ) -> None:
         check_source(source)
         if delivered_calls.get() is not None:
-            msg = "with_raw_response is for a method that makes single calls; a bulk call's outcomes have what it has"
-            raise ConfigurationError(msg, field="method")
+            raise ConfigurationError(NO_BULK_CALL, field="method")
         self._dispatcher = dispatcher
         self._source = source
         self._options = options

@@ -144,8 +144,7 @@ class AiohttpTransport(OwnTransport):
 
     def _open(self) -> DirectWay | _SessionWay:
         if self._closed:
-            msg = "the client is closed; make a new one"
-            raise ClientClosedError(msg)
+            raise ClientClosedError
         loop = asyncio.get_running_loop()
         if getattr(self._session, "_loop", loop) is not loop:
             msg = "the session that was given belongs to another event loop; make session and client in one loop"

@@ -180,11 +180,10 @@ class WorkItem:
     attempt of the policy. `asked_before` says that an earlier call may have been made under the
     same id, and may still be at work. `first_failure` is when its first failure came. `another`
     is the line that an answer named last, where it was not this one; `fresh` asks for an
-    unused connection. `refusals` counts how often its token was refused, last that of
-    `refused_wire`.
-    `token_number` says with which of the client's tokens (`Credentials.changes`) a call in doubt
-    went out, None without doubt: it is never repeated with another. `traceparent` names the span in which the call was
-    asked for, where that is another than where it is made.
+    unused connection. `refusals` counts how often its token was refused, the last time that of `refused_wire`.
+    `token_number` says with which of the client's tokens (`Credentials.changes`) a call in doubt went out, None without
+    doubt: it is never repeated with another. `traceparent` names the span in which the call was asked for, where that
+    is another than where it is made.
 
     `timeout` is for an attempt of the item, in seconds, None for the client's. An item that is
     `apart` has a limit of its kind's own, apart from the client's others. `once` says that it is
