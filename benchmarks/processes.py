@@ -1,14 +1,14 @@
 """Measure processes that share one adaptive limit: real ones, over real sockets, that join, leave and are killed.
 
-The sandbox plays a server of 50 slots, or of 100 calls a second, with a latency of 100 ms. Members are processes with a
-client of the default settings, started 0.6 seconds apart. When all are there for some seconds, the last one ends, four
-seconds later a new one joins, and four seconds after that the first one, which leads the group, is killed. A member
-writes down when its calls began and ended. First one process is measured alone: the others are compared with it.
+The sandbox plays a server of 50 slots, or of 100 calls a second after 20 at once, with a latency of 100 ms. Members are
+processes with a client of the default settings, started 0.6 seconds apart. When all are there for some seconds, the
+last one ends, four seconds later a new one joins, and four seconds after that the first one, which leads the group, is
+killed. A member writes down when its calls began and ended. First one process is measured alone: the others are
+compared with it.
 
     python benchmarks/processes.py [--members 2,4,10] [--servers NAME,...] [--json] [--check]
 
-A quarter of a minute for each play, and half of one for each ten members more. It needs a machine with nothing else to
-do: a member that waits for the processor looks like one that wants less.
+Each play takes half a minute. It needs a machine with nothing else to do: a member that waits for the processor looks like one that wants less.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SERVERS = {
     "reject-jitter": Faults(
         latency=LATENCY / 2, jitter=1.0, jitter_form="exponential", slots=SLOTS, over_slots="reject"
     ),
-    "rate": Faults(latency=LATENCY, rate=RATE, burst=1),
+    "rate": Faults(latency=LATENCY, rate=RATE, burst=20),
 }
 LEAST_JAIN, WITHIN, MOST_QUEUED = 0.97, 0.02, 1.7
 MOST_TO_SHARE, MOST_TO_TAKE, MOST_AFTER_KILL, DEEPEST = 2.0, 3.0, 3.0, 0.8
