@@ -8,7 +8,8 @@ compared with it.
 
     python benchmarks/processes.py [--members 2,4,10] [--servers NAME,...] [--json] [--check]
 
-Each play takes half a minute. It needs a machine with nothing else to do: a member that waits for the processor looks like one that wants less.
+Each play takes half a minute. It needs a machine with nothing else to do: a member that waits for the processor looks
+like one that wants less.
 """
 
 from __future__ import annotations
