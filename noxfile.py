@@ -9,7 +9,7 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "types", "architecture", "tests", "coverage", "docs", "minimum", "wheel"]
+nox.options.sessions = ["lint", "types", "architecture", "tests", "processes", "coverage", "docs", "minimum", "wheel"]
 nox.options.stop_on_first_error = False
 
 MINIMUM = (
@@ -29,6 +29,8 @@ WHICH_WAY = (
     "import aiohttp; from altcraft_async.engine.direct import misfit; unknown = misfit(); "
     "print('aiohttp', aiohttp.__version__, 'the direct way' if unknown is None else f'the session, for {unknown}')"
 )
+
+PROCESSES = "processes and not chaos and not hostile and not simulate"
 
 SIDE_BY_SIDE = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
 """The tests often wait for servers and processes, so there is one worker more than there are cores."""
@@ -78,6 +80,13 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "run", "-m", "pytest", *SIDE_BY_SIDE, *session.posargs)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", *([] if session.posargs else ["--fail-under=90"]))
+
+
+@nox.session
+def processes(session: nox.Session) -> None:
+    """Run what starts processes, and kills or signals them; arguments go to pytest."""
+    session.install(".[test,speed]")
+    session.run("pytest", *(session.posargs or ["-m", PROCESSES, *SIDE_BY_SIDE]))
 
 
 @nox.session

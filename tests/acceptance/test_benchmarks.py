@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NEEDS = {"goodput.py": "aiohttp_retry", "report.py": "ziaplot"}
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("untraced")]
 
 
 @pytest.mark.parametrize(

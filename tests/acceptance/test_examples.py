@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Until = Callable[[Callable[[], object]], Awaitable[None]]
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("untraced")]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from conftest import CommandLine
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("untraced")]
 
 UPDATES = numbered_updates(200, 3)
 FIREWALLED = ("order_x", f"{FIREWALL_LINES}_x", "status_1")

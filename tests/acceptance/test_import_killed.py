@@ -17,7 +17,7 @@ from altcraft_async.sandbox import Faults
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("untraced")]
 
 FAULTS = Faults.mixed(0.1, latency=0.01, jitter=0.5)
 

@@ -75,6 +75,7 @@ def mixed(command: CommandLine, here: Here) -> None:
     assert "Next: to send again what failed: altcraft-async sync in.csv --journal run.journal" in ended.stderr
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("untraced")
 def test_a_run_that_is_killed_again_and_again_ends_with_every_change_made_once(
     command: CommandLine, here: Here, sandbox: ThreadedSandbox, started: Callable[..., subprocess.Popen[bytes]]
@@ -101,6 +102,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_every_change_made_once(
     assert sandbox.ledger.requests == sent
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("untraced")
 def test_a_run_that_is_stopped_says_what_to_run_next(
     command: CommandLine, here: Here, sandbox: ThreadedSandbox, started: Callable[..., subprocess.Popen[bytes]]

@@ -22,7 +22,7 @@ from altcraft_async.sandbox import Faults, ThreadedSandbox
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("untraced")]
 
 ROOT = Path(__file__).parents[2]
 KILLED = -9

@@ -28,7 +28,7 @@ def start(path: Path, sandbox: ThreadedSandbox, first: int) -> subprocess.Popen[
 
 
 @pytest.mark.usefixtures("untraced")
-@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.chaos)])
 def test_no_accepted_update_is_lost_made_twice_or_reordered(tmp_path: Path, kills: int) -> None:
     path, chance = tmp_path / "outbox.db", random.Random(7)

@@ -35,7 +35,7 @@ from altcraft_async.storage.places import Place
 
 pq = pytest.importorskip("pyarrow.parquet")
 fsspec = pytest.importorskip("fsspec")
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untraced")]
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("untraced")]
 
 CANARY = "canary-5c0ffee5-token"
 

@@ -17,7 +17,7 @@ from altcraft_async.shards import report
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("fsspec")
-pytestmark = pytest.mark.usefixtures("untraced")
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("untraced")]
 
 
 @pytest.fixture

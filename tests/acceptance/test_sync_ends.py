@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Here = Callable[..., subprocess.CompletedProcess[str]]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.processes
 
 HEADER = "order_external_id,order_line_external_id,status_external_id\n"
 
