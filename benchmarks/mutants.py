@@ -54,7 +54,7 @@ TESTS = {
     "flow/share.py": "share",
     "flow/total.py": "total",
     "flow/batch.py": "batch batch_parts",
-    "flow/failures.py": "failures",
+    "flow/failures.py": "failures defaults",
     "flow/lanes.py": "lanes batch_parts",
     "flow/outage.py": "outage_law defaults",
     "flow/partition.py": "partition",
@@ -64,14 +64,14 @@ TESTS = {
     "protocol/answer.py": "answer verdict batch_parts",
     "protocol/charset.py": "charset",
     "protocol/encoding.py": "encoding",
-    "protocol/json.py": "json json_orjson wire market_formats",
+    "protocol/json.py": "json json_orjson wire batch_parts market_formats",
     "protocol/methods.py": "methods",
     "protocol/plain.py": "plain market_formats",
     "protocol/retry_after.py": "retry_after",
     "protocol/states.py": "values defaults",
     "protocol/verdict.py": "verdict",
     "protocol/wire.py": "wire answer",
-    "protocol/xml.py": "xml wire market_formats",
+    "protocol/xml.py": "xml wire batch_parts market_formats",
     "protocol/values/custom.py": "market_values market_formats values",
     "protocol/values/lines.py": "values market_values",
     "protocol/values/orders.py": "market_values market_formats",
@@ -142,7 +142,7 @@ def _others(before: str, token: tokenize.TokenInfo, after: str) -> list[str]:
         return [str(value * 3 // 2), str(value * 2 // 3)] if value > 3 else [str(value + 1)]
     if token.type not in {tokenize.OP, tokenize.NAME} or string not in SWAPS:
         return []
-    if (string == "*" and before in {"(", ",", "["}) or (string == "/" and after in {",", ")"}):
+    if (string == "*" and (before in {"(", ",", "["} or after == ",")) or (string == "/" and after in {",", ")"}):
         return []  # of a signature or call
     if (string == "is" and after == "not") or (string in {"min", "max"} and after != "("):
         return []

@@ -198,6 +198,15 @@ def test_results_come_by_id_or_in_order_and_what_cannot_be_used_is_not_passed_ov
     assert (None if said is None else [*map(told, said)]) == found
 
 
+@pytest.mark.parametrize("wrap", [lambda inside: {"rows": inside}, lambda inside: [inside]], ids=["objects", "arrays"])
+@pytest.mark.parametrize(("depth", "found"), [(0, True), (1, True), (2, True), (3, True), (4, False)])
+def test_of_what_stands_around_all_rows_three_layers_are_taken_away(wrap, depth, found):
+    rows = [{"error": 0}, {"error": 400}]
+    for _ in range(depth):
+        rows = wrap(rows)
+    assert row_results({"result": rows}, ["a", "b"]) == ([(0, ""), (400, "")] if found else None)
+
+
 def test_in_a_refused_batch_a_row_that_was_made_and_cannot_be_found_may_be_any():
     payload = {"data": [{"external_id": "c", "error": 0}, {"external_id": "b", "error": 7}]}
     assert [*map(told, row_results(payload, ["a", "b"], refused=True))] == [LOST, (7, "")]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import attrs
+import pytest
 
-from altcraft_async import Adaptive, OutagePolicy, OutcomeState, RetryPolicy
+from altcraft_async import Adaptive, FailureLimit, OutagePolicy, OutcomeState, RetryPolicy, Shared
 from altcraft_async.flow.retry import RetryBudget
 
 
@@ -20,6 +21,18 @@ def test_of_an_outage() -> None:
 
 def test_of_the_limit() -> None:
     assert attrs.astuple(Adaptive()) == (1, 10, 256, 1.25)
+
+
+@pytest.mark.parametrize("kind", [Adaptive, FailureLimit, OutagePolicy, RetryPolicy])
+def test_settings_are_given_by_name(kind: type) -> None:
+    with pytest.raises(TypeError, match="positional"):
+        kind(1)
+
+
+def test_who_shares_a_total_is_given_by_name() -> None:
+    assert Shared(64).among == "host"
+    with pytest.raises(TypeError, match="positional"):
+        Shared(64, "drainers")  # type: ignore[misc]
 
 
 def test_a_success_pays_half_a_retry() -> None:

@@ -22,6 +22,7 @@ from altcraft_async.values import (
     OrderStatus,
     Preorder,
     Product,
+    Profile,
     RegionalData,
     Sku,
     Value,
@@ -93,6 +94,18 @@ def test_every_field_that_is_required_is_named_where_it_is_missing(kind, data):
         assert caught.value.field == name
 
 
+@pytest.mark.parametrize("kind", [Profile, OrderStatus, *(kind for kind, _ in SAMPLES)])
+def test_fields_are_given_by_name(kind):
+    assert all(field.kw_only for field in attrs.fields(kind))
+
+
+def test_an_id_that_may_be_a_number_stays_what_it_is():
+    for given_id in (7, "7"):
+        for value in (Order.from_dict({**ORDER, "profile_id": given_id}), Order.from_answer({"profile_id": given_id})):
+            assert repr(value.profile_id) == repr(given_id)
+    assert Order.from_answer({"profile_id": True}).extra == {"profile_id": True}
+
+
 def test_inner_values_may_be_values_too():
     assert Order.from_dict({**ORDER, "lines": [OrderLine(**LINE)]}) == Order.from_dict(ORDER)
 
@@ -101,6 +114,8 @@ def test_inner_values_may_be_values_too():
     ("change", "field"),
     [
         ({"external_id": " "}, "external_id"),
+        ({"external_id": " a"}, "external_id"),
+        ({"external_id": "a "}, "external_id"),
         ({"external_id": "a\nb"}, "external_id"),
         ({"external_id": b"x"}, "external_id"),
         ({"region": "\x00"}, "region"),
