@@ -153,11 +153,23 @@ def test_a_pause_that_is_given_twice_is_a_list(body, status):
 
 
 @pytest.mark.parametrize(
-    "written", ["a\"b'c&d<e/f", "a\\\"b'c&d<e/f", "a&quot;b&#x27;c&amp;d&lt;e/f", "a%22b%27c%26d%3Ce%2Ff"]
+    "written",
+    [
+        "a\"b'c&d<e/f",
+        "a\\\"b'c&d<e/f",
+        "a\"b\\'c&d<e/f",
+        "a\"b'c&amp;d&lt;e/f",
+        "a&quot;b&#x27;c&amp;d&lt;e/f",
+        "a%22b%27c%26d%3Ce%2Ff",
+    ],
 )
 def test_a_token_is_hidden_however_it_is_written(written):
     wire = Wire("a\"b'c&d<e/f")
     assert wire.clean(f"bad token {written}!") == "bad token ***!"
+
+
+def test_of_a_token_that_is_hidden_no_end_is_left():
+    assert Wire("a&").clean("bad token a&amp;!") == "bad token ***!"
 
 
 def test_the_servers_text_is_fit_for_a_log():
