@@ -233,6 +233,12 @@ def test_an_amount_that_an_answer_gives_as_a_number_is_plain_decimal_text(number
     assert Product.from_answer({"price": number}).price == text
 
 
+def test_what_an_answer_has_beside_its_fields_is_kept_and_not_shown():
+    value = OrderLine.from_answer({**LINE, "note": "canary"})
+    assert value.extra == {"note": "canary"}
+    assert "canary" not in repr(value)
+
+
 def test_an_answer_in_xml_is_the_one_in_json():
     as_xml = {"external_id": "p", "name": "P", "count": "3", "is_available": "true", "tags": "a", "barcode": "12"}
     as_json = {"external_id": "p", "name": "P", "count": 3, "is_available": True, "tags": ["a"], "barcode": [12]}

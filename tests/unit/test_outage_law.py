@@ -177,15 +177,18 @@ def test_after_an_outage_it_takes_three_new_failures_to_suspect_another():
 
 def test_a_failure_that_speaks_of_the_server_counts_from_any_call():
     outage = Outage()
+    states = []
     for _ in range(3):
         fails(outage, 2.0, None, first=0.5)
-    assert outage.state is SUSPECTED
+        states.append(outage.state)
+    assert states == [CLEAR, CLEAR, SUSPECTED]
 
 
 def test_failures_of_lines_and_of_the_server_count_together():
     outage = Outage()
     fails(outage, 2.0, "a")
     fails(outage, 2.0, None)
+    assert outage.state is CLEAR
     fails(outage, 2.0, "b")
     assert outage.state is SUSPECTED
 

@@ -12,7 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from altcraft_async import ConfigurationError
 from altcraft_async.protocol import xml
-from altcraft_async.protocol.wire import Call, Wire, WireResponse
+from altcraft_async.protocol.wire import Call, Reply, Wire, WireResponse
 
 METHOD = "market/orders/update_order_line_status"
 CALL = Call(
@@ -226,6 +226,13 @@ def test_a_token_that_no_request_can_carry_is_refused(token):
 def test_an_answer_came_when_asked_for_and_to_one_request_where_the_transport_says_nothing_else():
     response = WireResponse(200, {}, b"")
     assert (response.resent, response.unasked) == (False, False)
+    assert not Reply(200, 0).duplicate
+
+
+def test_how_its_connection_is_closed_is_no_part_of_what_an_answer_says():
+    response = WireResponse(200, {}, b"", discard=print)
+    assert response == WireResponse(200, {}, b"")
+    assert "discard" not in repr(response)
 
 
 @pytest.mark.parametrize("token_in", ["body", "header"])
