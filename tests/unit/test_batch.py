@@ -114,3 +114,8 @@ def test_a_row_that_is_too_long_for_any_batch_does_not_fit():
     cutter: Cutter[str] = Cutter(count=5, size=100, overhead=10, between=1)
     assert cutter.fits(89)
     assert not cutter.fits(90)
+
+
+def test_a_batch_of_just_as_many_bytes_as_are_allowed_is_not_divided():
+    assert fitting([1, 2, 3], sum, 6) == [[1, 2, 3]]
+    assert fitting([1, 2, 3], sum, 5) == [[1, 2], [3]]

@@ -179,6 +179,8 @@ def told(said):
         ({"data": [{"external_id": "b", "error_text": "bad currency"}]}, [None, UNREADABLE]),
         ({"data": [{"external_id": "b", "success": False}]}, [None, UNREADABLE]),
         ({"data": [{"external_id": "b", "errors": ["bad"]}]}, [None, UNREADABLE]),
+        ({"data": {"errors": [{"external_id": "b", "error": 1}]}}, [LOST, LOST]),
+        ({"data": {}}, None),
         ({"data": [{"error": 1}, "x"]}, [(1, ""), UNREADABLE]),
         ({"data": [{"error": None}, {"error": True}]}, [None, UNREADABLE]),
         ({"data": [{"error": "E_BAD"}, {"error": None, "error_text": "bad"}]}, [UNREADABLE, UNREADABLE]),
@@ -212,6 +214,11 @@ def test_in_a_refused_batch_a_row_that_was_made_and_cannot_be_found_may_be_any()
     assert [*map(told, row_results(payload, ["a", "b"], refused=True))] == [LOST, (7, "")]
     payload["data"][0]["error"] = 8
     assert row_results(payload, ["a", "b"], refused=True) == [None, (7, "")]
+
+
+def test_in_a_refused_batch_nothing_is_believed_of_a_row_that_was_taken():
+    payload = {"data": [{"external_id": "b", "error": 0}, {"external_id": "a", "error": 1}]}
+    assert [*map(told, row_results(payload, ["a", "b"], refused=True))] == [(1, ""), UNREADABLE]
 
 
 def test_ids_that_are_alike_are_told_apart():

@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from altcraft_async import Adaptive, FailureLimit, OutagePolicy, OutcomeState, RetryPolicy, Shared
+from altcraft_async.flow.outage import FIRST_WAIT, LONG_WAIT, SHORT_WAIT, SILENT, THRESHOLD
 from altcraft_async.flow.retry import RetryBudget
 
 
@@ -17,6 +18,10 @@ def test_of_a_call() -> None:
 
 def test_of_an_outage() -> None:
     assert attrs.astuple(OutagePolicy()) == (1800.0, 60.0, 5.0, False)
+
+
+def test_of_the_probes_of_an_outage() -> None:
+    assert (FIRST_WAIT, SHORT_WAIT, LONG_WAIT, SILENT, THRESHOLD) == (0.25, 1.0, 5.0, 5.0, 3)
 
 
 def test_of_the_limit() -> None:

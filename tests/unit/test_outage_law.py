@@ -455,3 +455,13 @@ def test_a_failure_is_this_machines_own_until_another_one_is_not():
     assert law.local
     fails(law, 2.0, "b")
     assert not law.local
+
+
+def test_only_what_ends_an_outage_or_opens_one_says_so():
+    outage = Outage()
+    assert not served(outage, 1.0)
+    assert outage.on_overdue(5.0, oldest=2.0, third=3.0)
+    assert not outage.on_overdue(5.1, oldest=2.0, third=3.0)
+    assert not outage.on_served(5.2, 1.5, "m")
+    assert outage.on_served(5.3, 2.5, "m")
+    assert not outage.on_overdue(9.0, oldest=1.0, third=2.0)

@@ -93,6 +93,14 @@ def test_a_member_alone_takes_the_whole_in_two_steps() -> None:
     assert (one.part, one.published, one.state) == (1.0, Part(1.0, 1.0), PartState.STEADY)
 
 
+def test_who_shrinks_claims_what_it_had_until_no_more_is_under_way_whoever_leaves() -> None:
+    one = Parts("a")
+    one.part, one.published = 1.0, Part(1.0, 1.0)
+    one.step({"b": Part()}, settled=False)
+    one.step({}, settled=False)
+    assert (one.part, one.published, one.state) == (0.5, Part(1.0, 1.0), PartState.SHRINKING)
+
+
 def test_a_newcomer_gets_its_part_when_the_other_has_given_it_up() -> None:
     board = Board()
     one, two = board.join("a"), board.join("b")

@@ -225,6 +225,13 @@ def test_a_pause_that_one_was_asked_for_is_everybodys() -> None:
     assert leader.paused_until == 3.0
 
 
+def test_a_member_that_follows_keeps_to_the_longest_pause_that_it_knows_of() -> None:
+    follower = member(Role.FOLLOWING)
+    for until, known in ((3.0, 3.0), (5.0, 5.0), (4.0, 5.0)):
+        follower.follow(Share(10, None, until), 40, 4)
+        assert follower.paused_until == known
+
+
 def test_a_pace_is_divided_by_what_each_makes_of_it() -> None:
     leader = member(Role.ALONE)
     leader.law = AdaptiveLimit.started_at(0.0, LearnedLimit(40, 100.0))

@@ -115,6 +115,11 @@ def test_blanks_and_byte_order_marks_before_an_answer_do_no_harm(prefix, body):
     assert read(prefix + body).code == 0
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_an_answer_shows_its_encoding_by_its_zeros(encoding):
+    assert read('{"error": 0}'.encode(encoding)).code == 0
+
+
 def test_success_is_the_code_never_the_text():
     assert read(b'{"error": 0, "error_text": "Catastrophe"}').code == 0
     assert read(b'{"error": 400, "error_text": "Successful operation"}').code == 400
