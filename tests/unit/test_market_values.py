@@ -244,6 +244,7 @@ def test_an_answer_in_xml_is_the_one_in_json():
     as_json = {"external_id": "p", "name": "P", "count": 3, "is_available": True, "tags": ["a"], "barcode": [12]}
     assert Product.from_answer(as_xml) == Product.from_answer(as_json)
     assert Product.from_answer({**as_xml, "tags": None, "sku": None, "custom_fields": None}).tags == ()
+    assert Product.from_answer({**as_xml, "tags": [None, "a", ""]}).tags == ("a",)
 
 
 _LEAF = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.sampled_from(["", "a", "5", "true"])

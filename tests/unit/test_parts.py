@@ -55,6 +55,7 @@ def test_a_difference_of_a_thousandth_moves_nobody(part: float, state: PartState
     one.part = part
     one.step({"b": Part()}, settled=True)
     assert one.state is state
+    assert one.published.claims == (0.5 if state is PartState.CLAIMING else 0.0)
 
 
 @pytest.mark.parametrize(("free", "claims"), [(0.0012, 0.4012), (0.0008, 0.0)])

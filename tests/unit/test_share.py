@@ -369,6 +369,16 @@ def test_a_report_has_what_was_seen_since_the_last_one() -> None:
     assert follower.report(2.8, Load(12)).held == 12
 
 
+def test_who_follows_tells_of_every_call_and_who_leads_counts_those_that_say_something() -> None:
+    leader, follower = member(Role.ALONE), member(Role.FOLLOWING)
+    leader.lead(1.0, Report(5, 5, hungry=True), {1: Report(5, 5, hungry=True)})
+    for one in (leader, follower):
+        one.on_result(1.1, 0.1, Signal.NEUTRAL, 5, KIND)
+        one.on_result(1.1, 0.1, Signal.SUCCESS, 5, KIND)
+
+    assert [one.report(1.2, Load(4)).per_second for one in (leader, follower)] == [1, 2]
+
+
 def test_parts_of_a_shared_total_have_their_parts_of_it_and_never_nothing() -> None:
     assert Shared(128).pace(0.25) == 32.0
     assert Shared(128).pace(0.0) == 2.0
