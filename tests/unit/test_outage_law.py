@@ -465,3 +465,14 @@ def test_only_what_ends_an_outage_or_opens_one_says_so():
     assert not outage.on_served(5.2, 1.5, "m")
     assert outage.on_served(5.3, 2.5, "m")
     assert not outage.on_overdue(9.0, oldest=1.0, third=2.0)
+
+
+def test_before_anything_came_nothing_is_known():
+    outage = Outage()
+    assert (outage.state, outage.local, outage.served, outage.misdirected) == (CLEAR, False, False, False)
+    assert outage.lasted(5.0) == 0.0
+
+
+def test_the_time_of_an_outage_counts_from_its_first_failure():
+    outage = suspected(10.0)
+    assert [outage.lasted(now) for now in (9.5, 10.0, 10.25, 12.0)] == [0.0, 0.0, 0.25, 2.0]

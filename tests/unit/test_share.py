@@ -63,6 +63,7 @@ def test_everybody_has_a_permit_even_where_there_are_more_members_than_permits()
 
 def test_the_permit_of_who_wants_none_is_one_of_the_limits() -> None:
     assert hand_out(2, [0, 2], [0.0, FULL]) == [1, 1]
+    assert hand_out(10, [0, 0, 0, 0], [0.0, 0.0, 0.0, FULL]) == [1, 1, 1, 7]
 
 
 def test_permits_that_cannot_be_divided_go_round() -> None:
@@ -311,6 +312,11 @@ def test_statistics_say_in_words_what_a_member_is() -> None:
 
     assert seen.doing == "shares the limit of a group: 10 of 40"
     assert (seen.limit, seen.accepted, seen.throttled) == (10, 0, 0)
+
+    leader = member(Role.ALONE)
+    law = leader.statistics().doing
+    leader.lead(1.0, Report(20, 20, hungry=True), {1: Report(20, 20, hungry=True)})
+    assert leader.statistics().doing == f"leads the limit of a group: 20 of 40; {law}"
 
 
 @pytest.mark.parametrize(("learned", "together"), [(None, 20.0), (8.0, 8.0), (40.0, 20.0)])
