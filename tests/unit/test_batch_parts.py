@@ -175,6 +175,7 @@ def told(said):
         ({"result": [{"Error": 400, "ExternalID": "b", "ErrorText": "no"}]}, [None, (400, "no")]),
         ({"result": {"imported": 2}}, None),
         ({"result": ["a", "b"]}, None),
+        ({"result": 7}, None),
         # what cannot be read
         ({"data": [{"external_id": "b", "error_text": "bad currency"}]}, [None, UNREADABLE]),
         ({"data": [{"external_id": "b", "success": False}]}, [None, UNREADABLE]),

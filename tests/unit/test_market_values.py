@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async import InvalidUpdateError
+from altcraft_async.protocol.values.schema import check_name
 from altcraft_async.values import (
     Category,
     CustomField,
@@ -284,3 +285,26 @@ def test_a_day_that_no_calendar_has_is_no_time():
     for day in ("2022-13-02", "2022-02-30"):
         with pytest.raises(InvalidUpdateError, match=f"create_time is no day of the calendar: {day}"):
             Order.from_dict({**ORDER, "create_time": day})
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [("", "is empty"), (" ", "is empty"), ("\n", "is empty"), ("a\nb", r"U\+000A at position 2")]
+)
+def test_what_names_nothing_is_refused(value, said):
+    with pytest.raises(InvalidUpdateError, match=f"^id .*{said}") as caught:
+        check_name("id", value)
+    assert caught.value.field == "id"
+
+
+@pytest.mark.parametrize("value", ["a", " a ", 7])
+def test_what_names_a_thing_that_is_there_is_taken_as_it_is(value):
+    assert check_name("id", value) == str(value)
+
+
+def test_a_flag_of_xml_is_true_or_false():
+    assert [Product.from_answer({"is_available": text}).is_available for text in ("true", "false")] == [True, False]
+    assert Product.from_answer({"is_available": "yes"}).extra == {"is_available": "yes"}
+
+
+def test_a_flag_that_is_required_and_not_there_is_false():
+    assert CustomField.from_answer({}).required is False

@@ -326,6 +326,12 @@ def test_a_probe_that_is_overdue_does_not_hold_up_the_next():
     assert gaps == pytest.approx([1.0] * len(gaps), abs=1e-3)
 
 
+def test_a_probe_of_a_kind_that_was_never_served_has_a_second():
+    outage = opened(10.0)
+    outage.probe_started(10.25, "never served")
+    assert outage.look(10.25) == pytest.approx(1.0)
+
+
 def test_where_answers_are_slow_a_probe_has_three_times_as_long():
     outage = Outage()
     served(outage, 9.0, took=2.0)
@@ -379,6 +385,19 @@ def test_lines_that_failed_while_others_were_served_open_none_with_later_calls_o
     for line in range(3):  # alone now, and each with another call
         law.on_failure(100.0 + line, "update", line, 100.0 + line)
     assert law.state is OutageState.CLEAR
+
+
+@pytest.mark.parametrize(("times", "state"), [(1, SUSPECTED), (2, CLEAR)])
+def test_a_line_that_failed_twice_while_others_were_served_is_bad_and_once_is_a_coincidence(times, state):
+    law = Outage()
+    for attempt in range(times):
+        for line in range(3):
+            moment = 10.0 * attempt + line
+            law.on_failure(moment, "update", line, moment)
+            law.on_served(moment + 0.5, moment + 0.4, "update", "another")
+    for line in range(3):
+        law.on_failure(100.0 + line, "update", line, 100.0 + line)
+    assert law.state is state
 
 
 def test_a_line_that_was_served_again_counts_like_any_other():

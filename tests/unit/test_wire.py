@@ -149,6 +149,8 @@ def test_a_replayed_answer_is_known_by_either_header(name, value, duplicate):
 def test_the_pause_is_handed_on_from_failures_of_every_kind():
     assert read(b'{"error": 429}', Retry_After="7").retry_after == "7"
     assert read(b"<html>", status=503, Retry_After="7").retry_after == "7"
+    assert read(b"<html>", status=503, Retry_After="7").problem.retry_after == "7"
+    assert read(b"<html>", status=503).problem.retry_after is None
 
 
 @pytest.mark.parametrize(("body", "status"), [(b'{"error": 429}', 200), (b"<html>", 503)])
