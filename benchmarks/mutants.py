@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["main"]
 
@@ -187,10 +187,10 @@ def _run(
 
 
 def run_tests(
-    directory: Path, module: str, *, timeout: float = TIMEOUT, keep: bool = False
+    directory: Path, tests: str, *, timeout: float = TIMEOUT, keep: bool = False
 ) -> subprocess.CompletedProcess[str] | None:
-    """Run the unit tests of a module, with the same chance each time; None where they never ended."""
-    files = [f"tests/unit/test_{name}.py" for name in TESTS[module].split()]
+    """Run unit tests, with the same chance each time; None where they never ended."""
+    files = [f"tests/unit/test_{name}.py" for name in tests.split()]
     options = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0")
     return _run(directory, "-m", "pytest", *options, *files, timeout=timeout, keep=keep)
 
@@ -209,10 +209,10 @@ def is_worse(found: dict[str, float] | None, usual: dict[str, float]) -> bool:
 class Judge:
     """Makes mutants of `modules` in copies of the project in `place`, one a worker, and says who noticed."""
 
-    def __init__(self, place: Path, modules: Iterable[str], workers: int) -> None:
+    def __init__(self, place: Path, modules: set[str], workers: int) -> None:
         first = copy_project(place / "0")
-        self._seconds = {module: _seconds_of_tests(first, module) for module in modules}
-        usual = figures(first) if LAW.intersection(self._seconds) else {}
+        self._seconds = {tests: _seconds_of(first, tests) for tests in {TESTS[module] for module in modules}}
+        usual = figures(first) if LAW & modules else {}
         if usual is None:
             sys.exit("the simulation fails without any change")
         self._usual = usual
@@ -228,8 +228,8 @@ class Judge:
         original, times = path.read_text(encoding="utf-8"), path.stat()
         try:
             path.write_text(mutant.text, encoding="utf-8")
-            timeout = max(TIMEOUT, PATIENCE * self._seconds[mutant.module])
-            ended = run_tests(directory, mutant.module, timeout=timeout)
+            tests = TESTS[mutant.module]
+            ended = run_tests(directory, tests, timeout=max(TIMEOUT, PATIENCE * self._seconds[tests]))
             if ended is None:
                 return "no end"
             if ended.returncode:
@@ -241,12 +241,12 @@ class Judge:
             self._free.put(directory)
 
 
-def _seconds_of_tests(directory: Path, module: str) -> float:
-    """Run the tests of a module without a change, which must pass; give the seconds that they take."""
+def _seconds_of(directory: Path, tests: str) -> float:
+    """Run unit tests without a change, which must pass; give the seconds that they take."""
     began = time.monotonic()
-    ended = run_tests(directory, module, timeout=4 * TIMEOUT, keep=True)
+    ended = run_tests(directory, tests, timeout=4 * TIMEOUT, keep=True)
     if ended is None or ended.returncode:
-        sys.exit(f"the tests of {module} fail without any change\n{ended.stdout if ended else ''}")
+        sys.exit(f"the unit tests {tests} fail without any change\n{ended.stdout if ended else ''}")
     return time.monotonic() - began
 
 
@@ -286,7 +286,7 @@ def main() -> int:
     print(f"{len(everything)} changes, {len(everything) - len(unexplained)} explained; a sample of {count}", flush=True)
     noticed = 0
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(options.jobs) as pool:
-        judge = Judge(Path(place), dict.fromkeys(mutant.module for mutant in sample), options.jobs)
+        judge = Judge(Path(place), {mutant.module for mutant in sample}, options.jobs)
         for mutant, who in zip(sample, pool.map(judge.judge, sample), strict=True):
             noticed += who != "nobody"
             if who != "tests":
