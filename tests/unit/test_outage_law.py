@@ -420,6 +420,15 @@ def test_nothing_but_back_pressure_for_half_a_second_and_three_round_trips_opens
         assert (law.state, law.is_open) == (state, state is OPEN)
 
 
+def test_back_pressure_twice_is_no_outage_however_long_it_lasts():
+    law = Outage()
+    for now in (10.0, 60.0):
+        law.on_back_pressure(now, "m")
+    assert law.state is CLEAR
+    law.on_back_pressure(60.1, "m")
+    assert law.state is OPEN
+
+
 def test_a_served_answer_between_says_that_back_pressure_is_no_outage():
     law = Outage()
     for number in range(20):
