@@ -162,6 +162,7 @@ def told(said):
         ({"data": [{"external_id": "b", "error": 1}, {"external_id": "a", "error": 0}]}, [(0, ""), (1, "")]),
         ({"data": [{"external_id": "b", "error": 1}]}, [None, (1, "")]),
         ({"data": {"external_id": " B ", "error": 1}}, [None, (1, "")]),
+        ({"data": [{"external_id": "b", "error": 1}, {"error": 0}]}, [None, (1, "")]),
         ({"data": [{"external_id": "b", "error": 1}, {"external_id": "b", "error": 1}]}, [None, (1, "")]),
         ({"data": [], "result": None}, None),
         # what stands around the rows, and other ways to write the names
