@@ -54,6 +54,7 @@ def test_full_members_have_equal_shares_of_all_of_it() -> None:
     settle(group, [busy(1)] * 4)
 
     assert [member.limit for member in group] == [16] * 4
+    assert [member.members for member in group] == [4] * 4
 
 
 def test_what_one_does_not_need_others_have() -> None:
