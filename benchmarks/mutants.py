@@ -4,9 +4,10 @@
 
 Of all one-token changes to `protocol` and `flow` (an operator, a comparison, a number, a name like ``min``) a sample is
 drawn, the same for the same seed. Each is made in a copy of the project, and the unit tests of its module run until the
-first that fails. What they do not notice in the law of the limit, a simulation judges (`fleet/panel.py`): it notices a
-change that makes any of its figures worse by a point. Survivors that are explained in `mutants.txt` are none: each
-by its own line, or many of one kind by a pattern.
+first that fails; without a change they must pass, or the script ends. What never ends counts as noticed, and is shown,
+since on a machine that is too busy everything looks like it. What the tests do not notice in the law of the limit, a
+simulation judges (`fleet/panel.py`): it notices a change that makes any of its figures worse by a point. Survivors that
+are explained in `mutants.txt` are none: each by its own line, or many of one kind by a pattern.
 
 A script of its own, since the tools that there are change the bodies of functions only, and half of the law is the
 constants of its modules; nor can they ask a simulation.
@@ -25,6 +26,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tokenize
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,7 +36,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
 __all__ = ["main"]
 
@@ -42,7 +44,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "altcraft_async"
 EXPLAINED = Path(__file__).with_name("mutants.txt")
 TIMEOUT = 240.0
-"""Seconds after which a change that never ends counts as noticed."""
+"""The fewest seconds after which something counts as never ending; it has also `PATIENCE` times as many as usual."""
+PATIENCE = 20.0
 
 TESTS = {
     "flow/adaptive.py": "limit remembered share",
@@ -51,21 +54,24 @@ TESTS = {
     "flow/share.py": "share",
     "flow/total.py": "total",
     "flow/batch.py": "batch batch_parts",
-    "flow/failures.py": "failures",
+    "flow/failures.py": "failures defaults",
     "flow/lanes.py": "lanes batch_parts",
     "flow/outage.py": "outage_law defaults",
     "flow/partition.py": "partition",
+    "flow/parts.py": "parts",
+    "flow/policy.py": "settings defaults",
     "flow/retry.py": "retry defaults",
     "protocol/answer.py": "answer verdict batch_parts",
     "protocol/charset.py": "charset",
     "protocol/encoding.py": "encoding",
-    "protocol/json.py": "json json_orjson wire market_formats",
+    "protocol/json.py": "json json_orjson wire batch_parts market_formats",
     "protocol/methods.py": "methods",
+    "protocol/plain.py": "plain market_formats",
     "protocol/retry_after.py": "retry_after",
     "protocol/states.py": "values defaults",
     "protocol/verdict.py": "verdict",
     "protocol/wire.py": "wire answer",
-    "protocol/xml.py": "xml wire market_formats",
+    "protocol/xml.py": "xml wire batch_parts market_formats",
     "protocol/values/custom.py": "market_values market_formats values",
     "protocol/values/lines.py": "values market_values",
     "protocol/values/orders.py": "market_values market_formats",
@@ -136,7 +142,7 @@ def _others(before: str, token: tokenize.TokenInfo, after: str) -> list[str]:
         return [str(value * 3 // 2), str(value * 2 // 3)] if value > 3 else [str(value + 1)]
     if token.type not in {tokenize.OP, tokenize.NAME} or string not in SWAPS:
         return []
-    if (string == "*" and before in {"(", ",", "["}) or (string == "/" and after in {",", ")"}):
+    if (string == "*" and (before in {"(", ",", "["} or after == ",")) or (string == "/" and after in {",", ")"}):
         return []  # of a signature or call
     if (string == "is" and after == "not") or (string in {"min", "max"} and after != "("):
         return []
@@ -161,32 +167,32 @@ def copy_project(directory: Path) -> Path:
     """Copy what the tests need."""
     for name in (PACKAGE, "tests", "benchmarks"):
         shutil.copytree(ROOT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "CHANGELOG.md"):
+    for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"):
         shutil.copy(ROOT / name, directory)
     return directory
 
 
-def _run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
-    environ = os.environ | {
-        "PYTHONPATH": str(directory),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HYPOTHESIS_PROFILE": "default",
-    }
+def _run(
+    directory: Path, *arguments: str, timeout: float = TIMEOUT, keep: bool = False
+) -> subprocess.CompletedProcess[str] | None:
+    """Run Python in a project; None where it never ended. With `keep` compiled modules stay for the next time."""
+    environ = os.environ | {"PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "" if keep else "1"}
     command = [sys.executable, *arguments]
     try:
         return subprocess.run(
-            command, cwd=directory, env=environ, timeout=TIMEOUT, capture_output=True, text=True, check=False
+            command, cwd=directory, env=environ, timeout=timeout, capture_output=True, text=True, check=False
         )
     except subprocess.TimeoutExpired:
         return None
 
 
-def tests_notice(directory: Path, module: str) -> bool:
-    """Run the unit tests of a module."""
-    files = [f"tests/unit/test_{name}.py" for name in TESTS[module].split()]
-    there = [name for name in files if (directory / name).exists()]
-    ended = _run(directory, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *there)
-    return ended is None or ended.returncode != 0
+def run_tests(
+    directory: Path, tests: str, *, timeout: float = TIMEOUT, keep: bool = False
+) -> subprocess.CompletedProcess[str] | None:
+    """Run unit tests, with the same chance each time; None where they never ended."""
+    files = [f"tests/unit/test_{name}.py" for name in tests.split()]
+    options = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0")
+    return _run(directory, "-m", "pytest", *options, *files, timeout=timeout, keep=keep)
 
 
 def figures(directory: Path) -> dict[str, float] | None:
@@ -201,29 +207,56 @@ def is_worse(found: dict[str, float] | None, usual: dict[str, float]) -> bool:
 
 
 class Judge:
-    """Makes mutants in copies of the project, one a worker, and says who noticed."""
+    """Makes mutants of `modules` in copies of the project in `place`, one a worker, and says who noticed."""
 
-    def __init__(self, directories: Sequence[Path]) -> None:
+    def __init__(self, place: Path, modules: set[str], workers: int) -> None:
+        first = copy_project(place / "0")
+        self._seconds = {tests: _seconds_of(first, tests) for tests in {TESTS[module] for module in modules}}
+        usual = figures(first) if LAW & modules else {}
+        if usual is None:
+            sys.exit("the simulation fails without any change")
+        self._usual = usual
         self._free: SimpleQueue[Path] = SimpleQueue()
-        for directory in directories:
-            self._free.put(directory)
-        self._usual = figures(directories[0])
+        self._free.put(first)
+        for number in range(1, workers):
+            self._free.put(shutil.copytree(first, place / str(number)))
 
     def judge(self, mutant: Mutant) -> str:
-        """Give who noticed: ``tests``, ``simulation`` or ``nobody``."""
+        """Give who noticed: ``tests``, ``simulation``, ``no end`` or ``nobody``."""
         directory = self._free.get()
         path = directory / PACKAGE / mutant.module
-        original = path.read_text(encoding="utf-8")
+        original, times = path.read_text(encoding="utf-8"), path.stat()
         try:
             path.write_text(mutant.text, encoding="utf-8")
-            if tests_notice(directory, mutant.module):
+            tests = TESTS[mutant.module]
+            ended = run_tests(directory, tests, timeout=max(TIMEOUT, PATIENCE * self._seconds[tests]))
+            if ended is None:
+                return "no end"
+            if ended.returncode:
                 return "tests"
-            if mutant.module in LAW and self._usual is not None and is_worse(figures(directory), self._usual):
-                return "simulation"
-            return "nobody"
+            return "simulation" if mutant.module in LAW and is_worse(figures(directory), self._usual) else "nobody"
         finally:
             path.write_text(original, encoding="utf-8")
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # what was compiled of it is good again
             self._free.put(directory)
+
+
+def _seconds_of(directory: Path, tests: str) -> float:
+    """Run unit tests without a change, which must pass; give the seconds that they take."""
+    began = time.monotonic()
+    ended = run_tests(directory, tests, timeout=4 * TIMEOUT, keep=True)
+    if ended is None or ended.returncode:
+        sys.exit(f"the unit tests {tests} fail without any change\n{ended.stdout if ended else ''}")
+    return time.monotonic() - began
+
+
+def unlisted() -> list[str]:
+    """Give the modules of the two rooms that can be changed, and that `TESTS` does not name."""
+    package = ROOT / PACKAGE
+    modules = (
+        path.relative_to(package).as_posix() for room in ("protocol", "flow") for path in (package / room).rglob("*.py")
+    )
+    return [module for module in modules if module not in TESTS and next(mutants_of(module), None) is not None]
 
 
 def explained(text: str) -> Callable[[Mutant], bool]:
@@ -243,6 +276,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at once (%(default)s)")
     parser.add_argument("--check", action="store_true", help="exit 1 where less than 95 %% is noticed")
     options = parser.parse_args()
+    if left_out := unlisted():
+        parser.error(f"no tests are named for {', '.join(left_out)}")
     is_explained = explained(EXPLAINED.read_text(encoding="utf-8"))
     everything = [mutant for module in options.only or TESTS for mutant in mutants_of(module)]
     unexplained = [mutant for mutant in everything if not is_explained(mutant)]
@@ -251,7 +286,7 @@ def main() -> int:
     print(f"{len(everything)} changes, {len(everything) - len(unexplained)} explained; a sample of {count}", flush=True)
     noticed = 0
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(options.jobs) as pool:
-        judge = Judge([copy_project(Path(place) / str(number)) for number in range(options.jobs)])
+        judge = Judge(Path(place), {mutant.module for mutant in sample}, options.jobs)
         for mutant, who in zip(sample, pool.map(judge.judge, sample), strict=True):
             noticed += who != "nobody"
             if who != "tests":

@@ -34,7 +34,7 @@ class Cutter(Generic[R]):
 
     __slots__ = ("_between", "_bytes", "_count", "_keys", "_overhead", "_rows", "_size")
 
-    def __init__(self, *, count: int, size: int, overhead: int = 0, between: int = 1) -> None:
+    def __init__(self, *, count: int, size: int, overhead: int, between: int) -> None:
         self._count = count
         self._size = size
         self._overhead = overhead

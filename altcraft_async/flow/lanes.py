@@ -155,8 +155,7 @@ class Lanes(Generic[C]):
                     del lanes[key]
             for one in granted:
                 (leaving if one.withdrawn else ready).append(one)
-        if len(ready) > 1:
-            ready.sort(key=_arrival)
+        ready.sort(key=_arrival)
         return ready
 
     def hand_over(self, claimant: C, heirs: Sequence[C]) -> None:

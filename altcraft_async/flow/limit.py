@@ -182,7 +182,6 @@ class FixedLimit:
     learned = None
 
     def __init__(self, limit: int) -> None:
-        _check(type(limit) is int and limit >= 1, "concurrency", f"must be a whole number of at least 1, not {limit!r}")
         self.limit = limit
         self.rate: float | None = None
         self._accepted = self._throttled = 0

@@ -80,7 +80,7 @@ class Parts:
         elif self.state is PartState.SHRINKING and settled:
             self.published = Part(self.part, self.part)
             self.state = PartState.STEADY
-        elif self.state is PartState.STEADY and self.part < due - _LEAST:
+        elif self.state is PartState.STEADY:
             more = min(due - self.part, 1.0 - self.part - taken)
             if more > _LEAST:
                 self.published = Part(self.part, self.part + more)

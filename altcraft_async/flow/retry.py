@@ -123,8 +123,7 @@ class RetryBudget:
 
     def on_success(self) -> None:
         """Give back what one success is worth."""
-        if self.tokens < self._capacity:
-            self.tokens = min(self._capacity, self.tokens + self._refund)
+        self.tokens = min(self._capacity, self.tokens + self._refund)
 
     def spend(self) -> bool:
         """Pay for one retry; false, and nothing paid, when not enough is left."""

@@ -318,11 +318,12 @@ class GroupLimit:
         calls = sorted((call for report in others.values() for call in report.calls), key=lambda call: call.at)
         for call in calls:
             self.law.on_result(call.at, call.latency, call.signal, min(in_flight, self.law.limit), call.kind)
-        paused = max((report.paused_until for report in others.values()), default=-math.inf)
+        everybody = [own, *others.values()]
+        paused = max(report.paused_until for report in everybody)
         if paused > max(now, self.paused_until):
             self.paused_until = paused
             self.law.on_pause(now, paused - now)
-        resumed = max((report.resumed for report in others.values()), default=-math.inf)
+        resumed = max(report.resumed for report in everybody)
         if resumed > max(self._resumes, self._resumed):
             self._resumes = resumed
             self.law.resume(now, resumed)

@@ -124,13 +124,13 @@ class SharedTotal:
         self.role = Role.LEADING
         self.members = 1 + len(others)
         everybody = [own, *others.values()]
-        total, rate = self.whole.limit, self.whole.rate
         held, wants = [report.held for report in everybody], [report.wants for report in everybody]
-        permits = hand_out(total, held, wants, int(now / TURN))
+        permits = hand_out(self.whole.limit, held, wants, int(now / TURN))
+        rate = self._rate
         paces: Sequence[float | None] = [None] * len(everybody)
-        if self._rate is not None and rate is not None:
+        if rate is not None:
             needs = [SPARE * report.per_second + 1.0 for report in everybody]
-            paces = hand_out_pace(rate, [report.pace for report in everybody], needs, self._rate.pace(0.0))
+            paces = hand_out_pace(rate.total, [report.pace for report in everybody], needs, rate.pace(0.0))
         shares = [Share(limit, pace) for limit, pace in zip(permits, paces, strict=True)]
         self._take(shares[0])
         return dict(zip(others, shares[1:], strict=True))

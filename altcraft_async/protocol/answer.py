@@ -108,7 +108,7 @@ def row_results(
 def _spread(given: JSON, depth: int = 3) -> Sequence[JSON]:
     """Return what stands for the rows, without what stands around them all, or around each."""
     if isinstance(given, dict):
-        if _speaks(given) or not given:
+        if _speaks(given):
             return [given]
         if all(_speaks(one) for one in given.values()):  # by id
             return [{"external_id": name, **one} for name, one in given.items() if isinstance(one, dict)]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async import LineKey, LineStatusUpdate, UpdatedOrderLine
-from altcraft_async.protocol.answer import another_line, canonical, echo_of
+from altcraft_async.protocol.answer import another_line, canonical, confirms, echo_of
 
 ASKED = LineStatusUpdate("Order-7", "12", "delivered")
 
@@ -65,6 +65,7 @@ def test_another_status_is_no_sign_of_another_line(status):
     [
         (named(order="Order-8"), ("Order-8", "12")),
         (named(line="13"), ("Order-7", "13")),
+        (named(order="12"), ("12", "12")),
         (named(line=13), ("Order-7", "13")),
         (named(line=1.5), ("Order-7", "1.5")),
         (named(line="012"), ("Order-7", "012")),
@@ -108,3 +109,28 @@ def test_what_the_answer_leaves_out_is_echoed_as_it_was_asked(payload):
 def test_the_echo_of_an_array_of_one_is_that_one():
     payload = {"data": [named(status_external_id="shipped")["data"]]}
     assert echo_of(payload, ASKED, str) == UpdatedOrderLine("Order-7", "12", "shipped")
+
+
+def test_what_was_asked_for_is_echoed_as_it_is_and_only_other_texts_are_cleaned():
+    def echo(payload):
+        return echo_of(payload, ASKED, lambda text: text and "***")
+
+    assert echo(named(status_external_id="delivered")) == UpdatedOrderLine("Order-7", "12", "delivered")
+    assert echo(named(status_external_id="shipped")) == UpdatedOrderLine("Order-7", "12", "***")
+
+
+@pytest.mark.parametrize(
+    ("payload", "confirmed"),
+    [
+        (named(status_external_id="delivered"), True),
+        (named(order=" ORDER-7", line=12, status_external_id=" Delivered "), True),
+        (named(status_external_id="shipped"), False),
+        (named(line="13", status_external_id="delivered"), False),
+        (named(order="Order-8", status_external_id="delivered"), False),
+        (named(), False),
+        (envelope(status_external_id="delivered"), False),
+        ({}, False),
+    ],
+)
+def test_an_answer_confirms_its_call_by_naming_the_line_and_the_status(payload, confirmed):
+    assert confirms(payload, ASKED) is confirmed

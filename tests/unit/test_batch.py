@@ -16,7 +16,7 @@ ROWS = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 60)), max_size=60)
 
 def cut(rows: list[tuple[int, int]], count: int = 5, size: int = 100, overhead: int = 10) -> list[list[int]]:
     """Cut rows, each given by its place, of which those that fit nowhere are left out."""
-    cutter: Cutter[int] = Cutter(count=count, size=size, overhead=overhead)
+    cutter: Cutter[int] = Cutter(count=count, size=size, overhead=overhead, between=1)
     batches = []
     for place, (key, length) in enumerate(rows):
         if cutter.fits(length):
@@ -97,20 +97,25 @@ def test_an_order_that_comes_again_opens_the_next_batch():
 
 
 def test_a_batch_that_is_full_does_not_wait_for_the_next_row():
-    cutter: Cutter[str] = Cutter(count=2, size=1000)
+    cutter: Cutter[str] = Cutter(count=2, size=1000, overhead=0, between=1)
     assert cutter.add("a", "1", 5) == []
     assert cutter.add("b", "2", 5) == [["a", "b"]]
 
 
 def test_one_row_can_close_two_batches():
-    cutter: Cutter[str] = Cutter(count=1, size=1000)
+    cutter: Cutter[str] = Cutter(count=1, size=1000, overhead=0, between=1)
     assert cutter.add("a", "1", 5) == [["a"]]
-    wide: Cutter[str] = Cutter(count=2, size=20)
+    wide: Cutter[str] = Cutter(count=2, size=20, overhead=0, between=1)
     assert wide.add("a", "1", 15) == []
     assert wide.add("b", "2", 15) == [["a"]]
 
 
 def test_a_row_that_is_too_long_for_any_batch_does_not_fit():
-    cutter: Cutter[str] = Cutter(count=5, size=100, overhead=10)
+    cutter: Cutter[str] = Cutter(count=5, size=100, overhead=10, between=1)
     assert cutter.fits(89)
     assert not cutter.fits(90)
+
+
+def test_a_batch_of_just_as_many_bytes_as_are_allowed_is_not_divided():
+    assert fitting([1, 2, 3], sum, 6) == [[1, 2, 3]]
+    assert fitting([1, 2, 3], sum, 5) == [[1, 2], [3]]

@@ -162,6 +162,7 @@ def told(said):
         ({"data": [{"external_id": "b", "error": 1}, {"external_id": "a", "error": 0}]}, [(0, ""), (1, "")]),
         ({"data": [{"external_id": "b", "error": 1}]}, [None, (1, "")]),
         ({"data": {"external_id": " B ", "error": 1}}, [None, (1, "")]),
+        ({"data": [{"external_id": "b", "error": 1}, {"error": 0}]}, [None, (1, "")]),
         ({"data": [{"external_id": "b", "error": 1}, {"external_id": "b", "error": 1}]}, [None, (1, "")]),
         ({"data": [], "result": None}, None),
         # what stands around the rows, and other ways to write the names
@@ -175,10 +176,13 @@ def told(said):
         ({"result": [{"Error": 400, "ExternalID": "b", "ErrorText": "no"}]}, [None, (400, "no")]),
         ({"result": {"imported": 2}}, None),
         ({"result": ["a", "b"]}, None),
+        ({"result": 7}, None),
         # what cannot be read
         ({"data": [{"external_id": "b", "error_text": "bad currency"}]}, [None, UNREADABLE]),
         ({"data": [{"external_id": "b", "success": False}]}, [None, UNREADABLE]),
         ({"data": [{"external_id": "b", "errors": ["bad"]}]}, [None, UNREADABLE]),
+        ({"data": {"errors": [{"external_id": "b", "error": 1}]}}, [LOST, LOST]),
+        ({"data": {}}, None),
         ({"data": [{"error": 1}, "x"]}, [(1, ""), UNREADABLE]),
         ({"data": [{"error": None}, {"error": True}]}, [None, UNREADABLE]),
         ({"data": [{"error": "E_BAD"}, {"error": None, "error_text": "bad"}]}, [UNREADABLE, UNREADABLE]),
@@ -198,11 +202,25 @@ def test_results_come_by_id_or_in_order_and_what_cannot_be_used_is_not_passed_ov
     assert (None if said is None else [*map(told, said)]) == found
 
 
+@pytest.mark.parametrize("wrap", [lambda inside: {"rows": inside}, lambda inside: [inside]], ids=["objects", "arrays"])
+@pytest.mark.parametrize(("depth", "found"), [(0, True), (1, True), (2, True), (3, True), (4, False)])
+def test_of_what_stands_around_all_rows_three_layers_are_taken_away(wrap, depth, found):
+    rows = [{"error": 0}, {"error": 400}]
+    for _ in range(depth):
+        rows = wrap(rows)
+    assert row_results({"result": rows}, ["a", "b"]) == ([(0, ""), (400, "")] if found else None)
+
+
 def test_in_a_refused_batch_a_row_that_was_made_and_cannot_be_found_may_be_any():
     payload = {"data": [{"external_id": "c", "error": 0}, {"external_id": "b", "error": 7}]}
     assert [*map(told, row_results(payload, ["a", "b"], refused=True))] == [LOST, (7, "")]
     payload["data"][0]["error"] = 8
     assert row_results(payload, ["a", "b"], refused=True) == [None, (7, "")]
+
+
+def test_in_a_refused_batch_nothing_is_believed_of_a_row_that_was_taken():
+    payload = {"data": [{"external_id": "b", "error": 0}, {"external_id": "a", "error": 1}]}
+    assert [*map(told, row_results(payload, ["a", "b"], refused=True))] == [(1, ""), UNREADABLE]
 
 
 def test_ids_that_are_alike_are_told_apart():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import attrs
+import pytest
 
-from altcraft_async import Adaptive, OutagePolicy, OutcomeState, RetryPolicy
+from altcraft_async import Adaptive, FailureLimit, OutagePolicy, OutcomeState, RetryPolicy, Shared
+from altcraft_async.flow.outage import FIRST_WAIT, LONG_WAIT, SHORT_WAIT, SILENT, THRESHOLD
 from altcraft_async.flow.retry import RetryBudget
 
 
@@ -18,8 +20,24 @@ def test_of_an_outage() -> None:
     assert attrs.astuple(OutagePolicy()) == (1800.0, 60.0, 5.0, False)
 
 
+def test_of_the_probes_of_an_outage() -> None:
+    assert (FIRST_WAIT, SHORT_WAIT, LONG_WAIT, SILENT, THRESHOLD) == (0.25, 1.0, 5.0, 5.0, 3)
+
+
 def test_of_the_limit() -> None:
     assert attrs.astuple(Adaptive()) == (1, 10, 256, 1.25)
+
+
+@pytest.mark.parametrize("kind", [Adaptive, FailureLimit, OutagePolicy, RetryPolicy])
+def test_settings_are_given_by_name(kind: type) -> None:
+    with pytest.raises(TypeError, match="positional"):
+        kind(1)
+
+
+def test_who_shares_a_total_is_given_by_name() -> None:
+    assert Shared(64).among == "host"
+    with pytest.raises(TypeError, match="positional"):
+        Shared(64, "drainers")  # type: ignore[misc]
 
 
 def test_a_success_pays_half_a_retry() -> None:

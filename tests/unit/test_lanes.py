@@ -37,6 +37,13 @@ def test_the_first_on_a_key_is_ready_and_the_next_waits_until_it_leaves():
     assert lanes.leave(second) == []
 
 
+def test_arrivals_are_numbered_in_the_order_of_coming():
+    lanes, claimants = Lanes(), [One("a"), One("b"), One("a")]
+    for claimant in claimants:
+        lanes.add(claimant)
+    assert [claimant.arrival for claimant in claimants] == [1, 2, 3]
+
+
 def test_those_of_one_key_become_ready_one_by_one_in_their_order():
     lanes = Lanes()
     claimants = [One("a") for _ in range(5)]

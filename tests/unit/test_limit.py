@@ -523,7 +523,10 @@ def test_the_limit_stays_within_its_bounds_in_a_living_system(seed: int, slots: 
         ({"minimum": 9, "maximum": 8}, "maximum"),
         ({"initial": 300}, "initial"),
         ({"initial": 2.5}, "initial"),
-        ({"headroom": 1.0}, "headroom"),
+        ({"headroom": 1.04}, "headroom"),
+        ({"headroom": 2.01}, "headroom"),
+        ({"maximum": 1_000_000}, "maximum"),
+        ({"maximum": True}, "maximum"),
     ],
 )
 def test_a_setting_that_cannot_work_is_named(settings: dict[str, Any], field: str) -> None:
@@ -533,6 +536,12 @@ def test_a_setting_that_cannot_work_is_named(settings: dict[str, Any], field: st
     assert caught.value.field == field
 
 
+def test_settings_may_leave_the_limit_no_choice_and_go_to_their_bounds() -> None:
+    for headroom in (1.05, 2.0):
+        assert AdaptiveLimit(Adaptive(minimum=7, initial=7, maximum=7, headroom=headroom)).limit == 7
+    assert Adaptive(maximum=999_999).maximum == 999_999
+
+
 def test_an_int_is_a_fixed_limit_that_never_moves() -> None:
     law = make_limit(7)
     for signal in (SUCCESS, OVERLOAD, NEUTRAL):
@@ -540,18 +549,12 @@ def test_an_int_is_a_fixed_limit_that_never_moves() -> None:
     law.on_pause(1.0, 5.0)
 
     assert isinstance(law, FixedLimit)
+    assert not law.learns
     assert (law.statistics().limit, law.statistics().accepted, law.statistics().throttled) == (7, 1, 1)
 
 
 def test_one_call_at_a_time_is_a_fixed_limit_too() -> None:
     assert make_limit(1).limit == 1
-
-
-def test_a_fixed_limit_below_one_is_named() -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        make_limit(0)
-
-    assert caught.value.field == "concurrency"
 
 
 def test_the_same_reports_give_the_same_law() -> None:

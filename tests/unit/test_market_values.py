@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async import InvalidUpdateError
+from altcraft_async.protocol.values.schema import check_name
 from altcraft_async.values import (
     Category,
     CustomField,
@@ -22,6 +23,7 @@ from altcraft_async.values import (
     OrderStatus,
     Preorder,
     Product,
+    Profile,
     RegionalData,
     Sku,
     Value,
@@ -93,6 +95,18 @@ def test_every_field_that_is_required_is_named_where_it_is_missing(kind, data):
         assert caught.value.field == name
 
 
+@pytest.mark.parametrize("kind", [Profile, OrderStatus, *(kind for kind, _ in SAMPLES)])
+def test_fields_are_given_by_name(kind):
+    assert all(field.kw_only for field in attrs.fields(kind))
+
+
+def test_an_id_that_may_be_a_number_stays_what_it_is():
+    for given_id in (7, "7"):
+        for value in (Order.from_dict({**ORDER, "profile_id": given_id}), Order.from_answer({"profile_id": given_id})):
+            assert repr(value.profile_id) == repr(given_id)
+    assert Order.from_answer({"profile_id": True}).extra == {"profile_id": True}
+
+
 def test_inner_values_may_be_values_too():
     assert Order.from_dict({**ORDER, "lines": [OrderLine(**LINE)]}) == Order.from_dict(ORDER)
 
@@ -101,6 +115,8 @@ def test_inner_values_may_be_values_too():
     ("change", "field"),
     [
         ({"external_id": " "}, "external_id"),
+        ({"external_id": " a"}, "external_id"),
+        ({"external_id": "a "}, "external_id"),
         ({"external_id": "a\nb"}, "external_id"),
         ({"external_id": b"x"}, "external_id"),
         ({"region": "\x00"}, "region"),
@@ -218,11 +234,18 @@ def test_an_amount_that_an_answer_gives_as_a_number_is_plain_decimal_text(number
     assert Product.from_answer({"price": number}).price == text
 
 
+def test_what_an_answer_has_beside_its_fields_is_kept_and_not_shown():
+    value = OrderLine.from_answer({**LINE, "note": "canary"})
+    assert value.extra == {"note": "canary"}
+    assert "canary" not in repr(value)
+
+
 def test_an_answer_in_xml_is_the_one_in_json():
     as_xml = {"external_id": "p", "name": "P", "count": "3", "is_available": "true", "tags": "a", "barcode": "12"}
     as_json = {"external_id": "p", "name": "P", "count": 3, "is_available": True, "tags": ["a"], "barcode": [12]}
     assert Product.from_answer(as_xml) == Product.from_answer(as_json)
     assert Product.from_answer({**as_xml, "tags": None, "sku": None, "custom_fields": None}).tags == ()
+    assert Product.from_answer({**as_xml, "tags": [None, "a", ""]}).tags == ("a",)
 
 
 _LEAF = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.sampled_from(["", "a", "5", "true"])
@@ -262,3 +285,26 @@ def test_a_day_that_no_calendar_has_is_no_time():
     for day in ("2022-13-02", "2022-02-30"):
         with pytest.raises(InvalidUpdateError, match=f"create_time is no day of the calendar: {day}"):
             Order.from_dict({**ORDER, "create_time": day})
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [("", "is empty"), (" ", "is empty"), ("\n", "is empty"), ("a\nb", r"U\+000A at position 2")]
+)
+def test_what_names_nothing_is_refused(value, said):
+    with pytest.raises(InvalidUpdateError, match=f"^id .*{said}") as caught:
+        check_name("id", value)
+    assert caught.value.field == "id"
+
+
+@pytest.mark.parametrize("value", ["a", " a ", 7])
+def test_what_names_a_thing_that_is_there_is_taken_as_it_is(value):
+    assert check_name("id", value) == str(value)
+
+
+def test_a_flag_of_xml_is_true_or_false():
+    assert [Product.from_answer({"is_available": text}).is_available for text in ("true", "false")] == [True, False]
+    assert Product.from_answer({"is_available": "yes"}).extra == {"is_available": "yes"}
+
+
+def test_a_flag_that_is_required_and_not_there_is_false():
+    assert CustomField.from_answer({}).required is False

@@ -177,15 +177,18 @@ def test_after_an_outage_it_takes_three_new_failures_to_suspect_another():
 
 def test_a_failure_that_speaks_of_the_server_counts_from_any_call():
     outage = Outage()
+    states = []
     for _ in range(3):
         fails(outage, 2.0, None, first=0.5)
-    assert outage.state is SUSPECTED
+        states.append(outage.state)
+    assert states == [CLEAR, CLEAR, SUSPECTED]
 
 
 def test_failures_of_lines_and_of_the_server_count_together():
     outage = Outage()
     fails(outage, 2.0, "a")
     fails(outage, 2.0, None)
+    assert outage.state is CLEAR
     fails(outage, 2.0, "b")
     assert outage.state is SUSPECTED
 
@@ -323,6 +326,12 @@ def test_a_probe_that_is_overdue_does_not_hold_up_the_next():
     assert gaps == pytest.approx([1.0] * len(gaps), abs=1e-3)
 
 
+def test_a_probe_of_a_kind_that_was_never_served_has_a_second():
+    outage = opened(10.0)
+    outage.probe_started(10.25, "never served")
+    assert outage.look(10.25) == pytest.approx(1.0)
+
+
 def test_where_answers_are_slow_a_probe_has_three_times_as_long():
     outage = Outage()
     served(outage, 9.0, took=2.0)
@@ -378,6 +387,19 @@ def test_lines_that_failed_while_others_were_served_open_none_with_later_calls_o
     assert law.state is OutageState.CLEAR
 
 
+@pytest.mark.parametrize(("times", "state"), [(1, SUSPECTED), (2, CLEAR)])
+def test_a_line_that_failed_twice_while_others_were_served_is_bad_and_once_is_a_coincidence(times, state):
+    law = Outage()
+    for attempt in range(times):
+        for line in range(3):
+            moment = 10.0 * attempt + line
+            law.on_failure(moment, "update", line, moment)
+            law.on_served(moment + 0.5, moment + 0.4, "update", "another")
+    for line in range(3):
+        law.on_failure(100.0 + line, "update", line, 100.0 + line)
+    assert law.state is state
+
+
 def test_a_line_that_was_served_again_counts_like_any_other():
     law = Outage()
     for line in range(3):
@@ -396,6 +418,15 @@ def test_nothing_but_back_pressure_for_half_a_second_and_three_round_trips_opens
         for number in range(THRESHOLD):
             law.on_back_pressure(10.0 + seconds * number / (THRESHOLD - 1), "m")
         assert (law.state, law.is_open) == (state, state is OPEN)
+
+
+def test_back_pressure_twice_is_no_outage_however_long_it_lasts():
+    law = Outage()
+    for now in (10.0, 60.0):
+        law.on_back_pressure(now, "m")
+    assert law.state is CLEAR
+    law.on_back_pressure(60.1, "m")
+    assert law.state is OPEN
 
 
 def test_a_served_answer_between_says_that_back_pressure_is_no_outage():
@@ -452,3 +483,24 @@ def test_a_failure_is_this_machines_own_until_another_one_is_not():
     assert law.local
     fails(law, 2.0, "b")
     assert not law.local
+
+
+def test_only_what_ends_an_outage_or_opens_one_says_so():
+    outage = Outage()
+    assert not served(outage, 1.0)
+    assert outage.on_overdue(5.0, oldest=2.0, third=3.0)
+    assert not outage.on_overdue(5.1, oldest=2.0, third=3.0)
+    assert not outage.on_served(5.2, 1.5, "m")
+    assert outage.on_served(5.3, 2.5, "m")
+    assert not outage.on_overdue(9.0, oldest=1.0, third=2.0)
+
+
+def test_before_anything_came_nothing_is_known():
+    outage = Outage()
+    assert (outage.state, outage.local, outage.served, outage.misdirected) == (CLEAR, False, False, False)
+    assert outage.lasted(5.0) == 0.0
+
+
+def test_the_time_of_an_outage_counts_from_its_first_failure():
+    outage = suspected(10.0)
+    assert [outage.lasted(now) for now in (9.5, 10.0, 10.25, 12.0)] == [0.0, 0.0, 0.25, 2.0]

@@ -36,6 +36,55 @@ class Board:
         return sum(member.part for member in self.members.values())
 
 
+def test_a_newcomer_has_nothing_and_claims_nothing() -> None:
+    one = Parts("a")
+    assert (one.part, one.published, one.state) == (0.0, Part(0.0, 0.0), PartState.STEADY)
+
+
+@pytest.mark.parametrize(
+    ("part", "state"),
+    [
+        (0.5012, PartState.SHRINKING),
+        (0.5008, PartState.STEADY),
+        (0.4992, PartState.STEADY),
+        (0.4988, PartState.CLAIMING),
+    ],
+)
+def test_a_difference_of_a_thousandth_moves_nobody(part: float, state: PartState) -> None:
+    one = Parts("a")
+    one.part = part
+    one.step({"b": Part()}, settled=True)
+    assert one.state is state
+    assert one.published.claims == (0.5 if state is PartState.CLAIMING else 0.0)
+
+
+@pytest.mark.parametrize(("free", "claims"), [(0.0012, 0.4012), (0.0008, 0.0)])
+def test_nobody_claims_a_thousandth_that_is_free(free: float, claims: float) -> None:
+    one = Parts("a")
+    one.part = 0.4
+    one.step({"b": Part(0.6 - free, 0.6 - free)}, settled=True)
+    assert one.published.claims == pytest.approx(claims)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "others", "claims"),
+    [
+        (0.5, {"c": Part(0.0, 0.75)}, 0.5),  # the other has the higher name, and withdraws
+        (0.5, {"a": Part(0.0, 0.75)}, 0.25),  # this one withdraws, and claims what is left
+        (0.5, {"a": Part(0.75, 0.75)}, 0.5),  # the other claims nothing, and will shrink
+        (1 / 3, {"a": Part(0.0, 0.5), "c": Part(0.5, 0.5)}, 0.0),
+        (0.6, {"c": Part(0.0, 0.75)}, 0.25),  # more than it is due now
+    ],
+)
+def test_of_those_that_claim_too_much_together_the_one_with_the_lowest_name_waits(
+    claimed: float, others: dict[str, Part], claims: float
+) -> None:
+    one = Parts("b")
+    one.published, one.state = Part(0.0, claimed), PartState.CLAIMING
+    one.step(others, settled=True)
+    assert (one.part, one.published.claims) == (0.0, claims)
+
+
 def test_a_member_alone_takes_the_whole_in_two_steps() -> None:
     board = Board()
     one = board.join("a")
@@ -43,6 +92,14 @@ def test_a_member_alone_takes_the_whole_in_two_steps() -> None:
     assert (one.part, one.published, one.state) == (0.0, Part(0.0, 1.0), PartState.CLAIMING)
     board.step("a")
     assert (one.part, one.published, one.state) == (1.0, Part(1.0, 1.0), PartState.STEADY)
+
+
+def test_who_shrinks_claims_what_it_had_until_no_more_is_under_way_whoever_leaves() -> None:
+    one = Parts("a")
+    one.part, one.published = 1.0, Part(1.0, 1.0)
+    one.step({"b": Part()}, settled=False)
+    one.step({}, settled=False)
+    assert (one.part, one.published, one.state) == (0.5, Part(1.0, 1.0), PartState.SHRINKING)
 
 
 def test_a_newcomer_gets_its_part_when_the_other_has_given_it_up() -> None:

@@ -63,6 +63,7 @@ def test_everybody_has_a_permit_even_where_there_are_more_members_than_permits()
 
 def test_the_permit_of_who_wants_none_is_one_of_the_limits() -> None:
     assert hand_out(2, [0, 2], [0.0, FULL]) == [1, 1]
+    assert hand_out(10, [0, 0, 0, 0], [0.0, 0.0, 0.0, FULL]) == [1, 1, 1, 7]
 
 
 def test_permits_that_cannot_be_divided_go_round() -> None:
@@ -166,21 +167,28 @@ def test_a_joiner_has_hardly_any_pace_and_starts_afresh() -> None:
     assert joiner.rate == pytest.approx(10.0)
 
 
-def test_the_law_is_never_told_of_more_in_flight_than_it_allows() -> None:
-    class Counting(AdaptiveLimit):
-        seen = 0
+class Counting(AdaptiveLimit):
+    """A law that notes how many calls it was told are in flight."""
 
-        def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:
-            self.seen = max(self.seen, in_flight)
-            return super().on_result(now, latency, signal, in_flight, kind)
+    def __init__(self, settings: Adaptive) -> None:
+        super().__init__(settings)
+        self.seen: list[int] = []
 
-    leader, follower = GroupLimit(law := Counting(Adaptive(initial=4, maximum=4))), member(Role.FOLLOWING, 1)
+    def on_result(self, now: float, latency: float, signal: Signal, in_flight: int, kind: str = "") -> int:
+        self.seen.append(in_flight)
+        return super().on_result(now, latency, signal, in_flight, kind)
+
+
+@pytest.mark.parametrize(("limit", "seen"), [(4, [4, 4]), (40, [6, 7])])
+def test_the_law_is_told_of_all_that_is_in_flight_and_never_of_more_than_it_allows(limit: int, seen: list[int]) -> None:
+    law = Counting(Adaptive(initial=limit, maximum=limit))
+    leader, follower = GroupLimit(law), member(Role.FOLLOWING, 1)
     follower.on_result(1.0, 0.1, Signal.SUCCESS, 1, KIND)
     told = follower.report(1.0, Load(1))
     leader.lead(1.0, Report(3, 3, hungry=True), {1: told, **{number: Report(1, 1, hungry=True) for number in (2, 3)}})
-    leader.on_result(1.1, 0.1, Signal.SUCCESS, 3, KIND)
+    leader.on_result(1.1, 0.1, Signal.SUCCESS, 4, KIND)
 
-    assert law.seen == 4
+    assert law.seen == seen
 
 
 def test_the_leader_tells_its_law_what_the_others_saw() -> None:
@@ -218,6 +226,13 @@ def test_a_pause_that_one_was_asked_for_is_everybodys() -> None:
     assert leader.paused_until == 3.0
 
 
+def test_a_member_that_follows_keeps_to_the_longest_pause_that_it_knows_of() -> None:
+    follower = member(Role.FOLLOWING)
+    for until, known in ((3.0, 3.0), (5.0, 5.0), (4.0, 5.0)):
+        follower.follow(Share(10, None, until), 40, 4)
+        assert follower.paused_until == known
+
+
 def test_a_pace_is_divided_by_what_each_makes_of_it() -> None:
     leader = member(Role.ALONE)
     leader.law = AdaptiveLimit.started_at(0.0, LearnedLimit(40, 100.0))
@@ -241,9 +256,55 @@ def test_who_is_alone_again_has_all_that_the_law_allows() -> None:
     leader.lead(1.0, Report(40, 40, hungry=True), {1: Report(1, 1, hungry=True)})
     assert leader.limit < 40
 
+    assert leader.members == 2
+    assert leader.law.reach == pytest.approx(0.3)
+
     leader.stay_alone()
-    assert leader.limit == 40
+    assert (leader.limit, leader.members, leader.law.reach) == (40, 1, 0.0)
     assert "alone" in repr(leader)
+
+
+def test_who_leaves_goes_on_alone_from_its_share() -> None:
+    follower = member(Role.FOLLOWING, 10)
+    follower.leave(1.0)
+    assert (follower.limit, follower.law.limit, follower.role) == (10, 10, Role.ALONE)
+
+    law = follower.law
+    follower.leave(2.0)
+    assert follower.law is law
+
+
+def test_a_limit_is_begun_from_and_handed_on_only_where_its_law_runs() -> None:
+    alone, follower = member(Role.ALONE), member(Role.FOLLOWING, 10)
+    for one in (alone, follower):
+        one.begin_at(0.0, LearnedLimit(200))
+        one.law = AdaptiveLimit.started_at(0.0, LearnedLimit(one.limit), one.law.settings)
+
+    assert (alone.limit, alone.learned) == (100, LearnedLimit(100))
+    assert (follower.limit, follower.learned) == (10, None)
+
+
+def test_a_member_begins_alone_and_its_limit_learns_and_may_be_passed_for_a_moment() -> None:
+    alone = member(Role.ALONE)
+
+    assert (alone.role, alone.members, alone.learns, alone.strict) == (Role.ALONE, 1, True, False)
+
+
+def test_what_is_not_told_is_nothing() -> None:
+    assert Load(1) == Load(1, started=0, waiting=False, full=True)
+    assert Report(1, 1, hungry=False) == Report(1, 1, False, 0.0, (), -math.inf, -math.inf, 0, 0.0)  # noqa: FBT003
+    assert Share(1) == Share(1, None, -math.inf, 0)
+
+
+def test_as_many_members_as_permits_have_one_each_and_no_pace() -> None:
+    leader = member(Role.ALONE)
+    leader.law = AdaptiveLimit(Adaptive(initial=2, maximum=2))
+    for trip in range(1, 30):
+        leader.law.on_result(trip * 0.1, 0.1, Signal.SUCCESS, 2, KIND)
+    shares = leader.lead(9.0, Report(1, 1, hungry=True), {1: Report(1, 1, hungry=True)})
+
+    assert leader.law.statistics().latency
+    assert (shares[1].limit, shares[1].rate, leader.rate) == (1, None, None)
 
 
 def test_statistics_say_in_words_what_a_member_is() -> None:
@@ -251,6 +312,11 @@ def test_statistics_say_in_words_what_a_member_is() -> None:
 
     assert seen.doing == "shares the limit of a group: 10 of 40"
     assert (seen.limit, seen.accepted, seen.throttled) == (10, 0, 0)
+
+    leader = member(Role.ALONE)
+    law = leader.statistics().doing
+    leader.lead(1.0, Report(20, 20, hungry=True), {1: Report(20, 20, hungry=True)})
+    assert leader.statistics().doing == f"leads the limit of a group: 20 of 40; {law}"
 
 
 @pytest.mark.parametrize(("learned", "together"), [(None, 20.0), (8.0, 8.0), (40.0, 20.0)])
@@ -304,8 +370,19 @@ def test_a_report_has_what_was_seen_since_the_last_one() -> None:
     assert (told.held, told.peak, told.per_second, len(told.calls), told.paused_until) == (10, 7, 4, 4, 3.4)
     assert (again.peak, again.per_second, len(again.calls)) == (3, 4, 0)
     assert not again.hungry
+    assert follower.report(2.25, Load(0)).per_second == 4
     assert follower.report(2.7, Load(0)).per_second == 0
     assert follower.report(2.8, Load(12)).held == 12
+
+
+def test_who_follows_tells_of_every_call_and_who_leads_counts_those_that_say_something() -> None:
+    leader, follower = member(Role.ALONE), member(Role.FOLLOWING)
+    leader.lead(1.0, Report(5, 5, hungry=True), {1: Report(5, 5, hungry=True)})
+    for one in (leader, follower):
+        one.on_result(1.1, 0.1, Signal.NEUTRAL, 5, KIND)
+        one.on_result(1.1, 0.1, Signal.SUCCESS, 5, KIND)
+
+    assert [one.report(1.2, Load(4)).per_second for one in (leader, follower)] == [1, 2]
 
 
 def test_parts_of_a_shared_total_have_their_parts_of_it_and_never_nothing() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async import Shared
-from altcraft_async.flow.limit import LearnedLimit, Signal
+from altcraft_async.flow.limit import LearnedLimit, LimitStatistics, Signal
 from altcraft_async.flow.share import Load, Report, Role
 from altcraft_async.flow.total import SharedTotal, hand_out_pace
 
@@ -54,6 +54,7 @@ def test_full_members_have_equal_shares_of_all_of_it() -> None:
     settle(group, [busy(1)] * 4)
 
     assert [member.limit for member in group] == [16] * 4
+    assert [member.members for member in group] == [4] * 4
 
 
 def test_what_one_does_not_need_others_have() -> None:
@@ -167,3 +168,56 @@ def test_the_leader_in_anothers_place_begins_from_its_share() -> None:
     group[1].take_over(2.0, LearnedLimit(10))
 
     assert (group[1].limit, group[1].role) == (5, Role.LEADING)
+
+
+def test_where_more_is_held_than_there_is_nobody_gains() -> None:
+    assert hand_out_pace(10.0, [20.0, 1.0], [FULL, FULL], 0.1) == [5.0, 1.0]
+
+
+def test_what_is_free_is_for_those_who_can_use_it() -> None:
+    assert hand_out_pace(10.0, [8.0, 1.0], [FULL, FULL], 0.1) == [5.0, 2.0]
+
+
+def test_a_permit_that_cannot_be_divided_is_one_members_for_two_seconds() -> None:
+    leader = SharedTotal(Shared(3))
+    seen = []
+    for step in range(8):
+        leader.lead(100.0 + step / 2, Report(1, 2, hungry=True), {1: Report(1, 1, hungry=True)})
+        seen.append(leader.limit)
+
+    assert seen in ([2] * 4 + [1] * 4, [1] * 4 + [2] * 4)
+
+
+def test_what_is_told_of_the_starts_is_those_of_the_last_second() -> None:
+    total = SharedTotal(rate=Shared(100))
+    told = [
+        total.report(at, Load(0, started)).per_second
+        for at, started in [(100.0, 0), (100.125, 40), (101.0, 40), (101.125, 40), (101.25, 41)]
+    ]
+
+    assert told == [0.0, 40.0, 40.0, 0.0, 1.0]
+
+
+def test_where_only_one_of_the_two_is_shared_the_other_is_no_matter() -> None:
+    permits, pace = SharedTotal(Shared(8)), SharedTotal(rate=Shared(8))
+    for total in (permits, pace):
+        total.take_part(0.5)
+    assert [(total.limit, total.rate) for total in (permits, pace)] == [(4, None), (1, 4.0)]
+    assert [total.whole for total in (permits, pace)] == [LearnedLimit(8), LearnedLimit(1, 8.0)]
+    assert [total.report(1.0, Load(0)).pace for total in (permits, pace)] == [0.0, 4.0]
+
+
+def test_a_known_total_is_kept_strictly_and_nothing_is_learned_of_it() -> None:
+    total = SharedTotal(Shared(8))
+
+    assert (total.strict, total.learns, total.learned, total.members) == (True, False, None, 1)
+    assert total.paused_until < 0.0
+    assert total.statistics() == LimitStatistics(1, None, doing="shares the limit of a group: 1 of 8")
+
+
+def test_who_is_left_alone_is_one_of_one() -> None:
+    total = SharedTotal(Shared(8))
+    total.join(8, 3)
+    total.stay_alone()
+
+    assert (total.members, total.role) == (1, Role.ALONE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import enum
 import pickle
+from itertools import product
 
 import attrs
 import pytest
@@ -55,6 +56,8 @@ def test_what_is_neither_text_nor_a_whole_number_is_refused_by_name(field, bad):
 
 def test_whole_numbers_become_text():
     assert LineStatusUpdate(1001, 7, -3) == LineStatusUpdate("1001", "7", "-3")
+    for ids in product((7, "7"), repeat=3):
+        assert LineStatusUpdate(*ids) == LineStatusUpdate("7", "7", "7")
 
 
 def test_a_tag_takes_no_part_in_comparisons_and_an_own_id_does():

@@ -198,3 +198,8 @@ def test_of_several_lists_the_stricter_one_counts():
 def test_rules_that_are_no_sets_of_numbers_are_refused(field, wrong):
     with pytest.raises(ConfigurationError):
         VerdictRules(**{field: wrong})
+
+
+@pytest.mark.parametrize("number", [0, 1, 999])
+def test_any_number_from_zero_on_can_stand_in_a_list(number):
+    assert VerdictRules(retriable=[number]).retriable == {number}

@@ -12,7 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from altcraft_async import ConfigurationError
 from altcraft_async.protocol import xml
-from altcraft_async.protocol.wire import Call, Wire, WireResponse
+from altcraft_async.protocol.wire import Call, Reply, Wire, WireResponse
 
 METHOD = "market/orders/update_order_line_status"
 CALL = Call(
@@ -115,6 +115,11 @@ def test_blanks_and_byte_order_marks_before_an_answer_do_no_harm(prefix, body):
     assert read(prefix + body).code == 0
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_an_answer_shows_its_encoding_by_its_zeros(encoding):
+    assert read('{"error": 0}'.encode(encoding)).code == 0
+
+
 def test_success_is_the_code_never_the_text():
     assert read(b'{"error": 0, "error_text": "Catastrophe"}').code == 0
     assert read(b'{"error": 400, "error_text": "Successful operation"}').code == 400
@@ -144,6 +149,8 @@ def test_a_replayed_answer_is_known_by_either_header(name, value, duplicate):
 def test_the_pause_is_handed_on_from_failures_of_every_kind():
     assert read(b'{"error": 429}', Retry_After="7").retry_after == "7"
     assert read(b"<html>", status=503, Retry_After="7").retry_after == "7"
+    assert read(b"<html>", status=503, Retry_After="7").problem.retry_after == "7"
+    assert read(b"<html>", status=503).problem.retry_after is None
 
 
 @pytest.mark.parametrize(("body", "status"), [(b'{"error": 429}', 200), (b"<html>", 503)])
@@ -153,11 +160,23 @@ def test_a_pause_that_is_given_twice_is_a_list(body, status):
 
 
 @pytest.mark.parametrize(
-    "written", ["a\"b'c&d<e/f", "a\\\"b'c&d<e/f", "a&quot;b&#x27;c&amp;d&lt;e/f", "a%22b%27c%26d%3Ce%2Ff"]
+    "written",
+    [
+        "a\"b'c&d<e/f",
+        "a\\\"b'c&d<e/f",
+        "a\"b\\'c&d<e/f",
+        "a\"b'c&amp;d&lt;e/f",
+        "a&quot;b&#x27;c&amp;d&lt;e/f",
+        "a%22b%27c%26d%3Ce%2Ff",
+    ],
 )
 def test_a_token_is_hidden_however_it_is_written(written):
     wire = Wire("a\"b'c&d<e/f")
     assert wire.clean(f"bad token {written}!") == "bad token ***!"
+
+
+def test_of_a_token_that_is_hidden_no_end_is_left():
+    assert Wire("a&").clean("bad token a&amp;!") == "bad token ***!"
 
 
 def test_the_servers_text_is_fit_for_a_log():
@@ -214,6 +233,13 @@ def test_a_token_that_no_request_can_carry_is_refused(token):
 def test_an_answer_came_when_asked_for_and_to_one_request_where_the_transport_says_nothing_else():
     response = WireResponse(200, {}, b"")
     assert (response.resent, response.unasked) == (False, False)
+    assert not Reply(200, 0).duplicate
+
+
+def test_how_its_connection_is_closed_is_no_part_of_what_an_answer_says():
+    response = WireResponse(200, {}, b"", discard=print)
+    assert response == WireResponse(200, {}, b"")
+    assert "discard" not in repr(response)
 
 
 @pytest.mark.parametrize("token_in", ["body", "header"])

@@ -18,6 +18,12 @@ def test_fields_stand_under_the_root_xml():
     assert (root.tag, {child.tag: child.text for child in root}) == ("xml", {"token": "t", "format": "json"})
 
 
+def test_a_body_begins_with_its_declaration_and_a_row_does_not_and_what_is_empty_is_short():
+    declaration = b'<?xml version="1.0" encoding="utf-8"?>\n'
+    assert xml.encode({"a": None, "b": "x"}) == declaration + b"<xml><a/><b>x</b></xml>"
+    assert xml.encode_row({"a": None, "b": "x"}) == b"<data><a/><b>x</b></data>"
+
+
 def test_lists_are_repeated_elements_without_a_wrapper():
     root = ET.fromstring(xml.encode({"external_ids": ["a", "b"], "data": [{"x": "1"}]}))
     assert [(child.tag, child.text) for child in root][:2] == [("external_ids", "a"), ("external_ids", "b")]
@@ -99,6 +105,11 @@ def test_deep_nesting_is_refused_at_its_first_element_too_deep_not_at_its_end():
 
 def test_the_depth_is_that_of_the_nesting_not_the_number_of_elements():
     assert xml.decode(b"<xml>" + b"<a><b>1</b></a>" * 500 + b"</xml>")["a"][499] == {"b": "1"}
+
+
+def test_elements_that_are_closed_make_no_room_for_deeper_ones():
+    with pytest.raises(UnreadableResponseError, match="not allowed here"):
+        xml.decode(b"<xml>" + b"<a/>" * 200 + b"<a>" * 100 + b"</a>" * 100 + b"</xml>")
 
 
 def test_the_reasonable_depth_of_an_answer_is_read():
