@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pendulum
 from airflow.sdk import dag, task
 
@@ -23,7 +25,7 @@ def altcraft_orders() -> None:
         return list(range(len(found.shards)))
 
     @task(retries=5, max_active_tis_per_dag=16)
-    def deliver(number: int, directory: str) -> dict[str, object]:
+    def deliver(number: int, directory: str) -> Mapping[str, object]:
         from altcraft_async import Shared
         from altcraft_async.shards import deliver_shard
 
