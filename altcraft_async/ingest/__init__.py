@@ -11,7 +11,7 @@ be read at all raises `InputError`. If it is not certain from some line on where
     from altcraft_async.blocking import AltcraftClient
     from altcraft_async.ingest import read_updates
 
-    columns = {"status_external_id": "State"}  # the other two have the platform's own names
+    columns = {"order_external_id": "Order", "order_line_external_id": "Line", "status_external_id": "Status"}
     with AltcraftClient.from_env() as altcraft, read_updates("export.csv", columns=columns) as updates:
         for outcome in altcraft.market.orders.stream_order_line_statuses(updates):
             print(outcome.index, outcome.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import sys
@@ -13,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from altcraft_async.ingest import FIELDS
+from altcraft_async.outbox import Outbox
 from altcraft_async.sandbox import ThreadedSandbox
 
 if TYPE_CHECKING:
@@ -37,16 +39,25 @@ def server() -> Iterator[ThreadedSandbox]:
         yield sandbox
 
 
+async def put_into(path: Path) -> None:
+    """Make the outbox of a service that has ended with an update in it."""
+    async with Outbox(path) as outbox:
+        await outbox.put(ROWS[0])
+
+
 def write_inputs(folder: Path) -> None:
     """Write the files that somebody has who sends updates and imports orders."""
     table = "".join(",".join(row) + "\n" for row in [FIELDS, *ROWS])
     (folder / "updates.csv").write_text(table)
-    (folder / "export.csv").write_text(table.replace("status_external_id", "State"))
+    (folder / "failed.csv").write_text(table)
+    (folder / "export.csv").write_text("Order,Line,Status\n" + table.partition("\n")[2])
+    (folder / "altcraft.toml").write_text("[altcraft.profiles.staging]\nrate = 50\n")
     columns = dict(zip(FIELDS, map(list, zip(*ROWS, strict=True)), strict=True))
     for name in ("updates.parquet", "orders.parquet"):
         pyarrow.parquet.write_table(pyarrow.table(columns), folder / name)
     order = {"external_id": "order_2", "endpoint": "sandbox", "status": "new", "order_lines": []}
     (folder / "orders.jsonl").write_text(json.dumps(order) + "\n")
+    asyncio.run(put_into(folder / "outbox.db"))
     with closing(sqlite3.connect(folder / "shop.db")) as shop, shop:
         shop.execute("CREATE TABLE changes (id INTEGER PRIMARY KEY, order_id, line_id, status, sent)")
         shop.executemany("INSERT INTO changes (order_id, line_id, status) VALUES (?, ?, ?)", ROWS)

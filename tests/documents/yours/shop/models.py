@@ -8,3 +8,6 @@ class LineStatus(models.Model):
     order_line_external_id = models.TextField()
     status_external_id = models.TextField()
     sent = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return str(self.pk)
