@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, SoupStrainer
 from markdown_it import MarkdownIt
 
 if TYPE_CHECKING:
@@ -51,13 +51,16 @@ def copied(text: str, prompt: str) -> str:
 
 def _built() -> Iterator[Block]:
     prompt = runpy.run_path(str(ROOT / "docs" / "conf.py"))["copybutton_prompt_text"]
+    frames = SoupStrainer("div", class_=re.compile(f"^{_HIGHLIGHT}"))
     for path in sorted(BUILT.rglob("*.html")):
-        soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        text = path.read_text(encoding="utf-8")
+        soup = BeautifulSoup(text, "html.parser", parse_only=frames)
+        found = soup.select("div.highlight pre")  # what the button copies
         page = path.relative_to(BUILT).with_suffix("").as_posix()
-        for number, pre in enumerate(soup.select("div.highlight pre"), 1):
-            frame = pre.find_parent(class_=re.compile(f"^{_HIGHLIGHT}"))
-            assert frame is not None, f"{page}: a block of no language"
-            language = next(one for one in frame.get_attribute_list("class") if one.startswith(_HIGHLIGHT))
+        assert len(found) == text.count('<div class="highlight"><pre>'), f"{page}: a block without a language"
+        for number, pre in enumerate(found, 1):
+            classes = pre.find_parents("div")[1].get_attribute_list("class")
+            language = next(one for one in classes if one.startswith(_HIGHLIGHT))
             yield Block(page, number, language.removeprefix(_HIGHLIGHT), copied(pre.get_text(), prompt))
 
 
@@ -70,6 +73,10 @@ def _on_github() -> Iterator[Block]:
 
 
 @cache
+def _every() -> tuple[Block, ...]:
+    return (*_built(), *_on_github())
+
+
 def blocks(*languages: str) -> list[Block]:
     """Return the blocks in these languages, or all."""
-    return [one for one in (*_built(), *_on_github()) if not languages or one.language in languages]
+    return [one for one in _every() if not languages or one.language in languages]

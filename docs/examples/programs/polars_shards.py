@@ -1,4 +1,4 @@
-"""Write a polars frame as shards: ``python polars_shards.py changes.parquet run-1``, then ``shards run run-1``."""
+"""Write a frame, the three ids and changed_at, as shards: ``python polars_shards.py changes.parquet run-1``."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,6 @@ from altcraft_async.shards import adopt_shards
 
 
 def write_shards(changes: pl.DataFrame, directory: Path) -> None:
-    """Write a frame with the three ids, and changed_at, as up to 64 shards."""
     directory.mkdir()
     numbered = changes.sort("changed_at").with_columns(shard=pl.col("order_external_id").hash() % 64)
     for (number, *_), rows in numbered.partition_by("shard", as_dict=True).items():
