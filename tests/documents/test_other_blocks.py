@@ -17,7 +17,7 @@ from test_shell_blocks import SHELL, problem_of
 from altcraft_async import Settings
 from altcraft_async.sandbox import Scenario
 from altcraft_async.settings.file import SettingsFile
-from blocks import ROOT, blocks
+from blocks import ROOT, blocks, copied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,13 @@ def text(page: str, beginning: str) -> str:
     """Return the only block of a page that begins so."""
     (found,) = (one.text for one in blocks() if one.page == page and one.text.startswith(beginning))
     return found
+
+
+def test_of_a_block_with_prompts_only_what_follows_them_is_copied():
+    prompt = r">>> |\.\.\. |\$ "
+    assert copied("$ altcraft-async demo\n5,000 lines\n", prompt) == "altcraft-async demo\n"
+    assert copied(">>> for one in x:\n...     print(one)\n1\n", prompt) == "for one in x:\n    print(one)\n"
+    assert copied("altcraft-async demo\n", prompt) == "altcraft-async demo\n"
 
 
 def test_each_block_is_of_a_kind_that_is_checked():

@@ -17,6 +17,7 @@ from shell import commands
 
 from altcraft_async.cli.app import cli, run
 from altcraft_async.cli.exits import ExitCode
+from altcraft_async.sandbox import ThreadedSandbox
 from blocks import ROOT, blocks
 
 if TYPE_CHECKING:
@@ -126,6 +127,18 @@ def test_it_is_shell(block):
 def test_its_commands_have_these_options(block, monkeypatch):
     found = [(call, wrong_with(call, monkeypatch)) for call in commands(block.text)]
     assert [(call, wrong) for call, wrong in found if wrong] == []
+
+
+@pytest.mark.parametrize("block", [one for one in SHELL if "curl" in one.text], ids=str)
+def test_the_sandbox_takes_the_calls_of_curl(block):
+    bash = shutil.which("bash")
+    if bash is None or shutil.which("curl") is None:
+        pytest.skip("bash or curl is missing")
+    with ThreadedSandbox() as sandbox:
+        text = block.text.replace("http://127.0.0.1:8080", sandbox.base_url).replace("curl -s", "curl -sS --fail")
+        ended = subprocess.run([bash, "-e"], input=text, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert sandbox.line_status("order_10", "line_10_2") == "new"
 
 
 def end_of(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> int:
