@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.documents, pytest.mark.slow]
 EXAMPLES = ROOT / "docs" / "examples"
 YOURS = Path(__file__).parent / "yours"
 PYTHON = blocks("python", "pycon", "default")
-ELSEWHERE = ("airflow", "celery", "distributed", "django", "httpx", "pandas", "pendulum", "polars", "pyspark", "ray")
+ELSEWHERE = ("airflow", "celery", "distributed", "django", "pandas", "pendulum", "polars", "pyspark", "ray")
 """Libraries of the sessions ``programs`` and ``engines``, which run what needs them."""
 
 SETTINGS = f"""
