@@ -179,11 +179,14 @@ def outages(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documents and run their examples; warnings are errors."""
-    session.install(".[docs,test]")
+    """Build the documents, run their examples, and check each block of the pages; warnings are errors."""
+    used = ("asyncpg>=0.29", "httpx>=0.28", "psycopg-pool>=3.2", "sqlalchemy[asyncio]>=2.0")
+    session.install(".[docs,postgres,test]", "mypy>=1.16", *used)
     session.run("python", "docs/fill_tables.py", "--check")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "doctest", "docs", "docs/_build/doctest")
+    shutil.rmtree("docs/_build/html", ignore_errors=True)  # no block of a page that is gone
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+    session.run("pytest", "-q", "-m", "documents", "tests/documents", *SIDE_BY_SIDE)
 
 
 @nox.session

@@ -4,8 +4,9 @@
 
     from altcraft_async.blocking import AltcraftClient
 
+    updates = [("order_1", "line_1", "delivered")]
     with AltcraftClient.from_env() as altcraft:
-        report = altcraft.market.orders.update_order_line_statuses(rows)
+        report = altcraft.market.orders.update_order_line_statuses(updates)
 
 Each client has an event loop in a thread of its own, which begins at the first call. All else is the same as in
 `altcraft_async.AltcraftClient`: methods, keywords, values, errors, order and journal.

@@ -2,8 +2,17 @@
 
 .. code-block:: python
 
-    async for finding in diagnose():
-        print(finding.level, finding.check, finding.said, finding.remedy or "")
+    import asyncio
+
+    from altcraft_async.doctor import diagnose
+
+
+    async def main() -> None:
+        async for finding in diagnose():
+            print(finding.level, finding.check, finding.said, finding.remedy or "")
+
+
+    asyncio.run(main())
 
 `diagnose` makes the checks in order and yields the finding of each. Every check is bounded in time, none raises for a
 failure that it finds, and all calls only read. The token is never part of a finding.

@@ -8,9 +8,13 @@ be read at all raises `InputError`. If it is not certain from some line on where
 
 .. code-block:: python
 
-    with read_updates("orders.csv", columns={"order_external_id": "Order"}, keep_rows=True) as updates:
-        async for outcome in altcraft.market.orders.stream_order_line_statuses(updates):
-            row = updates.take_row(outcome.index)
+    from altcraft_async.blocking import AltcraftClient
+    from altcraft_async.ingest import read_updates
+
+    columns = {"order_external_id": "Order", "order_line_external_id": "Line", "status_external_id": "Status"}
+    with AltcraftClient.from_env() as altcraft, read_updates("export.csv", columns=columns) as updates:
+        for outcome in altcraft.market.orders.stream_order_line_statuses(updates):
+            print(outcome.index, outcome.state)
 
 **CSV.** The first line that is not blank is the header; a line ``sep=;`` may come before it. The separator is ``,``,
 ``;`` or a tab, found from the header. Names of columns are compared without case. Cells may be quoted, and a quoted

@@ -2,6 +2,11 @@
 
 .. code-block:: python
 
+    from distributed import Client
+
+    from altcraft_async import Shared
+    from altcraft_async.integrations.dask import run_with_dask
+
     with Client("scheduler:8786") as client:
         found = run_with_dask(client, "s3://bucket/run-1", window=32, concurrency=Shared(640, among="shards"))
 

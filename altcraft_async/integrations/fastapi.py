@@ -2,9 +2,20 @@
 
 .. code-block:: python
 
-    app = FastAPI(lifespan=altcraft_lifespan(outbox="outbox.db"))
+    from fastapi import FastAPI
+
+    from altcraft_async.integrations.fastapi import (
+        AltcraftDep,
+        DeadlineDep,
+        altcraft_lifespan,
+        health_router,
+        install_problem_handlers,
+    )
+
+    app = FastAPI(lifespan=altcraft_lifespan())
     install_problem_handlers(app)
     app.include_router(health_router())
+
 
     @app.post("/lines/{order}/{line}")
     async def delivered(order: str, line: str, altcraft: AltcraftDep, deadline: DeadlineDep) -> None:
@@ -117,11 +128,19 @@ def altcraft_lifespan(
 
     .. code-block:: python
 
+        from collections.abc import AsyncIterator, Mapping
+        from contextlib import asynccontextmanager
+
+        from fastapi import FastAPI
+        from shop import warehouse  # your own code
+
+        from altcraft_async.integrations.fastapi import altcraft_lifespan
+
+
         @asynccontextmanager
         async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, object]]:
-            async with altcraft_lifespan()(app) as state:
-                async with warehouse(state["altcraft"]) as stock:
-                    yield {**state, "stock": stock}
+            async with altcraft_lifespan()(app) as state, warehouse(state["altcraft"]) as stock:
+                yield {**state, "stock": stock}
 
     A server that runs several worker processes starts the lifespan in each, so each has a client of its own.
     """
@@ -181,6 +200,13 @@ def deadline_from(header: DeadlineHeader) -> Callable[[HTTPConnection], Awaitabl
     """Return the dependency that reads a request's deadline from `header`.
 
     .. code-block:: python
+
+        from typing import Annotated
+
+        from fastapi import Depends
+
+        from altcraft_async.integrations.fastapi import DeadlineHeader, deadline_from
+        from altcraft_async.integrations.web import Deadline
 
         EnvoyDeadline = Annotated[Deadline, Depends(deadline_from(DeadlineHeader("X-Envoy-Expected-Rq-Timeout-Ms")))]
 
@@ -283,10 +309,28 @@ def use_sandbox(
 
     .. code-block:: python
 
-        with use_sandbox(app, altcraft_sandbox), TestClient(app) as http: ...
+        from fastapi.testclient import TestClient
+        from shop import app  # your own code
 
-        async with use_sandbox(app, sandbox) as running:
-            async with AsyncClient(transport=ASGITransport(running), base_url="http://test") as http: ...
+        from altcraft_async.integrations.fastapi import use_sandbox
+
+
+        def test_the_service_is_ready(altcraft_sandbox):  # the pytest fixture
+            with use_sandbox(app, altcraft_sandbox), TestClient(app) as http:
+                assert http.get("/readyz").status_code == 200
+
+    .. code-block:: python
+
+        from httpx import ASGITransport, AsyncClient
+        from shop import app  # your own code
+
+        from altcraft_async.integrations.fastapi import use_sandbox
+
+
+        async def test_the_service_is_ready(altcraft_sandbox):  # with pytest-asyncio or anyio
+            async with use_sandbox(app, altcraft_sandbox) as running:
+                async with AsyncClient(transport=ASGITransport(running), base_url="http://test") as http:
+                    assert (await http.get("/readyz")).status_code == 200
     """
     return SandboxedApp(app, _Parts(partial(AltcraftClient, sandbox.base_url, sandbox.token, **options), outbox))
 

@@ -2,8 +2,17 @@
 
 .. code-block:: python
 
-    async with HealthServer(altcraft, outbox, port=8081):
-        await until_the_end()
+    import asyncio
+
+    from altcraft_async import AltcraftClient
+    from altcraft_async.integrations.health import HealthServer
+    from altcraft_async.outbox import Outbox
+
+
+    async def drain(path: str, end: asyncio.Event) -> None:
+        async with AltcraftClient.from_env() as altcraft, Outbox(path, altcraft) as outbox:
+            async with HealthServer(altcraft, outbox, port=8081):
+                await end.wait()
 
 ``/livez`` answers 200 while the event loop turns, ``/readyz`` 200 or 503 as
 `altcraft_async.integrations.web.readiness_of` judges, ``/metrics`` figures in the text format of Prometheus. They tell

@@ -2,9 +2,10 @@
 
 .. code-block:: python
 
+    from altcraft_async import AltcraftClient
     from altcraft_async.integrations.opentelemetry import OpenTelemetryObserver
 
-    altcraft = AltcraftClient(base_url, token, observers=[OpenTelemetryObserver()])
+    altcraft = AltcraftClient.from_env(observers=[OpenTelemetryObserver()])
 
 Names follow the semantic conventions for HTTP clients where these have one, else
 they begin with ``altcraft.``. Neither the token nor a body is part of a span or

@@ -2,9 +2,10 @@
 
 .. code-block:: python
 
+    from altcraft_async import AltcraftClient
     from altcraft_async.integrations.prometheus import PrometheusObserver
 
-    altcraft = AltcraftClient(base_url, token, observers=[PrometheusObserver()])
+    altcraft = AltcraftClient.from_env(observers=[PrometheusObserver()])
 
 Times are in seconds. No label holds an id: their values are the API's methods,
 HTTP statuses, names of error classes and states of outcomes.

@@ -2,13 +2,15 @@
 
 .. code-block:: python
 
+    import pytest
+    from shop import push_statuses  # your own code
+
+
+    @pytest.mark.altcraft_sandbox(error_style="http4xx", seed=7)  # only where a test needs settings
     def test_pushes_statuses(altcraft_sandbox):
         altcraft_sandbox.seed_orders(3)
         push_statuses(altcraft_sandbox.base_url, altcraft_sandbox.token)
         assert altcraft_sandbox.line_status("order_1", "line_1_1") == "delivered"
-
-    @pytest.mark.altcraft_sandbox(error_style="http4xx", seed=7)
-    async def test_with_settings(altcraft_sandbox): ...
 
 The sandbox runs on a thread of its own, so the fixture serves synchronous tests
 and tests of any async plugin alike. The marker takes the settings of

@@ -2,6 +2,11 @@
 
 .. code-block:: python
 
+    import ray
+
+    from altcraft_async import Shared
+    from altcraft_async.integrations.ray import run_with_ray
+
     ray.init("auto")
     found = run_with_ray("s3://bucket/run-1", window=32, concurrency=Shared(640, among="shards"))
 

@@ -2,11 +2,17 @@
 
 .. code-block:: python
 
-    found = run_with_spark(spark, "s3://bucket/run-1", concurrency=8)          # over a directory of shards
+    from pyspark.sql import SparkSession
 
-    spark.dataSource.register(AltcraftDataSource)                              # or straight from a data frame
-    (df.repartition(32, "order_external_id").sortWithinPartitions("changed_at")
-       .write.format("altcraft").mode("append").options(runId="2026-11-26", sequence="changed_at").save())
+    from altcraft_async.integrations.spark import AltcraftDataSource, run_with_spark
+
+    spark = SparkSession.builder.getOrCreate()
+    found = run_with_spark(spark, "s3://bucket/run-1", concurrency=8)  # over a directory of shards
+
+    spark.dataSource.register(AltcraftDataSource)  # or straight from a data frame
+    changes = spark.read.parquet("s3://bucket/changes.parquet")
+    ordered = changes.repartition(32, "order_external_id").sortWithinPartitions("changed_at")
+    ordered.write.format("altcraft").mode("append").options(runId="2026-11-26", sequence="changed_at").save()
 
 The executors need this package, and address and token in their own environment, or a token file. Needs ``pyspark``.
 

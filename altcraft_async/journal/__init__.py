@@ -4,7 +4,11 @@ A run writes a journal if you give it one:
 
 .. code-block:: python
 
-    report = await altcraft.market.orders.update_order_line_statuses(updates, journal="run.journal")
+    from altcraft_async.blocking import AltcraftClient
+
+    updates = [("order_1", "line_1", "delivered")]
+    with AltcraftClient.from_env() as altcraft:
+        altcraft.market.orders.update_order_line_statuses(updates, journal="run.journal")
 
 `JournalReader` reads it, also while the run goes on. `forget` deletes the data of an order from it.
 """

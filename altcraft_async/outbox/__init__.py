@@ -2,8 +2,18 @@
 
 .. code-block:: python
 
-    async with AltcraftClient.from_env() as altcraft, Outbox("outbox.db", altcraft) as outbox:
-        await outbox.put(LineStatusUpdate("order_1", "line_1", "delivered"))  # on disk when this returns
+    import asyncio
+
+    from altcraft_async import AltcraftClient, LineStatusUpdate
+    from altcraft_async.outbox import Outbox
+
+
+    async def main() -> None:
+        async with AltcraftClient.from_env() as altcraft, Outbox("outbox.db", altcraft) as outbox:
+            await outbox.put(LineStatusUpdate("order_1", "line_1", "delivered"))  # on disk when this returns
+
+
+    asyncio.run(main())
 
 An accepted update stays in the file until the server has said yes or no. It is delivered in the background, by the
 engine of the bulk calls: in order for each line, as many side by side as the server allows, under one ``Request-ID``

@@ -43,10 +43,21 @@ class Sandbox:
 
     .. code-block:: python
 
-        async with Sandbox(faults=Faults.mixed(0.1), seed=7) as sandbox:
-            keys = sandbox.seed_orders(100, 5)
-            ...  # a client at sandbox.base_url with sandbox.token
-            assert sandbox.ledger.check(expected).ok
+        import asyncio
+
+        from altcraft_async import AltcraftClient
+        from altcraft_async.sandbox import Faults, Sandbox
+
+
+        async def main() -> None:
+            async with Sandbox(faults=Faults.mixed(0.1), seed=7) as sandbox:
+                updates = [(*key, "delivered") for key in sandbox.seed_orders(20, lines_per_order=5)]
+                async with AltcraftClient(sandbox.base_url, sandbox.token, max_retries=20) as altcraft:
+                    await altcraft.market.orders.update_order_line_statuses(updates)
+                assert sandbox.ledger.check(updates).ok
+
+
+        asyncio.run(main())
 
     `start` and `stop` do the same by hand; a stopped sandbox can be started
     again, on the same port and with the same state, which is an outage for its

@@ -27,8 +27,11 @@ class ThreadedSandbox:
 
     .. code-block:: python
 
+        from altcraft_async.sandbox import ThreadedSandbox
+
         with ThreadedSandbox(seed=7) as sandbox:
             sandbox.seed_orders(10)
+            print(sandbox.base_url, sandbox.token)  # for whatever you test
 
     It takes the settings of `Sandbox`. Every call here is carried over to the
     sandbox's loop and waits for the result. Read `ledger` at moments of rest,

@@ -2,9 +2,12 @@
 
 .. code-block:: python
 
-    plan_shards("orders.parquet", "s3://bucket/run-1", shards=64)      # once
-    deliver_shard("s3://bucket/run-1", 7)                              # anywhere, in any order, also twice
-    report("s3://bucket/run-1")                                        # at any time
+    from altcraft_async.shards import deliver_shard, plan_shards, report
+
+    plan_shards("updates.parquet", "run-1", shards=4)  # once; all may be addresses, as s3://bucket/run-1
+    for number in range(4):  # anywhere, in any order, also twice
+        deliver_shard("run-1", number)
+    print(report("run-1").counts)  # at any time
 
 All rows of an order are in one shard, so workers need not communicate to keep the order per line. Each shard has a
 journal, and ids that follow from the plan: after a death the shard goes on where it was, and a second copy of it sends

@@ -15,6 +15,7 @@ import pytest
 
 from altcraft_async import BatchError
 from altcraft_async.sandbox import Fault, Faults, ThreadedSandbox
+from altcraft_async.shards import deliver_shard, read_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,3 +194,18 @@ def test_a_polars_frame_goes_out_and_comes_back_as_outcomes(server):
     assert outcomes["sent_ok"].all()
     assert outcomes["state"].to_list() == frame["state"].to_list()
     assert server.check(ROWS).ok
+
+
+def test_a_polars_frame_becomes_shards_with_each_order_in_one_of_them(server, tmp_path):
+    polars = pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    steps = [(*row[:2], status) for status in ("processing", "delivered") for row in ROWS]
+    changes = polars.DataFrame(
+        [(*row, number) for number, row in enumerate(steps)], schema=[*NAMES, "changed_at"], orient="row"
+    )
+    program("polars_shards").write_shards(changes.sort("changed_at", descending=True), tmp_path / "run-1")
+    plan = read_plan(tmp_path / "run-1")
+    for number in range(len(plan.shards)):
+        assert deliver_shard(tmp_path / "run-1", number).complete
+    assert len(plan.shards) > 1
+    assert server.check(steps).ok

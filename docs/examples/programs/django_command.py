@@ -13,7 +13,7 @@ class Command(BaseCommand):
         changed = LineStatus.objects.filter(sent=False).order_by("pk")
         with AltcraftClient.from_env() as altcraft:
             for outcome in altcraft.market.orders.stream_order_line_statuses(changed):
-                if outcome.ok:
+                if outcome.ok and outcome.row is not None:
                     LineStatus.objects.filter(pk=outcome.row.pk).update(sent=True)
                 else:
-                    self.stderr.write(f"row {outcome.row.pk}: {outcome.state}: {outcome.error}")
+                    self.stderr.write(f"row {outcome.index + 1}: {outcome.state}: {outcome.error}")
