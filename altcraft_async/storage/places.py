@@ -214,6 +214,13 @@ class Place:
             while block := file.read(1 << 20):
                 copy.write(block)
 
+    def version(self, name: str) -> str | None:
+        """Return what tells a file from one that was written in its place; None where there is none."""
+        try:
+            return str(self._files.ukey(self._there(name)))
+        except FileNotFoundError:
+            return None
+
     def tidy(self, start: str) -> None:
         """Remove what processes left that were killed while they wrote files whose names begin with `start`.
 
