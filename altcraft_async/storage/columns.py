@@ -397,6 +397,14 @@ class ParquetRows:
             self._flush()
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Let go of the file, whole or not; harmless after `close`."""
+        for column in self._columns:
+            column.clear()
+        with contextlib.suppress(OSError):
+            self._writer.close()
+        self._writer.is_open = False  # or it closes again when it is collected, and complains
+
     def _flush(self) -> None:
         pa = _arrow()
         self._rows += len(self._columns[0])

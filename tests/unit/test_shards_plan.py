@@ -42,7 +42,7 @@ ROWS = [(f"o{number % 17}", f"l{number}", status) for status in ("new", "deliver
 
 def rows(plan: Plan, directory: Path, number: int) -> list[Any]:
     with ExitStack() as opened:
-        return list(rows_of(plan, directory / plan.shards[number].file, opened))
+        return list(rows_of(plan, number, directory / plan.shards[number].file, opened))
 
 
 def write(path: Path, given: list[Any], names: tuple[str, ...] = FIELDS) -> None:
