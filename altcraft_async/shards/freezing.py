@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 
 from altcraft_async.engine.rows import read_row
-from altcraft_async.errors import ConfigurationError, InvalidUpdateError
+from altcraft_async.errors import AltcraftError, ConfigurationError, InvalidUpdateError
 from altcraft_async.flow.partition import bucket_of
 from altcraft_async.ingest import FIELDS, InputError, UpdateReader, read_updates
 from altcraft_async.ingest.arrow import is_input
@@ -122,6 +122,19 @@ def _own_scratch() -> Iterator[Path]:
         yield folder
 
 
+@contextlib.contextmanager
+def _gathering(folder: Path) -> Iterator[None]:
+    """Raise as `ShardError` what this machine's disk says; an error of any other place names that."""
+    try:
+        yield
+    except AltcraftError:  # of which some are an `OSError` too
+        raise
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(str(folder)):
+            raise _unwritten(error) from error
+        raise
+
+
 def _unwritten(error: OSError) -> ShardError:
     """Return the error that this machine's disk does not take what is gathered on it."""
     where = _temporary_directory()
@@ -219,7 +232,7 @@ def adopt_shards(
     place = fresh_place(directory)
     names = _files_of(place)
     reading = {"columns": dict(columns or {}), "constants": dict(constants or {}), "statuses": dict(statuses or {})}
-    with _own_scratch() as folder, in_words(place.address), ExitStack() as stack:
+    with _own_scratch() as folder, in_words(place.address), _gathering(folder), ExitStack() as stack:
         buckets = [stack.enter_context((folder / str(number)).open("w+b")) for number in range(_BUCKETS)]
         copy = folder / "shard.parquet"
         files = []
@@ -230,7 +243,7 @@ def adopt_shards(
                 count += 1
                 digest = _digest(order)
                 if order:
-                    _note(buckets[digest[0] % _BUCKETS], digest, number)
+                    buckets[digest[0] % _BUCKETS].write(_ENTRY.pack(digest, number))
             files.append(ShardFile(name, count, copy.stat().st_size, checksum_of(copy)))
         for bucket in buckets:
             _check_apart(bucket, place, names, reading, copy)
@@ -254,14 +267,6 @@ def _files_of(place: Place) -> list[str]:
         msg = f"{place.address} has no Parquet files; write one for each shard into it"
         raise ShardError(msg, directory=place.address)
     return names
-
-
-def _note(bucket: BinaryIO, digest: bytes, number: int) -> None:
-    """Note that an order, by its digest, is in the file with that number."""
-    try:
-        bucket.write(_ENTRY.pack(digest, number))
-    except OSError as error:
-        raise _unwritten(error) from error
 
 
 def _digest(order: str) -> bytes:

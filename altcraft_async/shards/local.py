@@ -72,7 +72,14 @@ class Local:
         self._restore()
         if not self.journal.exists():
             begin_journal(self.journal, run_id=self._run_id, target=target, now=time.time())
-        return self.summary()
+        summary = self.summary()
+        if summary.target != target:
+            msg = (
+                f"shard {self._number} of {self._place.address} was begun against {summary.target}, and the settings "
+                f"are for {target}; change them, or make a new plan elsewhere"
+            )
+            raise ShardError(msg, directory=self._place.address, shard=self._number)
+        return summary
 
     def summary(self) -> JournalSummary:
         """Return the summary of the journal."""
