@@ -57,10 +57,10 @@ def run_with_dask(  # noqa: PLR0913 - what can be said of a run, by keyword
 ) -> ShardsReport:
     """Deliver the shards of a directory on a Dask cluster, at most `window` at once, and return the report of all.
 
-    `window` is one for each thread of the workers by default. `concurrency` and `rate` are for each shard; `Shared`
-    among ``"shards"`` is a total, of which each shard in the window has its part. `client` is a synchronous one. If a worker dies, another delivers
-    its shard again, by Dask's own rules; when Dask gives up, that is a `ShardError`. An error of one shard does not end
-    the others; the first such error is raised when all have ended.
+    `client` is a synchronous one. `window` is one for each thread of the workers by default. `concurrency` and `rate`
+    are for each shard; `Shared` among ``"shards"`` is a total, of which each shard in the window has its part. If a
+    worker dies, another delivers its shard again, by Dask's own rules; when Dask gives up, that is a `ShardError`. An
+    error of one shard does not end the others; the first such error is raised when all have ended.
     """
     if client.asynchronous:
         msg = "client is an asynchronous one, which this call cannot wait with; give a synchronous Client, in a thread"
