@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import Counter, deque
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 from uuid import uuid4
 
 import attrs
@@ -16,6 +15,7 @@ from altcraft_async.errors import BatchError, MissingExtraError
 from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import BinaryIO, Protocol
 
@@ -283,12 +283,12 @@ class Report(Generic[Row_co]):
 
             with fsspec.open(where, "wb") as file:
                 pq.write_table(table, file)
-        elif isinstance(where, str | os.PathLike):
-            # Files are given open: one that pyarrow opens itself is deleted by it after an error, be it a device.
-            with _replacing(Path(where)) as file:
-                pq.write_table(table, file)
-        else:
+        elif callable(getattr(where, "write", None)):
             pq.write_table(table, where)
+        else:
+            # Files are given open: one that pyarrow opens itself is deleted by it after an error, be it a device.
+            with _replacing(Path(cast("str", where))) as file:
+                pq.write_table(table, file)
 
     @property
     def ok(self) -> bool:
