@@ -131,8 +131,7 @@ class _Run:
         code = interruption.exit_code or self._code(unread=unread)
         for note in self._reader.notes[notes:]:
             self._talk.note(note)
-        results = self._job.results is not None
-        summary(self._talk, self._sink.tally, elapsed, results=results, noun=self._job.noun)
+        summary(self._talk, self._sink.tally, elapsed, results=self._job.results is not None, noun=self._job.noun)
         self._talk.suspicions(self._reader.suspicions)
         if not self._write_report(elapsed, unread=unread, interrupted=interruption.exit_code is not None):
             code = max(code, ExitCode.NOT_ALL_APPLIED)

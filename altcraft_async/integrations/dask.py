@@ -37,7 +37,13 @@ except ImportError:
 __all__ = ["run_with_dask"]
 
 
-def _threads_of(client: Client) -> int:
+def _window_of(client: Client, window: int | None) -> int:
+    """Return how many shards go out at once; raises `ConfigurationError` for a client that cannot be waited with."""
+    if client.asynchronous:
+        msg = "client is an asynchronous one, which this call cannot wait with; give a synchronous Client, in a thread"
+        raise ConfigurationError(msg, field="client")
+    if window is not None:
+        return window
     threads: int = sum(client.nthreads().values())
     if not threads:
         msg = "the cluster has no workers yet; wait for them (client.wait_for_workers), or give window"
@@ -62,11 +68,8 @@ def run_with_dask(  # noqa: PLR0913 - what can be said of a run, by keyword
     worker dies, another delivers its shard again, by Dask's own rules; when Dask gives up, that is a `ShardError`. An
     error of one shard does not end the others; the first such error is raised when all have ended.
     """
-    if client.asynchronous:
-        msg = "client is an asynchronous one, which this call cannot wait with; give a synchronous Client, in a thread"
-        raise ConfigurationError(msg, field="client")
+    at_once = _window_of(client, window)
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
-    at_once = _threads_of(client) if window is None else window
     options = options_of(at_once, concurrency, rate, retry_failed=retry_failed)
     waiting = iter(numbers)
     call = uuid4().hex  # a key of its own for each call: Dask gives who asks by a known key what another gets

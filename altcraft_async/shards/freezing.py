@@ -89,15 +89,7 @@ def plan_shards(
     checked = None if target is None else check_base_url(target, allow_insecure=True, name="target")
     place = fresh_place(directory)
     names = [f"shard-{number:05}.parquet" for number in range(shards)]
-    with in_words(place.address):
-        there = sorted(place.sizes().keys() & set(names))
-        place.tidy("shard-")
-    if there:
-        msg = (
-            f"{place.address} has {there[0]} already: an input, or a plan that was cut off; give another directory, or "
-            "delete it"
-        )
-        raise ShardError(msg, directory=place.address)
+    _check_free(place, names)
     with _own_scratch() as folder:
         paths = [folder / name for name in names]
         rows = _freeze(source, paths, reading)
@@ -109,6 +101,19 @@ def plan_shards(
             path.unlink()
     with in_words(place.address):
         return write_plan(place, files, target=checked, frozen=True)
+
+
+def _check_free(place: Place, names: list[str]) -> None:
+    """Raise `ShardError` if a file has one of the names; what a killed writer left is removed."""
+    with in_words(place.address):
+        there = sorted(place.sizes().keys() & set(names))
+        place.tidy("shard-")
+    if there:
+        msg = (
+            f"{place.address} has {there[0]} already: an input, or a plan that was cut off; give another directory, or "
+            "delete it"
+        )
+        raise ShardError(msg, directory=place.address)
 
 
 @contextlib.contextmanager
