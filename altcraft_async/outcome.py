@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, deque
 from itertools import repeat
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
+from uuid import uuid4
 
 import attrs
 
@@ -269,7 +272,8 @@ class Report(Generic[Row_co]):
     def to_parquet(self, where: str | os.PathLike[str] | BinaryIO) -> None:
         """Write the table of `to_arrow` to a Parquet file, at a path or an address of fsspec, or to an open one.
 
-        Needs the extra ``arrow``; raises `MissingExtraError` without.
+        A file at a path is replaced once the new one is whole, and stays as it is if that fails. Needs the extra
+        ``arrow``; raises `MissingExtraError` without.
         """
         table = self.to_arrow()
         import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
@@ -279,8 +283,12 @@ class Report(Generic[Row_co]):
 
             with fsspec.open(where, "wb") as file:
                 pq.write_table(table, file)
-        else:
+        elif callable(getattr(where, "write", None)):
             pq.write_table(table, where)
+        else:
+            # Files are given open: one that pyarrow opens itself is deleted by it after an error, be it a device.
+            with _replacing(Path(cast("str", where))) as file:
+                pq.write_table(table, file)
 
     @property
     def ok(self) -> bool:
@@ -304,3 +312,22 @@ class Report(Generic[Row_co]):
         if not self.complete:
             message += "; the input was not read to its end"
         raise BatchError(message, report=self, failures=failures)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file that takes the place of the one at `path` when it is whole; a device or a pipe is written itself."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    target = path.resolve()
+    new = target.with_name(f"{target.name}.{uuid4().hex[:8]}.new")
+    try:
+        with new.open("xb") as file:
+            yield file
+        if target.exists():
+            new.chmod(target.stat().st_mode & 0o7777)
+        new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)

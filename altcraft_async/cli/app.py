@@ -74,8 +74,11 @@ def run(started: float | None = None) -> int:  # noqa: PLR0911 - one for each ki
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.NOT_ALL_APPLIED
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
+        if error.filename is None:
+            complain(f"Error: {error.strerror}; check the disk, and what this machine allows a process")
+            return ExitCode.USAGE
         check = (
             "check the address, its credentials, and that the storage can be reached"
             if is_remote(error.filename)

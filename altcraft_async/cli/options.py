@@ -37,6 +37,7 @@ __all__ = [
     "SETTINGS",
     "ClientCommand",
     "Failures",
+    "Real",
     "Seconds",
     "Whole",
     "client_options",
@@ -87,6 +88,16 @@ class Whole(_WholeType):
         if not self.least <= number <= self.most:
             self.fail(f"it must lie between {self.least:,} and {self.most:,}.", param, ctx)
         return number
+
+
+class Real(click.FloatRange):
+    """A number within bounds; what is not a number is in none, though it passes each comparison with one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read it; fail with the bounds where it lies beyond them."""
+        if str(value).strip().lower().lstrip("+-") == "nan":
+            self.fail(f"{value} is not a number", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Seconds(_SecondsType):

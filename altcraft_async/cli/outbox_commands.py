@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from altcraft_async.cli.options import ClientCommand, Whole, client_options, environ_of
+from altcraft_async.cli.options import ClientCommand, Real, Whole, client_options, environ_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ def outbox_show(place: str, as_json: bool, **database: Any) -> int:
 @outbox.command(name="run", cls=ClientCommand, short_help="Deliver an outbox until a signal comes.")
 @_PLACE
 @click.option("--listen", metavar="[HOST]:PORT", help="Serve /livez, /readyz and /metrics at this address.")
-@click.option("--lease", type=click.FloatRange(0.5, 86_400), default=45.0, show_default=True,
+@click.option("--lease", type=Real(0.5, 86_400), default=45.0, show_default=True,
               help="For a database: seconds after which others take over from a dead process.")  # fmt: skip
 @database_options
 @client_options

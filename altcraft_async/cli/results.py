@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -122,6 +123,11 @@ class RecordFile:
         """Put what was written in the place of what the file held, where that was left alone until now."""
         if self._target is None or self.problem is not None:
             return
+        try:
+            _reserve(self._target, os.fstat(self._file.fileno()).st_size)
+        except OSError as error:
+            self.problem = f"{self.path} cannot be written: {error.strerror or error}"
+            return
         written, self._file, self._target = self._file, self._target, None
         with written:
             written.seek(0)
@@ -167,6 +173,19 @@ def _beside(path: str) -> io.FileIO:
         return tempfile.TemporaryFile(buffering=0, dir=Path(path).resolve().parent)
     except OSError:
         return tempfile.TemporaryFile(buffering=0)
+
+
+def _reserve(file: io.FileIO, size: int) -> None:
+    """Have the disk keep place for what a file is to hold, so that what it holds is not lost on a full one."""
+    before = os.fstat(file.fileno()).st_size
+    if sys.platform != "linux" or size <= before:
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        file.truncate(before)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:  # else it cannot do that
+            raise
 
 
 class ResultsFile(RecordFile):
@@ -219,12 +238,17 @@ class ParquetResults(ResultsFile):
 
     def start(self, *, keep: bool = False) -> None:
         """Begin anew, or with `keep` with the rows that the file holds."""
-        self._rows = ParquetRows(self._file, {column: _TYPES.get(column, str) for column in self._columns})
+        try:
+            self._rows = ParquetRows(self._file, {column: _TYPES.get(column, str) for column in self._columns})
+        except OSError as error:
+            self.problem = f"{self.path} cannot be written: {error.strerror or error}"
+        if self._rows is None:
+            return
         if keep and Path(self.path).stat().st_size:
             with Path(self.path).open("rb") as before:
                 try:
                     self._rows.copy(before)
-                except ColumnsError as error:
+                except (ColumnsError, OSError) as error:
                     self.problem = f"{self.path} is no results file that can be continued: {error}"
 
     def add(self, outcome: Outcome[object], line: int | None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from altcraft_async.cli.options import Whole, with_options
+from altcraft_async.cli.options import Real, Whole, with_options
 from altcraft_async.cli.presets import PresetName
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.kinds import LARGEST
@@ -70,7 +70,7 @@ _SETTINGS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
                                      help="Whether repeats are recognised by Request-ID."),
     "dedup_checksum": click.option("--dedup-checksum/--no-dedup-checksum", default=True, show_default=True,
                                    help="Whether repeats without an id are recognised by headers and body."),
-    "dedup_window": click.option("--dedup-window", type=click.FloatRange(0, LARGEST), default=86400.0,
+    "dedup_window": click.option("--dedup-window", type=Real(0, LARGEST), default=86400.0,
                                  show_default=True, metavar="SECONDS", help="How long an answer is kept."),
     "cache_failures": click.option("--cache-failures", is_flag=True,
                                    help="Also keep the 429 and 5xx answers of faults."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from altcraft_async.cli.inputs import Input, input_options
-from altcraft_async.cli.options import ClientCommand, Seconds, Whole, client_options, environ_of
+from altcraft_async.cli.options import ClientCommand, Real, Seconds, Whole, client_options, environ_of
 from altcraft_async.kinds import LARGEST
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      help="Processes of this machine. Default: one for each core."),
         click.option("--concurrency-total", type=Whole(), metavar="N",
                      help="Total calls in flight of all processes that run shards of DIR, on any machine."),
-        click.option("--rate-total", type=click.FloatRange(0, LARGEST, min_open=True), metavar="N",
+        click.option("--rate-total", type=Real(0, LARGEST, min_open=True), metavar="N",
                      help="Total updates a second of all these processes."),
         click.option("--retry-failed", is_flag=True, help="Send the failed rows of done shards again."),
         click.option("--deadline", type=Seconds(), metavar="TIME", help="With --shard: stop after this time."),

@@ -167,6 +167,11 @@ class Sink:
         if self._held and not self.doubtful:
             self._write_failed(self._reader.first_kept)
 
+    def complete_results(self) -> None:
+        """Complete the results file; ``problem`` says if that could not be."""
+        if self._results is not None:
+            self._results.complete()
+
     def finish(self, *, with_unread: bool) -> None:
         """Write the failed rows that still wait, those without an outcome, and if asked those not read yet."""
         self.start()

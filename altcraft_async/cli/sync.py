@@ -127,11 +127,11 @@ class _Run:
         cut = interruption.exit_code is not None or self._stopped_by is not None
         unread = not self._reader.exhausted and (cut or self._job.limit is None)
         self._finish_files(unread=unread)
+        self._stopped_by = self._stopped_by or self._sink.problem
         code = interruption.exit_code or self._code(unread=unread)
         for note in self._reader.notes[notes:]:
             self._talk.note(note)
-        results = self._job.results is not None
-        summary(self._talk, self._sink.tally, elapsed, results=results, noun=self._job.noun)
+        summary(self._talk, self._sink.tally, elapsed, results=self._job.results is not None, noun=self._job.noun)
         self._talk.suspicions(self._reader.suspicions)
         if not self._write_report(elapsed, unread=unread, interrupted=interruption.exit_code is not None):
             code = max(code, ExitCode.NOT_ALL_APPLIED)
@@ -216,7 +216,8 @@ class _Run:
             raise _LimitReached
 
     def _finish_files(self, *, unread: bool) -> None:
-        """Complete the failed file: by the journal, or else with all that was not sent."""
+        """Complete the results, and the failed file: by the journal, or else with all that was not sent."""
+        self._sink.complete_results()
         if self._job.journal is None:
             self._sink.finish(with_unread=unread and self._copies_unread)
             return

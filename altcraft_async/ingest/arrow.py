@@ -31,7 +31,7 @@ from altcraft_async.storage.columns import (
     read_ahead,
     stream_of,
 )
-from altcraft_async.storage.places import is_remote, matching, open_file
+from altcraft_async.storage.places import is_readable, is_remote, matching, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -122,10 +122,11 @@ def _found(address: str) -> list[str] | None:
     except ConfigurationError:
         raise
     except OSError as error:
-        if not is_remote(address):
+        if not is_remote(address) and not os.path.isdir(address):  # noqa: PTH112 - as it was given
             return None  # whoever opens it says what is wrong
+        what = error.filename if isinstance(error.filename, str) else address
         msg = (
-            f"{address} cannot be looked at: {error.strerror or error}; check the address, its credentials, and that "
+            f"{what} cannot be looked at: {error.strerror or error}; check the address, its credentials, and that "
             "the storage can be reached"
         )
         raise InputError(msg, source=address) from error
@@ -138,6 +139,10 @@ def _several(address: str, files: Sequence[str], name: str | None) -> ColumnarIn
     if not files:
         what = "stands for no file" if _has_pattern(address) else "is a directory without files"
         msg = f"{address} {what}; give a file, or a directory or pattern with Parquet or Arrow files"
+        raise InputError(msg, source=address)
+    strange = next((file for file in files if not is_readable(file)), None)
+    if strange is not None:
+        msg = f"{address} stands for {strange} too, which is a pipe, a device or a link to nothing; move it away"
         raise InputError(msg, source=address)
     heads = [_head_of(file) for file in files]
     for file, head in zip(files, heads, strict=True):

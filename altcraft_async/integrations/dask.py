@@ -42,7 +42,13 @@ except ImportError:
 __all__ = ["run_with_dask"]
 
 
-def _threads_of(client: Client) -> int:
+def _window_of(client: Client, window: int | None) -> int:
+    """Return how many shards go out at once; raises `ConfigurationError` for a client that cannot be waited with."""
+    if client.asynchronous:
+        msg = "client is an asynchronous one, which this call cannot wait with; give a synchronous Client, in a thread"
+        raise ConfigurationError(msg, field="client")
+    if window is not None:
+        return window
     threads: int = sum(client.nthreads().values())
     if not threads:
         msg = "the cluster has no workers yet; wait for them (client.wait_for_workers), or give window"
@@ -62,13 +68,13 @@ def run_with_dask(  # noqa: PLR0913 - what can be said of a run, by keyword
 ) -> ShardsReport:
     """Deliver the shards of a directory on a Dask cluster, at most `window` at once, and return the report of all.
 
-    `window` is one for each thread of the workers by default. `concurrency` and `rate` are for each shard; `Shared`
-    among ``"shards"`` is a total, of which each shard in the window has its part. If a worker dies, another delivers
-    its shard again, by Dask's own rules; when Dask gives up, that is a `ShardError`. An error of one shard does not end
-    the others; the first such error is raised when all have ended.
+    `client` is a synchronous one. `window` is one for each thread of the workers by default. `concurrency` and `rate`
+    are for each shard; `Shared` among ``"shards"`` is a total, of which each shard in the window has its part. If a
+    worker dies, another delivers its shard again, by Dask's own rules; when Dask gives up, that is a `ShardError`. An
+    error of one shard does not end the others; the first such error is raised when all have ended.
     """
+    at_once = _window_of(client, window)
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
-    at_once = _threads_of(client) if window is None else window
     options = options_of(at_once, concurrency, rate, retry_failed=retry_failed)
     waiting = iter(numbers)
     call = uuid4().hex  # a key of its own for each call: Dask gives who asks by a known key what another gets

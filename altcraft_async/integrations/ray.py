@@ -58,7 +58,9 @@ def run_with_ray(  # noqa: PLR0913 - what can be said of a run, by keyword
     the first such error is raised when all have ended.
     """
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
-    at_once = max(1, int(ray.cluster_resources().get("CPU", 1) // num_cpus)) if window is None else window
+    # A task that asks for no CPU could run any number of times at once.
+    cpus = ray.cluster_resources().get("CPU", 1) // (num_cpus or 1.0)
+    at_once = max(1, int(cpus)) if window is None else window
     options = options_of(at_once, concurrency, rate, retry_failed=retry_failed)
     # Only a worker's death is tried again: what a shard raises would be raised again.
     deliver = ray.remote(num_cpus=num_cpus, max_retries=max_retries, retry_exceptions=False)(deliver_shard)

@@ -155,6 +155,12 @@ class JournalReader:
             command=command_of(self._connection, self.path),
         )
 
+    def rounds(self) -> int:
+        """Return how many times rejected rows of the input were sent again, over all its runs."""
+        with translated(KIND, self.path, write=False):
+            found = self._connection.execute("SELECT total(CAST(round AS INTEGER)) FROM outcome").fetchone()
+        return int(found[0])
+
     def outcomes(self, *states: OutcomeState) -> Iterator[Outcome[object]]:
         """Yield the recorded outcomes of these states, or of all, by index.
 

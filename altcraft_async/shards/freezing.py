@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 
 from altcraft_async.engine.rows import read_row
-from altcraft_async.errors import ConfigurationError, InvalidUpdateError
+from altcraft_async.errors import AltcraftError, ConfigurationError, InvalidUpdateError
 from altcraft_async.flow.partition import bucket_of
 from altcraft_async.ingest import FIELDS, InputError, UpdateReader, read_updates
 from altcraft_async.ingest.arrow import is_input
@@ -19,7 +21,7 @@ from altcraft_async.settings.address import check_base_url
 from altcraft_async.shards.errors import ShardError, in_words
 from altcraft_async.shards.plan import FROZEN, ShardFile, checksum_of, fresh_place, write_plan
 from altcraft_async.storage.columns import ParquetRows
-from altcraft_async.storage.places import is_data, matching
+from altcraft_async.storage.places import is_data, is_readable, matching
 from altcraft_async.storage.scratch import remove_dead, scratch
 
 if TYPE_CHECKING:
@@ -87,15 +89,8 @@ def plan_shards(
     checked = None if target is None else check_base_url(target, allow_insecure=True, name="target")
     place = fresh_place(directory)
     names = [f"shard-{number:05}.parquet" for number in range(shards)]
-    if there := sorted(place.sizes().keys() & set(names)):
-        msg = (
-            f"{place.address} has {there[0]} already: an input, or a plan that was cut off; give another directory, or "
-            "delete it"
-        )
-        raise ShardError(msg, directory=place.address)
-    place.tidy("shard-")
-    remove_dead(_SCRATCH)
-    with scratch(_SCRATCH) as folder:
+    _check_free(place, names)
+    with _own_scratch() as folder:
         paths = [folder / name for name in names]
         rows = _freeze(source, paths, reading)
         files = []
@@ -108,30 +103,96 @@ def plan_shards(
         return write_plan(place, files, target=checked, frozen=True)
 
 
+def _check_free(place: Place, names: list[str]) -> None:
+    """Raise `ShardError` if a file has one of the names; what a killed writer left is removed."""
+    with in_words(place.address):
+        there = sorted(place.sizes().keys() & set(names))
+        place.tidy("shard-")
+    if there:
+        msg = (
+            f"{place.address} has {there[0]} already: an input, or a plan that was cut off; give another directory, or "
+            "delete it"
+        )
+        raise ShardError(msg, directory=place.address)
+
+
+@contextlib.contextmanager
+def _own_scratch() -> Iterator[Path]:
+    with ExitStack() as stack:
+        try:
+            remove_dead(_SCRATCH)
+            folder = stack.enter_context(scratch(_SCRATCH))
+        except OSError as error:
+            raise _unwritten(error) from error
+        yield folder
+
+
+@contextlib.contextmanager
+def _gathering(folder: Path) -> Iterator[None]:
+    """Raise as `ShardError` what this machine's disk says; an error of any other place names that."""
+    try:
+        yield
+    except AltcraftError:  # of which some are an `OSError` too
+        raise
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(str(folder)):
+            raise _unwritten(error) from error
+        raise
+
+
+def _unwritten(error: OSError) -> ShardError:
+    """Return the error that this machine's disk does not take what is gathered on it."""
+    where = _temporary_directory()
+    msg = (
+        f"what is gathered in {where} cannot be written there ({error.strerror or error}); make room, let TMPDIR name "
+        "another directory, or plan fewer shards: each is an open file"
+    )
+    return ShardError(msg, directory=where)
+
+
+def _temporary_directory() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:  # there is none
+        return "TMPDIR"
+
+
 def _freeze(source: Any, paths: list[Path], reading: Mapping[str, Any]) -> list[int]:
     """Write the rows to their files; return how many each has."""
     with ExitStack() as stack:
-        rows: Iterable[Any]
-        if is_input(source) or not isinstance(source, Iterable):  # what is neither is refused in words
-            rows = stack.enter_context(read_updates(cast("BinaryIO", source), **reading))
-        else:
-            if reading:
-                msg = f"{min(reading)} says how an input is read, and rows were given; leave it out"
-                raise ConfigurationError(msg, field=min(reading))
-            rows = source
+        rows = _rows_of(source, reading, stack)
         group = max(_FEWEST, _ROWS_IN_MEMORY // len(paths))
-        files = [ParquetRows(path, FROZEN, group_rows=group) for path in paths]
+        files: list[ParquetRows] = []
         try:
-            for index, row in enumerate(rows):
-                update = read_row(row)
+            for path in paths:
+                files.append(ParquetRows(path, FROZEN, group_rows=group))
+                stack.callback(files[-1].abandon)
+        except OSError as error:
+            raise _unwritten(error) from error
+        for index, row in enumerate(rows):
+            update = read_row(row)
+            try:
                 files[_shard_of(update, index, len(files))].add(_columns(index, row, update))
-        finally:
-            for file in files:
-                file.close()
+            except OSError as error:
+                raise _unwritten(error) from error
         if isinstance(rows, UpdateReader) and not rows.exhausted:
             msg = f"{rows.source} was not read to its end"
             raise InputError(msg, source=rows.source)
+        try:
+            for file in files:
+                file.close()
+        except OSError as error:
+            raise _unwritten(error) from error
         return [len(file) for file in files]
+
+
+def _rows_of(source: Any, reading: Mapping[str, Any], stack: ExitStack) -> Iterable[Any]:
+    if is_input(source) or not isinstance(source, Iterable):  # what is neither is refused in words
+        return stack.enter_context(read_updates(cast("BinaryIO", source), **reading))
+    if reading:
+        msg = f"{min(reading)} says how an input is read, and rows were given; leave it out"
+        raise ConfigurationError(msg, field=min(reading))
+    return source
 
 
 def _shard_of(update: LineStatusUpdate | InvalidUpdateError, index: int, shards: int) -> int:
@@ -174,18 +235,9 @@ def adopt_shards(
     """
     checked = None if target is None else check_base_url(target, allow_insecure=True, name="target")
     place = fresh_place(directory)
-    names = sorted(name for name in place.sizes() if is_data(name, _ANY))
-    if not names:
-        msg = f"{place.address} has no Parquet files; write one for each shard into it"
-        raise ShardError(msg, directory=place.address)
-    found = matching(place.address, _ANY) or []
-    if len(found) > len(names):
-        deepest = max(found, key=lambda address: address.count("/"))
-        msg = f"{deepest} is not in {place.address} itself, where all shards must be; move it there, or away"
-        raise ShardError(msg, directory=place.address)
+    names = _files_of(place)
     reading = {"columns": dict(columns or {}), "constants": dict(constants or {}), "statuses": dict(statuses or {})}
-    remove_dead(_SCRATCH)
-    with scratch(_SCRATCH) as folder, ExitStack() as stack:
+    with _own_scratch() as folder, in_words(place.address), _gathering(folder), ExitStack() as stack:
         buckets = [stack.enter_context((folder / str(number)).open("w+b")) for number in range(_BUCKETS)]
         copy = folder / "shard.parquet"
         files = []
@@ -200,7 +252,26 @@ def adopt_shards(
             files.append(ShardFile(name, count, copy.stat().st_size, checksum_of(copy)))
         for bucket in buckets:
             _check_apart(bucket, place, names, reading, copy)
-    return write_plan(place, files, target=checked, frozen=False, reading=reading)
+        return write_plan(place, files, target=checked, frozen=False, reading=reading)
+
+
+def _files_of(place: Place) -> list[str]:
+    """Return the names of the files to adopt; raises `ShardError` where one would be left out."""
+    with in_words(place.address):
+        names = sorted(name for name in place.sizes() if is_data(name, _ANY))
+        found = matching(place.address, _ANY) or []
+    strange = next((address for address in found if not is_readable(address)), None)
+    if strange is not None:
+        msg = f"{strange} is a pipe, a device or a link to nothing, and no shard; move it away"
+        raise ShardError(msg, directory=place.address)
+    if len(found) > len(names):
+        deepest = max(found, key=lambda address: address.count("/"))
+        msg = f"{deepest} is not in {place.address} itself, where all shards must be; move it there, or away"
+        raise ShardError(msg, directory=place.address)
+    if not names:
+        msg = f"{place.address} has no Parquet files; write one for each shard into it"
+        raise ShardError(msg, directory=place.address)
+    return names
 
 
 def _digest(order: str) -> bytes:
@@ -224,7 +295,11 @@ def _check_apart(bucket: BinaryIO, place: Place, names: list[str], reading: Mapp
             if first == number:
                 continue
             place.fetch(names[number], copy)
-            order = next(order for order in _orders(copy, names[number], reading) if order and _digest(order) == digest)
+            order = next(
+                order
+                for order in _orders(copy, place.path(names[number]), reading)
+                if order and _digest(order) == digest
+            )
             msg = (
                 f"order {order!r} stands in {names[first]} and in {names[number]} of {place.address}, so its changes "
                 "could overtake each other; write all rows of an order into one file"

@@ -16,7 +16,7 @@ import socket
 import time
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 from uuid import uuid4
 
 import attrs
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
     from altcraft_async.storage.places import Place
 
-__all__ = ["BEAT", "PROGRESS", "SILENT", "Holder", "Progress", "Watched", "silence_of"]
+__all__ = ["BEAT", "PROGRESS", "SILENT", "Holder", "Progress", "Sign", "Watched", "silence_of"]
+
+Sign: TypeAlias = tuple[str, float]
+"""A sign of life: the copy that gave it, and when."""
 
 BEAT: Final = 2.0
 """Seconds between two signs of life."""
@@ -108,6 +111,11 @@ class Holder:
         place.write(name_of(number, "lease.json"), json.dumps(attrs.asdict(told)).encode())
 
     @property
+    def sign(self) -> Sign:
+        """Its last sign of life."""
+        return (self.copy, self.at)
+
+    @property
     def is_here(self) -> bool:
         """Whether its process number means something to this process."""
         return (self.host, self.space) == (socket.gethostname(), _space())
@@ -125,21 +133,28 @@ class Holder:
         return False
 
 
-def silence_of(place: Place, number: int, holder: Holder | None) -> float:
-    """Return for how many seconds a holder at work elsewhere has been silent, by the file system's clock; else zero."""
-    if holder is None or holder.ended or holder.is_here:
+def silence_of(place: Place, number: int, holder: Holder | None, *, here_too: bool = False) -> float:
+    """Return for how many seconds a holder at work elsewhere has been silent, by the file system's clock; else zero.
+
+    Of one of this machine only if it is asked for: after a sleep of the machine all of its copies have been silent.
+    """
+    if holder is None or holder.ended or (holder.is_here and not here_too):
         return 0.0
     name = name_of(number, "lease.json")
     return place.ages([name], MARK).get(name, 0.0)
 
 
 class Watched:
-    """Looks at the holder of a shard again and again, and says whether it lives."""
+    """Looks at the holder of a shard again and again, and says whether it lives.
 
-    __slots__ = ("_at", "_seen")
+    `dead` is a sign of life after which none came, as another process knows.
+    """
 
-    def __init__(self) -> None:
-        self._seen: tuple[str, float] | None = None
+    __slots__ = ("_at", "_dead", "_seen")
+
+    def __init__(self, dead: Sign | None = None) -> None:
+        self._dead = dead
+        self._seen: Sign | None = None
         self._at = 0.0
 
     @property
@@ -152,10 +167,9 @@ class Watched:
 
         `silence` is for how many seconds it had been silent when it was seen first.
         """
-        if holder is None or holder.ended or holder.is_gone():
+        if holder is None or holder.ended or holder.is_gone() or holder.sign == self._dead:
             return False
-        seen = (holder.copy, holder.at)
-        if seen != self._seen:
+        if holder.sign != self._seen:
             self._at = now - (silence if self._seen is None else 0.0)
-            self._seen = seen
+            self._seen = holder.sign
         return now - self._at < SILENT

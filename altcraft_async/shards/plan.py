@@ -147,7 +147,9 @@ def foreign(place: Place, number: int, what: str) -> ShardError:
 def fresh_place(directory: str | os.PathLike[str]) -> Place:
     """Return a directory in which there is no plan yet; raises `ShardError` if there is one, or a part of one."""
     place = Place(directory)
-    there = place.sizes(PRIVATE)
+    with in_words(place.address):
+        place.tidy(f"{_PLAN}.")
+        there = place.sizes(PRIVATE)
     if _PLAN.rpartition("/")[2] in there:
         msg = f"{place.address} has a plan already; deliver its shards, or give another directory"
         raise ShardError(msg, directory=place.address)

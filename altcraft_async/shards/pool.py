@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections import Counter, deque
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from altcraft_async.errors import AltcraftError
 from altcraft_async.kinds import WHOLE
-from altcraft_async.shards.deliver import deliver_shard
-from altcraft_async.shards.errors import ShardError
+from altcraft_async.shards.deliver import deliver_free_shard
+from altcraft_async.shards.errors import ShardBusyError, ShardError
+from altcraft_async.shards.lease import Holder, Watched, silence_of
 from altcraft_async.shards.report import report
 from altcraft_async.shards.window import numbers_of
+from altcraft_async.storage.places import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from altcraft_async.flow.limit import Adaptive, Shared
+    from altcraft_async.shards.lease import Sign
     from altcraft_async.shards.report import ShardReport, ShardsReport
 
 __all__ = ["run_shards"]
@@ -51,7 +55,8 @@ def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
 
     `processes` is one for each core by default, `shards` the numbers of the shards to deliver, all by default.
     `concurrency` and `rate` are for each process; ``Shared(64)`` is a total for this machine. A process that dies is
-    replaced and its shard goes on, up to three times. `progress` is called about once a second with the numbers of the
+    replaced and its shard goes on, up to three times. A shard that another process delivers, here or elsewhere, is left
+    until no other is free, and waited for then. `progress` is called about once a second with the numbers of the
     shards under way. An error of one shard does not end the others; the first such error is raised when all have ended.
 
     The processes are spawned: call this under ``if __name__ == "__main__":`` in a script. An interruption ends them.
@@ -78,10 +83,10 @@ class _Worker:
         theirs.close()
         self.number: int | None = None
 
-    def give(self, number: int) -> None:
+    def give(self, number: int, dead: Sign | None) -> None:
         self.number = number
         try:
-            self.connection.send(number)
+            self.connection.send((number, dead))
         except OSError:  # it has died, which is seen when its answer is read
             return
 
@@ -110,6 +115,38 @@ class _Worker:
             self.process.join()
 
 
+class _Held:
+    """The shards that others deliver, watched for long enough to know when they end or die."""
+
+    def __init__(self, directory: str) -> None:
+        self._place = Place(directory)
+        self._watched: dict[int, Watched] = {}
+        self._numbers: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def add(self, number: int) -> None:
+        self._numbers.append(number)
+        self._watched.setdefault(number, Watched())
+
+    def take_free(self) -> dict[int, Sign | None]:
+        """Return those that nobody delivers any more, no longer held, with the last sign of life of each."""
+        found: dict[int, Sign | None] = {}
+        for number in self._numbers:
+            try:
+                holder = Holder.read(self._place, number)
+                watched = self._watched[number]
+                silence = silence_of(self._place, number, holder) if watched.is_first else 0.0
+            except OSError as error:
+                _log.warning("who delivers shard %d of %s cannot be read (%s)", number, self._place.address, error)
+                continue
+            if not watched.lives(holder, time.monotonic(), silence):
+                found[number] = None if holder is None else holder.sign
+        self._numbers = [number for number in self._numbers if number not in found]
+        return found
+
+
 class _Pool:
     """The workers of one call."""
 
@@ -118,6 +155,11 @@ class _Pool:
         self._options = options
         self._count = count
         self._workers: list[_Worker] = []
+        self._waiting: deque[int] = deque()
+        self._held = _Held(directory)
+        self._dead: dict[int, Sign | None] = {}
+        self._deaths: Counter[int] = Counter()
+        self._problems: list[AltcraftError] = []
 
     def __enter__(self) -> Self:
         return self
@@ -131,54 +173,59 @@ class _Pool:
 
     def run(self, numbers: Sequence[int], progress: Callable[[Sequence[int]], None] | None) -> list[AltcraftError]:
         """Deliver shards; return what some raised."""
-        waiting, problems = deque(numbers), list[AltcraftError]()
-        deaths: Counter[int] = Counter()
-        for _ in range(self._count):
-            self._begin(waiting)
-        while busy := [worker for worker in self._workers if worker.number is not None]:
+        self._waiting.extend(numbers)
+        self._employ()
+        while (busy := [worker for worker in self._workers if worker.number is not None]) or self._held:
             if progress is not None:
                 progress([worker.number for worker in busy if worker.number is not None])
             by_connection = {worker.connection: worker for worker in busy}
-            for ready in wait(list(by_connection), _TURN):
-                worker = by_connection[ready]  # type: ignore[index]  # it gives what it was given
-                number, answer = worker.number, worker.take()
-                worker.number = None
-                if isinstance(answer, AltcraftError):
-                    problems.append(answer)
-                if answer is not None:
-                    self._next(worker, waiting)
-                    continue
-                self._workers.remove(worker)
-                worker.end()
-                if number is not None:
-                    self._after_death(number, worker.process.exitcode, deaths, waiting, problems)
-                self._begin(waiting)
-        return problems
+            if not busy:
+                time.sleep(_TURN)
+            for ready in wait(list(by_connection), _TURN) if busy else ():
+                self._take_answer(by_connection[ready])  # type: ignore[index]  # it gives what it was given
+            self._employ()
+        return self._problems
 
-    def _after_death(
-        self, number: int, code: int | None, deaths: Counter[int], waiting: deque[int], problems: list[AltcraftError]
-    ) -> None:
-        deaths[number] += 1
+    def _take_answer(self, worker: _Worker) -> None:
+        number, answer = worker.number, worker.take()
+        worker.number = None
+        if answer is None:
+            self._workers.remove(worker)
+            worker.end()
+            if number is not None:
+                self._after_death(number, worker.process.exitcode)
+        elif isinstance(answer, ShardBusyError) and number is not None:
+            self._held.add(number)
+        elif isinstance(answer, AltcraftError):
+            self._problems.append(answer)
+
+    def _employ(self) -> None:
+        """Give a shard to each worker that has none; what others deliver only where nothing else is left."""
+        idle = [worker for worker in self._workers if worker.number is None]
+        if self._held and not self._waiting and (idle or len(self._workers) < self._count):
+            self._dead = self._held.take_free()
+            self._waiting.extend(self._dead)
+        while self._waiting and (idle or len(self._workers) < self._count):
+            worker = idle.pop() if idle else self._begin()
+            number = self._waiting.popleft()
+            worker.give(number, self._dead.get(number))
+
+    def _after_death(self, number: int, code: int | None) -> None:
+        self._deaths[number] += 1
         _log.warning("the process that delivered shard %d of %s has died (exit code %s)", number, self._directory, code)
-        if deaths[number] < _DEATHS:
-            waiting.appendleft(number)
+        if self._deaths[number] < _DEATHS:
+            self._waiting.appendleft(number)
             return
         msg = (
             f"shard {number} of {self._directory} was left: {_DEATHS} processes have died over it, the last with {code}"
         )
-        problems.append(ShardError(msg, directory=self._directory, shard=number))
+        self._problems.append(ShardError(msg, directory=self._directory, shard=number))
 
-    def _begin(self, waiting: deque[int]) -> None:
-        if not waiting:
-            return
+    def _begin(self) -> _Worker:
         with _signals_held():
             worker = _Worker(self._directory, self._options)
             self._workers.append(worker)
-        self._next(worker, waiting)
-
-    def _next(self, worker: _Worker, waiting: deque[int]) -> None:
-        if waiting:
-            worker.give(waiting.popleft())
+        return worker
 
 
 @contextlib.contextmanager
@@ -219,12 +266,13 @@ def _work(connection: Connection, directory: str, options: dict[str, Any]) -> No
         if _is_ended_before_it_begins():
             return
         while True:
-            connection.send(_answer(directory, connection.recv(), options))
+            number, dead = connection.recv()
+            connection.send(_answer(directory, number, {**options, "dead": dead}))
 
 
 def _answer(directory: str, number: int, options: dict[str, Any]) -> ShardReport | AltcraftError:
     try:
-        return deliver_shard(directory, number, **options)
+        return deliver_free_shard(directory, number, **options)
     except AltcraftError as error:
         return error
     except Exception as error:  # noqa: BLE001 - told to the one who asked

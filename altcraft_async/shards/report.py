@@ -177,7 +177,7 @@ def report_of(place: Place, plan: Plan, number: int, names: Iterable[str]) -> Sh
         return ShardReport(number, ShardState.WAITING, run_id, rows, {})
     if holder.run_id != run_id:
         raise foreign(place, number, "lease.json")
-    dead = holder.ended or holder.is_gone() or silence_of(place, number, holder) > SILENT
+    dead = holder.ended or holder.is_gone() or silence_of(place, number, holder, here_too=True) > SILENT
     state = ShardState.STOPPED if dead else ShardState.RUNNING
     return ShardReport(number, state, run_id, rows, **holder.progress.told())
 
@@ -185,9 +185,9 @@ def report_of(place: Place, plan: Plan, number: int, names: Iterable[str]) -> Sh
 def report(directory: str | os.PathLike[str]) -> ShardsReport:
     """Return the report of the shards of a directory so far; also while they are delivered, from any machine.
 
-    For a shard that is not done the counts are those of its last sign of life. A copy that died on another machine is
-    ``running`` for 30 seconds more; for good, where the directory cannot be written or its files have no time. Raises
-    `ShardError` without a plan.
+    For a shard that is not done the counts are those of its last sign of life. A copy that died on another machine, or
+    whose process number another process has now, is ``running`` for 30 seconds more; for good, where the directory
+    cannot be written or its files have no time. Raises `ShardError` without a plan.
     """
     place = Place(directory)
     plan = read_plan(place)

@@ -31,14 +31,14 @@ _FAILED: Final[Mapping[str, type]] = {
 }  # fmt: skip
 
 
-def rows_of(plan: Plan, path: Path, opened: ExitStack) -> Iterable[ReadItem]:
-    """Return the rows of a shard; what has to be closed then is put on `opened`."""
+def rows_of(plan: Plan, number: int, path: Path, opened: ExitStack) -> Iterable[ReadItem]:
+    """Return the rows of a shard whose file is at `path` now; what has to be closed then is put on `opened`."""
     if plan.frozen:
         return _frozen(path, opened)
     reader = read_updates(
         path,
         input_format="parquet",
-        name=path.name,
+        name=plan.shards[number].file,
         columns=plan.columns,
         constants=plan.constants,
         statuses=plan.statuses,
@@ -59,14 +59,16 @@ def _frozen(path: Path, opened: ExitStack) -> Iterator[ReadItem]:
                 )
 
 
-def places_of(plan: Plan, path: Path, rows: Sequence[int], opened: ExitStack) -> dict[int, tuple[int, Ids]]:
+def places_of(
+    plan: Plan, number: int, path: Path, rows: Sequence[int], opened: ExitStack
+) -> dict[int, tuple[int, Ids]]:
     """Return the places in the whole input, and the ids, of some rows of a shard.
 
     The place is that in the shard if the plan does not know the input's.
     """
     wanted = set(rows)
     if not plan.frozen:
-        read = enumerate(itertools.islice(rows_of(plan, path, opened), max(wanted) + 1))
+        read = enumerate(itertools.islice(rows_of(plan, number, path, opened), max(wanted) + 1))
         return {row: (row, _ids_of(item)) for row, item in read if row in wanted}
     columns = opened.enter_context(open_columns(opened.enter_context(path.open("rb")), PARQUET))
     found: dict[int, tuple[int, Ids]] = {}
@@ -85,10 +87,12 @@ def _ids_of(item: ReadItem) -> Ids:
     return item.ids or (None, None, None)
 
 
-def write_failed(target: Path, journal: JournalReader, plan: Plan, path: Path, opened: ExitStack) -> None:
+def write_failed(  # noqa: PLR0913, PLR0917 - what it is made of
+    target: Path, journal: JournalReader, plan: Plan, number: int, path: Path, opened: ExitStack
+) -> None:
     """Write the rows of the shard at `path` that failed, and why, to a Parquet file."""
     outcomes = list(journal.outcomes(*(state for state in OutcomeState if not state.ok)))
-    places = places_of(plan, path, [outcome.index for outcome in outcomes], opened)
+    places = places_of(plan, number, path, [outcome.index for outcome in outcomes], opened)
     rows = ParquetRows(target, _FAILED)
     for outcome in outcomes:
         place, ids = places[outcome.index]

@@ -30,6 +30,9 @@ ARROW_FILE: Final = b"ARROW1"
 ARROW_STREAM: Final = b"\xff\xff\xff\xff"
 """The first bytes of what can be read."""
 
+_END_MARK: Final = b"\xff\xff\xff\xff\0\0\0\0"
+"""The last bytes of a whole stream."""
+
 BATCH_ROWS: Final = 16_384
 """Rows decoded at once: enough to cost nothing a row, some 2 MB of ids."""
 _GROUP_ROWS: Final = 65_536
@@ -70,6 +73,9 @@ def _translated() -> Iterator[None]:
         yield
     except (pa.ArrowException, SystemError, ValueError, OverflowError) as error:  # all are met in damaged files
         raise ColumnsError(_said(error)) from error
+    except MemoryError as error:  # a damaged length asks for it
+        msg = "it asks for more memory than there is"
+        raise ColumnsError(msg) from error
     except OSError as error:
         if error.errno is not None:
             raise
@@ -181,8 +187,37 @@ def open_columns(file: BinaryIO, head: bytes) -> Columns:
             reader = pa.ipc.open_file(file)
             batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
             return Columns(reader.schema, lambda columns: _selected(batches, columns))
-        stream = pa.ipc.open_stream(file)
-        return Columns(stream.schema, lambda columns: _selected(stream, columns))
+        watched = _ToItsEnd(file)
+        stream = pa.ipc.open_stream(watched)
+        return Columns(stream.schema, lambda columns: watched.checked(_selected(stream, columns)))
+
+
+class _ToItsEnd:
+    """A stream of Arrow whose end is looked at: pyarrow takes one that breaks off between two batches for whole."""
+
+    __slots__ = ("_file", "_last", "closed")
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._last = b""
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as pyarrow asks."""
+        block = self._file.read(size)
+        # An end that is nothing but the end of the file reads as no bytes, so that it ends no mark.
+        self._last = (self._last + block)[-len(_END_MARK) :] if block else b""
+        return block
+
+    def checked(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Give the batches; raises `ColumnsError` if no mark of the end comes after them, or something behind it."""
+        yield from batches
+        if self._last != _END_MARK:
+            msg = "the mark of its end is missing, so whatever wrote it may have died"
+            raise ColumnsError(msg)
+        if self._file.read(1):
+            msg = "there is more behind the mark of its end"
+            raise ColumnsError(msg)
 
 
 def _cells(column: Any) -> list[Cell]:
@@ -217,10 +252,21 @@ def _parquet(file: BinaryIO) -> Columns:
     def read(columns: Sequence[int]) -> Iterator[Any]:
         names = [schema.names[place] for place in columns]
         for group in range(parquet.num_row_groups):
+            found = 0
             for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=names, use_threads=False):
+                found += batch.num_rows
                 yield batch.select(names)
+            _check_rows(parquet.metadata, group, found)
 
     return Columns(schema, read, rows=parquet.metadata.num_rows)
+
+
+def _check_rows(footer: Any, group: int, found: int) -> None:
+    """Raise `ColumnsError` unless a row group had the rows that the footer says: damaged pages end it early."""
+    said = footer.row_group(group).num_rows
+    if found != said:
+        msg = f"row group {group} has {found} rows, and {said} by the footer"
+        raise ColumnsError(msg)
 
 
 def stream_of(given: ArrowStream) -> Columns:
@@ -341,13 +387,23 @@ class ParquetRows:
         with _translated():
             other = pq.ParquetFile(source)
             for group in range(other.num_row_groups):
-                self._writer.write_table(other.read_row_group(group).cast(self._schema))
+                table = other.read_row_group(group)
+                _check_rows(other.metadata, group, table.num_rows)
+                self._writer.write_table(table.cast(self._schema))
 
     def close(self) -> None:
         """Write what is left, and the end."""
         if self._columns[0]:
             self._flush()
         self._writer.close()
+
+    def abandon(self) -> None:
+        """Let go of the file, whole or not; harmless after `close`."""
+        for column in self._columns:
+            column.clear()
+        with contextlib.suppress(OSError):
+            self._writer.close()
+        self._writer.is_open = False  # or it closes again when it is collected, and complains
 
     def _flush(self) -> None:
         pa = _arrow()

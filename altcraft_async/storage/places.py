@@ -6,6 +6,8 @@ import contextlib
 import errno
 import glob
 import os
+import re
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import BinaryIO, Self
 
-__all__ = ["Place", "is_data", "is_remote", "matching", "open_file", "opener_of"]
+__all__ = ["Place", "is_data", "is_readable", "is_remote", "matching", "open_file", "opener_of"]
 
 _REMOTE = "://"
 _MAGIC = frozenset("*?[")
+_HIDDEN = frozenset("_.")
 _NEW = ".new"
+_LEFT = re.compile(r"\.[0-9a-f]{8}\.new$")
+"""The ends of the names of files that are being written, or were when their writer was killed."""
+_MARKS = ("/", "_$folder$")
+"""The ends of the names of empty objects that stand for directories in stores which have none."""
 
 
 def is_remote(address: str | os.PathLike[str]) -> bool:
@@ -37,9 +44,12 @@ def opener_of(address: str) -> tuple[Any, str]:
     """
     try:
         from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
+        from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415 - an extra
     except ImportError:
         msg = f"{address} needs fsspec, which is not installed: pip install 'altcraft-async[arrow]'"
         raise MissingExtraError(msg) from None
+    if not is_remote(address):  # in which :: is nothing special
+        return _Worded(LocalFileSystem(), address), address
     try:
         files, path = url_to_fs(address)
     except ImportError as error:
@@ -102,33 +112,90 @@ def matching(address: str, suffixes: tuple[str, ...]) -> list[str] | None:
     """Return the addresses of the files in a directory, or that a pattern fits, in order; None for a single file.
 
     Of a directory those with one of the `suffixes`, at any depth; names that begin with ``_`` or ``.`` are no data.
-    The order is the same for a directory and a pattern, here and elsewhere: by the parts of their paths, as texts. A
-    file or directory whose name has the letters of a pattern is no pattern.
+    A link to a directory is a directory, unless it leads back to one that it is in. What is there and is no file, like
+    a pipe, is returned too; see `is_readable`. The order is the same for a directory and a pattern, here and elsewhere:
+    by the parts of their paths, as texts. A file or directory whose name has the letters of a pattern is no pattern.
     """
     if is_remote(address):
         return _matching_elsewhere(address, suffixes)
-    there = Path(address)
+    found = _matching_here(Path(address), suffixes)
+    return None if found is None else sorted(map(str, found), key=_parts)
+
+
+def _matching_here(there: Path, suffixes: tuple[str, ...]) -> list[Path] | None:
     if there.is_dir():
-        found = [path for path in there.rglob("*") if is_data(str(path.relative_to(there)), suffixes)]
-    elif _MAGIC & set(address) and not there.exists():
-        found = [*Path(there.anchor or ".").glob(str(there.relative_to(there.anchor)))]
-    else:
+        return [path for path in _files_in(there) if is_data(str(path.relative_to(there)), suffixes)]
+    if not _MAGIC & set(str(there)) or there.exists():
         return None
-    return sorted((str(path) for path in found if not path.is_dir()), key=_parts)
+    parts = there.relative_to(there.anchor).parts
+    depth = parts.index("**") if "**" in parts else len(parts)
+    start, rest = Path(there.anchor or ".", *parts[:depth]), parts[depth:]
+    starts = list(Path(there.anchor or ".").glob("/".join(parts[:depth]))) if depth else [start]
+    if not rest:
+        return [path for path in starts if not path.is_dir()]
+    if any("**" in part for part in rest if part != "**"):
+        msg = "** is a part of a name in it"
+        raise ValueError(msg)
+    within = ((above, path) for above in starts if above.is_dir() for path in _files_in(above, hidden=True))
+    return [path for above, path in within if _fits(path.relative_to(above).parts, rest)]
+
+
+def _files_in(directory: Path, above: frozenset[str] = frozenset(), *, hidden: bool = False) -> Iterator[Path]:
+    """Yield all that is no directory, at any depth; below directories with a `hidden` name only if it is asked for.
+
+    `above` has the real paths of the directories that this one is in.
+    """
+    real = os.path.realpath(directory)
+    if real in above:
+        return
+    for path in directory.iterdir():
+        if not path.is_dir():
+            yield path
+        elif hidden or path.name[:1] not in _HIDDEN:
+            yield from _files_in(path, above | {real}, hidden=hidden)
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[skipped:], pattern[1:]) for skipped in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+
+
+def is_readable(address: str) -> bool:
+    """Say whether an address is that of a file, as far as it shows without opening it: a pipe would hang."""
+    path = address.removeprefix("file://")
+    return is_remote(path) or Path(path).is_file()
+
+
+def _is_here(files: Any) -> bool:
+    """Say whether a file system of fsspec is this machine's."""
+    return "file" in ((files.protocol,) if isinstance(files.protocol, str) else files.protocol)
 
 
 def _matching_elsewhere(address: str, suffixes: tuple[str, ...]) -> list[str] | None:
     files, path = opener_of(address)
     files.invalidate_cache()
-    if files.isfile(path):
+    if _is_here(files):
+        here = _matching_here(Path(path), suffixes)
+        found = None if here is None else [str(name) for name in here]
+    elif files.isfile(path):
         return None
-    if files.isdir(path):
-        found = [name for name in files.find(path) if is_data(name[len(path) :], suffixes)]
+    elif files.isdir(path):
+        entries = files.find(path, detail=True).items()
+        found = [name for name, entry in entries if is_data(name[len(path) :], suffixes) and not _is_mark(entry)]
     elif _MAGIC & set(path):
-        found = [name for name, entry in files.glob(path, detail=True).items() if entry["type"] != "directory"]
+        entries = files.glob(path, detail=True).items()
+        found = [name for name, entry in entries if entry["type"] != "directory" and not _is_mark(entry)]
     else:
         return None
-    return [str(files.unstrip_protocol(name)) for name in sorted(found, key=_parts)]
+    return None if found is None else [str(files.unstrip_protocol(name)) for name in sorted(found, key=_parts)]
+
+
+def _is_mark(entry: Mapping[str, Any]) -> bool:
+    """Say whether an object stands for a directory."""
+    return not entry["size"] and str(entry["name"]).endswith(_MARKS)
 
 
 def _parts(path: str) -> tuple[str, ...]:
@@ -137,7 +204,8 @@ def _parts(path: str) -> tuple[str, ...]:
 
 def is_data(name: str, suffixes: tuple[str, ...]) -> bool:
     """Say whether a file of a directory is one of the `suffixes`, and its name is not that of something else."""
-    return name.lower().endswith(suffixes) and not any(part[:1] in {"_", "."} for part in Path(name.lstrip("/")).parts)
+    hidden = any(part[:1] in _HIDDEN for part in Path(name.lstrip("/")).parts)
+    return name.lower().endswith(suffixes) and not hidden and _LEFT.search(name) is None
 
 
 @contextlib.contextmanager
@@ -162,10 +230,12 @@ class Place:
 
     def __init__(self, address: str | os.PathLike[str]) -> None:
         self.address = os.fspath(address) if is_remote(address) else str(Path(address).absolute())
+        if "\0" in self.address:
+            msg = f"{self.address!r} is no directory: a path has no NUL character; give another"
+            raise ConfigurationError(msg, field="directory")
         self._files, root = opener_of(self.address)
         self._root = root.rstrip("/")
-        protocol = self._files.protocol
-        self._replaces = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+        self._replaces = _is_here(self._files)
 
     def __repr__(self) -> str:
         """Show the address."""
@@ -197,10 +267,14 @@ class Place:
             new.write_bytes(content)
 
     def fetch(self, name: str, target: Path) -> None:
-        """Copy a file to this machine."""
-        with self._files.open(self._there(name), "rb") as file, target.open("wb") as copy:
+        """Copy a file to this machine; an error of this machine's disk has the name of `target`."""
+        with self._files.open(self._there(name), "rb") as file, target.open("wb", buffering=0) as copy:
             while block := file.read(1 << 20):
-                copy.write(block)
+                try:
+                    while block:  # a disk that is nearly full takes a part
+                        block = block[copy.write(block) :]
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, str(target)) from error
 
     def put(self, source: Path, name: str) -> None:
         """Copy a file of this machine there."""
@@ -213,6 +287,13 @@ class Place:
         ):
             while block := file.read(1 << 20):
                 copy.write(block)
+
+    def version(self, name: str) -> str | None:
+        """Return what tells a file from one that was written in its place; None where there is none."""
+        try:
+            return str(self._files.ukey(self._there(name)))
+        except FileNotFoundError:
+            return None
 
     def tidy(self, start: str) -> None:
         """Remove what processes left that were killed while they wrote files whose names begin with `start`.
@@ -228,7 +309,7 @@ class Place:
     def sizes(self, directory: str = "") -> Mapping[str, int]:
         """Return the names of the files in a directory of it, and their sizes in bytes; none where there is none.
 
-        A symbolic link to a file is a file.
+        A symbolic link to a file is a file; one that is being written is none. Raises `NotADirectoryError` for a file.
         """
         path = f"{self._root}/{directory}".rstrip("/")
         self._files.invalidate_cache(path)  # others write there
@@ -236,10 +317,13 @@ class Place:
             found = self._files.ls(path, detail=True)
         except FileNotFoundError:
             return {}
+        if [str(entry["name"]) for entry in found if entry["type"] == "file"] == [path]:
+            raise NotADirectoryError(errno.ENOTDIR, "It is a file, and no directory", self.path(directory))
         return {
             str(entry["name"]).rpartition("/")[2]: int(entry["size"] or 0)
             for entry in found
-            if not str(entry["name"]).endswith(_NEW)
+            if _LEFT.search(str(entry["name"])) is None
+            and not _is_mark(entry)
             and (entry["type"] == "file" or (entry.get("islink") and Path(entry["name"]).is_file()))
         }
 

@@ -350,7 +350,7 @@ def test_a_directory_that_cannot_be_written_for_a_while_ends_no_shard(sandbox, t
     rows = updates(sandbox, 20)
     sandbox.faults = Faults(latency=0.02)
     plan_shards(rows, tmp_path, shards=1)
-    monkeypatch.setattr("altcraft_async.shards.deliver.BEAT", 0.05)
+    monkeypatch.setattr("altcraft_async.shards.copies.BEAT", 0.05)
     usual, calls = Place.write, []
 
     def write(place, name, content):
@@ -375,7 +375,7 @@ def test_a_copy_that_counted_as_dead_stops_for_another_and_returns_its_report(sa
     rows = updates(sandbox, 40)
     sandbox.faults = Faults(latency=0.05)
     plan_shards(rows, tmp_path, shards=1)
-    monkeypatch.setattr("altcraft_async.shards.deliver.BEAT", 0.1)
+    monkeypatch.setattr("altcraft_async.shards.copies.BEAT", 0.1)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(deliver_shard, tmp_path, 0, concurrency=2)
         until_it_is_at_work(sandbox)
@@ -391,7 +391,7 @@ def test_a_copy_that_must_not_wait_says_that_another_has_taken_over(sandbox, tmp
     rows = updates(sandbox, 40)
     sandbox.faults = Faults(latency=0.05)
     plan_shards(rows, tmp_path, shards=1)
-    monkeypatch.setattr("altcraft_async.shards.deliver.BEAT", 0.1)
+    monkeypatch.setattr("altcraft_async.shards.copies.BEAT", 0.1)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(deliver_shard, tmp_path, 0, concurrency=2, busy="fail")
         until_it_is_at_work(sandbox)
@@ -431,7 +431,7 @@ def test_a_copy_that_wakes_after_the_other_has_ended_sends_nothing_more(sandbox,
     rows = updates(sandbox, 40)
     sandbox.faults = Faults(latency=0.05)
     plan_shards(rows, tmp_path, shards=1)
-    monkeypatch.setattr("altcraft_async.shards.deliver.BEAT", 3600)  # it sleeps, and looks at nobody
+    monkeypatch.setattr("altcraft_async.shards.copies.BEAT", 3600)  # it sleeps, and looks at nobody
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(deliver_shard, tmp_path, 0, concurrency=1)
         until_it_is_at_work(sandbox)

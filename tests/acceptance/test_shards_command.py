@@ -94,6 +94,7 @@ def test_failed_rows_and_shards_that_are_not_done_have_exit_codes(here, rows, co
         (("run", "run", "--deadline", "5"), "--deadline goes with --shard"),
         (("run", "run", "--shard", "7"), "no shard 7"),
         (("run", "run", "--concurrency", "0"), "must be"),
+        (("run", "run", "--rate-total", "nan"), "'--rate-total': nan is not a number"),
         (("plan", "in.csv", "run", "--shards", "2"), "has a plan already"),
         (("plan", "nowhere.csv", "other", "--shards", "2"), "does not exist"),
     ],
@@ -170,3 +171,25 @@ def test_a_signal_for_all_while_the_workers_start_ends_them_without_a_word(comma
     assert b"Traceback" not in stdout + stderr, stderr.decode()
     assert sum(report(command.directory / "run").counts.values()) == 0
     assert command("shards", "run", "run").returncode == 0
+
+
+def test_a_disk_for_temporary_files_that_is_full_is_said_in_one_sentence(here, rows, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("altcraft_async.storage.columns.ParquetRows.add", full)
+    ended = here("shards", "plan", "in.csv", "run", "--shards", "2")
+    assert ended.returncode == 1
+    assert "what is gathered in" in ended.stderr
+    assert "No space left on device" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_an_error_of_the_system_without_a_file_is_said_in_one_sentence(here, rows, monkeypatch):
+    def few(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("altcraft_async.cli.shards.plan_shards", few)
+    ended = here("shards", "plan", "in.csv", "run", "--shards", "2")
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "Error: Too many open files" in ended.stderr

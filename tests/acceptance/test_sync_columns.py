@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -86,3 +87,37 @@ def test_a_dry_run_of_a_damaged_file_is_not_ready(here, tmp_path):
     assert "A run would stop: in.parquet, after row 0" in ended.stderr
     assert "nothing was sent; not ready: before that place there are updates 0" in ended.stderr
     assert "ready to go" not in ended.stderr
+
+
+def test_results_as_columns_on_a_full_disk_are_missed_aloud(here, tmp_path):
+    write(tmp_path / "in.parquet")
+    (tmp_path / "out.parquet").symlink_to("/dev/full")
+    ended = here("sync", "in.parquet", "--results", "out.parquet")
+    assert ended.returncode == 2
+    assert "Stopped: out.parquet cannot be written: No space left on device" in ended.stderr
+
+
+def test_results_of_before_stay_where_new_ones_find_no_room(here, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write(tmp_path / "in.parquet")
+    (tmp_path / "out.parquet").write_bytes(b"before")
+    monkeypatch.setattr("altcraft_async.cli.results.os.posix_fallocate", full)
+    ended = here("sync", "in.parquet", "--results", "out.parquet")
+    assert ended.returncode == 2
+    assert "Stopped: out.parquet cannot be written: No space left on device" in ended.stderr
+    assert (tmp_path / "out.parquet").read_bytes() == b"before"
+
+
+def test_a_stream_that_breaks_off_is_held_back_from_there_on(here, tmp_path):
+    write(tmp_path / "in.parquet")
+    table = pq.read_table(tmp_path / "in.parquet")
+    with pa.OSFile(str(tmp_path / "in.arrows"), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+        end = file.tell()
+    content = (tmp_path / "in.arrows").read_bytes()
+    (tmp_path / "in.arrows").write_bytes(content[:end])
+    ended = here("sync", "in.arrows")
+    assert ended.returncode == 2
+    assert "in.arrows, after row 6: the file breaks off" in ended.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from altcraft_async import Shared
+from altcraft_async import ConfigurationError, Shared
 from altcraft_async.ingest import FIELDS
 from altcraft_async.shards import ShardState, plan_shards, report, run_shards
 
@@ -89,6 +90,30 @@ def test_two_workers_are_killed_one_shard_is_run_twice_and_the_report_is_the_sam
     before = job.sandbox.ledger.requests
     again = engine(job, **LIMITS)
     assert (again, job.sandbox.ledger.requests) == (job.check(), before), "a rerun sends nothing"
+
+
+def test_a_client_of_dask_that_cannot_be_waited_with_is_refused_in_words(job):
+    distributed = pytest.importorskip("distributed")
+    from altcraft_async.integrations.dask import run_with_dask  # noqa: PLC0415
+
+    async def ask():
+        async with distributed.Client(processes=False, asynchronous=True, dashboard_address=None) as client:
+            with pytest.raises(ConfigurationError, match="client is an asynchronous one"):
+                run_with_dask(client, job.directory)
+
+    asyncio.run(ask())
+
+
+def test_tasks_of_ray_that_ask_for_no_cpu_are_as_many_as_the_cpus(job):
+    engine = pytest.importorskip("ray")
+    from altcraft_async.integrations.ray import run_with_ray  # noqa: PLC0415
+
+    job.plan()
+    engine.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        assert run_with_ray(job.directory, num_cpus=0).complete
+    finally:
+        engine.shutdown()
 
 
 def test_two_directories_on_one_cluster_of_dask_have_each_its_own_results(job, tmp_path):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from altcraft_async import ConfigurationError
 from altcraft_async.ingest import InputError, read_updates
-from altcraft_async.storage.places import Place, open_file
+from altcraft_async.storage.places import Place, matching, open_file
 
 fsspec = pytest.importorskip("fsspec")
 memory = pytest.importorskip("fsspec.implementations.memory")
@@ -177,3 +178,57 @@ def test_a_link_to_a_file_is_a_file_and_a_broken_one_is_none(tmp_path):
     (tmp_path / "broken").symlink_to(tmp_path / "elsewhere" / "b")
     assert Place(tmp_path).sizes() == {"link": 7}
     assert Place(tmp_path).read("link") == b"content"
+
+
+def test_two_colons_in_a_path_are_nothing_special(tmp_path):
+    place = Place(tmp_path / "run::1")
+    place.write("a", b"content")
+    assert (tmp_path / "run::1" / "a").read_bytes() == b"content"
+    assert place.sizes() == {"a": 7}
+
+
+def test_a_path_that_cannot_be_one_is_a_mistake_of_the_settings():
+    with pytest.raises(ConfigurationError, match="a path has no NUL character"):
+        Place("/tmp/\0")
+
+
+def test_a_file_of_the_users_that_is_called_new_is_a_file(tmp_path):
+    for name in ("a.new", "b.parquet.new", "c.0a1b2c3d.new"):
+        (tmp_path / name).write_bytes(b"x")
+    assert Place(tmp_path).sizes() == {"a.new": 1, "b.parquet.new": 1}
+    assert matching(str(tmp_path), ("",)) == [f"{tmp_path}/a.new", f"{tmp_path}/b.parquet.new"]
+
+
+def test_a_file_in_the_place_of_a_directory_has_no_files(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(NotADirectoryError):
+        Place(tmp_path).sizes("file")
+
+
+def test_marks_of_directories_in_a_store_are_no_files():
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    store.pipe({"/marks/a": b"x", "/marks/sub_$folder$": b"", "/marks/full_$folder$": b"x"})
+    assert Place("memory://marks").sizes() == {"a": 1, "full_$folder$": 1}
+    for source in ("memory://marks", "memory://marks/*"):
+        assert [name.rpartition("/")[2] for name in matching(source, ("",))] == ["a", "full_$folder$"]
+
+
+def test_a_version_tells_a_file_from_one_in_its_place(tmp_path):
+    for place in (Place(tmp_path), Place(f"memory://versions-{id(tmp_path)}")):
+        assert place.version("a") is None
+        place.write("a", b"one")
+        first = place.version("a")
+        assert place.version("a") == first is not None
+        place.write("a", b"two")
+        assert place.version("a") != first
+
+
+def test_an_error_of_this_machines_disk_names_the_file_here(tmp_path):
+    place = Place(tmp_path)
+    place.write("a", b"content")
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/full'"):
+        place.fetch("a", tmp_path / "full")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from altcraft_async import ConfigurationError, InvalidUpdateError, LineStatusUpdate
+from altcraft_async import AltcraftError, ConfigurationError, InvalidUpdateError, LineStatusUpdate
 from altcraft_async.flow.partition import bucket_of
 from altcraft_async.ingest import FIELDS
 from altcraft_async.shards import (
@@ -42,7 +42,7 @@ ROWS = [(f"o{number % 17}", f"l{number}", status) for status in ("new", "deliver
 
 def rows(plan: Plan, directory: Path, number: int) -> list[Any]:
     with ExitStack() as opened:
-        return list(rows_of(plan, directory / plan.shards[number].file, opened))
+        return list(rows_of(plan, number, directory / plan.shards[number].file, opened))
 
 
 def write(path: Path, given: list[Any], names: tuple[str, ...] = FIELDS) -> None:
@@ -364,3 +364,71 @@ def test_a_link_to_a_file_of_another_tool_is_adopted(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "a.parquet").symlink_to(tmp_path / "store" / "a.parquet")
     assert adopt_shards(tmp_path / "run").rows == len(ROWS)
+
+
+def test_too_few_open_files_and_a_full_disk_are_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for what, error in (("__init__", OSError(24, "Too many open files")), ("close", OSError(28, "No space left"))):
+        with monkeypatch.context() as patch:
+
+            def fail(*_: object, error: OSError = error, **__: object) -> None:
+                raise error
+
+            patch.setattr(f"altcraft_async.storage.columns.ParquetRows.{what}", fail)
+            with pytest.raises(ShardError, match=f"what is gathered in .* cannot be written there .*{error.strerror}"):
+                plan_shards([("o", "l", "new")], tmp_path / "run", shards=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_the_rows_themselves_is_passed_on(tmp_path: Path) -> None:
+    def rows() -> Any:
+        yield ("o", "l", "new")
+        raise OSError(104, "Connection reset by peer")
+
+    with pytest.raises(OSError, match="Connection reset by peer"):
+        plan_shards(rows(), tmp_path / "run", shards=2)
+
+
+def test_a_full_disk_while_files_are_adopted_names_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(place: object, name: str, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    write(tmp_path / "a.parquet", [("o", "l", "new")])
+    monkeypatch.setattr("altcraft_async.storage.places.Place.fetch", fetch)
+    with pytest.raises(ShardError, match=f"what is gathered in {tempfile.gettempdir()} cannot be written there"):
+        adopt_shards(tmp_path)
+
+
+def test_a_file_in_the_place_of_a_directory_is_said_in_words(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [("o", "l", "new")])
+    for use in (lambda where: plan_shards([], where, shards=1), adopt_shards):
+        with pytest.raises(ShardError, match=r"a\.parquet cannot be read or written .*Not a directory"):
+            use(tmp_path / "a.parquet")
+    (tmp_path / "_altcraft").write_text("x")
+    with pytest.raises(ShardError, match="_altcraft"):
+        adopt_shards(tmp_path)
+    (tmp_path / "_altcraft").unlink()
+    adopt_shards(tmp_path)
+
+
+def test_what_a_killed_plan_left_of_its_plan_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "_altcraft").mkdir()
+    (tmp_path / "_altcraft" / "plan.json.0a1b2c3d.new").write_text("half")
+    plan_shards([("o", "l", "new")], tmp_path, shards=1)
+    assert [path.name for path in (tmp_path / "_altcraft").iterdir()] == ["plan.json"]
+
+
+@pytest.mark.parametrize("strange", ["x.new", "z.parquet"])
+def test_the_right_file_is_named_of_those_that_cannot_be_adopted(tmp_path: Path, strange: str) -> None:
+    write(tmp_path / "a.parquet", [("o", "l", "new")])
+    if strange == "x.new":
+        (tmp_path / strange).write_text("text")
+    else:
+        (tmp_path / strange).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(AltcraftError, match=f"{strange} is "):
+        adopt_shards(tmp_path)
+
+
+def test_a_parquet_file_that_is_called_new_is_a_shard(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.parquet", "b.parquet.new", "c.new")):
+        write(tmp_path / name, [(f"o{number}", "l", "new")])
+    assert adopt_shards(tmp_path).rows == 3
