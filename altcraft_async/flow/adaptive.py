@@ -233,7 +233,7 @@ class AdaptiveLimit:
         self._good = self.limit
         self._hold, self._hold_calls, self._throttled_calls = _HOLD, 0, 0
         self._hold_until = self._hold_pause = self._paused_until = self._grown_at = self._throttled_at = -math.inf
-        self._yields_at, self._yield_every, self._returned_at = _OFTEN, _OFTEN, -math.inf
+        self._yields_at, self._yield_every, self._returned_at = math.inf, _OFTEN, -math.inf
         self._spell: _Spell | None = None
         self._background = Background()
         self._pace: LearnedRate | None = None
@@ -365,6 +365,7 @@ class AdaptiveLimit:
         self._ceiling, self._step = self.limit, 1
         self._hold_calls = self._accepted + self._hold
         self._hold_until = now + min(self._hold / 10, max(20.0, self.limit)) * trip
+        self._yields_at = min(self._yields_at, now + self._yield_every)  # the first time counts from here
 
     # What latency says
 
