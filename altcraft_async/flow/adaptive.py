@@ -76,9 +76,7 @@ _UNMEASURED = 0.1
 _PAUSES = 30
 """A try that can cost a pause waits this many pauses: about 3 % of the time."""
 _STEEP = 0.75
-"""A fall below this share is measured twice: one round may straddle the change."""
-_FALLEN = 0.67
-"""The share of the load at which a fall is judged: far enough to see through noise."""
+"""A fall below this share may be a queue, or a slower server: a dip shows which."""
 _OWN = 0.001
 """Seconds of a latency that may be this process's own turn: they say nothing of the server."""
 _DIP = 0.8
@@ -125,7 +123,6 @@ class _Round:
         "baseline",
         "brake",
         "error",
-        "full",
         "load",
         "opens",
         "slow",
@@ -135,23 +132,20 @@ class _Round:
     def __init__(self) -> None:
         self._samples: list[float] = []
         self._load = self._enough = 0
-        self.full = 0.0
         self.opens = -math.inf
         self.typical = self.error = self.slow = self.load = 0.0
         self.baseline = self.brake = math.inf
 
-    def add(self, latency: float, in_flight: int, limit: int, fewest: int) -> bool:
+    def add(self, latency: float, in_flight: int, fewest: int) -> bool:
         """Take an answer; say whether the round is complete."""
         if not self._samples:
             self._enough = max(in_flight, fewest)
-            # judged once a round: several answers may come before a new permit can be used
-            self.full = in_flight if in_flight >= _FULL * limit else limit
         self._samples.append(latency)
         self._load += in_flight
         return len(self._samples) >= self._enough
 
-    def close(self, headroom: float) -> None:
-        """Say what the round showed."""
+    def close(self, headroom: float, *, dipped: bool) -> None:
+        """Say what the round showed; one that `dipped` shows the server without a queue."""
         samples, count = sorted(self._samples), len(self._samples)
         trim = count // 8
         self.typical = sum(samples[trim : count - trim]) / (count - 2 * trim)
@@ -159,7 +153,7 @@ class _Round:
         self.slow = samples[count * 9 // 10]
         self.brake = min(self.brake, (self.slow + _OWN) * headroom)
         self.load = self._load / count
-        self.baseline = min(self.baseline, self.typical + 2 * self.error)
+        self.baseline = self.typical if dipped else min(self.baseline, self.typical + 2 * self.error)
         self.restart(-math.inf)
 
     def restart(self, opens: float) -> None:
@@ -205,9 +199,9 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
-        "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_hold_calls",
+        "_accepted", "_background", "_bound", "_ceiling", "_good", "_grown_at", "_hold", "_hold_calls",
         "_hold_pause", "_hold_until", "_load_before", "_marks", "_most", "_pace", "_paused_until", "_returned_at",
-        "_round", "_rounds", "_spell", "_steep", "_step", "_throttled", "_throttled_at", "_throttled_calls",
+        "_round", "_rounds", "_spell", "_step", "_throttled", "_throttled_at", "_throttled_calls",
         "_yield_every", "_yields_at", "limit", "rate", "reach", "settings", "state",
     )  # fmt: skip
 
@@ -223,10 +217,8 @@ class AdaptiveLimit:
         self._round = _Round()
         first = _Mark(-math.inf, self.limit, None, self.state, 0)
         self._marks = (first, first)
-        # What latency taught: the load and latency from which the limit fell, and the rounds that were bound by it.
-        self._fell_from: tuple[float, float] | None = None
+        # What latency taught: the load of the last round, and the rounds that were bound by it.
         self._load_before = 0.0
-        self._steep = False
         self._bound = 0
         # What throttled answers taught: the level they left, the next step up, and when it may come.
         self._ceiling, self._step = self.limit, 1
@@ -287,9 +279,9 @@ class AdaptiveLimit:
             round_ = self._rounds.get(kind) or self._rounds.setdefault(kind, _Round())
             if now >= round_.opens:
                 doubling = self.state is _DOUBLING
-                complete = round_.add(latency, in_flight, self.limit, 1 if doubling else min(_ROUND, 5 * self.limit))
+                complete = round_.add(latency, in_flight, 1 if doubling else min(_ROUND, 5 * self.limit))
                 grows = self.limit < _EAGER or self._accepted % 2
-                if doubling and grows and in_flight >= round_.full and latency <= round_.brake:
+                if doubling and grows and in_flight >= _FULL * self.limit and latency <= round_.brake:
                     self._double(now)
                 if complete:
                     self._close(now, round_)
@@ -376,7 +368,7 @@ class AdaptiveLimit:
             round_.restart(-math.inf)
             return
         dipped = self.state is _DIPPING
-        round_.close(self.settings.headroom)
+        round_.close(self.settings.headroom, dipped=dipped)
         self._round = round_
         # While doubling, the answers of a round were started at the load of the round before.
         doubling = self.state is _DOUBLING
@@ -388,44 +380,23 @@ class AdaptiveLimit:
         if settled and now >= max(self._yields_at, self._hold_pause):
             self._yield(now)
             return
-        self._judge_fall(held, round_)
         working = held * (round_.baseline + _OWN) / max(round_.typical - round_.error, 1e-9)
         target = self._within(int(working * self.settings.headroom + 1))
+        self._bound += target <= 1.1 * held
+        free = self.state in {_FOLLOWING, _HOLDING}
         if dipped:
             self.state = _FOLLOWING
-            self._move(now, max(self.limit, min(self._ceiling, target)), held)
+            self._move(now, max(self.limit, min(self._ceiling, target)))
+        elif free and (target < _STEEP * held or self._bound >= _PATIENCE):
+            self._bound = 0
+            self._ceiling = max(self._ceiling, self.limit)
+            self.state = _DIPPING
+            self._move(now, self._within(min(self.limit, int(_DIP * working))))
         elif target < held:
-            self._fall(now, target, held, round_)
+            self.state = _PACED if self._pace is not None else _FOLLOWING
+            self._move(now, target)
         elif not doubling:
-            self._steep = False
             self._grow(now, target)
-        self._bound += target <= 1.1 * held and not self._steep
-        if self._bound >= _PATIENCE and self.state in {_FOLLOWING, _HOLDING}:
-            self._dip(now, held, working, round_)
-
-    def _judge_fall(self, held: float, round_: _Round) -> None:
-        """Raise the baseline where a lower limit did not bring the latency down."""
-        if self._fell_from is None or held > _FALLEN * self._fell_from[0]:
-            return
-        load, then = self._fell_from
-        self._fell_from = None
-        latency = round_.typical + round_.error
-        if latency > 0.5 * then * (1 + held / load) and latency > round_.baseline:
-            round_.baseline = round_.typical
-            self._bound = _PATIENCE - 4  # see soon whether it was right
-
-    def _fall(self, now: float, target: int, held: float, round_: _Round) -> None:
-        steep = target < _STEEP * held
-        if steep and not self._steep and self.state is not _DOUBLING:
-            self._steep = True
-            self._restart_rounds(now, round_.slow)
-            return
-        if steep or self._fell_from is None or self.state is _DOUBLING:
-            self._fell_from = (held, round_.typical)
-        self._steep = False
-        self.state = _PACED if self._pace is not None else _FOLLOWING
-        self._step = target // 4 + 1
-        self._move(now, target, held)
 
     def _grow(self, now: float, target: int) -> None:
         if (self._accepted < self._hold_calls and now < self._hold_until) or now < self._hold_pause:
@@ -441,21 +412,12 @@ class AdaptiveLimit:
             self._yields_at = max(self._yields_at, now + _OFTEN)
         self._ceiling = max(self._ceiling, self.limit)
         self._step = min(2 * self._step, self.limit // 4 + 1)
-        if self._fell_from is not None and self.limit >= self._fell_from[0]:
-            self._fell_from = None
         self._grown_at = now
         self._restart_rounds(now, self._round.slow)
 
-    def _dip(self, now: float, held: float, working: float, round_: _Round) -> None:
-        self._bound = 0
-        self._fell_from = (held, round_.typical)
-        self._ceiling = max(self._ceiling, self.limit)
-        self.state = _DIPPING if self._pace is None else self.state
-        self._move(now, self._within(min(self.limit, int(_DIP * working))), held)
-
-    def _move(self, now: float, limit: int, held: float) -> None:
-        self.limit = limit
-        self._restart_rounds(now, self._round.slow * min(1.0, limit / held))
+    def _move(self, now: float, limit: int) -> None:
+        self.limit, self._step = limit, limit // 4 + 1
+        self._restart_rounds(now, self._round.slow)
 
     def _restart_rounds(self, now: float, slow: float) -> None:
         for round_ in self._rounds.values():
@@ -562,7 +524,7 @@ class AdaptiveLimit:
         if share:
             self._background.learn(share, self._accepted)
             self._end_pace()
-            self.state = _DOUBLING if not self._bound and self._fell_from is None else _FOLLOWING
+            self.state = _DOUBLING if not self._bound else _FOLLOWING
             self._load_before = 0.0
             self._hold_calls = 0
             self._step = self.limit // 4 + 1
