@@ -89,8 +89,6 @@ _FAR = 0.4
 """What is left of the limit where fewer calls do not end throttled answers."""
 _SPARE = 2.0
 """The room above what a pace needs, so that the pace is what binds."""
-_QUIET = 1000
-"""Served calls after which throttled answers are another matter."""
 _LASTING, _TRIPS = 5, 3
 """Throttled answers, and round trips, after which they do not end by themselves."""
 _SECONDS = 2.0
@@ -201,7 +199,7 @@ class AdaptiveLimit:
     __slots__ = (
         "_accepted", "_background", "_bound", "_ceiling", "_good", "_grown_at", "_hold", "_hold_calls",
         "_hold_pause", "_hold_until", "_load_before", "_marks", "_most", "_pace", "_paused_until", "_returned_at",
-        "_round", "_rounds", "_spell", "_step", "_throttled", "_throttled_at", "_throttled_calls",
+        "_round", "_rounds", "_spell", "_step", "_throttled", "_throttled_at",
         "_yield_every", "_yields_at", "limit", "rate", "reach", "settings", "state",
     )  # fmt: skip
 
@@ -223,7 +221,7 @@ class AdaptiveLimit:
         # What throttled answers taught: the level they left, the next step up, and when it may come.
         self._ceiling, self._step = self.limit, 1
         self._good = self.limit
-        self._hold, self._hold_calls, self._throttled_calls = _HOLD, 0, 0
+        self._hold, self._hold_calls = _HOLD, 0
         self._hold_until = self._hold_pause = self._paused_until = self._grown_at = self._throttled_at = -math.inf
         self._yields_at, self._yield_every, self._returned_at = math.inf, _OFTEN, -math.inf
         self._spell: _Spell | None = None
@@ -298,8 +296,6 @@ class AdaptiveLimit:
         self._paused_until = max(self._paused_until, now + seconds)
         self._restart_rounds(self._paused_until, self._round.slow)
         if not self._background.share:
-            if self._throttled_at < now and self._pace is None:  # it was forgiven
-                self._take_back(now, self._round.typical)
             self._hold_pause = max(self._hold_pause, now + _PAUSES * seconds)
             if self._pace is not None:
                 self._pace.on_pause(now, seconds)
@@ -464,7 +460,7 @@ class AdaptiveLimit:
         """Take the permit of a throttled answer back."""
         trip = self._trip(latency)
         quiet = now > self._throttled_at + 2 * trip + self.reach
-        if quiet or self._grown_at > self._throttled_at:
+        if quiet:
             trying = now < self._grown_at + _TRIPS * trip + self.reach
             self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
             if now < self._returned_at + _TRIPS * trip + self.reach:
@@ -476,14 +472,13 @@ class AdaptiveLimit:
         if self._spell is not None:
             self._ceiling = max(self.limit, self._spell.good)
         self._throttled_at = now
-        self._throttled_calls = self._accepted
         self._restart_rounds(-math.inf, 0.0)
         if self._spell is not None:
             self._suspect(now, trip, self._spell)
 
     def _begin_spell(self, now: float, *, trying: bool) -> None:
         spell = self._spell
-        if spell is None or self._accepted > self._throttled_calls + _QUIET:
+        if spell is None:
             spell = _Spell(now, 0, self._accepted, self._throttled - 1)
         late = spell.late + (not trying and self.state is not _DOUBLING)
         level, good = (self._good, self._good) if trying else (self.limit, 0)
@@ -494,12 +489,10 @@ class AdaptiveLimit:
         if not self._accepted:  # then it is no pace that they want: whether it is an outage is the gate's to see
             return
         spell.late += now > spell.since + _TRIPS * trip + self.reach
-        fallen = self.limit < _FAR * spell.level or (self.limit == self.settings.minimum and spell.late > 1)
-        if not fallen and spell.late < (2 if self._background.share else _LASTING):
+        fallen = self.limit < _FAR * spell.level
+        if not fallen and spell.late < _LASTING:
             return
-        mark = self._marks[0]
-        # What is left in flight was accepted: by Little's law a rate, and exact where refusals are quick.
-        rate = max((self._accepted - mark.accepted) / max(2 * trip, now - mark.at), self.limit / trip)
+        rate = self.limit / trip  # what is left in flight was accepted: by Little's law a rate
         self.limit = self._within(max(self.limit, spell.level, int(_SPARE * rate * trip)))
         throttled, accepted = self._throttled - spell.throttled, self._accepted - spell.accepted
         share = 1.0 if fallen else throttled / (accepted + throttled)
@@ -524,8 +517,6 @@ class AdaptiveLimit:
         if share:
             self._background.learn(share, self._accepted)
             self._end_pace()
-            self.state = _DOUBLING if not self._bound else _FOLLOWING
-            self._load_before = 0.0
             self._hold_calls = 0
             self._step = self.limit // 4 + 1
 
