@@ -29,8 +29,6 @@ _SEARCH = 0.1
 """A step of so much is the search for the rate; a smaller one only asks whether there is more."""
 _LONGEST_HOLD = 30.0
 """Seconds between steps above a known ceiling, at most."""
-_FEWEST = 4
-"""Accepted calls before a step up."""
 DOUBTFUL = 0.15
 """The largest share of throttled answers that may be background: a load too high by more refuses more."""
 _SLOWER = 0.67
@@ -43,8 +41,6 @@ _SHUT = 0.25
 """The share of the pace at which a server that is shut is asked whether it is open again."""
 _CUT = 0.9
 """What a server that is shut leaves of the pace."""
-_ONCE = 3
-"""Round trips in which a server that is shut says one thing only: it may be counting what was sent too fast before."""
 _STORM = 50
 """Throttled answers that are answered without waiting for a whole second."""
 _CREDIT, _UNTESTED_CREDIT = 6.0, 2.0
@@ -158,11 +154,9 @@ class LearnedRate:
     __slots__ = (
         "_accepted",
         "_ceiling",
-        "_cut_until",
         "_doubts",
         "_hold",
         "_level",
-        "_pause",
         "_reach",
         "_row",
         "_share",
@@ -185,8 +179,7 @@ class LearnedRate:
         self._reach = reach
         self._ceiling = ceiling
         self._step, self._up = _CLIMB if ceiling == math.inf else _PROBE, 0.0
-        self._hold, self._pause = 1.0, 0.0
-        self._cut_until = -math.inf
+        self._hold = 1.0
         self._doubts = self._row = 0
         self._share = share
         self._restart(now, max(0.25, 2 * trip))
@@ -213,7 +206,7 @@ class LearnedRate:
         if started < self._since:
             return True
         self._accepted += 1
-        if self.testing or now < self._until or self._accepted < _FEWEST:
+        if self.testing or now < self._until:
             return True
         if self._excess():
             self._fall(now)
@@ -242,15 +235,13 @@ class LearnedRate:
     def on_pause(self, now: float, seconds: float) -> None:
         """Learn that the throttled answer just reported asked for `seconds` without starts."""
         if not self.testing and self._since <= now:
-            self._pause = seconds
-            self._hold = max(self._hold, min(_LONGEST_HOLD, 10 * seconds))
             self._shut(now, seconds)
 
     def resume(self, now: float, rate: float) -> None:
         """Go on at a `rate` that held before an outage; what was too high before it will be so again."""
         self._level = max(_SLOWEST, rate)
         self._doubts = 0
-        self._restart(now, self._hold if self._near_ceiling() else max(0.25, 2 * self._trip))
+        self._restart(now, max(0.25, 2 * self._trip))
 
     def result(self, now: float) -> float | None:
         """Give the share of throttled answers that ignore the pace, once the test has shown it; then it is over."""
@@ -258,7 +249,7 @@ class LearnedRate:
         if self._throttled < _PROOF and calls * self._share < _EXPECTED:
             return None
         share = self._throttled / calls
-        stayed = self._throttled > 1 and 0.25 * self._share <= share <= 2 * DOUBTFUL
+        stayed = self._throttled > 1 and share <= 2 * DOUBTFUL
         self._doubts = 0
         self._level /= _SLOWER
         self._restart(now, self._hold)
@@ -279,14 +270,14 @@ class LearnedRate:
         self._level *= 1 + up
         near = self._near_ceiling()
         self._ceiling = max(self._ceiling, self._level)
-        self._restart(now, max(1.0 if near else 0.25, 2 * self._trip, self._pause), up=up)
+        self._restart(now, max(1.0 if near else 0.25, 2 * self._trip), up=up)
 
     def _fall(self, now: float, *, shut: bool = False) -> None:
         """Take the last step up back, or fall to the share that was accepted; of one that is `shut` it is not known."""
         share = self._throttled / max(1, self._accepted + self._throttled)
         self._ceiling = self._level
         if self._up:
-            self._hold = min(_LONGEST_HOLD, 2 * self._hold) if self._up < _SEARCH else max(1.0, self._pause)
+            self._hold = min(_LONGEST_HOLD, 2 * self._hold) if self._up < _SEARCH else 1.0
             self._level /= 1 + self._up
         elif shut:
             self._level *= _CUT
@@ -300,15 +291,11 @@ class LearnedRate:
         if self._doubts > 1:
             self._test(now)
         else:
-            self._restart(now, self._hold if self._near_ceiling() else max(1.0, 2 * self._trip))
+            self._restart(now, max(self._hold, 2 * self._trip))
 
     def _shut(self, now: float, pause: float) -> None:
         """Fall, once in a while, and ask seldom until something is accepted again."""
-        if now < self._cut_until and not pause:
-            self._restart(now, self._hold)
-        else:
-            self._fall(now, shut=True)
-            self._cut_until = now + self._reach + _ONCE * self._trip
+        self._fall(now, shut=True)
         if not pause and not self.testing:
             self.state = PaceState.SHUT
             self.rate = max(_SLOWEST, self._level * _SHUT)
