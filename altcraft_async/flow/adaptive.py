@@ -69,8 +69,8 @@ _ROUND = 20
 _EAGER = 36
 """Permits up to which each served answer adds one. Beyond it is every second: a queue is seen a round trip after it
 began, and would be twice the server by then."""
-_HOLD, _LONGEST_HOLD = 100, 800
-"""Served calls between a throttled answer and the next try: about one call in a hundred is the price of knowing."""
+_HOLD, _LONGEST_HOLD = 4, 16
+"""Round trips between a throttled answer and the next try: about one call in some hundred is the price of knowing."""
 _UNMEASURED = 0.1
 """The round trip assumed before the first success, in seconds: a quick refusal is no measure of it."""
 _PAUSES = 30
@@ -87,8 +87,6 @@ _BENEFIT, _CHANCE = 0.15, 24
 """The share and number of throttled answers that do not end the doubling: a full server soon gives more."""
 _FAR = 0.4
 """What is left of the limit where fewer calls do not end throttled answers."""
-_SPARE = 2.0
-"""The room above what a pace needs, so that the pace is what binds."""
 _LASTING, _TRIPS = 5, 3
 """Throttled answers, and round trips, after which they do not end by themselves."""
 _SECONDS = 2.0
@@ -174,19 +172,19 @@ class _Mark:
 
 @attrs.define
 class _Spell:
-    """Throttled answers of one time: the limit when they began.
+    """Throttled answers of one time, `since` the first and until the `last`, at the `level` where the limit was.
 
-    `late` of them were not to be expected, of those since the two counts: they came though the limit had fallen, or at
-    a limit that was good. A try that failed goes back to the `good` limit that it began with, also where more was
-    taken back than it had added.
+    A try that failed goes back to the `good` limit that it began with, also where more was taken back than it had
+    added. `late` of them were not to be expected: they came though the limit had fallen, or at a limit that was good.
     """
 
     since: float
+    last: float
     level: int
+    good: int
+    late: int
     accepted: int
     throttled: int
-    late: int = 0
-    good: int = 0
 
 
 class AdaptiveLimit:
@@ -197,10 +195,9 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
-        "_accepted", "_background", "_bound", "_ceiling", "_good", "_grown_at", "_hold", "_hold_calls",
-        "_hold_pause", "_hold_until", "_load_before", "_marks", "_most", "_pace", "_paused_until", "_returned_at",
-        "_round", "_rounds", "_spell", "_step", "_throttled", "_throttled_at",
-        "_yield_every", "_yields_at", "limit", "rate", "reach", "settings", "state",
+        "_accepted", "_background", "_bound", "_ceiling", "_good", "_grown_at", "_hold", "_holds_until", "_marks",
+        "_pace", "_round", "_rounds", "_spell", "_step", "_throttled", "_yield_every", "_yields_at",
+        "limit", "rate", "reach", "settings", "state",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
@@ -209,21 +206,16 @@ class AdaptiveLimit:
         self.rate: float | None = None
         self.reach = 0.0
         self.state = _DOUBLING
-        self._most = self.settings.maximum
         self._accepted = self._throttled = 0
         self._rounds: dict[str, _Round] = {}
         self._round = _Round()
         first = _Mark(-math.inf, self.limit, None, self.state, 0)
         self._marks = (first, first)
-        # What latency taught: the load of the last round, and the rounds that were bound by it.
-        self._load_before = 0.0
         self._bound = 0
-        # What throttled answers taught: the level they left, the next step up, and when it may come.
-        self._ceiling, self._step = self.limit, 1
-        self._good = self.limit
-        self._hold, self._hold_calls = _HOLD, 0
-        self._hold_until = self._hold_pause = self._paused_until = self._grown_at = self._throttled_at = -math.inf
-        self._yields_at, self._yield_every, self._returned_at = math.inf, _OFTEN, -math.inf
+        self._ceiling, self._good, self._step = self.settings.maximum, self.limit, 1
+        self._hold = _HOLD
+        self._holds_until = self._grown_at = -math.inf
+        self._yields_at, self._yield_every = math.inf, _OFTEN
         self._spell: _Spell | None = None
         self._background = Background()
         self._pace: LearnedRate | None = None
@@ -259,7 +251,7 @@ class AdaptiveLimit:
         if self.state is not _DOUBLING:
             return
         self.limit = self._within(max(learned.limit // 2, min(learned.limit, self.limit)))
-        self._most = self._within(learned.limit)
+        self._ceiling = self._within(learned.limit)
         self._hold = _LONGEST_HOLD // 2  # it was tried
         if learned.rate is not None:
             self._begin_pace(LearnedRate(now, learned.rate / 2, _UNMEASURED, ceiling=learned.rate))
@@ -293,10 +285,9 @@ class AdaptiveLimit:
 
     def on_pause(self, now: float, seconds: float) -> int:
         """Learn that the server asked for `seconds` without starts; report its throttled answer first."""
-        self._paused_until = max(self._paused_until, now + seconds)
-        self._restart_rounds(self._paused_until, self._round.slow)
+        self._restart_rounds(now + seconds)
         if not self._background.share:
-            self._hold_pause = max(self._hold_pause, now + _PAUSES * seconds)
+            self._holds_until = max(self._holds_until, now + _PAUSES * seconds)
             if self._pace is not None:
                 self._pace.on_pause(now, seconds)
                 self.rate = self._pace.rate
@@ -316,19 +307,17 @@ class AdaptiveLimit:
         if rate is None:
             self._pace = None
         elif self._pace is None:
-            self._pace = LearnedRate(now, rate, self._trip(0.0), reach=self.reach)
+            self._pace = LearnedRate(now, rate, self._trip, reach=self.reach)
         else:
             self._pace.resume(now, rate)
         self.rate = None if self._pace is None else self._pace.rate
         self._spell = None
         self.limit = max(self.limit, mark.limit)
-        self._ceiling = max(self._ceiling, self.limit)
+        self._ceiling = self.settings.maximum if mark.state is _DOUBLING else max(self._ceiling, self.limit)
         self.state = (
             _PACED if self._pace is not None else _FOLLOWING if mark.state in {_DIPPING, _PACED} else mark.state
         )
-        self._paused_until = -math.inf
-        self._load_before = 0.0
-        self._restart_rounds(now, self._round.slow)
+        self._restart_rounds(now)
 
     def statistics(self) -> LimitStatistics:
         """Take a snapshot."""
@@ -338,21 +327,20 @@ class AdaptiveLimit:
             self.limit, self.rate, latency, baseline, self._accepted, self._throttled, self.state.value
         )
 
-    def _trip(self, latency: float) -> float:
-        return self._round.typical or max(latency, _UNMEASURED)
+    @property
+    def _trip(self) -> float:
+        return self._round.typical or _UNMEASURED
 
     def _double(self, now: float) -> None:
-        """Take one permit more, up to what there is to be."""
-        self.limit = min(self.limit + 1, self._most)
-        if self.limit == self._most < self.settings.maximum:
-            self._rest(now, self._trip(0.0))
+        """Take one permit more, up to what there was."""
+        self.limit = min(self.limit + 1, self._ceiling)
+        if self.limit == self._ceiling < self.settings.maximum:
+            self._rest(now)
 
-    def _rest(self, now: float, trip: float) -> None:
+    def _rest(self, now: float) -> None:
         """Stay at the limit, until it is time to try more."""
-        self.state = _HOLDING
-        self._ceiling, self._step = self.limit, 1
-        self._hold_calls = self._accepted + self._hold
-        self._hold_until = now + min(self._hold / 10, max(20.0, self.limit)) * trip
+        self.state, self._step = _HOLDING, 1
+        self._holds_until = max(self._holds_until, now + self._hold * self._trip)
         self._yields_at = min(self._yields_at, now + self._yield_every)  # the first time counts from here
 
     # What latency says
@@ -363,17 +351,16 @@ class AdaptiveLimit:
                 self._stop_yielding(now)
             round_.restart(-math.inf)
             return
-        dipped = self.state is _DIPPING
+        dipped, before = self.state is _DIPPING, self._round.load
         round_.close(self.settings.headroom, dipped=dipped)
-        self._round = round_
         # While doubling, the answers of a round were started at the load of the round before.
         doubling = self.state is _DOUBLING
-        held = self._load_before if doubling and self._load_before else round_.load
-        self._load_before = round_.load
+        held = before if doubling and before else round_.load
+        self._round = round_
         if round_.load < _FULL * self.limit:
             return
         settled = self.state is _HOLDING and self.limit >= _MANY and not self._background.share
-        if settled and now >= max(self._yields_at, self._hold_pause):
+        if settled and now >= max(self._yields_at, self._holds_until):
             self._yield(now)
             return
         working = held * (round_.baseline + _OWN) / max(round_.typical - round_.error, 1e-9)
@@ -389,13 +376,14 @@ class AdaptiveLimit:
             self.state = _DIPPING
             self._move(now, self._within(min(self.limit, int(_DIP * working))))
         elif target < held:
+            self._ceiling = target if doubling else self._ceiling
             self.state = _PACED if self._pace is not None else _FOLLOWING
             self._move(now, target)
         elif not doubling:
             self._grow(now, target)
 
     def _grow(self, now: float, target: int) -> None:
-        if (self._accepted < self._hold_calls and now < self._hold_until) or now < self._hold_pause:
+        if now < self._holds_until:
             target = min(target, self._ceiling)
         elif self.state is _HOLDING:
             self.state = _FOLLOWING
@@ -409,15 +397,15 @@ class AdaptiveLimit:
         self._ceiling = max(self._ceiling, self.limit)
         self._step = min(2 * self._step, self.limit // 4 + 1)
         self._grown_at = now
-        self._restart_rounds(now, self._round.slow)
+        self._restart_rounds(now)
 
     def _move(self, now: float, limit: int) -> None:
         self.limit, self._step = limit, limit // 4 + 1
-        self._restart_rounds(now, self._round.slow)
+        self._restart_rounds(now)
 
-    def _restart_rounds(self, now: float, slow: float) -> None:
+    def _restart_rounds(self, now: float) -> None:
         for round_ in self._rounds.values():
-            round_.restart(now + self.reach + (slow if round_ is self._round else round_.slow))
+            round_.restart(now + self.reach + round_.slow)
 
     def _within(self, limit: int) -> int:
         return max(self.settings.minimum, min(self.settings.maximum, limit))
@@ -429,14 +417,14 @@ class AdaptiveLimit:
         self.state = _YIELDING
         self._good = self.limit
         self.limit = self._within(int(self.limit * _LEFT))
-        self._yields_at = now + max(_YIELD, 10 * self._trip(0.0)) + self.reach
+        self._yields_at = now + max(_YIELD, 10 * self._trip) + self.reach
 
     def _stop_yielding(self, now: float) -> None:
         """Go back to what there was, and no further: what somebody has taken is throttled now."""
-        self.state = _HOLDING
+        self._rest(now)
         self._ceiling, self._good = self._good, self.limit
         self._step = self.limit // _STEPS + 1
-        self._grown_at = self._returned_at = now
+        self._grown_at = now
         self._yield_every = min(_SELDOM, 2 * self._yield_every)
         self._yields_at = now + self._yield_every
 
@@ -450,57 +438,52 @@ class AdaptiveLimit:
         if (pace is None or not pace.testing) and self._background.forgives(self._accepted, paced=pace is not None):
             return
         if pace is None:
-            self._take_back(now, latency)
+            self._take_back(now)
         else:
-            self._throttled_at = now
             pace.on_throttled(now, now - latency)
             self._end_test(now, pace)
 
-    def _take_back(self, now: float, latency: float) -> None:
+    def _take_back(self, now: float) -> None:
         """Take the permit of a throttled answer back."""
-        trip = self._trip(latency)
-        quiet = now > self._throttled_at + 2 * trip + self.reach
-        if quiet:
-            trying = now < self._grown_at + _TRIPS * trip + self.reach
-            self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
-            if now < self._returned_at + _TRIPS * trip + self.reach:
-                self._yield_every = _OFTEN
-                self._yields_at = now + _OFTEN
-            self._begin_spell(now, trying=trying)
-        self.limit = max(self.settings.minimum, self.limit - 1)
-        self._rest(now, trip)
-        if self._spell is not None:
-            self._ceiling = max(self.limit, self._spell.good)
-        self._throttled_at = now
-        self._restart_rounds(-math.inf, 0.0)
-        if self._spell is not None:
-            self._suspect(now, trip, self._spell)
-
-    def _begin_spell(self, now: float, *, trying: bool) -> None:
+        lag = _TRIPS * self._trip + self.reach
         spell = self._spell
-        if spell is None:
-            spell = _Spell(now, 0, self._accepted, self._throttled - 1)
-        late = spell.late + (not trying and self.state is not _DOUBLING)
-        level, good = (self._good, self._good) if trying else (self.limit, 0)
-        self._spell = _Spell(now, level, spell.accepted, spell.throttled, late, good)
+        if spell is None or now > spell.last + lag or self._grown_at > spell.last:
+            spell = self._spell = self._begin_spell(now, lag, spell)
+        self.limit = max(self.settings.minimum, self.limit - 1)
+        self._rest(now)
+        self._ceiling = max(self.limit, spell.good)
+        spell.last = now
+        for round_ in self._rounds.values():
+            round_.restart(-math.inf)
+        spell.late += now > spell.since + lag
+        if self._accepted:  # else it is no pace that they want: whether it is an outage is the gate's to see
+            self._suspect(now, spell)
 
-    def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
+    def _begin_spell(self, now: float, lag: float, before: _Spell | None) -> _Spell:
+        trying = now < self._grown_at + lag
+        self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
+        if before is None or now > before.last + _LONGEST_HOLD * self._trip:  # another matter
+            before = _Spell(now, now, 0, 0, 0, self._accepted, self._throttled - 1)
+        if trying and self.limit < self._ceiling:  # on the way back: somebody took it
+            self._yield_every = _OFTEN
+            self._yields_at = min(self._yields_at, now + _OFTEN)
+        late = before.late + (not trying and self.state is not _DOUBLING)
+        good = self._good if trying else 0
+        return _Spell(now, now, self.limit, good, late, before.accepted, before.throttled)
+
+    def _suspect(self, now: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
-        if not self._accepted:  # then it is no pace that they want: whether it is an outage is the gate's to see
-            return
-        spell.late += now > spell.since + _TRIPS * trip + self.reach
         fallen = self.limit < _FAR * spell.level
         if not fallen and spell.late < _LASTING:
             return
-        rate = self.limit / trip  # what is left in flight was accepted: by Little's law a rate
-        self.limit = self._within(max(self.limit, spell.level, int(_SPARE * rate * trip)))
+        rate = self.limit / self._trip  # what is left in flight was accepted: by Little's law a rate
         throttled, accepted = self._throttled - spell.throttled, self._accepted - spell.accepted
         share = 1.0 if fallen else throttled / (accepted + throttled)
-        if share <= DOUBTFUL and self._paused_until < spell.since:
-            rate = max(rate, spell.level / trip)
-        self._good = spell.level
+        if share <= DOUBTFUL:
+            rate = spell.level / self._trip
+        self.limit = self._good = max(self.limit, spell.level)
         self._spell = None
-        self._begin_pace(LearnedRate(now, rate, trip, share, reach=self.reach))
+        self._begin_pace(LearnedRate(now, rate, self._trip, share, reach=self.reach))
 
     def _begin_pace(self, pace: LearnedRate) -> None:
         self._pace, self.rate, self.state = pace, pace.rate, _PACED
@@ -517,7 +500,7 @@ class AdaptiveLimit:
         if share:
             self._background.learn(share, self._accepted)
             self._end_pace()
-            self._hold_calls = 0
+            self._holds_until = now
             self._step = self.limit // 4 + 1
 
     def _end_pace(self) -> None:
