@@ -81,14 +81,15 @@ _OWN = 0.001
 """Seconds of a latency that may be this process's own turn: they say nothing of the server."""
 _DIP = 0.8
 """The depth of a dip, as a share of the calls the server is working on."""
-_PATIENCE = 50
+_PATIENCE = 12
 """Rounds bound by latency before a dip, which costs a hundredth of the throughput at most."""
 _BENEFIT, _CHANCE = 0.15, 24
 """The share and number of throttled answers that do not end the doubling: a full server soon gives more."""
 _FAR = 0.4
 """What is left of the limit where fewer calls do not end throttled answers."""
-_LASTING, _TRIPS = 5, 3
-"""Throttled answers, and round trips, after which they do not end by themselves."""
+_QUIET, _LASTING, _TRIPS = 2, 5, 3
+"""Round trips without throttled answers after which others begin; and the answers, and round trips, after which they
+do not end by themselves."""
 _SECONDS = 2.0
 """A server that serves nobody for less may be one that counts calls by the second."""
 _BATCHES = 2
@@ -105,6 +106,7 @@ _MARK_EVERY = 1.0
 """Seconds between two notes of what holds: what an outage is resumed with is older than its first failures."""
 
 
+@attrs.define(eq=False, repr=False)
 class _Round:
     """The answers of one kind of call, round by round; latencies in seconds.
 
@@ -112,50 +114,41 @@ class _Round:
     all: the `baseline`, and `brake`, above which a call is slower than any before. A round begins at `opens`.
     """
 
-    __slots__ = (
-        "_enough",
-        "_load",
-        "_samples",
-        "baseline",
-        "brake",
-        "error",
-        "load",
-        "opens",
-        "slow",
-        "typical",
-    )
-
-    def __init__(self) -> None:
-        self._samples: list[float] = []
-        self._load = self._enough = 0
-        self.opens = -math.inf
-        self.typical = self.error = self.slow = self.load = 0.0
-        self.baseline = self.brake = math.inf
+    opens: float = -math.inf
+    typical: float = 0.0
+    error: float = 0.0
+    slow: float = 0.0
+    load: float = 0.0
+    baseline: float = math.inf
+    brake: float = math.inf
+    _samples: list[float] = attrs.field(factory=list, init=False)
+    _loads: int = attrs.field(default=0, init=False)
+    _enough: int = attrs.field(default=0, init=False)
 
     def add(self, latency: float, in_flight: int, fewest: int) -> bool:
         """Take an answer; say whether the round is complete."""
         if not self._samples:
             self._enough = max(in_flight, fewest)
         self._samples.append(latency)
-        self._load += in_flight
+        self._loads += in_flight
         return len(self._samples) >= self._enough
 
-    def close(self, headroom: float, *, dipped: bool) -> None:
-        """Say what the round showed; one that `dipped` shows the server without a queue."""
+    def close(self, headroom: float) -> None:
+        """Say what the round showed."""
         samples, count = sorted(self._samples), len(self._samples)
         trim = count // 8
         self.typical = sum(samples[trim : count - trim]) / (count - 2 * trim)
         self.error = 0.93 * (samples[count * 3 // 4] - samples[count // 4]) / math.sqrt(count)
         self.slow = samples[count * 9 // 10]
         self.brake = min(self.brake, (self.slow + _OWN) * headroom)
-        self.load = self._load / count
-        self.baseline = self.typical if dipped else min(self.baseline, self.typical + 2 * self.error)
+        self.load = self._loads / count
+        self.baseline = min(self.baseline, self.typical + 2 * self.error)
         self.restart(-math.inf)
 
     def restart(self, opens: float) -> None:
         """Throw away what was gathered, and gather from `opens` on."""
         self._samples.clear()
-        self._load = 0
+        self._loads = 0
         self.opens = max(self.opens, opens)
 
 
@@ -287,6 +280,8 @@ class AdaptiveLimit:
         """Learn that the server asked for `seconds` without starts; report its throttled answer first."""
         self._restart_rounds(now + seconds)
         if not self._background.share:
+            if self._pace is None and (self._spell is None or self._spell.last < now):  # it was forgiven
+                self._take_back(now)
             self._holds_until = max(self._holds_until, now + _PAUSES * seconds)
             if self._pace is not None:
                 self._pace.on_pause(now, seconds)
@@ -304,19 +299,15 @@ class AdaptiveLimit:
         rate = mark.rate
         if rate is None and self._pace is not None and now - since < _SECONDS:  # a counter, shut for its second
             rate = (self._accepted - mark.accepted) / (now - max(mark.at, since - _MARK_EVERY))
-        if rate is None:
-            self._pace = None
-        elif self._pace is None:
-            self._pace = LearnedRate(now, rate, self._trip, reach=self.reach)
-        else:
-            self._pace.resume(now, rate)
-        self.rate = None if self._pace is None else self._pace.rate
         self._spell = None
         self.limit = max(self.limit, mark.limit)
         self._ceiling = self.settings.maximum if mark.state is _DOUBLING else max(self._ceiling, self.limit)
-        self.state = (
-            _PACED if self._pace is not None else _FOLLOWING if mark.state in {_DIPPING, _PACED} else mark.state
-        )
+        self.state = _FOLLOWING if mark.state in {_DIPPING, _PACED} else mark.state
+        pace, self._pace, self.rate = self._pace, None, None
+        if rate is not None:
+            pace = pace or LearnedRate(now, rate, self._trip, reach=self.reach)
+            pace.resume(now, rate)
+            self._begin_pace(pace)
         self._restart_rounds(now)
 
     def statistics(self) -> LimitStatistics:
@@ -351,11 +342,15 @@ class AdaptiveLimit:
                 self._stop_yielding(now)
             round_.restart(-math.inf)
             return
-        dipped, before = self.state is _DIPPING, self._round.load
-        round_.close(self.settings.headroom, dipped=dipped)
+        dipped = self.state is _DIPPING
+        then, before = self._round.typical, self._round.load
+        round_.close(self.settings.headroom)
         # While doubling, the answers of a round were started at the load of the round before.
         doubling = self.state is _DOUBLING
         held = before if doubling and before else round_.load
+        fell = 0.5 * then * (1 + round_.load / (before or 1))
+        if dipped and round_ is self._round and round_.typical + round_.error > fell:  # no queue of ours
+            round_.baseline = max(round_.baseline, round_.typical)
         self._round = round_
         if round_.load < _FULL * self.limit:
             return
@@ -365,7 +360,7 @@ class AdaptiveLimit:
             return
         working = held * (round_.baseline + _OWN) / max(round_.typical - round_.error, 1e-9)
         target = self._within(int(working * self.settings.headroom + 1))
-        self._bound += target <= 1.1 * held
+        self._bound += target <= held
         free = self.state in {_FOLLOWING, _HOLDING}
         if dipped:
             self.state = _FOLLOWING
@@ -447,7 +442,7 @@ class AdaptiveLimit:
         """Take the permit of a throttled answer back."""
         lag = _TRIPS * self._trip + self.reach
         spell = self._spell
-        if spell is None or now > spell.last + lag or self._grown_at > spell.last:
+        if spell is None or now > spell.last + _QUIET * self._trip + self.reach or self._grown_at > spell.last:
             spell = self._spell = self._begin_spell(now, lag, spell)
         self.limit = max(self.settings.minimum, self.limit - 1)
         self._rest(now)

@@ -41,6 +41,8 @@ _SHUT = 0.25
 """The share of the pace at which a server that is shut is asked whether it is open again."""
 _CUT = 0.9
 """What a server that is shut leaves of the pace."""
+_ONCE = 3
+"""Round trips in which a server that is shut says one thing only: it may be counting what was sent too fast before."""
 _STORM = 50
 """Throttled answers that are answered without waiting for a whole second."""
 _CREDIT, _UNTESTED_CREDIT = 6.0, 2.0
@@ -152,22 +154,8 @@ class LearnedRate:
     """
 
     __slots__ = (
-        "_accepted",
-        "_ceiling",
-        "_doubts",
-        "_hold",
-        "_level",
-        "_reach",
-        "_row",
-        "_share",
-        "_since",
-        "_step",
-        "_throttled",
-        "_trip",
-        "_until",
-        "_up",
-        "rate",
-        "state",
+        "_accepted", "_ceiling", "_cut_until", "_doubts", "_hold", "_level", "_reach", "_row", "_share",
+        "_since", "_step", "_throttled", "_trip", "_until", "_up", "rate", "state",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what is known before
@@ -180,6 +168,7 @@ class LearnedRate:
         self._ceiling = ceiling
         self._step, self._up = _CLIMB if ceiling == math.inf else _PROBE, 0.0
         self._hold = 1.0
+        self._cut_until = -math.inf
         self._doubts = self._row = 0
         self._share = share
         self._restart(now, max(0.25, 2 * trip))
@@ -291,11 +280,15 @@ class LearnedRate:
         if self._doubts > 1:
             self._test(now)
         else:
-            self._restart(now, max(self._hold, 2 * self._trip))
+            self._restart(now, self._hold if self._near_ceiling() else max(1.0, 2 * self._trip))
 
     def _shut(self, now: float, pause: float) -> None:
         """Fall, once in a while, and ask seldom until something is accepted again."""
-        self._fall(now, shut=True)
+        if now < self._cut_until and not pause:
+            self._restart(now, self._hold)
+        else:
+            self._fall(now, shut=True)
+            self._cut_until = now + self._reach + _ONCE * self._trip
         if not pause and not self.testing:
             self.state = PaceState.SHUT
             self.rate = max(_SLOWEST, self._level * _SHUT)

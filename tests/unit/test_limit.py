@@ -453,6 +453,14 @@ def test_an_overload_is_noticed_in_spite_of_a_background() -> None:
     assert model.rejected <= 0.1 * model.done
 
 
+def test_a_reject_that_asks_for_a_pause_is_not_forgiven_untested() -> None:
+    law = AdaptiveLimit(Adaptive(initial=60))
+    law.on_result(0.1, 0.01, OVERLOAD, 60)
+    law.on_pause(0.1, 1.0)
+
+    assert law.limit == 59
+
+
 def test_behind_a_background_the_limit_grows_by_a_quarter_a_round() -> None:
     law = AdaptiveLimit.started_at(0.0, LearnedLimit(40), Adaptive(headroom=2.0))
     answer(law, 40, 0.1)
