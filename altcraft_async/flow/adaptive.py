@@ -271,7 +271,8 @@ class AdaptiveLimit:
             elif in_flight > self.limit:  # still draining: the answers are of the old limit
                 round_.opens = now + round_.slow
             if self._pace is not None:
-                self._keep_pace(now, self._pace, latency, full=in_flight >= self.limit)
+                binds = self._pace.on_accepted(now, now - latency, full=in_flight >= self.limit)
+                self._follow_pace(now, self._pace, binds=binds)
         elif signal is _OVERLOAD:
             self._on_throttled(now, latency)
         return self.limit
@@ -436,7 +437,7 @@ class AdaptiveLimit:
             self._take_back(now)
         else:
             pace.on_throttled(now, now - latency)
-            self._end_test(now, pace)
+            self._follow_pace(now, pace)
 
     def _take_back(self, now: float) -> None:
         """Take the permit of a throttled answer back."""
@@ -483,25 +484,18 @@ class AdaptiveLimit:
     def _begin_pace(self, pace: LearnedRate) -> None:
         self._pace, self.rate, self.state = pace, pace.rate, _PACED
 
-    def _keep_pace(self, now: float, pace: LearnedRate, latency: float, *, full: bool) -> None:
-        if pace.on_accepted(now, now - latency, full=full):
-            self._end_test(now, pace)
-        else:
-            self._end_pace()
-
-    def _end_test(self, now: float, pace: LearnedRate) -> None:
-        share = pace.result(now) if pace.testing else None
+    def _follow_pace(self, now: float, pace: LearnedRate, *, binds: bool = True) -> None:
+        """Take the rate of the pace, and what its test has shown; end one that does not bind, or is not the cause."""
+        share = pace.result(now) if binds and pace.testing else None
         self.rate = pace.rate
         if share:
             self._background.learn(share, self._accepted)
-            self._end_pace()
             self._holds_until = now
+        if share or not binds:
+            self._pace = self.rate = None
+            self.limit = min(self.limit, max(self._ceiling, self._good))
             self._step = self.limit // 4 + 1
-
-    def _end_pace(self) -> None:
-        self._pace = self.rate = None
-        self.limit = min(self.limit, max(self._ceiling, self._good))
-        self.state = _FOLLOWING
+            self.state = _FOLLOWING
 
 
 def make_limit(concurrency: int | Adaptive) -> FixedLimit | AdaptiveLimit:
