@@ -13,9 +13,10 @@ state          what happens                                                  wha
 ``DOUBLING``   a round of answers that waited in a queue                     falls to what works: ``FOLLOWING``
 any            a throttled answer that is not forgiven                       takes its permit back: ``HOLDING``
 ``HOLDING``    fell below where a failed try began                           back to it, step by step
-``HOLDING``    `_HOLD` served calls, doubled by each failed try              ``FOLLOWING``
-``FOLLOWING``  a full round                                                  up or down to what works, and a quarter
-``FOLLOWING``  bound by latency for `_PATIENCE` rounds                       below what works: ``DIPPING``
+``HOLDING``    `_HOLD` round trips, doubled by each failed try               ``FOLLOWING``
+not ``PACED``  a full round with a queue                                     down to what works: ``FOLLOWING``
+``FOLLOWING``  a full round without one                                      up to what works, and a quarter
+not ``PACED``  `_PATIENCE` rounds bound by latency, or one a steep fall      below what works: ``DIPPING``
 ``DIPPING``    a round without a queue                                       measures it: ``FOLLOWING``
 ``HOLDING``    `_OFTEN` to `_SELDOM` seconds at what the server accepted     a third less: ``YIELDING``
 ``YIELDING``   `_YIELD` seconds                                              back, step by step: ``HOLDING``
@@ -30,8 +31,8 @@ The server works on ``in flight * baseline / latency`` calls, the rest wait in a
 `Adaptive.headroom` times that, plus one. So it grows only while the throughput follows. A millisecond of waiting may
 be this process's own, and is allowed on top of the baseline. The error is
 added to the baseline and taken from the latency: jitter inside it neither raises the one nor triggers the other.
-Where the limit has fallen for latency's sake and the latency did not fall with it, the queue was not ours: the
-server became slower, and the latency of today is the new baseline.
+Where the limit dips and the latency does not fall with it, the queue is not ours: the server became slower, or others
+wait there too, and the latency of today is the new baseline.
 
 **Throttled answers.** Each takes its own permit back, so the limit comes to rest at what the server *was
 accepting*: no guess, no blind halving. Where they go on for three round trips, or while the limit falls to half,
@@ -75,14 +76,13 @@ _UNMEASURED = 0.1
 """The round trip assumed before the first success, in seconds: a quick refusal is no measure of it."""
 _PAUSES = 30
 """A try that can cost a pause waits this many pauses: about 3 % of the time."""
-_STEEP = 0.75
-"""A fall below this share may be a queue, or a slower server: a dip shows which."""
 _OWN = 0.001
 """Seconds of a latency that may be this process's own turn: they say nothing of the server."""
-_DIP = 0.8
-"""The depth of a dip, as a share of the calls the server is working on."""
+_STEEP, _DIP = 0.75, 0.8
+"""The share below which a fall may be a queue, or a slower server; and of what works, where a dip shows which."""
 _PATIENCE = 12
-"""Rounds bound by latency before a dip, which costs a hundredth of the throughput at most."""
+"""Rounds bound by latency before a dip. It costs some half a hundredth of the throughput, and makes two clients that
+cannot see each other equal in a queue."""
 _BENEFIT, _CHANCE = 0.15, 24
 """The share and number of throttled answers that do not end the doubling: a full server soon gives more."""
 _FAR = 0.4
@@ -90,20 +90,17 @@ _FAR = 0.4
 _QUIET, _LASTING, _TRIPS = 2, 5, 3
 """Round trips without throttled answers after which others begin; and the answers, and round trips, after which they
 do not end by themselves."""
-_SECONDS = 2.0
-"""A server that serves nobody for less may be one that counts calls by the second."""
 _BATCHES = 2
 """What the limit of batches begins with: each is the work of seconds."""
 _YIELD, _LEFT = 1.5, 0.67
 """Seconds for which room is left for others, at least, and the share of the limit that is kept meanwhile."""
-_MANY = 12
-"""Permits, of which a part is worth leaving."""
-_STEPS = 8
-"""The first step back after it, as a part of the limit."""
+_MANY, _STEPS = 12, 8
+"""Permits of which a part is worth leaving, and the part of the limit that is the first step back."""
 _OFTEN, _SELDOM = 10.0, 20.0
 """Seconds between two such moments: where somebody took the room, and where nobody did."""
-_MARK_EVERY = 1.0
-"""Seconds between two notes of what holds: what an outage is resumed with is older than its first failures."""
+_MARK_EVERY, _SECONDS = 1.0, 2.0
+"""Seconds between two notes of what holds, since what an outage is resumed with is older than its first failures; and
+of an outage that may be a server which counts calls by the second."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -133,8 +130,9 @@ class _Round:
         self._loads += in_flight
         return len(self._samples) >= self._enough
 
-    def close(self, headroom: float) -> None:
-        """Say what the round showed."""
+    def close(self, headroom: float, *, dipped: bool) -> None:
+        """Say what the round showed; one that `dipped` and is hardly quicker than the last had no queue of ours."""
+        then, before = self.typical, self.load
         samples, count = sorted(self._samples), len(self._samples)
         trim = count // 8
         self.typical = sum(samples[trim : count - trim]) / (count - 2 * trim)
@@ -143,6 +141,8 @@ class _Round:
         self.brake = min(self.brake, (self.slow + _OWN) * headroom)
         self.load = self._loads / count
         self.baseline = min(self.baseline, self.typical + 2 * self.error)
+        if dipped and before and self.typical + self.error > 0.5 * then * (1 + self.load / before):
+            self.baseline = max(self.baseline, self.typical)
         self.restart(-math.inf)
 
     def restart(self, opens: float) -> None:
@@ -189,7 +189,7 @@ class AdaptiveLimit:
 
     __slots__ = (
         "_accepted", "_background", "_bound", "_ceiling", "_good", "_grown_at", "_hold", "_holds_until", "_marks",
-        "_pace", "_round", "_rounds", "_spell", "_step", "_throttled", "_yield_every", "_yields_at",
+        "_pace", "_round", "_rounds", "_spell", "_step", "_throttled", "_yields_at",
         "limit", "rate", "reach", "settings", "state",
     )  # fmt: skip
 
@@ -208,7 +208,7 @@ class AdaptiveLimit:
         self._ceiling, self._good, self._step = self.settings.maximum, self.limit, 1
         self._hold = _HOLD
         self._holds_until = self._grown_at = -math.inf
-        self._yields_at, self._yield_every = math.inf, _OFTEN
+        self._yields_at = math.inf
         self._spell: _Spell | None = None
         self._background = Background()
         self._pace: LearnedRate | None = None
@@ -262,10 +262,12 @@ class AdaptiveLimit:
             round_ = self._rounds.get(kind) or self._rounds.setdefault(kind, _Round())
             if now >= round_.opens:
                 doubling = self.state is _DOUBLING
-                complete = round_.add(latency, in_flight, 1 if doubling else min(_ROUND, 5 * self.limit))
+                complete = round_.add(latency, in_flight, 1 if doubling else _ROUND)
                 grows = self.limit < _EAGER or self._accepted % 2
                 if doubling and grows and in_flight >= _FULL * self.limit and latency <= round_.brake:
-                    self._double(now)
+                    self.limit = min(self.limit + 1, self._ceiling)
+                    if self.limit == self._ceiling < self.settings.maximum:  # as much as there was
+                        self._rest(now)
                 if complete:
                     self._close(now, round_)
             elif in_flight > self.limit:  # still draining: the answers are of the old limit
@@ -323,17 +325,12 @@ class AdaptiveLimit:
     def _trip(self) -> float:
         return self._round.typical or _UNMEASURED
 
-    def _double(self, now: float) -> None:
-        """Take one permit more, up to what there was."""
-        self.limit = min(self.limit + 1, self._ceiling)
-        if self.limit == self._ceiling < self.settings.maximum:
-            self._rest(now)
-
     def _rest(self, now: float) -> None:
         """Stay at the limit, until it is time to try more."""
         self.state, self._step = _HOLDING, 1
         self._holds_until = max(self._holds_until, now + self._hold * self._trip)
-        self._yields_at = min(self._yields_at, now + self._yield_every)  # the first time counts from here
+        if self._yields_at == math.inf:  # the first time counts from here
+            self._yields_at = now + _OFTEN
 
     # What latency says
 
@@ -343,15 +340,10 @@ class AdaptiveLimit:
                 self._stop_yielding(now)
             round_.restart(-math.inf)
             return
-        dipped = self.state is _DIPPING
-        then, before = self._round.typical, self._round.load
-        round_.close(self.settings.headroom)
+        dipped, doubling, before = self.state is _DIPPING, self.state is _DOUBLING, self._round.load
+        round_.close(self.settings.headroom, dipped=dipped)
         # While doubling, the answers of a round were started at the load of the round before.
-        doubling = self.state is _DOUBLING
         held = before if doubling and before else round_.load
-        fell = 0.5 * then * (1 + round_.load / (before or 1))
-        if dipped and round_ is self._round and round_.typical + round_.error > fell:  # no queue of ours
-            round_.baseline = max(round_.baseline, round_.typical)
         self._round = round_
         if round_.load < _FULL * self.limit:
             return
@@ -421,8 +413,7 @@ class AdaptiveLimit:
         self._ceiling, self._good = self._good, self.limit
         self._step = self.limit // _STEPS + 1
         self._grown_at = now
-        self._yield_every = min(_SELDOM, 2 * self._yield_every)
-        self._yields_at = now + self._yield_every
+        self._yields_at = now + _SELDOM
 
     # What throttled answers say
 
@@ -461,7 +452,6 @@ class AdaptiveLimit:
         if before is None or now > before.last + _LONGEST_HOLD * self._trip:  # another matter
             before = _Spell(now, now, 0, 0, 0, self._accepted, self._throttled - 1)
         if trying and self.limit < self._ceiling:  # on the way back: somebody took it
-            self._yield_every = _OFTEN
             self._yields_at = min(self._yields_at, now + _OFTEN)
         late = before.late + (not trying and self.state is not _DOUBLING)
         good = self._good if trying else 0

@@ -41,7 +41,6 @@ PARTS: Mapping[str, Mapping[str, float]] = {
     "a pace for answers that a fall does not end": {"adaptive._FAR": 0.0},
     "the pace of before a short outage": {"adaptive._SECONDS": 0.0},
     "room left for strangers": {"adaptive._MANY": NEVER},
-    "room left sooner where somebody took it": {"adaptive._OFTEN": adaptive._SELDOM},
     "no room left by who has few permits": {"adaptive._MANY": 2},
     "forgiving before a test": {"pace._UNTESTED": 0.0, "pace._UNTESTED_CREDIT": 0.0},
     "the test at a lower pace": {"adaptive.DOUBTFUL": -1.0, "pace.DOUBTFUL": -1.0},
