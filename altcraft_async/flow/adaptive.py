@@ -16,7 +16,7 @@ any            a throttled answer that is not forgiven                       tak
 ``HOLDING``    `_HOLD` round trips, doubled by each failed try               ``FOLLOWING``
 not ``PACED``  a full round with a queue                                     down to what works: ``FOLLOWING``
 ``FOLLOWING``  a full round without one                                      up to what works, and a quarter
-not ``PACED``  `_PATIENCE` rounds bound by latency, or one a steep fall      below what works: ``DIPPING``
+not ``PACED``  `_PATIENCE` rounds that lowered it, or one steep fall         below what works: ``DIPPING``
 ``DIPPING``    a round without a queue                                       measures it: ``FOLLOWING``
 ``HOLDING``    `_OFTEN` to `_SELDOM` seconds at what the server accepted     a third less: ``YIELDING``
 ``YIELDING``   `_YIELD` seconds                                              back, step by step: ``HOLDING``
@@ -80,9 +80,8 @@ _OWN = 0.001
 """Seconds of a latency that may be this process's own turn: they say nothing of the server."""
 _STEEP, _DIP = 0.75, 0.8
 """The share below which a fall may be a queue, or a slower server; and of what works, where a dip shows which."""
-_PATIENCE = 12
-"""Rounds bound by latency before a dip. It costs some half a hundredth of the throughput, and makes two clients that
-cannot see each other equal in a queue."""
+_LOWER, _PATIENCE = 0.9, 6
+"""Rounds that lowered the limit below this share, before a dip: so strangers come to share a queue."""
 _BENEFIT, _CHANCE = 0.15, 24
 """The share and number of throttled answers that do not end the doubling: a full server soon gives more."""
 _FAR = 0.4
@@ -353,7 +352,7 @@ class AdaptiveLimit:
             return
         working = held * (round_.baseline + _OWN) / max(round_.typical - round_.error, 1e-9)
         target = self._within(int(working * self.settings.headroom + 1))
-        self._bound += target <= held
+        self._bound += target <= _LOWER * held
         free = self.state in {_FOLLOWING, _HOLDING}
         if dipped:
             self.state = _FOLLOWING

@@ -32,7 +32,7 @@ PARTS: Mapping[str, Mapping[str, float]] = {
     "doubling at half the speed above 36 permits": {"adaptive._EAGER": NEVER},
     "the millisecond that is this process's own": {"adaptive._OWN": 0.0},
     "rounds of 20 answers": {"adaptive._ROUND": 5},
-    "dips after rounds bound by latency": {"adaptive._PATIENCE": NEVER},
+    "a dip after rounds that lowered the limit": {"adaptive._PATIENCE": NEVER},
     "a dip where the limit would fall steeply": {"adaptive._STEEP": 0.0},
     "throttled answers forgiven while doubling": {"adaptive._BENEFIT": 0.0, "adaptive._CHANCE": 0},
     "a longer hold after each failed try": {"adaptive._LONGEST_HOLD": adaptive._HOLD},
