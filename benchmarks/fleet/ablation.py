@@ -76,8 +76,9 @@ def main() -> int:
     names = options.part or list(PARTS)
     print("| without | what is worse, in points |\n|---|---|")
     with ProcessPoolExecutor(options.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
-        whole, *others = pool.map(play, ["", *names])
-        for name, without in zip(names, others, strict=True):
+        plays = pool.map(play, ["", *names])
+        whole = next(plays)
+        for name, without in zip(names, plays, strict=True):
             print(_row(name, whole, without), flush=True)
     return 0
 
