@@ -16,7 +16,7 @@ any            a throttled answer that is not forgiven                       tak
 ``HOLDING``    `_HOLD` round trips, doubled by each failed try               ``FOLLOWING``
 not ``PACED``  a full round with a queue                                     down to what works: ``FOLLOWING``
 ``FOLLOWING``  a full round without one                                      up to what works, and a quarter
-not ``PACED``  `_PATIENCE` rounds that lowered it, or one steep fall         below what works: ``DIPPING``
+``FOLLOWING``  bound by latency for `_PATIENCE` rounds                       below what works: ``DIPPING``
 ``DIPPING``    a round without a queue                                       measures it: ``FOLLOWING``
 ``HOLDING``    `_OFTEN` to `_SELDOM` seconds at what the server accepted     a third less: ``YIELDING``
 ``YIELDING``   `_YIELD` seconds                                              back, step by step: ``HOLDING``
@@ -31,8 +31,8 @@ The server works on ``in flight * baseline / latency`` calls, the rest wait in a
 `Adaptive.headroom` times that, plus one. So it grows only while the throughput follows. A millisecond of waiting may
 be this process's own, and is allowed on top of the baseline. The error is
 added to the baseline and taken from the latency: jitter inside it neither raises the one nor triggers the other.
-Where the limit dips and the latency does not fall with it, the queue is not ours: the server became slower, or others
-wait there too, and the latency of today is the new baseline.
+Where the limit has fallen for latency's sake and the latency did not fall with it, the queue is not ours: the server
+became slower, or others wait there too, and the latency of today is the new baseline.
 
 **Throttled answers.** Each takes its own permit back, so the limit comes to rest at what the server *was
 accepting*: no guess, no blind halving. Where they go on for three round trips, or while the limit falls to half,
@@ -78,10 +78,12 @@ _PAUSES = 30
 """A try that can cost a pause waits this many pauses: about 3 % of the time."""
 _OWN = 0.001
 """Seconds of a latency that may be this process's own turn: they say nothing of the server."""
-_STEEP, _DIP = 0.75, 0.8
-"""The share below which a fall may be a queue, or a slower server; and of what works, where a dip shows which."""
-_LOWER, _PATIENCE = 0.9, 6
-"""Rounds that lowered the limit below this share, before a dip: so strangers come to share a queue."""
+_FALLEN, _DIP = 0.67, 0.8
+"""The share of the load at which a fall is judged, far enough to see through noise; and the depth of a dip, as a share
+of the calls the server is working on."""
+_PATIENCE, _SOON = 50, 4
+"""Rounds bound by latency before a dip, which costs a hundredth of the throughput at most; and before one that shows
+whether a new baseline was right."""
 _BENEFIT, _CHANCE = 0.15, 24
 """The share and number of throttled answers that do not end the doubling: a full server soon gives more."""
 _FAR = 0.4
@@ -129,9 +131,8 @@ class _Round:
         self._loads += in_flight
         return len(self._samples) >= self._enough
 
-    def close(self, headroom: float, *, dipped: bool) -> None:
-        """Say what the round showed; one that `dipped` and is hardly quicker than the last had no queue of ours."""
-        then, before = self.typical, self.load
+    def close(self, headroom: float) -> None:
+        """Say what the round showed."""
         samples, count = sorted(self._samples), len(self._samples)
         trim = count // 8
         self.typical = sum(samples[trim : count - trim]) / (count - 2 * trim)
@@ -140,8 +141,6 @@ class _Round:
         self.brake = min(self.brake, (self.slow + _OWN) * headroom)
         self.load = self._loads / count
         self.baseline = min(self.baseline, self.typical + 2 * self.error)
-        if dipped and before and self.typical + self.error > 0.5 * then * (1 + self.load / before):
-            self.baseline = max(self.baseline, self.typical)
         self.restart(-math.inf)
 
     def restart(self, opens: float) -> None:
@@ -187,8 +186,8 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
-        "_accepted", "_background", "_bound", "_ceiling", "_good", "_grown_at", "_hold", "_holds_until", "_marks",
-        "_pace", "_round", "_rounds", "_spell", "_step", "_throttled", "_yields_at",
+        "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_holds_until",
+        "_marks", "_pace", "_round", "_rounds", "_spell", "_step", "_throttled", "_yields_at",
         "limit", "rate", "reach", "settings", "state",
     )  # fmt: skip
 
@@ -203,6 +202,8 @@ class AdaptiveLimit:
         self._round = _Round()
         first = _Mark(-math.inf, self.limit, None, self.state, 0)
         self._marks = (first, first)
+        # The load and latency from which the limit fell, and the rounds that were bound by latency.
+        self._fell_from: tuple[float, float] | None = None
         self._bound = 0
         self._ceiling, self._good, self._step = self.settings.maximum, self.limit, 1
         self._hold = _HOLD
@@ -340,7 +341,7 @@ class AdaptiveLimit:
             round_.restart(-math.inf)
             return
         dipped, doubling, before = self.state is _DIPPING, self.state is _DOUBLING, self._round.load
-        round_.close(self.settings.headroom, dipped=dipped)
+        round_.close(self.settings.headroom)
         # While doubling, the answers of a round were started at the load of the round before.
         held = before if doubling and before else round_.load
         self._round = round_
@@ -350,24 +351,39 @@ class AdaptiveLimit:
         if settled and now >= max(self._yields_at, self._holds_until):
             self._yield(now)
             return
+        self._judge_fall(held, round_)
         working = held * (round_.baseline + _OWN) / max(round_.typical - round_.error, 1e-9)
         target = self._within(int(working * self.settings.headroom + 1))
-        self._bound += target <= _LOWER * held
+        self._bound += target <= 1.1 * held
         free = self.state in {_FOLLOWING, _HOLDING}
         if dipped:
             self.state = _FOLLOWING
             self._move(now, max(self.limit, min(self._ceiling, target)))
-        elif free and (target < _STEEP * held or self._bound >= _PATIENCE):
+        elif free and self._bound >= _PATIENCE:
             self._bound = 0
+            self._fell_from = (held, round_.typical)
             self._ceiling = max(self._ceiling, self.limit)
             self.state = _DIPPING
             self._move(now, self._within(min(self.limit, int(_DIP * working))))
         elif target < held:
             self._ceiling = target if doubling else self._ceiling
+            if doubling or self._fell_from is None:
+                self._fell_from = (held, round_.typical)
             self.state = _PACED if self._pace is not None else _FOLLOWING
             self._move(now, target)
         elif not doubling:
             self._grow(now, target)
+
+    def _judge_fall(self, held: float, round_: _Round) -> None:
+        """Raise the baseline where a lower limit did not bring the latency down."""
+        if self._fell_from is None or held > _FALLEN * self._fell_from[0]:
+            return
+        load, then = self._fell_from
+        self._fell_from = None
+        latency = round_.typical + round_.error
+        if latency > 0.5 * then * (1 + held / load) and round_.typical > round_.baseline:
+            round_.baseline = round_.typical
+            self._bound = _PATIENCE - _SOON
 
     def _grow(self, now: float, target: int) -> None:
         if now < self._holds_until:
@@ -383,6 +399,8 @@ class AdaptiveLimit:
             self._yields_at = max(self._yields_at, now + _OFTEN)
         self._ceiling = max(self._ceiling, self.limit)
         self._step = min(2 * self._step, self.limit // 4 + 1)
+        if self._fell_from is not None and self.limit >= self._fell_from[0]:
+            self._fell_from = None
         self._grown_at = now
         self._restart_rounds(now)
 
