@@ -13,8 +13,9 @@ state          what happens                                                  wha
 ``DOUBLING``   a round of answers that waited in a queue                     falls to what works: ``FOLLOWING``
 any            a throttled answer that is not forgiven                       takes its permit back: ``HOLDING``
 ``HOLDING``    fell below where a failed try began                           back to it, step by step
-``HOLDING``    `_HOLD` served calls, doubled by each failed try              ``FOLLOWING``
-``FOLLOWING``  a full round                                                  up or down to what works, and a quarter
+``HOLDING``    `_HOLD` round trips, doubled by each failed try               ``FOLLOWING``
+not ``PACED``  a full round with a queue                                     down to what works: ``FOLLOWING``
+``FOLLOWING``  a full round without one                                      up to what works, and a quarter
 ``FOLLOWING``  bound by latency for `_PATIENCE` rounds                       below what works: ``DIPPING``
 ``DIPPING``    a round without a queue                                       measures it: ``FOLLOWING``
 ``HOLDING``    `_OFTEN` to `_SELDOM` seconds at what the server accepted     a third less: ``YIELDING``
@@ -30,8 +31,8 @@ The server works on ``in flight * baseline / latency`` calls, the rest wait in a
 `Adaptive.headroom` times that, plus one. So it grows only while the throughput follows. A millisecond of waiting may
 be this process's own, and is allowed on top of the baseline. The error is
 added to the baseline and taken from the latency: jitter inside it neither raises the one nor triggers the other.
-Where the limit has fallen for latency's sake and the latency did not fall with it, the queue was not ours: the
-server became slower, and the latency of today is the new baseline.
+Where the limit has fallen for latency's sake and the latency did not fall with it, the queue is not ours: the server
+became slower, or others wait there too, and the latency of today is the new baseline.
 
 **Throttled answers.** Each takes its own permit back, so the limit comes to rest at what the server *was
 accepting*: no guess, no blind halving. Where they go on for three round trips, or while the limit falls to half,
@@ -69,48 +70,41 @@ _ROUND = 20
 _EAGER = 36
 """Permits up to which each served answer adds one. Beyond it is every second: a queue is seen a round trip after it
 began, and would be twice the server by then."""
-_HOLD, _LONGEST_HOLD = 100, 800
-"""Served calls between a throttled answer and the next try: about one call in a hundred is the price of knowing."""
+_HOLD, _LONGEST_HOLD = 4, 16
+"""Round trips between a throttled answer and the next try: about one call in some hundred is the price of knowing."""
 _UNMEASURED = 0.1
 """The round trip assumed before the first success, in seconds: a quick refusal is no measure of it."""
 _PAUSES = 30
 """A try that can cost a pause waits this many pauses: about 3 % of the time."""
-_STEEP = 0.75
-"""A fall below this share is measured twice: one round may straddle the change."""
-_FALLEN = 0.67
-"""The share of the load at which a fall is judged: far enough to see through noise."""
 _OWN = 0.001
 """Seconds of a latency that may be this process's own turn: they say nothing of the server."""
-_DIP = 0.8
-"""The depth of a dip, as a share of the calls the server is working on."""
-_PATIENCE = 50
-"""Rounds bound by latency before a dip, which costs a hundredth of the throughput at most."""
+_FALLEN, _DIP = 0.67, 0.8
+"""The share of the load at which a fall is judged, far enough to see through noise; and the depth of a dip, as a share
+of the calls the server is working on."""
+_PATIENCE, _SOON = 50, 4
+"""Rounds bound by latency before a dip, which costs a hundredth of the throughput at most; and before one that shows
+whether a new baseline was right."""
 _BENEFIT, _CHANCE = 0.15, 24
 """The share and number of throttled answers that do not end the doubling: a full server soon gives more."""
 _FAR = 0.4
 """What is left of the limit where fewer calls do not end throttled answers."""
-_SPARE = 2.0
-"""The room above what a pace needs, so that the pace is what binds."""
-_QUIET = 1000
-"""Served calls after which throttled answers are another matter."""
-_LASTING, _TRIPS = 5, 3
-"""Throttled answers, and round trips, after which they do not end by themselves."""
-_SECONDS = 2.0
-"""A server that serves nobody for less may be one that counts calls by the second."""
+_QUIET, _LASTING, _TRIPS = 2, 5, 3
+"""Round trips without throttled answers after which others begin; and the answers, and round trips, after which they
+do not end by themselves."""
 _BATCHES = 2
 """What the limit of batches begins with: each is the work of seconds."""
 _YIELD, _LEFT = 1.5, 0.67
 """Seconds for which room is left for others, at least, and the share of the limit that is kept meanwhile."""
-_MANY = 12
-"""Permits, of which a part is worth leaving."""
-_STEPS = 8
-"""The first step back after it, as a part of the limit."""
+_MANY, _STEPS = 12, 8
+"""Permits of which a part is worth leaving, and the part of the limit that is the first step back."""
 _OFTEN, _SELDOM = 10.0, 20.0
 """Seconds between two such moments: where somebody took the room, and where nobody did."""
-_MARK_EVERY = 1.0
-"""Seconds between two notes of what holds: what an outage is resumed with is older than its first failures."""
+_MARK_EVERY, _SECONDS = 1.0, 2.0
+"""Seconds between two notes of what holds, since what an outage is resumed with is older than its first failures; and
+of an outage that may be a server which counts calls by the second."""
 
 
+@attrs.define(eq=False, repr=False)
 class _Round:
     """The answers of one kind of call, round by round; latencies in seconds.
 
@@ -118,36 +112,23 @@ class _Round:
     all: the `baseline`, and `brake`, above which a call is slower than any before. A round begins at `opens`.
     """
 
-    __slots__ = (
-        "_enough",
-        "_load",
-        "_samples",
-        "baseline",
-        "brake",
-        "error",
-        "full",
-        "load",
-        "opens",
-        "slow",
-        "typical",
-    )
+    opens: float = -math.inf
+    typical: float = 0.0
+    error: float = 0.0
+    slow: float = 0.0
+    load: float = 0.0
+    baseline: float = math.inf
+    brake: float = math.inf
+    _samples: list[float] = attrs.field(factory=list, init=False)
+    _loads: int = attrs.field(default=0, init=False)
+    _enough: int = attrs.field(default=0, init=False)
 
-    def __init__(self) -> None:
-        self._samples: list[float] = []
-        self._load = self._enough = 0
-        self.full = 0.0
-        self.opens = -math.inf
-        self.typical = self.error = self.slow = self.load = 0.0
-        self.baseline = self.brake = math.inf
-
-    def add(self, latency: float, in_flight: int, limit: int, fewest: int) -> bool:
+    def add(self, latency: float, in_flight: int, fewest: int) -> bool:
         """Take an answer; say whether the round is complete."""
         if not self._samples:
             self._enough = max(in_flight, fewest)
-            # judged once a round: several answers may come before a new permit can be used
-            self.full = in_flight if in_flight >= _FULL * limit else limit
         self._samples.append(latency)
-        self._load += in_flight
+        self._loads += in_flight
         return len(self._samples) >= self._enough
 
     def close(self, headroom: float) -> None:
@@ -158,14 +139,14 @@ class _Round:
         self.error = 0.93 * (samples[count * 3 // 4] - samples[count // 4]) / math.sqrt(count)
         self.slow = samples[count * 9 // 10]
         self.brake = min(self.brake, (self.slow + _OWN) * headroom)
-        self.load = self._load / count
+        self.load = self._loads / count
         self.baseline = min(self.baseline, self.typical + 2 * self.error)
         self.restart(-math.inf)
 
     def restart(self, opens: float) -> None:
         """Throw away what was gathered, and gather from `opens` on."""
         self._samples.clear()
-        self._load = 0
+        self._loads = 0
         self.opens = max(self.opens, opens)
 
 
@@ -182,19 +163,19 @@ class _Mark:
 
 @attrs.define
 class _Spell:
-    """Throttled answers of one time: the limit when they began.
+    """Throttled answers of one time, `since` the first and until the `last`, at the `level` where the limit was.
 
-    `late` of them were not to be expected, of those since the two counts: they came though the limit had fallen, or at
-    a limit that was good. A try that failed goes back to the `good` limit that it began with, also where more was
-    taken back than it had added.
+    A try that failed goes back to the `good` limit that it began with, also where more was taken back than it had
+    added. `late` of them were not to be expected: they came though the limit had fallen, or at a limit that was good.
     """
 
     since: float
+    last: float
     level: int
+    good: int
+    late: int
     accepted: int
     throttled: int
-    late: int = 0
-    good: int = 0
 
 
 class AdaptiveLimit:
@@ -205,10 +186,9 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
-        "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_hold_calls",
-        "_hold_pause", "_hold_until", "_load_before", "_marks", "_most", "_pace", "_paused_until", "_returned_at",
-        "_round", "_rounds", "_spell", "_steep", "_step", "_throttled", "_throttled_at", "_throttled_calls",
-        "_yield_every", "_yields_at", "limit", "rate", "reach", "settings", "state",
+        "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_holds_until",
+        "_marks", "_pace", "_round", "_rounds", "_spell", "_step", "_throttled", "_yields_at",
+        "limit", "rate", "reach", "settings", "state",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
@@ -217,23 +197,18 @@ class AdaptiveLimit:
         self.rate: float | None = None
         self.reach = 0.0
         self.state = _DOUBLING
-        self._most = self.settings.maximum
         self._accepted = self._throttled = 0
         self._rounds: dict[str, _Round] = {}
         self._round = _Round()
         first = _Mark(-math.inf, self.limit, None, self.state, 0)
         self._marks = (first, first)
-        # What latency taught: the load and latency from which the limit fell, and the rounds that were bound by it.
+        # The load and latency from which the limit fell, and the rounds that were bound by latency.
         self._fell_from: tuple[float, float] | None = None
-        self._load_before = 0.0
-        self._steep = False
         self._bound = 0
-        # What throttled answers taught: the level they left, the next step up, and when it may come.
-        self._ceiling, self._step = self.limit, 1
-        self._good = self.limit
-        self._hold, self._hold_calls, self._throttled_calls = _HOLD, 0, 0
-        self._hold_until = self._hold_pause = self._paused_until = self._grown_at = self._throttled_at = -math.inf
-        self._yields_at, self._yield_every, self._returned_at = _OFTEN, _OFTEN, -math.inf
+        self._ceiling, self._good, self._step = self.settings.maximum, self.limit, 1
+        self._hold = _HOLD
+        self._holds_until = self._grown_at = -math.inf
+        self._yields_at = math.inf
         self._spell: _Spell | None = None
         self._background = Background()
         self._pace: LearnedRate | None = None
@@ -269,7 +244,7 @@ class AdaptiveLimit:
         if self.state is not _DOUBLING:
             return
         self.limit = self._within(max(learned.limit // 2, min(learned.limit, self.limit)))
-        self._most = self._within(learned.limit)
+        self._ceiling = self._within(learned.limit)
         self._hold = _LONGEST_HOLD // 2  # it was tried
         if learned.rate is not None:
             self._begin_pace(LearnedRate(now, learned.rate / 2, _UNMEASURED, ceiling=learned.rate))
@@ -287,28 +262,30 @@ class AdaptiveLimit:
             round_ = self._rounds.get(kind) or self._rounds.setdefault(kind, _Round())
             if now >= round_.opens:
                 doubling = self.state is _DOUBLING
-                complete = round_.add(latency, in_flight, self.limit, 1 if doubling else min(_ROUND, 5 * self.limit))
+                complete = round_.add(latency, in_flight, 1 if doubling else _ROUND)
                 grows = self.limit < _EAGER or self._accepted % 2
-                if doubling and grows and in_flight >= round_.full and latency <= round_.brake:
-                    self._double(now)
+                if doubling and grows and in_flight >= _FULL * self.limit and latency <= round_.brake:
+                    self.limit = min(self.limit + 1, self._ceiling)
+                    if self.limit == self._ceiling < self.settings.maximum:  # as much as there was
+                        self._rest(now)
                 if complete:
                     self._close(now, round_)
             elif in_flight > self.limit:  # still draining: the answers are of the old limit
                 round_.opens = now + round_.slow
             if self._pace is not None:
-                self._keep_pace(now, self._pace, latency, full=in_flight >= self.limit)
+                binds = self._pace.on_accepted(now, now - latency, full=in_flight >= self.limit)
+                self._follow_pace(now, self._pace, binds=binds)
         elif signal is _OVERLOAD:
             self._on_throttled(now, latency)
         return self.limit
 
     def on_pause(self, now: float, seconds: float) -> int:
         """Learn that the server asked for `seconds` without starts; report its throttled answer first."""
-        self._paused_until = max(self._paused_until, now + seconds)
-        self._restart_rounds(self._paused_until, self._round.slow)
+        self._restart_rounds(now + seconds)
         if not self._background.share:
-            if self._throttled_at < now and self._pace is None:  # it was forgiven
-                self._take_back(now, self._round.typical)
-            self._hold_pause = max(self._hold_pause, now + _PAUSES * seconds)
+            if self._pace is None and (self._spell is None or self._spell.last < now):  # it was forgiven
+                self._take_back(now)
+            self._holds_until = max(self._holds_until, now + _PAUSES * seconds)
             if self._pace is not None:
                 self._pace.on_pause(now, seconds)
                 self.rate = self._pace.rate
@@ -325,22 +302,16 @@ class AdaptiveLimit:
         rate = mark.rate
         if rate is None and self._pace is not None and now - since < _SECONDS:  # a counter, shut for its second
             rate = (self._accepted - mark.accepted) / (now - max(mark.at, since - _MARK_EVERY))
-        if rate is None:
-            self._pace = None
-        elif self._pace is None:
-            self._pace = LearnedRate(now, rate, self._trip(0.0), reach=self.reach)
-        else:
-            self._pace.resume(now, rate)
-        self.rate = None if self._pace is None else self._pace.rate
         self._spell = None
         self.limit = max(self.limit, mark.limit)
-        self._ceiling = max(self._ceiling, self.limit)
-        self.state = (
-            _PACED if self._pace is not None else _FOLLOWING if mark.state in {_DIPPING, _PACED} else mark.state
-        )
-        self._paused_until = -math.inf
-        self._load_before = 0.0
-        self._restart_rounds(now, self._round.slow)
+        self._ceiling = self.settings.maximum if mark.state is _DOUBLING else max(self._ceiling, self.limit)
+        self.state = _FOLLOWING if mark.state in {_DIPPING, _PACED} else mark.state
+        pace, self._pace, self.rate = self._pace, None, None
+        if rate is not None:
+            pace = pace or LearnedRate(now, rate, self._trip, reach=self.reach)
+            pace.resume(now, rate)
+            self._begin_pace(pace)
+        self._restart_rounds(now)
 
     def statistics(self) -> LimitStatistics:
         """Take a snapshot."""
@@ -350,21 +321,16 @@ class AdaptiveLimit:
             self.limit, self.rate, latency, baseline, self._accepted, self._throttled, self.state.value
         )
 
-    def _trip(self, latency: float) -> float:
-        return self._round.typical or max(latency, _UNMEASURED)
+    @property
+    def _trip(self) -> float:
+        return self._round.typical or _UNMEASURED
 
-    def _double(self, now: float) -> None:
-        """Take one permit more, up to what there is to be."""
-        self.limit = min(self.limit + 1, self._most)
-        if self.limit == self._most < self.settings.maximum:
-            self._rest(now, self._trip(0.0))
-
-    def _rest(self, now: float, trip: float) -> None:
+    def _rest(self, now: float) -> None:
         """Stay at the limit, until it is time to try more."""
-        self.state = _HOLDING
-        self._ceiling, self._step = self.limit, 1
-        self._hold_calls = self._accepted + self._hold
-        self._hold_until = now + min(self._hold / 10, max(20.0, self.limit)) * trip
+        self.state, self._step = _HOLDING, 1
+        self._holds_until = max(self._holds_until, now + self._hold * self._trip)
+        if self._yields_at == math.inf:  # the first time counts from here
+            self._yields_at = now + _OFTEN
 
     # What latency says
 
@@ -374,33 +340,39 @@ class AdaptiveLimit:
                 self._stop_yielding(now)
             round_.restart(-math.inf)
             return
-        dipped = self.state is _DIPPING
+        dipped, doubling, before = self.state is _DIPPING, self.state is _DOUBLING, self._round.load
         round_.close(self.settings.headroom)
-        self._round = round_
         # While doubling, the answers of a round were started at the load of the round before.
-        doubling = self.state is _DOUBLING
-        held = self._load_before if doubling and self._load_before else round_.load
-        self._load_before = round_.load
+        held = before if doubling and before else round_.load
+        self._round = round_
         if round_.load < _FULL * self.limit:
             return
         settled = self.state is _HOLDING and self.limit >= _MANY and not self._background.share
-        if settled and now >= max(self._yields_at, self._hold_pause):
+        if settled and now >= max(self._yields_at, self._holds_until):
             self._yield(now)
             return
         self._judge_fall(held, round_)
         working = held * (round_.baseline + _OWN) / max(round_.typical - round_.error, 1e-9)
         target = self._within(int(working * self.settings.headroom + 1))
+        self._bound += target <= 1.1 * held
+        free = self.state in {_FOLLOWING, _HOLDING}
         if dipped:
             self.state = _FOLLOWING
-            self._move(now, max(self.limit, min(self._ceiling, target)), held)
+            self._move(now, max(self.limit, min(self._ceiling, target)))
+        elif free and self._bound >= _PATIENCE:
+            self._bound = 0
+            self._fell_from = (held, round_.typical)
+            self._ceiling = max(self._ceiling, self.limit)
+            self.state = _DIPPING
+            self._move(now, self._within(min(self.limit, int(_DIP * working))))
         elif target < held:
-            self._fall(now, target, held, round_)
+            self._ceiling = target if doubling else self._ceiling
+            if doubling or self._fell_from is None:
+                self._fell_from = (held, round_.typical)
+            self.state = _PACED if self._pace is not None else _FOLLOWING
+            self._move(now, target)
         elif not doubling:
-            self._steep = False
             self._grow(now, target)
-        self._bound += target <= 1.1 * held and not self._steep
-        if self._bound >= _PATIENCE and self.state in {_FOLLOWING, _HOLDING}:
-            self._dip(now, held, working, round_)
 
     def _judge_fall(self, held: float, round_: _Round) -> None:
         """Raise the baseline where a lower limit did not bring the latency down."""
@@ -409,25 +381,12 @@ class AdaptiveLimit:
         load, then = self._fell_from
         self._fell_from = None
         latency = round_.typical + round_.error
-        if latency > 0.5 * then * (1 + held / load) and latency > round_.baseline:
+        if latency > 0.5 * then * (1 + held / load) and round_.typical > round_.baseline:
             round_.baseline = round_.typical
-            self._bound = _PATIENCE - 4  # see soon whether it was right
-
-    def _fall(self, now: float, target: int, held: float, round_: _Round) -> None:
-        steep = target < _STEEP * held
-        if steep and not self._steep and self.state is not _DOUBLING:
-            self._steep = True
-            self._restart_rounds(now, round_.slow)
-            return
-        if steep or self._fell_from is None or self.state is _DOUBLING:
-            self._fell_from = (held, round_.typical)
-        self._steep = False
-        self.state = _PACED if self._pace is not None else _FOLLOWING
-        self._step = target // 4 + 1
-        self._move(now, target, held)
+            self._bound = _PATIENCE - _SOON
 
     def _grow(self, now: float, target: int) -> None:
-        if (self._accepted < self._hold_calls and now < self._hold_until) or now < self._hold_pause:
+        if now < self._holds_until:
             target = min(target, self._ceiling)
         elif self.state is _HOLDING:
             self.state = _FOLLOWING
@@ -443,22 +402,15 @@ class AdaptiveLimit:
         if self._fell_from is not None and self.limit >= self._fell_from[0]:
             self._fell_from = None
         self._grown_at = now
-        self._restart_rounds(now, self._round.slow)
+        self._restart_rounds(now)
 
-    def _dip(self, now: float, held: float, working: float, round_: _Round) -> None:
-        self._bound = 0
-        self._fell_from = (held, round_.typical)
-        self._ceiling = max(self._ceiling, self.limit)
-        self.state = _DIPPING if self._pace is None else self.state
-        self._move(now, self._within(min(self.limit, int(_DIP * working))), held)
+    def _move(self, now: float, limit: int) -> None:
+        self.limit, self._step = limit, limit // 4 + 1
+        self._restart_rounds(now)
 
-    def _move(self, now: float, limit: int, held: float) -> None:
-        self.limit = limit
-        self._restart_rounds(now, self._round.slow * min(1.0, limit / held))
-
-    def _restart_rounds(self, now: float, slow: float) -> None:
+    def _restart_rounds(self, now: float) -> None:
         for round_ in self._rounds.values():
-            round_.restart(now + self.reach + (slow if round_ is self._round else round_.slow))
+            round_.restart(now + self.reach + round_.slow)
 
     def _within(self, limit: int) -> int:
         return max(self.settings.minimum, min(self.settings.maximum, limit))
@@ -470,16 +422,15 @@ class AdaptiveLimit:
         self.state = _YIELDING
         self._good = self.limit
         self.limit = self._within(int(self.limit * _LEFT))
-        self._yields_at = now + max(_YIELD, 10 * self._trip(0.0)) + self.reach
+        self._yields_at = now + max(_YIELD, 10 * self._trip) + self.reach
 
     def _stop_yielding(self, now: float) -> None:
         """Go back to what there was, and no further: what somebody has taken is throttled now."""
-        self.state = _HOLDING
+        self._rest(now)
         self._ceiling, self._good = self._good, self.limit
         self._step = self.limit // _STEPS + 1
-        self._grown_at = self._returned_at = now
-        self._yield_every = min(_SELDOM, 2 * self._yield_every)
-        self._yields_at = now + self._yield_every
+        self._grown_at = now
+        self._yields_at = now + _SELDOM
 
     # What throttled answers say
 
@@ -491,85 +442,67 @@ class AdaptiveLimit:
         if (pace is None or not pace.testing) and self._background.forgives(self._accepted, paced=pace is not None):
             return
         if pace is None:
-            self._take_back(now, latency)
+            self._take_back(now)
         else:
-            self._throttled_at = now
             pace.on_throttled(now, now - latency)
-            self._end_test(now, pace)
+            self._follow_pace(now, pace)
 
-    def _take_back(self, now: float, latency: float) -> None:
+    def _take_back(self, now: float) -> None:
         """Take the permit of a throttled answer back."""
-        trip = self._trip(latency)
-        quiet = now > self._throttled_at + 2 * trip + self.reach
-        if quiet or self._grown_at > self._throttled_at:
-            trying = now < self._grown_at + _TRIPS * trip + self.reach
-            self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
-            if now < self._returned_at + _TRIPS * trip + self.reach:
-                self._yield_every = _OFTEN
-                self._yields_at = now + _OFTEN
-            self._begin_spell(now, trying=trying)
-        self.limit = max(self.settings.minimum, self.limit - 1)
-        self._rest(now, trip)
-        if self._spell is not None:
-            self._ceiling = max(self.limit, self._spell.good)
-        self._throttled_at = now
-        self._throttled_calls = self._accepted
-        self._restart_rounds(-math.inf, 0.0)
-        if self._spell is not None:
-            self._suspect(now, trip, self._spell)
-
-    def _begin_spell(self, now: float, *, trying: bool) -> None:
+        lag = _TRIPS * self._trip + self.reach
         spell = self._spell
-        if spell is None or self._accepted > self._throttled_calls + _QUIET:
-            spell = _Spell(now, 0, self._accepted, self._throttled - 1)
-        late = spell.late + (not trying and self.state is not _DOUBLING)
-        level, good = (self._good, self._good) if trying else (self.limit, 0)
-        self._spell = _Spell(now, level, spell.accepted, spell.throttled, late, good)
+        if spell is None or now > spell.last + _QUIET * self._trip + self.reach or self._grown_at > spell.last:
+            spell = self._spell = self._begin_spell(now, lag, spell)
+        self.limit = max(self.settings.minimum, self.limit - 1)
+        self._rest(now)
+        self._ceiling = max(self.limit, spell.good)
+        spell.last = now
+        for round_ in self._rounds.values():
+            round_.restart(-math.inf)
+        spell.late += now > spell.since + lag
+        if self._accepted:  # else it is no pace that they want: whether it is an outage is the gate's to see
+            self._suspect(now, spell)
 
-    def _suspect(self, now: float, trip: float, spell: _Spell) -> None:
+    def _begin_spell(self, now: float, lag: float, before: _Spell | None) -> _Spell:
+        trying = now < self._grown_at + lag
+        self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
+        if before is None or now > before.last + _LONGEST_HOLD * self._trip:  # another matter
+            before = _Spell(now, now, 0, 0, 0, self._accepted, self._throttled - 1)
+        if trying and self.limit < self._ceiling:  # on the way back: somebody took it
+            self._yields_at = min(self._yields_at, now + _OFTEN)
+        late = before.late + (not trying and self.state is not _DOUBLING)
+        good = self._good if trying else 0
+        return _Spell(now, now, self.limit, good, late, before.accepted, before.throttled)
+
+    def _suspect(self, now: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
-        if not self._accepted:  # then it is no pace that they want: whether it is an outage is the gate's to see
+        fallen = self.limit < _FAR * spell.level
+        if not fallen and spell.late < _LASTING:
             return
-        spell.late += now > spell.since + _TRIPS * trip + self.reach
-        fallen = self.limit < _FAR * spell.level or (self.limit == self.settings.minimum and spell.late > 1)
-        if not fallen and spell.late < (2 if self._background.share else _LASTING):
-            return
-        mark = self._marks[0]
-        # What is left in flight was accepted: by Little's law a rate, and exact where refusals are quick.
-        rate = max((self._accepted - mark.accepted) / max(2 * trip, now - mark.at), self.limit / trip)
-        self.limit = self._within(max(self.limit, spell.level, int(_SPARE * rate * trip)))
+        rate = self.limit / self._trip  # what is left in flight was accepted: by Little's law a rate
         throttled, accepted = self._throttled - spell.throttled, self._accepted - spell.accepted
         share = 1.0 if fallen else throttled / (accepted + throttled)
-        if share <= DOUBTFUL and self._paused_until < spell.since:
-            rate = max(rate, spell.level / trip)
-        self._good = spell.level
+        if share <= DOUBTFUL:
+            rate = spell.level / self._trip
+        self.limit = self._good = max(self.limit, spell.level)
         self._spell = None
-        self._begin_pace(LearnedRate(now, rate, trip, share, reach=self.reach))
+        self._begin_pace(LearnedRate(now, rate, self._trip, share, reach=self.reach))
 
     def _begin_pace(self, pace: LearnedRate) -> None:
         self._pace, self.rate, self.state = pace, pace.rate, _PACED
 
-    def _keep_pace(self, now: float, pace: LearnedRate, latency: float, *, full: bool) -> None:
-        if pace.on_accepted(now, now - latency, full=full):
-            self._end_test(now, pace)
-        else:
-            self._end_pace()
-
-    def _end_test(self, now: float, pace: LearnedRate) -> None:
-        share = pace.result(now) if pace.testing else None
+    def _follow_pace(self, now: float, pace: LearnedRate, *, binds: bool = True) -> None:
+        """Take the rate of the pace, and what its test has shown; end one that does not bind, or is not the cause."""
+        share = pace.result(now) if binds and pace.testing else None
         self.rate = pace.rate
         if share:
             self._background.learn(share, self._accepted)
-            self._end_pace()
-            self.state = _DOUBLING if not self._bound and self._fell_from is None else _FOLLOWING
-            self._load_before = 0.0
-            self._hold_calls = 0
+            self._holds_until = now
+        if share or not binds:
+            self._pace = self.rate = None
+            self.limit = min(self.limit, max(self._ceiling, self._good))
             self._step = self.limit // 4 + 1
-
-    def _end_pace(self) -> None:
-        self._pace = self.rate = None
-        self.limit = min(self.limit, max(self._ceiling, self._good))
-        self.state = _FOLLOWING
+            self.state = _FOLLOWING
 
 
 def make_limit(concurrency: int | Adaptive) -> FixedLimit | AdaptiveLimit:

@@ -29,8 +29,6 @@ _SEARCH = 0.1
 """A step of so much is the search for the rate; a smaller one only asks whether there is more."""
 _LONGEST_HOLD = 30.0
 """Seconds between steps above a known ceiling, at most."""
-_FEWEST = 4
-"""Accepted calls before a step up."""
 DOUBTFUL = 0.15
 """The largest share of throttled answers that may be background: a load too high by more refuses more."""
 _SLOWER = 0.67
@@ -156,24 +154,8 @@ class LearnedRate:
     """
 
     __slots__ = (
-        "_accepted",
-        "_ceiling",
-        "_cut_until",
-        "_doubts",
-        "_hold",
-        "_level",
-        "_pause",
-        "_reach",
-        "_row",
-        "_share",
-        "_since",
-        "_step",
-        "_throttled",
-        "_trip",
-        "_until",
-        "_up",
-        "rate",
-        "state",
+        "_accepted", "_ceiling", "_cut_until", "_doubts", "_hold", "_level", "_reach", "_row", "_share",
+        "_since", "_step", "_throttled", "_trip", "_until", "_up", "rate", "state",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what is known before
@@ -185,7 +167,7 @@ class LearnedRate:
         self._reach = reach
         self._ceiling = ceiling
         self._step, self._up = _CLIMB if ceiling == math.inf else _PROBE, 0.0
-        self._hold, self._pause = 1.0, 0.0
+        self._hold = 1.0
         self._cut_until = -math.inf
         self._doubts = self._row = 0
         self._share = share
@@ -213,7 +195,7 @@ class LearnedRate:
         if started < self._since:
             return True
         self._accepted += 1
-        if self.testing or now < self._until or self._accepted < _FEWEST:
+        if self.testing or now < self._until:
             return True
         if self._excess():
             self._fall(now)
@@ -242,15 +224,13 @@ class LearnedRate:
     def on_pause(self, now: float, seconds: float) -> None:
         """Learn that the throttled answer just reported asked for `seconds` without starts."""
         if not self.testing and self._since <= now:
-            self._pause = seconds
-            self._hold = max(self._hold, min(_LONGEST_HOLD, 10 * seconds))
             self._shut(now, seconds)
 
     def resume(self, now: float, rate: float) -> None:
         """Go on at a `rate` that held before an outage; what was too high before it will be so again."""
         self._level = max(_SLOWEST, rate)
         self._doubts = 0
-        self._restart(now, self._hold if self._near_ceiling() else max(0.25, 2 * self._trip))
+        self._restart(now, max(0.25, 2 * self._trip))
 
     def result(self, now: float) -> float | None:
         """Give the share of throttled answers that ignore the pace, once the test has shown it; then it is over."""
@@ -258,7 +238,7 @@ class LearnedRate:
         if self._throttled < _PROOF and calls * self._share < _EXPECTED:
             return None
         share = self._throttled / calls
-        stayed = self._throttled > 1 and 0.25 * self._share <= share <= 2 * DOUBTFUL
+        stayed = self._throttled > 1 and share <= 2 * DOUBTFUL
         self._doubts = 0
         self._level /= _SLOWER
         self._restart(now, self._hold)
@@ -279,14 +259,14 @@ class LearnedRate:
         self._level *= 1 + up
         near = self._near_ceiling()
         self._ceiling = max(self._ceiling, self._level)
-        self._restart(now, max(1.0 if near else 0.25, 2 * self._trip, self._pause), up=up)
+        self._restart(now, max(1.0 if near else 0.25, 2 * self._trip), up=up)
 
     def _fall(self, now: float, *, shut: bool = False) -> None:
         """Take the last step up back, or fall to the share that was accepted; of one that is `shut` it is not known."""
         share = self._throttled / max(1, self._accepted + self._throttled)
         self._ceiling = self._level
         if self._up:
-            self._hold = min(_LONGEST_HOLD, 2 * self._hold) if self._up < _SEARCH else max(1.0, self._pause)
+            self._hold = min(_LONGEST_HOLD, 2 * self._hold) if self._up < _SEARCH else 1.0
             self._level /= 1 + self._up
         elif shut:
             self._level *= _CUT

@@ -204,42 +204,14 @@ def test_a_server_that_is_shut_is_asked_a_quarter_as_often_until_it_accepts_agai
     assert learned.rate == pytest.approx(90.0)
 
 
-def test_a_server_that_is_shut_again_at_once_cuts_the_rate_once() -> None:
-    learned = LearnedRate(0.0, rate=100.0, trip=0.1)
-    for now in (1.0, 1.2):
-        for _ in range(5):
-            learned.on_throttled(now, now)
-        learned.on_accepted(now + 0.1, now + 0.05, full=False)
-    assert learned.rate == pytest.approx(90.0)
-
-    for _ in range(5):
-        learned.on_throttled(1.5, 1.5)
-    learned.on_accepted(1.6, 1.55, full=False)
-    assert learned.rate == pytest.approx(81.0)
-
-
 def test_a_rate_that_goes_on_after_an_outage_remembers_what_was_too_high() -> None:
     learned = LearnedRate(0.0, rate=100.0, trip=0.01)
     for _ in range(5):
         learned.on_throttled(1.0, 1.0)
     learned.resume(5.0, 95.0)
-    accept(learned, 90, every=0.01, begin=5.0)
-    assert learned.rate == pytest.approx(95.0)
+    accept(learned, 30, every=0.01, begin=5.0)
 
-    accept(learned, 20, every=0.01, begin=5.91)
     assert learned.rate == pytest.approx(95.0 * 1.02)
-
-
-def test_after_a_pause_that_the_server_asked_for_ten_more_pass_before_the_rate_is_tried_again() -> None:
-    learned = LearnedRate(0.0, rate=100.0, trip=0.01)
-    learned.on_throttled(1.0, started=0.9)
-    learned.on_pause(1.0, 1.5)
-    learned.resume(5.0, 95.0)
-    accept(learned, 1499, every=0.01, begin=5.0)
-    assert learned.rate == pytest.approx(95.0)
-
-    accept(learned, 2, every=0.01, begin=20.0)
-    assert learned.rate > 95.0
 
 
 def until_it_rises(learned: LearnedRate, now: float) -> float:

@@ -431,10 +431,11 @@ def test_a_pause_leaves_a_leader_its_share() -> None:
     assert (leader.limit, leader.rate) == (20, 50.0)
 
 
-def test_a_pause_lowers_the_limit_of_who_is_alone_as_its_law_says() -> None:
-    alone = member(Role.ALONE)
+def test_a_pause_lowers_the_pace_of_who_is_alone_as_its_law_says() -> None:
+    alone = GroupLimit(AdaptiveLimit.started_at(0.0, LearnedLimit(40, 100.0)))
 
-    assert alone.on_pause(1.0, 2.0) == alone.limit == 39
+    assert alone.on_pause(1.0, 2.0) == alone.limit == 40
+    assert alone.rate == alone.law.rate == pytest.approx(90.0)
 
 
 def test_an_outage_that_is_over_ends_the_pause_too() -> None:
