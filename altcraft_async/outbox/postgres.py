@@ -353,14 +353,23 @@ class PostgresStore:
             columns = (
                 array(entry.bucket for entry in delivered),
                 array(entry.id for entry in delivered),
+                array(entry.request_id for entry in delivered),
                 array(update.order_external_id for update in updates),
                 array(update.order_line_external_id for update in updates),
             )
             statements.append((self._tables.delivered, columns))
         if dead:
             rows: list[tuple[object, ...]] = [
-                (burial.entry.bucket, burial.epoch, burial.entry.id, str(burial.state), burial.reason, burial.attempts)
-                for burial in dead
+                (
+                    entry.bucket,
+                    burial.epoch,
+                    entry.id,
+                    entry.request_id,
+                    str(burial.state),
+                    burial.reason,
+                    burial.attempts,
+                )
+                for burial, entry in ((burial, burial.entry) for burial in dead)
             ]
             statements.append((self._tables.buried, [self._leases.owner, *_columns(rows)]))
         with self._told():

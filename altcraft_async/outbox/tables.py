@@ -3,6 +3,9 @@
 ``entry`` is only appended to and deleted from: nothing in it is ever updated; each row names the transaction that
 appended it, by which those are found that can only be seen after higher ids. ``bucket`` has the leases, ``drainer``
 who delivers, ``dead`` the dead letters, ``meta`` the version of all this. All times are the server's.
+
+A server that lost its last commits, or that was restored from a copy, gives ids again that were given before. So what
+ends an entry names it by its request id too, which another entry never has.
 """
 
 from __future__ import annotations
@@ -163,8 +166,11 @@ class Tables:
     # -- reading
 
     def _unseen(self, *, late: bool) -> str:
-        """Select what the last snapshot did not see; the second half costs planning, and is rarely needed."""
-        since = "SELECT * FROM {s}.entry WHERE xid >= %(end)s::xid8"
+        """Select what the last snapshot did not see; the second half costs planning, and is rarely needed.
+
+        A row of a transaction that this server has not yet begun was copied from another server, and is an old one.
+        """
+        since = "SELECT * FROM {s}.entry WHERE xid >= %(end)s::xid8 AND xid < pg_snapshot_xmax(pg_current_snapshot())"
         until_then = " UNION ALL SELECT * FROM {s}.entry WHERE xid = ANY (%(open)s::xid8[])"
         return self._of(since + until_then * late)
 
@@ -258,27 +264,30 @@ class Tables:
 
     @property
     def delivered(self) -> str:
-        """Forget what was delivered. Parameters: arrays of buckets, ids, orders, lines."""
+        """Forget what was delivered. Parameters: arrays of buckets, ids, request ids, orders, lines."""
         return self._of("""
             WITH ended AS (
-                SELECT * FROM unnest(%s::smallint[], %s::bigint[], %s::text[], %s::text[]) AS u(bucket, id, o, l)
+                SELECT * FROM unnest(
+                    %s::smallint[], %s::bigint[], %s::text[], %s::text[], %s::text[]
+                ) AS u(bucket, id, r, o, l)
             ), passed AS (
                 UPDATE {s}.dead SET overtaken = true FROM ended WHERE NOT overtaken AND dead.order_external_id = ended.o
                 AND dead.order_line_external_id = ended.l AND dead.id < ended.id
             ), gone AS (
-                DELETE FROM {s}.entry USING ended WHERE entry.bucket = ended.bucket AND entry.id = ended.id RETURNING 1
+                DELETE FROM {s}.entry USING ended
+                WHERE entry.bucket = ended.bucket AND entry.id = ended.id AND entry.request_id = ended.r RETURNING 1
             ) SELECT count(*) FROM gone
         """)
 
     @property
     def buried(self) -> str:
-        """Bury. Parameters: the owner; arrays of buckets, epochs, ids, states, reasons, attempts."""
+        """Bury. Parameters: the owner; arrays of buckets, epochs, ids, request ids, states, reasons, attempts."""
         return self._of("""
             WITH gone AS (
                 DELETE FROM {s}.entry USING {s}.bucket AS b, (SELECT %s::uuid AS owner) AS mine, unnest(
-                    %s::smallint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::integer[]
-                ) AS u(bucket, epoch, id, state, reason, attempts)
-                WHERE entry.bucket = u.bucket AND entry.id = u.id
+                    %s::smallint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::integer[]
+                ) AS u(bucket, epoch, id, request_id, state, reason, attempts)
+                WHERE entry.bucket = u.bucket AND entry.id = u.id AND entry.request_id = u.request_id
                 AND b.bucket = u.bucket AND b.owner = mine.owner AND b.epoch = u.epoch
                 RETURNING entry.id, entry.bucket, entry.order_external_id, entry.order_line_external_id,
                     entry.status_external_id, entry.request_id, entry.traceparent, entry.put_at, u.state, u.reason,
