@@ -16,7 +16,7 @@ import attrs
 
 from altcraft_async.errors import ConfigurationError
 
-__all__ = ["VERSION", "Tables"]
+__all__ = ["ANOTHER_CHANGE", "VERSION", "Tables"]
 
 VERSION = 2
 """The version of the tables that this release makes and knows."""
@@ -33,6 +33,9 @@ _TWICE = """ON CONFLICT (request_id) DO UPDATE SET status_external_id = CAST(CAS
     WHERE (entry.order_external_id, entry.order_line_external_id, entry.status_external_id)
     IS DISTINCT FROM (excluded.order_external_id, excluded.order_line_external_id, excluded.status_external_id)"""
 """What a put under an id that waits does: nothing for the same change, and for another an error with these words."""
+
+ANOTHER_CHANGE = "22P02"
+"""The code of that error: nothing else in a put is read as a number."""
 
 _MADE = """
 CREATE SCHEMA IF NOT EXISTS {s};
@@ -121,6 +124,11 @@ class Tables:
     def there(self) -> str:
         """Say whether they are there."""
         return self._of("SELECT to_regclass('{s}.meta') IS NOT NULL")
+
+    @property
+    def unreadable(self) -> str:
+        """Say whether this connection has no encoding, so that the client cannot know what a text says."""
+        return "SELECT current_setting('client_encoding') = 'SQL_ASCII'"
 
     @property
     def make(self) -> str:
