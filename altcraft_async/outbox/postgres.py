@@ -53,6 +53,9 @@ _NOTHING_SEEN = "0:18446744073709551615: "
 _MOST_DEAD_TUPLES = 200_000
 """Deleted rows that are left to the database's own cleaning, which needs a minute: about 50 MB with their indexes."""
 
+_MOST_DEAD_LEASES = 20_000
+"""The same for leases: each drainer looks at all of them once a second, for about ten milliseconds then."""
+
 _COMPACT_EVERY = 60.0
 """Seconds between two tries to clean: all puts wait while it waits for its lock, and the count of rows comes late."""
 
@@ -387,29 +390,36 @@ class PostgresStore:
         if began < self._next_count:
             return self._counts
         with self._told():
-            pending, dead, age, dead_tuples, open_for = (
+            pending, dead, age, dead_tuples, open_for, dead_leases = (
                 await self._looking.rows(self._tables.counts, (self.capacity + 1,))
             )[0]
         took = loop.time() - began
         self._next_count = loop.time() + took / _COUNTING_PART if took > _COUNTING_PART else 0.0
         oldest = None if age is None else self._clock() - age
         self._counts = Counts(pending, dead, oldest, dead_tuples, open_for)
-        if (dead_tuples or 0) > _MOST_DEAD_TUPLES and self._leases.holds(0) and began >= self._next_compaction:
-            self._next_compaction = began + _COMPACT_EVERY
-            await self.compact()
+        if self._leases.holds(0) and began >= self._next_compaction:
+            if (dead_tuples or 0) > _MOST_DEAD_TUPLES:
+                self._next_compaction = began + _COMPACT_EVERY
+                await self.compact()
+            if (dead_leases or 0) > _MOST_DEAD_LEASES:
+                self._next_compaction = began + _COMPACT_EVERY
+                await self._compacted(self._tables.compact_leases)
         return self._counts
 
     async def compact(self) -> bool:
         """Give back the space of deleted rows that no vacuum can remove; say whether that could be done.
 
-        It cannot be done while a transaction is open that has put or looked at what waits, nor without the right to
-        truncate the table.
+        It cannot be done while a transaction is open that has put or looked at what waits, nor while more than 10,000
+        updates wait, nor without the right to truncate the table.
         """
+        found = await self._compacted(self._tables.compact)
+        return bool(found and found[0][0])
+
+    async def _compacted(self, sql: str) -> Rows:
         try:
-            await self._looking.rows(self._tables.compact)
+            return await self._looking.rows(sql)
         except Failure:
-            return False
-        return True
+            return []
 
     def _count(self, *, waiting: int = 0, dead: int = 0) -> None:
         """Reckon with what a statement did: one value for all whose puts shared it."""

@@ -239,6 +239,9 @@ class Tables:
             ), (
                 SELECT extract(epoch FROM clock_timestamp() - min(xact_start))::float8 FROM pg_stat_activity
                 WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+            ), (
+                SELECT sum(n_dead_tup)::bigint FROM pg_stat_all_tables
+                WHERE relid IN ('{s}.bucket'::regclass, '{s}.drainer'::regclass)
             ) FROM (
                 SELECT count(*), extract(epoch FROM clock_timestamp() - min(put_at))::float8 AS age
                 FROM (SELECT put_at FROM {s}.entry LIMIT %s) AS few
@@ -253,7 +256,7 @@ class Tables:
 
         A vacuum removes no row that was deleted after the oldest transaction began. The lock says that no transaction
         which is open now has looked at the table; later ones see its rows as of now. That holds for statements that
-        wait for the lock only where each takes a snapshot of its own.
+        wait for the lock only where each takes a snapshot of its own. It says whether the space was given back.
         """
         return self._of("""
             SET LOCAL lock_timeout = '50ms';
@@ -264,6 +267,26 @@ class Tables:
                     TRUNCATE {s}.entry;
                     INSERT INTO {s}.entry (bucket, id, {columns}, put_at, xid) OVERRIDING SYSTEM VALUE
                     SELECT bucket, id, {columns}, put_at, xid FROM unnest(waiting) ORDER BY id;
+                END IF;
+            END $compact$;
+            SELECT count(*) <= {movable} AND current_setting('transaction_isolation') = 'read committed'
+            FROM (SELECT FROM {s}.entry LIMIT {movable} + 1) AS few
+        """)
+
+    @property
+    def compact_leases(self) -> str:
+        """Give back the space of what leases once were, as `compact` does."""
+        return self._of("""
+            SET LOCAL lock_timeout = '50ms';
+            LOCK TABLE {s}.drainer, {s}.bucket IN ACCESS EXCLUSIVE MODE;
+            DO $compact$ DECLARE
+                leases {s}.bucket[] := ARRAY (SELECT b FROM {s}.bucket AS b);
+                drainers {s}.drainer[] := ARRAY (SELECT d FROM {s}.drainer AS d);
+            BEGIN
+                IF current_setting('transaction_isolation') = 'read committed' THEN
+                    TRUNCATE {s}.bucket, {s}.drainer;
+                    INSERT INTO {s}.bucket SELECT * FROM unnest(leases);
+                    INSERT INTO {s}.drainer SELECT * FROM unnest(drainers);
                 END IF;
             END $compact$
         """)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import socket
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
@@ -155,11 +156,12 @@ class Database:
 class Session:
     """One connection to a database, used by one task at a time; the others wait for their turn."""
 
-    __slots__ = ("_connection", "_database", "_turn")
+    __slots__ = ("_connection", "_database", "_turn", "_used")
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: Connection | None = None
+        self._used: Connection | None = None
         self._turn = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -188,13 +190,18 @@ class Session:
         import psycopg  # noqa: PLC0415 - an extra
 
         begun = False
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + _WORK_SECONDS
+        hang_up = loop.call_at(ends_at, self._hang_up)
         try:
-            async with asyncio.timeout(_WORK_SECONDS), AsyncExitStack() as stack:
-                pool = self._database.pool
-                if pool is not None:
-                    connection = await stack.enter_async_context(pool.connection(timeout=_CONNECT_SECONDS))
-                else:
-                    connection = await self._connected()
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout_at(ends_at):
+                    pool = self._database.pool
+                    if pool is not None:
+                        connection = await stack.enter_async_context(pool.connection(timeout=_CONNECT_SECONDS))
+                    else:
+                        connection = await self._connected()
+                self._used = connection
                 begun = True
                 yield connection
         except UnicodeEncodeError as error:  # before anything was sent
@@ -211,6 +218,21 @@ class Session:
         except BaseException:  # cancelled in the middle, or not the server's doing: the session's state is not known
             await self.aclose()
             raise
+        finally:
+            self._used = None
+            hang_up.cancel()
+
+    def _hang_up(self) -> None:
+        """Let the work under way fail at once: where a server hangs, to cancel it would take ten seconds more."""
+        import psycopg  # noqa: PLC0415 - an extra
+
+        if self._used is not None:
+            with suppress(psycopg.Error, OSError):
+                line = socket.socket(fileno=self._used.pgconn.socket)
+                try:
+                    line.shutdown(socket.SHUT_RDWR)
+                finally:
+                    line.detach()  # it is the library's to close
 
     async def _connected(self) -> Connection:
         if self._connection is not None and _is_dead(self._connection):

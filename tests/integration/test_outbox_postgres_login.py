@@ -190,3 +190,56 @@ def test_an_at_sign_in_a_password_is_refused_and_not_shown(address):
     with pytest.raises(ConfigurationError, match="write it as %40") as caught:
         Database(address)
     assert "@d" not in str(caught.value)
+
+
+# -- what hangs
+
+
+class Relay:
+    """Stands before a server, and passes nothing on once it is `frozen`: so hangs a server whose connections stay."""
+
+    def __init__(self, postgres, directory):
+        self._server, self._path = f"{postgres.directory}/.s.PGSQL.5432", f"{directory}/.s.PGSQL.5432"
+        self.url = f"postgresql://altcraft@/postgres?host={directory}"
+        self.flows = asyncio.Event()
+        self.flows.set()
+        self._tasks = []
+
+    async def __aenter__(self):
+        self._listener = await asyncio.start_unix_server(self._relay, self._path)
+        return self
+
+    async def __aexit__(self, *_):
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _relay(self, reader, writer):
+        reader2, writer2 = await asyncio.open_unix_connection(self._server)
+        self._tasks += [asyncio.create_task(self._pass_on(*way)) for way in ((reader, writer2), (reader2, writer))]
+
+    async def _pass_on(self, reader, writer):
+        try:
+            while data := await reader.read(65536):
+                await self.flows.wait()
+                writer.write(data)
+        finally:
+            writer.close()
+
+
+async def test_a_put_into_a_database_that_hangs_ends_in_time(postgres, schema, tmp_path, monkeypatch):
+    monkeypatch.setattr("altcraft_async.storage.postgres._WORK_SECONDS", 1.0)
+    async with (
+        Relay(postgres, tmp_path) as relay,
+        Outbox(PostgresStore(relay.url, schema=schema, buckets=4)) as outbox,
+    ):
+        await outbox.put((*LINE, "processing"))
+        relay.flows.clear()
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(OutboxError, match="lost in the middle of the work") as caught:
+            await outbox.put((*LINE, "delivered"))
+        assert asyncio.get_running_loop().time() - began < 4.0
+        assert caught.value.maybe_accepted
+        relay.flows.set()
+        await outbox.put((*LINE, "delivered"), request_id=caught.value.request_id)
