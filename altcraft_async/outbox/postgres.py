@@ -83,14 +83,14 @@ class DrainerSeen:
 
 
 def schema_sql(*, schema: str = "altcraft", buckets: int = 64, since: int | None = None) -> str:
-    """Return the statements that make the tables of an outbox, to make them by hand.
+    """Return the statements that make the tables of an outbox, to make them by hand, and the rights that a role needs.
 
     With `since` it returns those that upgrade tables of that version to this release; raises `ConfigurationError` for a
     version that never existed.
     """
     tables = Tables(schema, buckets)
     if since is None:
-        return str(tables)
+        return f"{tables}{tables.grants}"
     upgrade = tables.upgrade(since)
     if upgrade is None:
         msg = f"since must be an older version of the tables than {VERSION}, not {since}"
@@ -177,7 +177,10 @@ class PostgresStore:
                 f"has version {version}, and this altcraft_async knows version {VERSION}; use the release that made it"
             )
         if buckets != self.buckets:
-            self._refuse(f"was made for {buckets} buckets, not {self.buckets}; give buckets={buckets}")
+            self._refuse(
+                f"was made for {buckets} buckets, not {self.buckets}; give buckets={buckets}, or "
+                f"--buckets {buckets} to a command"
+            )
         if target is not None and aim != target:
             self._refuse(f"is delivered to {aim}, not to {target}; give another schema for another platform")
 

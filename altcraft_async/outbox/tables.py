@@ -71,6 +71,15 @@ INSERT INTO {s}.meta (version, buckets) VALUES ({version}, {buckets});
 """
 
 
+_GRANTS = """
+-- A role that puts and delivers, and does not own these, needs:
+--   GRANT USAGE ON SCHEMA {s} TO ROLE;
+--   GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA {s} TO ROLE;
+-- One that only puts needs, instead of the second:
+--   GRANT SELECT ON ALL TABLES IN SCHEMA {s} TO ROLE;
+--   GRANT INSERT, UPDATE ON {s}.entry TO ROLE;
+"""
+
 _TRACED = """
 ALTER TABLE {s}.entry ADD COLUMN IF NOT EXISTS traceparent text;
 ALTER TABLE {s}.dead ADD COLUMN IF NOT EXISTS traceparent text;
@@ -100,6 +109,11 @@ class Tables:
     def __str__(self) -> str:
         """Return the statements that make them."""
         return self._of(_MADE).strip() + "\n"
+
+    @property
+    def grants(self) -> str:
+        """Say, as a comment in SQL, which rights a role needs on them that does not own them."""
+        return self._of(_GRANTS).lstrip()
 
     def _of(self, sql: str, **more: str) -> str:
         return sql.format(

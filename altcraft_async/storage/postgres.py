@@ -52,7 +52,7 @@ _MEANINGS = (
     ("22", "cannot take a value ({text})"),
     ("28", "does not let this user in ({text}); check the user and the password"),
     ("3D", "does not have this database ({text}); check the address"),
-    ("42501", "does not give this user the rights ({text}); let the owner run `altcraft-async outbox schema`"),
+    ("42501", "does not give this user the rights ({text}); `altcraft-async outbox schema` says what to grant"),
     ("42P01", "does not have the outbox's tables ({text}); check the address and the schema"),
     ("53100", "has a full disk ({text}); free some space"),
     ("53", "is short of something ({text}); wait, or give it more"),

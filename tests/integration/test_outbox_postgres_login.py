@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from altcraft_async import ConfigurationError, InvalidUpdateError, LineStatusUpdate, OutboxError, OutcomeState
-from altcraft_async.outbox import Burial, Outbox, PostgresStore
+from altcraft_async.outbox import Burial, Outbox, PostgresStore, schema_sql
 from altcraft_async.storage.postgres import Database
 from postgres_server import PostgresServer
 
@@ -190,6 +190,51 @@ def test_an_at_sign_in_a_password_is_refused_and_not_shown(address):
     with pytest.raises(ConfigurationError, match="write it as %40") as caught:
         Database(address)
     assert "@d" not in str(caught.value)
+
+
+# -- what rights it has
+
+
+@pytest.fixture
+def role(postgres, schema):
+    """Make roles with rights on tables that another owns, as `schema_sql` names them."""
+    made = []
+    with psycopg.connect(postgres.url(), autocommit=True) as owner:
+        owner.execute(schema_sql(schema=schema, buckets=4).encode())
+        grants = [line[5:] for line in schema_sql(schema=schema).splitlines() if line.startswith("--   ")]
+
+        def make(*which):
+            name = f"role_{len(made)}_{schema}"
+            made.append(name)
+            owner.execute(f"CREATE ROLE {name} LOGIN")
+            for number in which:
+                owner.execute(grants[number].replace("TO ROLE", f"TO {name}").encode())
+            return PostgresStore(
+                postgres.url().replace("altcraft@", f"{name}@"), schema=schema, buckets=4, make_tables=False
+            )
+
+        yield make
+        for name in made:
+            owner.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+async def test_the_rights_that_are_named_are_enough_to_put_and_to_deliver(sandbox, connect, role, until):
+    store = role(0, 1)
+    async with Outbox(role(0, 2, 3)) as putting, Outbox(store, connect(sandbox)) as delivering:
+        await putting.put((*LINE, "delivered"))
+        await putting.put(("order_99", "line_99_1", "delivered"))
+        await until(lambda: delivering.statistics().dead == 1)
+        assert await delivering.retry() == 1
+        await until(lambda: delivering.statistics().dead == 1)
+        assert await delivering.purge() == 1
+        assert await store.compact()
+        assert await store._looking.rows(f"{store._tables.compact_leases}; SELECT true") == [(True,)]
+    assert sandbox.line_status(*LINE) == "delivered"
+
+
+async def test_a_role_without_rights_reads_where_they_are_named(role):
+    with pytest.raises(OutboxError, match="`altcraft-async outbox schema` says what to grant"):
+        await Outbox(role()).open()
 
 
 # -- what hangs
