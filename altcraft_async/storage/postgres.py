@@ -11,6 +11,7 @@ import asyncio
 import enum
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from altcraft_async.errors import ConfigurationError, MissingExtraError
@@ -33,6 +34,9 @@ Statement: TypeAlias = "tuple[str, Parameters]"
 _CONNECT_SECONDS = 5
 _WORK_SECONDS = 15.0
 """How long a piece of work may take, with connecting; a server that is silent for longer counts as lost."""
+
+_CANCEL_SECONDS = 1.0
+"""How long a server is waited for that is asked to cancel."""
 
 _DEFAULTS: dict[str, str | int] = {
     "connect_timeout": _CONNECT_SECONDS, "application_name": "altcraft_async", "keepalives_idle": 10,
@@ -143,9 +147,8 @@ class Database:
 
     async def connect(self) -> Connection:
         """Open a connection in autocommit mode, that prepares nothing on the server."""
-        import psycopg  # noqa: PLC0415 - an extra
-
-        return await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        kind = _connection_kind()
+        return await kind.connect(self._conninfo, autocommit=True, prepare_threshold=None)
 
     @property
     def pool(self) -> Pool | None:
@@ -172,12 +175,12 @@ class Session:
         """Execute one statement, as a transaction of its own; return its rows. Raises `Failure`."""
         return (await self.transact((sql, parameters)))[-1]
 
-    async def transact(self, *statements: Statement) -> list[Rows]:
+    async def transact(self, *statements: Statement, within: float | None = None) -> list[Rows]:
         """Execute statements in one transaction; return the rows of each. Raises `Failure`.
 
-        Cancelled, they may or may not have been done.
+        They end `within` so many seconds, by default 15. Cancelled, they may or may not have been done.
         """
-        async with self._turn, self._working() as connection:
+        async with self._turn, self._working(within) as connection:
             return await _executed(connection, *statements)
 
     async def rehearse(self, sql: str, parameters: Parameters) -> None:
@@ -186,12 +189,12 @@ class Session:
             await _executed(connection, (sql, parameters))
 
     @asynccontextmanager
-    async def _working(self) -> AsyncIterator[Connection]:
+    async def _working(self, within: float | None = None) -> AsyncIterator[Connection]:
         import psycopg  # noqa: PLC0415 - an extra
 
         begun = False
         loop = asyncio.get_running_loop()
-        ends_at = loop.time() + _WORK_SECONDS
+        ends_at = loop.time() + (_WORK_SECONDS if within is None else within)
         hang_up = loop.call_at(ends_at, self._hang_up)
         try:
             async with AsyncExitStack() as stack:
@@ -224,15 +227,8 @@ class Session:
 
     def _hang_up(self) -> None:
         """Let the work under way fail at once: where a server hangs, to cancel it would take ten seconds more."""
-        import psycopg  # noqa: PLC0415 - an extra
-
         if self._used is not None:
-            with suppress(psycopg.Error, OSError):
-                line = socket.socket(fileno=self._used.pgconn.socket)
-                try:
-                    line.shutdown(socket.SHUT_RDWR)
-                finally:
-                    line.detach()  # it is the library's to close
+            _hang_up(self._used)
 
     async def _connected(self) -> Connection:
         if self._connection is not None and _is_dead(self._connection):
@@ -270,6 +266,34 @@ class Session:
         if connection is not None:
             with suppress(Exception):
                 await connection.close()
+
+
+@cache
+def _connection_kind() -> type[Connection]:
+    """Make the class of connections, which hangs up on a server that does not answer when it is asked to cancel."""
+    import psycopg  # noqa: PLC0415 - an extra
+
+    class Hasty(psycopg.AsyncConnection[Any]):
+        async def cancel_safe(self, *, timeout: float = _CANCEL_SECONDS) -> None:  # noqa: ASYNC109 - the library's
+            try:
+                await super().cancel_safe(timeout=min(timeout, _CANCEL_SECONDS))
+            except psycopg.Error:
+                _hang_up(self)
+                raise
+
+    return Hasty
+
+
+def _hang_up(connection: Connection) -> None:
+    """Let what is under way on a connection fail at once."""
+    import psycopg  # noqa: PLC0415 - an extra
+
+    with suppress(psycopg.Error, OSError):
+        line = socket.socket(fileno=connection.pgconn.socket)
+        try:
+            line.shutdown(socket.SHUT_RDWR)
+        finally:
+            line.detach()  # it is the library's to close
 
 
 def _first_line(error: Exception) -> str:
