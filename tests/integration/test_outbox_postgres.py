@@ -420,7 +420,7 @@ async def test_leases_that_were_renewed_beside_an_open_transaction_are_cleaned_u
     monkeypatch.setattr("altcraft_async.outbox.leasing._RENEW_EVERY", 0.0)
     await connection.set_autocommit(True)
     async with (
-        opened(store_of(buckets=64)) as store,
+        opened(store_of(buckets=64, lease=60.0)) as store,
         await psycopg.AsyncConnection.connect(postgres.url()) as open_one,
     ):
         await open_one.execute("SELECT pg_current_xact_id()")
