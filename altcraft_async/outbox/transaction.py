@@ -71,7 +71,7 @@ async def execute_on(connection: object, statement: Callable[[ParamStyle], State
     target: Any = connection
     execute = getattr(type(target), "execute", None)  # an engine has none
     if execute is None:
-        msg = f"connection is a {type(connection).__name__}; give a connection or a session that it makes"
+        msg = f"connection is of the class {type(connection).__name__}; give a connection or a session that it makes"
         raise ConfigurationError(msg, field="connection")
     if library in {"psycopg", "sqlalchemy"} and not inspect.iscoroutinefunction(execute):
         msg = (
