@@ -23,7 +23,7 @@ _IDS = click.argument("ids", metavar="[ID]...", nargs=-1, type=Whole(1, 2**63 - 
 def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say which outbox of a database is meant."""
     buckets = click.option("--buckets", type=click.IntRange(1, 1024), default=64, show_default=True,
-                           help="How many buckets the database's tables were made for.")  # fmt: skip
+                           help="How many buckets the database's tables have, or get where they are made.")  # fmt: skip
     schema = click.option(
         "--schema", default="altcraft", show_default=True, help="The database schema that has these tables."
     )
@@ -101,7 +101,7 @@ def _address(listen: str | None) -> tuple[str, int] | None:
 def outbox_schema(since: int | None, schema: str, buckets: int) -> int:
     """Print the SQL that makes the tables in PostgreSQL, to make them by hand.
 
-    Then the role of a service needs USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on its tables.
+    The comment at its end says what to grant to the role of a service.
     """
     from altcraft_async.outbox import schema_sql  # noqa: PLC0415 - quick start of the other commands
 

@@ -60,7 +60,8 @@ class Drainer:
     __slots__ = (
         "_altcraft", "_changed", "_clock", "_closing", "_cut", "_died", "_ended", "_entries", "_failed",
         "_failures", "_fed", "_finishing", "_flowing", "_flusher", "_give_up_after", "_last", "_loop", "_news",
-        "_placing", "_recorded", "_resting", "_run", "_since", "_stopped_by", "_store", "_troubles", "_unplaced",
+        "_placing", "_recorded", "_resting", "_run", "_settled_ids", "_since", "_stopped_by", "_store", "_troubles",
+        "_unplaced",
         "delivered", "holding", "last_success",
     )  # fmt: skip
 
@@ -96,6 +97,7 @@ class Drainer:
         self._resting.set()
         self._since = clock()
         self._entries: dict[int, tuple[Entry, Held]] = {}
+        self._settled_ids: list[tuple[Held, int]] = []
         self._last: EntryPage | None = None
         self._fed = 0
         self._cut = False
@@ -236,6 +238,7 @@ class Drainer:
 
     async def _deliver(self) -> None:
         self._entries.clear()
+        self._settled_ids.clear()
         self.holding.rewind()
         self._last = None
         self._closing.clear()
@@ -304,20 +307,30 @@ class Drainer:
                 return batch
 
     async def _read(self) -> list[tuple[Entry, Held]]:
-        """Read what is new in the buckets that are held."""
+        """Read what is new in the buckets that are held, and nothing that was read before.
+
+        A read may begin before an entry is settled and end after that: only the next one cannot give it any more.
+        """
         current = self.holding.current()
         if not current:
             self._last = None  # of what is won from here on nothing was read
             return []
+        for held, id_ in self._settled_ids:
+            held.read.discard(id_)
+        self._settled_ids.clear()
         cursors = {bucket: held.cursor for bucket, held in current.items()}
         batch = self._last = await self._store.pending(cursors, last=self._last, limit=_AT_ONCE)
         if batch.anew:  # in a run that begins when all of this one has ended: nothing is sent by both
             self._since = self._clock()
             self._cut = True
+        fresh = []
         for entry in batch.entries:
             held = current[entry.bucket]
             held.cursor = max(held.cursor, entry.id)
-        return [(entry, current[entry.bucket]) for entry in batch.entries]
+            if entry.id not in held.read:
+                held.read.add(entry.id)
+                fresh.append((entry, held))
+        return fresh
 
     # -- the recorder of the run
 
@@ -426,6 +439,7 @@ class Drainer:
             entry, held = self._entries.pop(outcome.index)
             held.begun.discard(entry.id)
             held.unsettled -= 1
+            self._settled_ids.append((held, entry.id))
         if delivered:
             self.delivered += len(delivered)
             self.last_success = self._clock()

@@ -41,8 +41,9 @@ class Held:
 
     `since` is the Unix time at which it was won, `cursor` the highest id that was read of it.
     `begun` has the ids of its entries that a run began, and may have left in doubt: whoever wins the bucket next takes
-    all that was put before for begun. `unsettled` counts its ended deliveries that the store does not have yet.
-    `leaving` says that it is to be given back.
+    all that was put before for begun. `read` has the ids of those that were read in this run and may still be in the
+    store: none of these is sent again if a read gives it again. `unsettled` counts its ended deliveries that the store
+    does not have yet. `leaving` says that it is to be given back.
     """
 
     bucket: int
@@ -51,6 +52,7 @@ class Held:
     since: float
     cursor: int = -1
     begun: set[int] = attrs.field(factory=set, init=False)
+    read: set[int] = attrs.field(factory=set, init=False)
     unsettled: int = 0
     leaving: bool = False
 
@@ -116,6 +118,7 @@ class Holding:
         """Read all buckets from their beginnings again."""
         for held in self._held.values():
             held.cursor, held.unsettled = -1, 0
+            held.read.clear()
 
     async def take(self) -> float | None:
         """Ask the store once; return after how many seconds to ask again, or None for never."""

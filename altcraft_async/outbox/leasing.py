@@ -26,6 +26,10 @@ _RENEW_EVERY = 10.0
 anybody's transaction is open."""
 
 
+_LEAVE_WITHIN = 3.0
+"""Seconds in which leases are given back: where the database hangs, they end by themselves."""
+
+
 class Leasing:
     """What one drainer, the `owner`, holds in the database; `place` is its host and process, for people.
 
@@ -88,4 +92,5 @@ class Leasing:
         if self._renewed_at is None:
             return
         held, self._renewed_at, self._epochs = list(range(self._tables.buckets)), None, {}
-        await self._session.transact((self._tables.release, (self.owner, held)), (self._tables.leave, (self.owner,)))
+        release, leave = (self._tables.release, (self.owner, held)), (self._tables.leave, (self.owner,))
+        await self._session.transact(release, leave, within=_LEAVE_WITHIN)

@@ -18,14 +18,15 @@ from uuid import uuid4
 import attrs
 
 from altcraft_async.engine.rows import update_of
-from altcraft_async.errors import ConfigurationError, OutboxError, OutboxFullError
+from altcraft_async.errors import ConfigurationError, InvalidUpdateError, OutboxError, OutboxFullError
 from altcraft_async.flow.partition import bucket_of
 from altcraft_async.kinds import SECONDS, WHOLE
+from altcraft_async.outbox.ends import ends, in_ascii
 from altcraft_async.outbox.grouped import Grouped
 from altcraft_async.outbox.leasing import Leasing
 from altcraft_async.outbox.store import Counts, DeadLetter, Entry, EntryPage, Forgotten, Leases, Settled, another_change
-from altcraft_async.outbox.tables import VERSION, Tables
-from altcraft_async.outbox.transaction import Statement, bind, execute_on, refuses_a_value
+from altcraft_async.outbox.tables import ANOTHER_CHANGE, VERSION, Tables
+from altcraft_async.outbox.transaction import Statement, bind, execute_on, refuses_another_change
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.protocol.values import LineStatusUpdate, check_request_id
 from altcraft_async.storage.postgres import Database, Failure, Fate, array
@@ -51,6 +52,9 @@ _NOTHING_SEEN = "0:18446744073709551615: "
 
 _MOST_DEAD_TUPLES = 200_000
 """Deleted rows that are left to the database's own cleaning, which needs a minute: about 50 MB with their indexes."""
+
+_MOST_DEAD_LEASES = 20_000
+"""The same for leases: each drainer looks at all of them once a second, for about ten milliseconds then."""
 
 _COMPACT_EVERY = 60.0
 """Seconds between two tries to clean: all puts wait while it waits for its lock, and the count of rows comes late."""
@@ -79,14 +83,14 @@ class DrainerSeen:
 
 
 def schema_sql(*, schema: str = "altcraft", buckets: int = 64, since: int | None = None) -> str:
-    """Return the statements that make the tables of an outbox, to make them by hand.
+    """Return the statements that make the tables of an outbox, to make them by hand, and the rights that a role needs.
 
     With `since` it returns those that upgrade tables of that version to this release; raises `ConfigurationError` for a
     version that never existed.
     """
     tables = Tables(schema, buckets)
     if since is None:
-        return str(tables)
+        return f"{tables}{tables.grants}"
     upgrade = tables.upgrade(since)
     if upgrade is None:
         msg = f"since must be an older version of the tables than {VERSION}, not {since}"
@@ -148,7 +152,13 @@ class PostgresStore:
     async def open(self, *, target: str | None) -> None:
         """Make the tables if they do not exist, and check that they are of this release and for this platform."""
         with self._told():
-            if not (await self._looking.rows(self._tables.there))[0][0]:
+            (unreadable,), (there,) = (
+                rows[0]
+                for rows in await self._looking.transact((self._tables.unreadable, ()), (self._tables.there, ()))
+            )
+            if unreadable:
+                self._refuse("is connected to with the encoding SQL_ASCII; connect with client_encoding=UTF8")
+            if not there:
                 if not self._make_tables:
                     self._refuse("does not exist; check the address and the schema, or `altcraft-async outbox schema`")
                 await self._looking.transact((self._tables.lock, ()), (self._tables.make, ()))
@@ -167,7 +177,10 @@ class PostgresStore:
                 f"has version {version}, and this altcraft_async knows version {VERSION}; use the release that made it"
             )
         if buckets != self.buckets:
-            self._refuse(f"was made for {buckets} buckets, not {self.buckets}; give buckets={buckets}")
+            self._refuse(
+                f"was made for {buckets} buckets, not {self.buckets}; give buckets={buckets}, or "
+                f"--buckets {buckets} to a command"
+            )
         if target is not None and aim != target:
             self._refuse(f"is delivered to {aim}, not to {target}; give another schema for another platform")
 
@@ -228,8 +241,11 @@ class PostgresStore:
         try:
             await self._puts.do(self._row(update, request_id, traceparent))
         except Failure as failure:
-            if failure.fate is Fate.INVALID:
+            if failure.code == ANOTHER_CHANGE:
                 raise another_change(request_id) from failure
+            if failure.fate is Fate.INVALID:
+                msg = f"the outbox {self.path} cannot take the update: {failure.message}"
+                raise InvalidUpdateError(msg) from failure
             raise self._error(failure) from failure
         return self._counts
 
@@ -239,13 +255,17 @@ class PostgresStore:
         """Accept an update when the transaction of a connection is committed; see `execute_on`.
 
         Raises `InvalidUpdateError` for another change under a request id that waits; the transaction has failed then.
+        So it does for a character that the connection's encoding lacks, which harms no transaction.
         """
         self._check_room()
         row = self._row(update, request_id, traceparent)
         try:
             await execute_on(connection, lambda style: self._statement([row], style))
+        except UnicodeEncodeError as error:
+            msg = f"a character of the update is not in the connection's encoding {error.encoding}; use UTF8"
+            raise InvalidUpdateError(msg) from error
         except Exception as error:  # each driver has errors of its own
-            if refuses_a_value(error):
+            if refuses_another_change(error):
                 raise another_change(request_id) from error
             raise
 
@@ -270,6 +290,10 @@ class PostgresStore:
         if not made or len(ids) != len(made):
             msg = f"a statement needs updates, and as many request ids, not {len(made)} and {len(ids)}"
             raise ConfigurationError(msg, field="request_ids" if made else "updates")
+        if len(set(ids)) < len(ids):
+            twice = next(id_ for id_ in ids if ids.count(id_) > 1)
+            msg = f"request_id {twice!r} is given twice; give each change an id of its own"
+            raise InvalidUpdateError(msg, field="request_id")
         rows = [self._row(update, id_, traceparent) for update, id_ in zip(made, ids, strict=True)]
         return self._statement(rows, paramstyle)
 
@@ -347,24 +371,15 @@ class PostgresStore:
 
     async def settle(self, delivered: Sequence[Entry], dead: Sequence[Burial]) -> Settled:
         """Delete what was delivered, and move the dead."""
-        statements: list[tuple[str, Sequence[object]]] = []
-        if delivered:
-            updates = [entry.update for entry in delivered]
-            columns = (
-                array(entry.bucket for entry in delivered),
-                array(entry.id for entry in delivered),
-                array(update.order_external_id for update in updates),
-                array(update.order_line_external_id for update in updates),
-            )
-            statements.append((self._tables.delivered, columns))
-        if dead:
-            rows: list[tuple[object, ...]] = [
-                (burial.entry.bucket, burial.epoch, burial.entry.id, str(burial.state), burial.reason, burial.attempts)
-                for burial in dead
-            ]
-            statements.append((self._tables.buried, [self._leases.owner, *_columns(rows)]))
         with self._told():
-            found = await self._settling.transact(*statements)
+            try:
+                found = await self._settling.transact(*ends(self._tables, self._leases.owner, delivered, dead))
+            except Failure as failure:
+                if failure.fate is not Fate.INVALID:
+                    raise
+                # all else came from the database: a reason has characters that its encoding lacks
+                dead = [in_ascii(burial) for burial in dead]
+                found = await self._settling.transact(*ends(self._tables, self._leases.owner, delivered, dead))
         buried = frozenset(row[0] for row in found[-1]) if dead else frozenset()
         self._count(waiting=-(found[0][0][0] if delivered else 0) - len(buried), dead=len(buried))
         return Settled(self._counts, buried)
@@ -378,29 +393,36 @@ class PostgresStore:
         if began < self._next_count:
             return self._counts
         with self._told():
-            pending, dead, age, dead_tuples, open_for = (
+            pending, dead, age, dead_tuples, open_for, dead_leases = (
                 await self._looking.rows(self._tables.counts, (self.capacity + 1,))
             )[0]
         took = loop.time() - began
         self._next_count = loop.time() + took / _COUNTING_PART if took > _COUNTING_PART else 0.0
         oldest = None if age is None else self._clock() - age
         self._counts = Counts(pending, dead, oldest, dead_tuples, open_for)
-        if (dead_tuples or 0) > _MOST_DEAD_TUPLES and self._leases.holds(0) and began >= self._next_compaction:
-            self._next_compaction = began + _COMPACT_EVERY
-            await self.compact()
+        if self._leases.holds(0) and began >= self._next_compaction:
+            if (dead_tuples or 0) > _MOST_DEAD_TUPLES:
+                self._next_compaction = began + _COMPACT_EVERY
+                await self.compact()
+            if (dead_leases or 0) > _MOST_DEAD_LEASES:
+                self._next_compaction = began + _COMPACT_EVERY
+                await self._compacted(self._tables.compact_leases)
         return self._counts
 
     async def compact(self) -> bool:
         """Give back the space of deleted rows that no vacuum can remove; say whether that could be done.
 
-        It cannot be done while a transaction is open that has put or looked at what waits, nor without the right to
-        truncate the table.
+        It cannot be done while a transaction is open that has put or looked at what waits, nor while more than 10,000
+        updates wait, nor without the right to truncate the table.
         """
+        found = await self._compacted(self._tables.compact)
+        return bool(found and found[0][0])
+
+    async def _compacted(self, sql: str) -> Rows:
         try:
-            await self._looking.rows(self._tables.compact)
+            return await self._looking.rows(sql)
         except Failure:
-            return False
-        return True
+            return []
 
     def _count(self, *, waiting: int = 0, dead: int = 0) -> None:
         """Reckon with what a statement did: one value for all whose puts shared it."""

@@ -3,6 +3,9 @@
 ``entry`` is only appended to and deleted from: nothing in it is ever updated; each row names the transaction that
 appended it, by which those are found that can only be seen after higher ids. ``bucket`` has the leases, ``drainer``
 who delivers, ``dead`` the dead letters, ``meta`` the version of all this. All times are the server's.
+
+A server that lost its last commits, or that was restored from a copy, gives ids again that were given before. So what
+ends an entry names it by its request id too, which another entry never has.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import attrs
 
 from altcraft_async.errors import ConfigurationError
 
-__all__ = ["VERSION", "Tables"]
+__all__ = ["ANOTHER_CHANGE", "VERSION", "Tables"]
 
 VERSION = 2
 """The version of the tables that this release makes and knows."""
@@ -30,6 +33,9 @@ _TWICE = """ON CONFLICT (request_id) DO UPDATE SET status_external_id = CAST(CAS
     WHERE (entry.order_external_id, entry.order_line_external_id, entry.status_external_id)
     IS DISTINCT FROM (excluded.order_external_id, excluded.order_line_external_id, excluded.status_external_id)"""
 """What a put under an id that waits does: nothing for the same change, and for another an error with these words."""
+
+ANOTHER_CHANGE = "22P02"
+"""The code of that error: nothing else in a put is read as a number."""
 
 _MADE = """
 CREATE SCHEMA IF NOT EXISTS {s};
@@ -65,6 +71,15 @@ INSERT INTO {s}.meta (version, buckets) VALUES ({version}, {buckets});
 """
 
 
+_GRANTS = """
+-- A role that puts and delivers, and does not own these, needs:
+--   GRANT USAGE ON SCHEMA {s} TO ROLE;
+--   GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA {s} TO ROLE;
+-- One that only puts needs, instead of the second:
+--   GRANT SELECT ON ALL TABLES IN SCHEMA {s} TO ROLE;
+--   GRANT INSERT, UPDATE ON {s}.entry TO ROLE;
+"""
+
 _TRACED = """
 ALTER TABLE {s}.entry ADD COLUMN IF NOT EXISTS traceparent text;
 ALTER TABLE {s}.dead ADD COLUMN IF NOT EXISTS traceparent text;
@@ -95,6 +110,11 @@ class Tables:
         """Return the statements that make them."""
         return self._of(_MADE).strip() + "\n"
 
+    @property
+    def grants(self) -> str:
+        """Say, as a comment in SQL, which rights a role needs on them that does not own them."""
+        return self._of(_GRANTS).lstrip()
+
     def _of(self, sql: str, **more: str) -> str:
         return sql.format(
             twice=_TWICE,
@@ -118,6 +138,11 @@ class Tables:
     def there(self) -> str:
         """Say whether they are there."""
         return self._of("SELECT to_regclass('{s}.meta') IS NOT NULL")
+
+    @property
+    def unreadable(self) -> str:
+        """Say whether this connection has no encoding, so that the client cannot know what a text says."""
+        return "SELECT current_setting('client_encoding') = 'SQL_ASCII'"
 
     @property
     def make(self) -> str:
@@ -163,10 +188,15 @@ class Tables:
     # -- reading
 
     def _unseen(self, *, late: bool) -> str:
-        """Select what the last snapshot did not see; the second half costs planning, and is rarely needed."""
-        since = "SELECT * FROM {s}.entry WHERE xid >= %(end)s::xid8"
-        until_then = " UNION ALL SELECT * FROM {s}.entry WHERE xid = ANY (%(open)s::xid8[])"
-        return self._of(since + until_then * late)
+        """Select what the last snapshot did not see; the second half costs planning, and is rarely needed.
+
+        A row of a transaction that this server has not yet begun was copied from another server, and is an old one.
+        """
+        since = "xid >= %(end)s::xid8 AND xid < pg_snapshot_xmax(pg_current_snapshot())"
+        until_then = ["xid = ANY (%(open)s::xid8[])"] * late
+        # the offset keeps the planner from reading the buckets' own index, which may be full of deleted rows
+        parts = [f"(SELECT * FROM {{s}}.entry WHERE {which} OFFSET 0)" for which in (since, *until_then)]  # noqa: S608
+        return self._of(" UNION ALL ".join(parts))
 
     def pending(self, *, late: bool) -> str:
         """Read on in buckets; the first row has the snapshot of this read, and the server's start.
@@ -225,6 +255,9 @@ class Tables:
             ), (
                 SELECT extract(epoch FROM clock_timestamp() - min(xact_start))::float8 FROM pg_stat_activity
                 WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+            ), (
+                SELECT sum(n_dead_tup)::bigint FROM pg_stat_all_tables
+                WHERE relid IN ('{s}.bucket'::regclass, '{s}.drainer'::regclass)
             ) FROM (
                 SELECT count(*), extract(epoch FROM clock_timestamp() - min(put_at))::float8 AS age
                 FROM (SELECT put_at FROM {s}.entry LIMIT %s) AS few
@@ -239,7 +272,7 @@ class Tables:
 
         A vacuum removes no row that was deleted after the oldest transaction began. The lock says that no transaction
         which is open now has looked at the table; later ones see its rows as of now. That holds for statements that
-        wait for the lock only where each takes a snapshot of its own.
+        wait for the lock only where each takes a snapshot of its own. It says whether the space was given back.
         """
         return self._of("""
             SET LOCAL lock_timeout = '50ms';
@@ -251,6 +284,26 @@ class Tables:
                     INSERT INTO {s}.entry (bucket, id, {columns}, put_at, xid) OVERRIDING SYSTEM VALUE
                     SELECT bucket, id, {columns}, put_at, xid FROM unnest(waiting) ORDER BY id;
                 END IF;
+            END $compact$;
+            SELECT count(*) <= {movable} AND current_setting('transaction_isolation') = 'read committed'
+            FROM (SELECT FROM {s}.entry LIMIT {movable} + 1) AS few
+        """)
+
+    @property
+    def compact_leases(self) -> str:
+        """Give back the space of what leases once were, as `compact` does."""
+        return self._of("""
+            SET LOCAL lock_timeout = '50ms';
+            LOCK TABLE {s}.drainer, {s}.bucket IN ACCESS EXCLUSIVE MODE;
+            DO $compact$ DECLARE
+                leases {s}.bucket[] := ARRAY (SELECT b FROM {s}.bucket AS b);
+                drainers {s}.drainer[] := ARRAY (SELECT d FROM {s}.drainer AS d);
+            BEGIN
+                IF current_setting('transaction_isolation') = 'read committed' THEN
+                    TRUNCATE {s}.bucket, {s}.drainer;
+                    INSERT INTO {s}.bucket SELECT * FROM unnest(leases);
+                    INSERT INTO {s}.drainer SELECT * FROM unnest(drainers);
+                END IF;
             END $compact$
         """)
 
@@ -258,27 +311,30 @@ class Tables:
 
     @property
     def delivered(self) -> str:
-        """Forget what was delivered. Parameters: arrays of buckets, ids, orders, lines."""
+        """Forget what was delivered. Parameters: arrays of buckets, ids, request ids, orders, lines."""
         return self._of("""
             WITH ended AS (
-                SELECT * FROM unnest(%s::smallint[], %s::bigint[], %s::text[], %s::text[]) AS u(bucket, id, o, l)
+                SELECT * FROM unnest(
+                    %s::smallint[], %s::bigint[], %s::text[], %s::text[], %s::text[]
+                ) AS u(bucket, id, r, o, l)
             ), passed AS (
                 UPDATE {s}.dead SET overtaken = true FROM ended WHERE NOT overtaken AND dead.order_external_id = ended.o
                 AND dead.order_line_external_id = ended.l AND dead.id < ended.id
             ), gone AS (
-                DELETE FROM {s}.entry USING ended WHERE entry.bucket = ended.bucket AND entry.id = ended.id RETURNING 1
+                DELETE FROM {s}.entry USING ended
+                WHERE entry.bucket = ended.bucket AND entry.id = ended.id AND entry.request_id = ended.r RETURNING 1
             ) SELECT count(*) FROM gone
         """)
 
     @property
     def buried(self) -> str:
-        """Bury. Parameters: the owner; arrays of buckets, epochs, ids, states, reasons, attempts."""
+        """Bury. Parameters: the owner; arrays of buckets, epochs, ids, request ids, states, reasons, attempts."""
         return self._of("""
             WITH gone AS (
                 DELETE FROM {s}.entry USING {s}.bucket AS b, (SELECT %s::uuid AS owner) AS mine, unnest(
-                    %s::smallint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::integer[]
-                ) AS u(bucket, epoch, id, state, reason, attempts)
-                WHERE entry.bucket = u.bucket AND entry.id = u.id
+                    %s::smallint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::integer[]
+                ) AS u(bucket, epoch, id, request_id, state, reason, attempts)
+                WHERE entry.bucket = u.bucket AND entry.id = u.id AND entry.request_id = u.request_id
                 AND b.bucket = u.bucket AND b.owner = mine.owner AND b.epoch = u.epoch
                 RETURNING entry.id, entry.bucket, entry.order_external_id, entry.order_line_external_id,
                     entry.status_external_id, entry.request_id, entry.traceparent, entry.put_at, u.state, u.reason,

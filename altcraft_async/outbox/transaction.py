@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import attrs
 
 from altcraft_async.errors import ConfigurationError
+from altcraft_async.outbox.tables import ANOTHER_CHANGE
+from altcraft_async.storage.postgres import execute_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["PARAMSTYLES", "ParamStyle", "Statement", "bind", "execute_on", "refuses_a_value"]
+__all__ = ["PARAMSTYLES", "ParamStyle", "Statement", "bind", "execute_on", "refuses_another_change"]
 
 ParamStyle: TypeAlias = Literal["format", "pyformat", "named", "numeric", "numeric_dollar", "qmark"]
 """The ways in which drivers mark parameters; the names are those of the DB-API and of SQLAlchemy."""
@@ -63,19 +65,22 @@ async def execute_on(connection: object, statement: Callable[[ParamStyle], State
     """Execute a statement on a psycopg or asyncpg connection or a SQLAlchemy session, all async, and return it.
 
     Raises what the connection raises; then its transaction has failed. Raises `ConfigurationError` for anything else.
-    See `refuses_a_value` for what is wrong with an error.
+    See `refuses_another_change` for what is wrong with an error.
     """
     library = _library_of(connection)
     target: Any = connection
-    if library in {"psycopg", "sqlalchemy"} and not inspect.iscoroutinefunction(type(target).execute):
+    execute = getattr(type(target), "execute", None)  # an engine has none
+    if execute is None:
+        msg = f"connection is of the class {type(connection).__name__}; give a connection or a session that it makes"
+        raise ConfigurationError(msg, field="connection")
+    if library in {"psycopg", "sqlalchemy"} and not inspect.iscoroutinefunction(execute):
         msg = (
             f"connection is a {type(connection).__name__} that blocks; give an async one, or execute "
             "PostgresStore.statement() on it yourself"
         )
         raise ConfigurationError(msg, field="connection")
     if library == "psycopg":
-        made = statement("format")
-        await target.execute(made.sql, made.parameters)
+        made = await execute_within(target, lambda numbered: statement("numeric_dollar" if numbered else "format"))
     elif library == "asyncpg":
         made = statement("numeric_dollar")
         await target.execute(made.sql, *made.parameters)
@@ -87,11 +92,11 @@ async def execute_on(connection: object, statement: Callable[[ParamStyle], State
     return made
 
 
-def refuses_a_value(error: BaseException) -> bool:
-    """Say whether the database refused a value of the statement: of psycopg, asyncpg, or SQLAlchemy around either."""
+def refuses_another_change(error: BaseException) -> bool:
+    """Say whether a request id is that of another change: an error of psycopg, asyncpg, or SQLAlchemy around either."""
     within = getattr(error, "orig", None) or error
     code = getattr(within, "sqlstate", None) or getattr(within, "pgcode", None)
-    return isinstance(code, str) and code.startswith("22")
+    return isinstance(code, str) and code == ANOTHER_CHANGE
 
 
 def _library_of(connection: object) -> str:

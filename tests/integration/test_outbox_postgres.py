@@ -379,8 +379,8 @@ async def churn(store, count):
         await store.settle([entry for entry in await read_all(store) if entry.request_id != "kept"], [])
 
 
-async def size_of(connection, schema):
-    rows = await connection.execute("SELECT pg_total_relation_size(%s)", (f"{schema}.entry",))
+async def size_of(connection, schema, table="entry"):
+    rows = await connection.execute("SELECT pg_total_relation_size(%s)", (f"{schema}.{table}",))
     return (await rows.fetchone())[0]
 
 
@@ -411,6 +411,39 @@ async def test_rows_that_were_deleted_beside_an_open_transaction_are_cleaned_up(
         assert [entry.request_id for entry in await read_all(store)] == ["kept", "second"]
         await store.settle(await read_all(store), [])
         assert await read_all(store) == []
+
+
+async def test_leases_that_were_renewed_beside_an_open_transaction_are_cleaned_up(
+    store_of, postgres, connection, schema, monkeypatch
+):
+    monkeypatch.setattr("altcraft_async.outbox.postgres._MOST_DEAD_LEASES", 500)
+    monkeypatch.setattr("altcraft_async.outbox.leasing._RENEW_EVERY", 0.0)
+    await connection.set_autocommit(True)
+    async with (
+        opened(store_of(buckets=64, lease=60.0)) as store,
+        await psycopg.AsyncConnection.connect(postgres.url()) as open_one,
+    ):
+        await open_one.execute("SELECT pg_current_xact_id()")
+        before = (await store.lease()).epochs
+        for _ in range(60):
+            await store.lease()
+        grown = await size_of(connection, schema, "bucket")
+        async with asyncio.timeout(20):
+            while await size_of(connection, schema, "bucket") > grown / 3:
+                await store.counts()
+                await asyncio.sleep(0.2)  # the server's statistics come late
+        assert (await store.lease()).epochs == before
+        assert [seen.buckets for seen in await store.drainers()] == [64]
+
+
+async def test_a_cleaning_that_does_nothing_says_so(store_of, monkeypatch):
+    monkeypatch.setattr("altcraft_async.outbox.tables._MOVABLE", 2)
+    async with opened(store_of()) as store:
+        await asyncio.gather(*(store.put(LineStatusUpdate(*LINE, "new"), f"id-{n}", 0.0) for n in range(3)))
+        assert not await store.compact()
+        await store.settle((await read_all(store))[:1], [])
+        assert await store.compact()
+        assert len(await read_all(store)) == 2
 
 
 async def test_nothing_is_read_twice_or_lost_over_a_cleaning(store_of):
