@@ -16,6 +16,8 @@ any            a throttled answer that is not forgiven                       tak
 ``HOLDING``    `_HOLD` round trips, doubled by each failed try               ``FOLLOWING``
 not ``PACED``  a full round with a queue                                     down to what works: ``FOLLOWING``
 ``FOLLOWING``  a full round without one                                      up to what works, and a quarter
+``FOLLOWING``  bound by latency for `_PATIENCE` rounds                       below what works: ``DIPPING``
+``DIPPING``    a round without a queue                                       measures it: ``FOLLOWING``
 ``HOLDING``    `_OFTEN` to `_SELDOM` seconds at what the server accepted     a third less: ``YIELDING``
 ``YIELDING``   `_YIELD` seconds                                              back, step by step: ``HOLDING``
 not ``PACED``  throttled answers that fewer calls do not end                 the limit of before: ``PACED``
@@ -59,7 +61,7 @@ __all__ = ["AdaptiveLimit", "make_limit", "make_limit_of_batches"]
 
 _SUCCESS, _OVERLOAD = Signal.SUCCESS, Signal.OVERLOAD
 _DOUBLING, _FOLLOWING, _HOLDING = LimitState.DOUBLING, LimitState.FOLLOWING, LimitState.HOLDING
-_PACED, _YIELDING = LimitState.PACED, LimitState.YIELDING
+_DIPPING, _PACED, _YIELDING = LimitState.DIPPING, LimitState.PACED, LimitState.YIELDING
 
 _FULL = 0.85
 """The share of the limit that must be in use for a round to count as full."""
@@ -76,8 +78,12 @@ _PAUSES = 30
 """A try that can cost a pause waits this many pauses: about 3 % of the time."""
 _OWN = 0.001
 """Seconds of a latency that may be this process's own turn: they say nothing of the server."""
-_FALLEN = 0.67
-"""The share of the load at which a fall is judged: far enough to see through noise."""
+_FALLEN, _DIP = 0.67, 0.8
+"""The share of the load at which a fall is judged, far enough to see through noise; and the depth of a dip, as a share
+of the calls the server is working on."""
+_PATIENCE, _SOON = 50, 4
+"""Rounds bound by latency before a dip, which costs a hundredth of the throughput at most; and before one that shows
+whether a new baseline was right."""
 _BENEFIT, _CHANCE = 0.15, 24
 """The share and number of throttled answers that do not end the doubling: a full server soon gives more."""
 _FAR = 0.4
@@ -180,7 +186,7 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
-        "_accepted", "_background", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_holds_until",
+        "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_holds_until",
         "_marks", "_pace", "_round", "_rounds", "_spell", "_step", "_throttled", "_yields_at",
         "limit", "rate", "reach", "settings", "state",
     )  # fmt: skip
@@ -196,7 +202,9 @@ class AdaptiveLimit:
         self._round = _Round()
         first = _Mark(-math.inf, self.limit, None, self.state, 0)
         self._marks = (first, first)
-        self._fell_from: tuple[float, float] | None = None  # the load and latency
+        # The load and latency from which the limit fell, and the rounds that were bound by latency.
+        self._fell_from: tuple[float, float] | None = None
+        self._bound = 0
         self._ceiling, self._good, self._step = self.settings.maximum, self.limit, 1
         self._hold = _HOLD
         self._holds_until = self._grown_at = -math.inf
@@ -228,7 +236,7 @@ class AdaptiveLimit:
         """What another law may begin with; None while this one is still looking."""
         if self.state is _DOUBLING:
             return None
-        lowered = self.state in {_HOLDING, _YIELDING}  # for a moment
+        lowered = self.state in {_HOLDING, _YIELDING, _DIPPING}  # for a moment
         return LearnedLimit(max(self.limit, self._ceiling) if lowered else self.limit, self.rate)
 
     def begin_at(self, now: float, learned: LearnedLimit) -> None:
@@ -297,7 +305,7 @@ class AdaptiveLimit:
         self._spell = None
         self.limit = max(self.limit, mark.limit)
         self._ceiling = self.settings.maximum if mark.state is _DOUBLING else max(self._ceiling, self.limit)
-        self.state = _FOLLOWING if mark.state is _PACED else mark.state
+        self.state = _FOLLOWING if mark.state in {_DIPPING, _PACED} else mark.state
         pace, self._pace, self.rate = self._pace, None, None
         if rate is not None:
             pace = pace or LearnedRate(now, rate, self._trip, reach=self.reach)
@@ -332,7 +340,7 @@ class AdaptiveLimit:
                 self._stop_yielding(now)
             round_.restart(-math.inf)
             return
-        doubling, before = self.state is _DOUBLING, self._round.load
+        dipped, doubling, before = self.state is _DIPPING, self.state is _DOUBLING, self._round.load
         round_.close(self.settings.headroom)
         # While doubling, the answers of a round were started at the load of the round before.
         held = before if doubling and before else round_.load
@@ -346,7 +354,18 @@ class AdaptiveLimit:
         self._judge_fall(held, round_)
         working = held * (round_.baseline + _OWN) / max(round_.typical - round_.error, 1e-9)
         target = self._within(int(working * self.settings.headroom + 1))
-        if target < held:
+        self._bound += target <= 1.1 * held
+        free = self.state in {_FOLLOWING, _HOLDING}
+        if dipped:
+            self.state = _FOLLOWING
+            self._move(now, max(self.limit, min(self._ceiling, target)))
+        elif free and self._bound >= _PATIENCE:
+            self._bound = 0
+            self._fell_from = (held, round_.typical)
+            self._ceiling = max(self._ceiling, self.limit)
+            self.state = _DIPPING
+            self._move(now, self._within(min(self.limit, int(_DIP * working))))
+        elif target < held:
             self._ceiling = target if doubling else self._ceiling
             if doubling or self._fell_from is None:
                 self._fell_from = (held, round_.typical)
@@ -364,6 +383,7 @@ class AdaptiveLimit:
         latency = round_.typical + round_.error
         if latency > 0.5 * then * (1 + held / load) and round_.typical > round_.baseline:
             round_.baseline = round_.typical
+            self._bound = _PATIENCE - _SOON
 
     def _grow(self, now: float, target: int) -> None:
         if now < self._holds_until:

@@ -46,6 +46,7 @@ class LimitState(enum.Enum):
     DOUBLING = "looking for what the server can take"
     FOLLOWING = "growing while the throughput follows"
     HOLDING = "holding at what the server accepted"
+    DIPPING = "measuring the server without a queue"
     YIELDING = "leaving room for others for a moment"
     PACED = "pacing: the server counts calls by time"
 
