@@ -1,7 +1,7 @@
 """A few plays whose figures say whether a change to the law makes anything worse: JSON of names and numbers.
 
 In all of them a lower number is better: what was lost of the ideal, the share of throttled sends, the peak in flight
-above the slots, the time after an outage, and what a member lacks of its fair share.
+above the slots, the time after an outage, what a member lacks of its fair share, and the latency.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ def figures() -> dict[str, float]:
         found[f"{server}: back"] = max(one.back or 0.0 for one in played) / 10
     for name, make, servers in (("strangers", AdaptiveLimit, STRANGERS), ("group", None, GROUPS)):
         for server in servers:
-            fleet = play_fleet(SERVERS[server], make, 3, seconds=25.0)
+            fleet = play_fleet(SERVERS[server], make, 3, seconds=60.0)
             found[f"{name}, {server}: lost"] = 1 - fleet.goodput
             found[f"{name}, {server}: unfair"] = 1 - fleet.smallest
             found[f"{name}, {server}: throttled"] = fleet.throttled
+            found[f"{name}, {server}: latency"] = fleet.latency / 10
             found[f"{name}, {server}: after a leaver"] = min(30.0, fleet.taken_after) / 30
     return found
 
