@@ -3,8 +3,9 @@
 python benchmarks/fleet/ablation.py [--jobs N] [--part NAME ...]
 
 A part is taken away by a constant that makes it do nothing. The table is Markdown; in points: what is lost more of the
-ideal, or throttled more, or how much less the smallest member has; a point of the peak is five calls in flight, and ten of the latency are one unloaded latency. What
-falls by less than a point and a half is left out, and only the three that fall most are named.
+ideal, or throttled more, or how much less the smallest member has; a point of the peak is five calls in flight, and ten
+of the latency are one unloaded latency. What falls by less than a point and a half is left out, and only the three that
+fall most are named.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def figures() -> dict[str, float]:
             found[f"{name}, {server}: lost"] = 1 - fleet.goodput
             found[f"{name}, {server}: unfair"] = 1 - fleet.smallest
             found[f"{name}, {server}: throttled"] = fleet.throttled
-            found[f"{name}, {server}: latency"] = fleet.latency / 10
+            found[f"{name}, {server}: latency"] = fleet.late / 10
             found[f"{name}, {server}: after a leaver"] = min(30.0, fleet.taken_after) / 30
     return found
 
