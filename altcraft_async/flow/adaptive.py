@@ -16,7 +16,7 @@ any            a throttled answer that is not forgiven                       tak
 ``HOLDING``    `_HOLD` round trips, doubled by each failed try               ``FOLLOWING``
 not ``PACED``  a full round with a queue                                     down to what works: ``FOLLOWING``
 ``FOLLOWING``  a full round without one                                      up to what works, and a quarter
-``FOLLOWING``  bound by latency for `_PATIENCE` rounds                       below what works: ``DIPPING``
+``FOLLOWING``  `_SOON` rounds bound by a baseline that was raised            below what works: ``DIPPING``
 ``DIPPING``    a round without a queue                                       measures it: ``FOLLOWING``
 ``HOLDING``    `_OFTEN` to `_SELDOM` seconds at what the server accepted     a third less: ``YIELDING``
 ``YIELDING``   `_YIELD` seconds                                              back, step by step: ``HOLDING``
@@ -81,9 +81,8 @@ _OWN = 0.001
 _FALLEN, _DIP = 0.67, 0.8
 """The share of the load at which a fall is judged, far enough to see through noise; and the depth of a dip, as a share
 of the calls the server is working on."""
-_PATIENCE, _SOON = 50, 4
-"""Rounds bound by latency before a dip, which costs a hundredth of the throughput at most; and before one that shows
-whether a new baseline was right."""
+_SOON = 4
+"""Rounds bound by latency from a higher baseline to the dip that shows whether it was right."""
 _BENEFIT, _CHANCE = 0.15, 24
 """The share and number of throttled answers that do not end the doubling: a full server soon gives more."""
 _FAR = 0.4
@@ -186,8 +185,8 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
-        "_accepted", "_background", "_bound", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_holds_until",
-        "_marks", "_pace", "_round", "_rounds", "_spell", "_step", "_throttled", "_yields_at",
+        "_accepted", "_background", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_holds_until", "_marks",
+        "_pace", "_proves_in", "_round", "_rounds", "_spell", "_step", "_throttled", "_yields_at",
         "limit", "rate", "reach", "settings", "state",
     )  # fmt: skip
 
@@ -202,9 +201,9 @@ class AdaptiveLimit:
         self._round = _Round()
         first = _Mark(-math.inf, self.limit, None, self.state, 0)
         self._marks = (first, first)
-        # The load and latency from which the limit fell, and the rounds that were bound by latency.
+        # The load and latency from which the limit fell, and the rounds until a dip is due.
         self._fell_from: tuple[float, float] | None = None
-        self._bound = 0
+        self._proves_in = math.inf
         self._ceiling, self._good, self._step = self.settings.maximum, self.limit, 1
         self._hold = _HOLD
         self._holds_until = self._grown_at = -math.inf
@@ -354,13 +353,12 @@ class AdaptiveLimit:
         self._judge_fall(held, round_)
         working = held * (round_.baseline + _OWN) / max(round_.typical - round_.error, 1e-9)
         target = self._within(int(working * self.settings.headroom + 1))
-        self._bound += target <= 1.1 * held
-        free = self.state in {_FOLLOWING, _HOLDING}
+        self._proves_in -= target <= 1.1 * held
         if dipped:
             self.state = _FOLLOWING
             self._move(now, max(self.limit, min(self._ceiling, target)))
-        elif free and self._bound >= _PATIENCE:
-            self._bound = 0
+        elif self._proves_in <= 0 and self.state in {_FOLLOWING, _HOLDING}:
+            self._proves_in = math.inf
             self._fell_from = (held, round_.typical)
             self._ceiling = max(self._ceiling, self.limit)
             self.state = _DIPPING
@@ -383,7 +381,7 @@ class AdaptiveLimit:
         latency = round_.typical + round_.error
         if latency > 0.5 * then * (1 + held / load) and round_.typical > round_.baseline:
             round_.baseline = round_.typical
-            self._bound = _PATIENCE - _SOON
+            self._proves_in = _SOON
 
     def _grow(self, now: float, target: int) -> None:
         if now < self._holds_until:
