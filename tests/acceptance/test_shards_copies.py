@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 import pytest
+from test_shards_faults import CANARY, full
 
 from altcraft_async import OutcomeState
 from altcraft_async.sandbox import Faults, ThreadedSandbox
@@ -29,7 +30,6 @@ from altcraft_async.shards.lease import Holder, Progress
 from altcraft_async.shards.local import Local
 from altcraft_async.shards.pool import _Held
 from altcraft_async.storage.places import Place
-from tests.acceptance.test_shards_faults import CANARY, full
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
