@@ -199,7 +199,7 @@ def test_a_copy_that_wakes_goes_on_from_the_snapshot_of_one_that_has_come_furthe
         first.wait()
     assert sandbox.check(rows).ok
     again = sandbox.ledger.requests - requests - (len(rows) - known)
-    assert again <= known // 4, "what the other had done was sent again"  # what it had in flight when it was stopped was
+    assert again <= known // 4, "more was sent again than what was in flight at the stop"
 
 
 @pytest.mark.parametrize("name", ["rows", "journal", "journal-wal", "copy", "found", "other", "failed", "lock"])
