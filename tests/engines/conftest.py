@@ -32,7 +32,7 @@ class Job:
         self.keys = sandbox.seed_orders(120, 2)
         self.rows = [(*key, status) for status in ("processing", "delivering", "delivered") for key in self.keys]
         self.killed: set[int] = set()
-        sandbox.faults = Faults.mixed(0.03, latency=0.03)
+        sandbox.faults = Faults.mixed(0.03, latency=0.12)
 
     def plan(self, shards=4):
         plan_shards(self.rows, self.directory, shards=shards, target=self.sandbox.base_url)
