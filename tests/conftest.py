@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
 
 import attrs
 import pytest
@@ -164,6 +165,12 @@ def postgres() -> Iterator[PostgresServer]:
         pytest.skip("needs PostgreSQL, which is not installed: nox -s postgres")
     with PostgresServer() as server:
         yield server
+
+
+@pytest.fixture
+def schema() -> str:
+    """The name of a schema of the test's own."""
+    return f"t{uuid4().hex[:12]}"
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ _EAGER = 36
 """Permits up to which each served answer adds one. Beyond it is every second: a queue is seen a round trip after it
 began, and would be twice the server by then."""
 _HOLD, _LONGEST_HOLD = 4, 16
-"""Round trips between a throttled answer and the next try: about one call in some hundred is the price of knowing."""
+"""Round trips between a throttled answer and the next try: about one call in a hundred is the price of knowing."""
 _UNMEASURED = 0.1
 """The round trip assumed before the first success, in seconds: a quick refusal is no measure of it."""
 _PAUSES = 30

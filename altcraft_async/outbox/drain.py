@@ -61,8 +61,7 @@ class Drainer:
         "_altcraft", "_changed", "_clock", "_closing", "_cut", "_died", "_ended", "_entries", "_failed",
         "_failures", "_fed", "_finishing", "_flowing", "_flusher", "_give_up_after", "_last", "_loop", "_news",
         "_placing", "_recorded", "_resting", "_run", "_settled_ids", "_since", "_stopped_by", "_store", "_troubles",
-        "_unplaced",
-        "delivered", "holding", "last_success",
+        "_unplaced", "delivered", "holding", "last_success",
     )  # fmt: skip
 
     _recorded: Callable[[Sequence[Outcome[object]]], None]

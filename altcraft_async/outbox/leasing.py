@@ -25,7 +25,6 @@ _RENEW_EVERY = 10.0
 """Seconds between two renewals, at most a quarter of a lease. Each leaves a dead row a bucket behind, for as long as
 anybody's transaction is open."""
 
-
 _LEAVE_WITHIN = 3.0
 """Seconds in which leases are given back: where the database hangs, they end by themselves."""
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +28,6 @@ pytest.importorskip("psycopg", reason="needs psycopg: nox -s postgres")
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def schema() -> str:
-    return f"t{uuid.uuid4().hex[:12]}"
 
 
 def put(postgres, schema, *updates):

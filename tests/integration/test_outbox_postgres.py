@@ -33,12 +33,6 @@ LINE = ("order_1", "line_1_1")
 
 
 @pytest.fixture
-def schema():
-    """A schema of the test's own."""
-    return f"t{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture
 def store_of(postgres, schema):
     """Make stores of one outbox."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 
 import attrs
 import pytest
@@ -17,11 +16,6 @@ psycopg = pytest.importorskip("psycopg", reason="needs psycopg: nox -s postgres"
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 LINE = ("order_1", "line_1_1")
-
-
-@pytest.fixture
-def schema():
-    return f"t{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import shutil
 import subprocess
 import time
-import uuid
 
 import pytest
 
@@ -21,11 +20,6 @@ psycopg = pytest.importorskip("psycopg", reason="needs psycopg: nox -s postgres"
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 LINE = ("order_1", "line_1_1")
-
-
-@pytest.fixture
-def schema():
-    return f"t{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture
