@@ -73,11 +73,11 @@ def run_with_dask(  # noqa: PLR0913 - what can be said of a run, by keyword
     """Deliver the shards of a directory on a Dask cluster, at most `window` at once, and return the report of all.
 
     `client` is a synchronous one. `window` is one for each thread of the workers by default. `concurrency` and `rate`
-    are for each shard; `Shared` among ``"shards"`` is a total, of which each shard in the window has its part. If a
-    worker dies, another delivers its shard again, by Dask's own rules; when Dask gives up, that is a `ShardError`. A
-    shard that somebody else delivers, on this cluster or elsewhere, takes no worker: it is left until no other is free,
-    and waited for then. An error of one shard does not end the others; the first such error is raised when all have
-    ended.
+    are for each shard; `Shared` among ``"shards"`` is a total of this call, of which each shard in the window has its
+    part. If a worker dies, another delivers its shard again, by Dask's own rules; when Dask gives up, that is a
+    `ShardError`. A shard that somebody else delivers, on this cluster or elsewhere, takes no worker: it is left until
+    no other is free, and waited for then. An error of one shard does not end the others; the first such error is raised
+    when all have ended.
     """
     at_once = _window_of(client, window)
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)

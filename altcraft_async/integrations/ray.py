@@ -54,10 +54,10 @@ def run_with_ray(  # noqa: PLR0913 - what can be said of a run, by keyword
     """Deliver the shards of a directory as tasks of Ray, at most `window` at once, and return the report of all.
 
     `window` is one for each CPU of the cluster by default, `num_cpus` the CPUs that a task asks for. `concurrency` and
-    `rate` are for each shard; `Shared` among ``"shards"`` is a total, of which each shard in the window has its part.
-    If a worker dies, Ray runs its task again, up to `max_retries` times. A shard that somebody else delivers, on this
-    cluster or elsewhere, takes no CPU: it is left until no other is free, and waited for then. An error of one shard
-    does not end the others; the first such error is raised when all have ended.
+    `rate` are for each shard; `Shared` among ``"shards"`` is a total of this call, of which each shard in the window
+    has its part. If a worker dies, Ray runs its task again, up to `max_retries` times. A shard that somebody else
+    delivers, on this cluster or elsewhere, takes no CPU: it is left until no other is free, and waited for then. An
+    error of one shard does not end the others; the first such error is raised when all have ended.
     """
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
     # A task that asks for no CPU could run any number of times at once.
