@@ -11,30 +11,34 @@
         found = run_with_dask(client, "s3://bucket/run-1", window=32, concurrency=Shared(640, among="shards"))
 
 The workers need this package, and address and token in their own environment: the client's environment does not reach
-them. Nothing is kept in the scheduler: after any death, make the call again, and it goes on. Needs ``distributed``.
+them. Nothing is kept in the scheduler: after any death, make the call again, and it goes on. A second such call, from
+another client or on another cluster, works beside the first. Needs ``distributed``.
 """
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import TYPE_CHECKING
+import contextlib
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from altcraft_async.errors import AltcraftError, ConfigurationError, MissingExtraError
-from altcraft_async.shards import ShardError, deliver_shard, report
-from altcraft_async.shards.window import numbers_of, options_of
+from altcraft_async.errors import ConfigurationError, MissingExtraError
+from altcraft_async.shards import report
+from altcraft_async.shards.window import Queue, failed, hand_out, numbers_of, options_of, try_shard
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from distributed import Client
+    from distributed import Client, Future
 
     from altcraft_async import Adaptive, Shared
     from altcraft_async.shards import ShardsReport
+    from altcraft_async.shards.lease import Sign
+    from altcraft_async.shards.window import Answer
 
 try:
-    from distributed import as_completed
+    import distributed  # noqa: F401 - that it is there
 except ImportError:
     _message = "the Dask integration needs distributed, which is not installed: pip install distributed"
     raise MissingExtraError(_message) from None
@@ -69,34 +73,49 @@ def run_with_dask(  # noqa: PLR0913 - what can be said of a run, by keyword
     """Deliver the shards of a directory on a Dask cluster, at most `window` at once, and return the report of all.
 
     `client` is a synchronous one. `window` is one for each thread of the workers by default. `concurrency` and `rate`
-    are for each shard; `Shared` among ``"shards"`` is a total, of which each shard in the window has its part. If a
-    worker dies, another delivers its shard again, by Dask's own rules; when Dask gives up, that is a `ShardError`. An
-    error of one shard does not end the others; the first such error is raised when all have ended.
+    are for each shard; `Shared` among ``"shards"`` is a total of this call, of which each shard in the window has its
+    part. If a worker dies, another delivers its shard again, by Dask's own rules; when Dask gives up, that is a
+    `ShardError`. A shard that somebody else delivers, on this cluster or elsewhere, takes no worker: it is left until
+    no other is free, and waited for then. An error of one shard does not end the others; the first such error is raised
+    when all have ended.
     """
     at_once = _window_of(client, window)
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
     options = options_of(at_once, concurrency, rate, retry_failed=retry_failed)
-    waiting = iter(numbers)
-    call = uuid4().hex  # a key of its own for each call: Dask gives who asks by a known key what another gets
-    problems: list[Exception] = []
-
-    def begin(number: int) -> object:
-        # A synchronous function, which runs in the worker's threads: on its event loop it would stop the heartbeats.
-        return client.submit(deliver_shard, str(directory), number, **options, key=f"altcraft-shard-{number}-{call}")
-
-    under_way = as_completed([begin(number) for number in islice(waiting, at_once)])
-    for future in under_way:
-        try:
-            future.result()
-        except AltcraftError as error:
-            problems.append(error)
-        except Exception as error:  # noqa: BLE001 - whatever an engine says, the other shards go on
-            said = f"{future.key} of {directory} failed ({type(error).__name__}: {error}); run it again, and it goes on"
-            problems.append(ShardError(said, directory=str(directory)))
-        future.release()
-        number = next(waiting, None)
-        if number is not None:
-            under_way.add(begin(number))
+    problems = hand_out(Queue(directory, numbers), _Tasks(client, str(directory), options), at_once)
     if problems:
         raise problems[0]
     return report(directory)
+
+
+class _Tasks:
+    """The tasks of one call; each is a future of Dask."""
+
+    def __init__(self, client: Client, directory: str, options: dict[str, Any]) -> None:
+        self._client = client
+        self._directory = directory
+        self._options = options
+        self._ended: SimpleQueue[Future] = SimpleQueue()
+
+    def begin(self, number: int, dead: Sign | None) -> Future:
+        # Its key is its own: who asks Dask by a known key is given what another task said.
+        key = f"altcraft-shard-{number}-{uuid4().hex}"
+        # A synchronous function, which runs in the worker's threads: on its event loop it would stop the heartbeats.
+        future = self._client.submit(try_shard, self._directory, number, dead, self._options, key=key)
+        future.add_done_callback(self._ended.put)
+        return future
+
+    def wait(self, tasks: Sequence[Future], seconds: float) -> list[Future]:
+        del tasks
+        with contextlib.suppress(Empty):
+            return [self._ended.get(timeout=seconds)]
+        return []
+
+    def answer(self, number: int, task: Future) -> Answer:
+        try:
+            answer: Answer = task.result()
+        except Exception as error:  # noqa: BLE001 - whatever an engine says, the other shards go on
+            return failed(self._directory, number, error)
+        finally:
+            task.release()
+        return answer

@@ -16,12 +16,11 @@ The nodes need this package, and address and token in their own environment, or 
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from altcraft_async.errors import AltcraftError, MissingExtraError
-from altcraft_async.shards import ShardError, deliver_shard, report
-from altcraft_async.shards.window import numbers_of, options_of
+from altcraft_async.errors import MissingExtraError
+from altcraft_async.shards import report
+from altcraft_async.shards.window import Queue, failed, hand_out, numbers_of, options_of, try_shard
 
 if TYPE_CHECKING:
     import os
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
     from altcraft_async import Adaptive, Shared
     from altcraft_async.shards import ShardsReport
+    from altcraft_async.shards.lease import Sign
+    from altcraft_async.shards.window import Answer
 
 try:
     import ray
@@ -53,36 +54,42 @@ def run_with_ray(  # noqa: PLR0913 - what can be said of a run, by keyword
     """Deliver the shards of a directory as tasks of Ray, at most `window` at once, and return the report of all.
 
     `window` is one for each CPU of the cluster by default, `num_cpus` the CPUs that a task asks for. `concurrency` and
-    `rate` are for each shard; `Shared` among ``"shards"`` is a total, of which each shard in the window has its part.
-    If a worker dies, Ray runs its task again, up to `max_retries` times. An error of one shard does not end the others;
-    the first such error is raised when all have ended.
+    `rate` are for each shard; `Shared` among ``"shards"`` is a total of this call, of which each shard in the window
+    has its part. If a worker dies, Ray runs its task again, up to `max_retries` times. A shard that somebody else
+    delivers, on this cluster or elsewhere, takes no CPU: it is left until no other is free, and waited for then. An
+    error of one shard does not end the others; the first such error is raised when all have ended.
     """
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
     # A task that asks for no CPU could run any number of times at once.
     cpus = ray.cluster_resources().get("CPU", 1) // (num_cpus or 1.0)
     at_once = max(1, int(cpus)) if window is None else window
     options = options_of(at_once, concurrency, rate, retry_failed=retry_failed)
-    # Only a worker's death is tried again: what a shard raises would be raised again.
-    deliver = ray.remote(num_cpus=num_cpus, max_retries=max_retries, retry_exceptions=False)(deliver_shard)
-    waiting = iter(numbers)
-    under_way: dict[Any, int] = {}
-    problems: list[Exception] = []
-    while True:
-        for number in islice(waiting, at_once - len(under_way)):
-            under_way[deliver.remote(str(directory), number, **options)] = number
-        if not under_way:
-            break
-        (ready,), _ = ray.wait(list(under_way), num_returns=1)
-        number = under_way.pop(ready)
-        try:
-            ray.get(ready)
-        except ray.exceptions.RayError as error:
-            cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else None
-            said = f"shard {number} of {directory} failed ({type(error).__name__}); run it again, and it goes on"
-            known = (
-                cause if isinstance(cause, AltcraftError) else ShardError(said, directory=str(directory), shard=number)
-            )
-            problems.append(known)
+    # Only a worker's death is tried again: what a shard raises is an answer.
+    remote = ray.remote(num_cpus=num_cpus, max_retries=max_retries, retry_exceptions=False)(try_shard)
+    problems = hand_out(Queue(directory, numbers), _Tasks(remote, str(directory), options), at_once)
     if problems:
         raise problems[0]
     return report(directory)
+
+
+class _Tasks:
+    """The tasks of one call; each is the reference to what a remote function returns."""
+
+    def __init__(self, remote: Any, directory: str, options: dict[str, Any]) -> None:
+        self._remote = remote
+        self._directory = directory
+        self._options = options
+
+    def begin(self, number: int, dead: Sign | None) -> ray.ObjectRef:
+        return self._remote.remote(self._directory, number, dead, self._options)
+
+    def wait(self, tasks: Sequence[ray.ObjectRef], seconds: float) -> list[ray.ObjectRef]:
+        ended, _ = ray.wait(list(tasks), num_returns=1, timeout=seconds)
+        return list(ended)
+
+    def answer(self, number: int, task: ray.ObjectRef) -> Answer:
+        try:
+            answer: Answer = ray.get(task)
+        except ray.exceptions.RayError as error:
+            return failed(self._directory, number, error)
+        return answer

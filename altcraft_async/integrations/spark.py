@@ -30,10 +30,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import pickle
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
-from uuid import NAMESPACE_URL, uuid5
+from typing import TYPE_CHECKING, Any, Final, Self
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 import attrs
 
@@ -48,21 +50,26 @@ from altcraft_async.errors import (
     SourceError,
 )
 from altcraft_async.ingest import FIELDS
+from altcraft_async.kinds import WHOLE
 from altcraft_async.protocol.values import LineStatusUpdate
-from altcraft_async.shards import ShardError, deliver_shard, report
-from altcraft_async.shards.window import numbers_of
+from altcraft_async.shards import report
+from altcraft_async.shards.window import Queue, failed, hand_out, numbers_of, try_shard
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from pyarrow import RecordBatch
     from pyspark.sql import SparkSession
 
     from altcraft_async import Adaptive, Shared
     from altcraft_async.shards import ShardsReport
+    from altcraft_async.shards.lease import Sign
+    from altcraft_async.shards.window import Answer
 
 try:
+    from pyspark import inheritable_thread_target
     from pyspark.sql.datasource import DataSource, DataSourceArrowWriter, WriterCommitMessage
     from pyspark.sql.types import ArrayType, MapType, StructType
 except ImportError:
@@ -79,6 +86,7 @@ def run_with_spark(  # noqa: PLR0913 - what can be said of a run, by keyword
     spark: SparkSession,
     directory: str | os.PathLike[str],
     *,
+    window: int = 128,
     shards: Sequence[int] | None = None,
     concurrency: int | Adaptive | Shared | None = None,
     rate: float | Shared | None = None,
@@ -86,41 +94,75 @@ def run_with_spark(  # noqa: PLR0913 - what can be said of a run, by keyword
 ) -> ShardsReport:
     """Deliver the shards of a directory as tasks of Spark, and return the report of all.
 
-    Spark delivers as many at once as it has cores. `concurrency` and `rate` are for each shard;
+    Each shard is a job of one task. At most `window` jobs are with Spark at once, which delivers as many of them as it
+    has cores; a cluster with more cores needs a larger window. `concurrency` and `rate` are for each shard;
     ``Shared(64, among="shards")`` is a total, which the shards under way share through the directory. If an executor
-    dies, Spark runs its task again, up to ``spark.task.maxFailures``. An error of one shard does not end the others; it
-    is raised when all have ended.
+    dies, Spark runs its task again, up to ``spark.task.maxFailures``. A shard that somebody else delivers, on this
+    cluster or elsewhere, takes no core: it is left until no other is free, and waited for then. An error of one shard
+    does not end the others; the first such error is raised when all have ended. An interruption ends the jobs.
     """
+    WHOLE.check("window", window)
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
-    if not numbers:
-        return report(directory)
     options = {"concurrency": concurrency, "rate": rate, "retry_failed": retry_failed}
-    deliver = partial(_deliver, str(directory), numbers, options)
-    # One number a partition; and an action that is run once: two on one data frame would deliver twice.
-    frame = spark.range(0, len(numbers), 1, numPartitions=len(numbers))
-    told = frame.mapInArrow(deliver, "number long, problem string").collect()
-    problems = [(row["number"], row["problem"]) for row in told if row["problem"] is not None]
+    with _Jobs(spark, str(directory), options, window) as jobs:
+        problems = hand_out(Queue(directory, numbers), jobs, window)
     if problems:
-        number, problem = problems[0]
-        msg = f"shard {number} of {directory} failed: {problem}"
-        raise ShardError(msg, directory=str(directory), shard=number)
+        raise problems[0]
     return report(directory)
 
 
-def _deliver(directory: str, numbers: Sequence[int], options: dict[str, Any], batches: Iterator[Any]) -> Iterator[Any]:
-    """Deliver the shards of a partition, in an executor."""
+class _Jobs:
+    """The jobs of one call, each of one task, for one shard; a job that is under way has a thread here."""
+
+    def __init__(self, spark: SparkSession, directory: str, options: dict[str, Any], window: int) -> None:
+        self._spark = spark
+        self._directory = directory
+        self._options = options
+        self._tag = f"altcraft-{uuid4().hex}"
+        # With the caller's pool, group and description of jobs, which belong to a thread.
+        self._run: Callable[[int, Sign | None], Answer] = inheritable_thread_target(spark)(self._deliver)
+        self._threads = ThreadPoolExecutor(window, thread_name_prefix="altcraft-shard")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self._spark.interruptTag(self._tag)
+        self._threads.shutdown(cancel_futures=True)
+
+    def begin(self, number: int, dead: Sign | None) -> Future[Answer]:
+        return self._threads.submit(self._run, number, dead)
+
+    def wait(self, tasks: Sequence[Future[Answer]], seconds: float) -> Iterable[Future[Answer]]:
+        return wait(tasks, seconds, FIRST_COMPLETED).done
+
+    def answer(self, number: int, task: Future[Answer]) -> Answer:
+        del number
+        return task.result()
+
+    def _deliver(self, number: int, dead: Sign | None) -> Answer:
+        """Run a job, and return what its task says, or what Spark says in its place."""
+        self._spark.addTag(self._tag)
+        task = partial(_in_executor, self._directory, number, dead, self._options)
+        try:
+            # An action that is run once: two on one data frame would deliver twice.
+            (row,) = self._spark.range(0, 1, 1, numPartitions=1).mapInArrow(task, "answer binary").collect()
+        except Exception as error:  # noqa: BLE001 - whatever an engine says, the other shards go on
+            return failed(self._directory, number, error)
+        answer: Answer = pickle.loads(row["answer"])  # noqa: S301 - of this call's own task
+        return answer
+
+
+def _in_executor(
+    directory: str, number: int, dead: Sign | None, options: dict[str, Any], batches: Iterator[RecordBatch]
+) -> Iterator[RecordBatch]:
+    """Deliver the shard for which there is one row."""
     import pyarrow as pa  # noqa: PLC0415 - in the executor
 
-    for batch in batches:
-        for place in batch.column(0).to_pylist():
-            problem = None
-            try:
-                deliver_shard(directory, numbers[place], **options)
-            except Exception as error:  # noqa: BLE001 - raised where the job was begun, when all have ended
-                problem = f"{type(error).__name__}: {error}"
-            yield pa.RecordBatch.from_arrays(
-                [pa.array([numbers[place]], pa.int64()), pa.array([problem], pa.string())], ["number", "problem"]
-            )
+    for _ in chain.from_iterable(batch.to_pylist() for batch in batches):
+        answer = pickle.dumps(try_shard(directory, number, dead, options))
+        yield pa.RecordBatch.from_arrays([pa.array([answer], pa.binary())], ["answer"])
 
 
 @attrs.define

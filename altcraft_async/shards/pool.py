@@ -8,20 +8,15 @@ import multiprocessing
 import os
 import signal
 import sys
-import time
-from collections import Counter, deque
+from collections import Counter
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from altcraft_async.errors import AltcraftError
 from altcraft_async.kinds import WHOLE
-from altcraft_async.shards.deliver import deliver_free_shard
-from altcraft_async.shards.errors import ShardBusyError, ShardError
-from altcraft_async.shards.lease import Holder, Watched, silence_of
+from altcraft_async.shards.errors import ShardError
 from altcraft_async.shards.report import report
-from altcraft_async.shards.window import numbers_of
-from altcraft_async.storage.places import Place
+from altcraft_async.shards.window import Fate, Queue, hand_out, numbers_of, try_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,13 +25,15 @@ if TYPE_CHECKING:
 
     from altcraft_async.flow.limit import Adaptive, Shared
     from altcraft_async.shards.lease import Sign
-    from altcraft_async.shards.report import ShardReport, ShardsReport
+    from altcraft_async.shards.report import ShardsReport
+    from altcraft_async.shards.window import Answer
 
 __all__ = ["run_shards"]
 
 _DEATHS: Final = 3
 """Deaths of a worker over one shard after which that shard is left."""
-_TURN: Final = 1.0
+_PATIENCE: Final = 10.0
+"""Seconds that a worker has to end by itself."""
 _ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _log = logging.getLogger("altcraft_async")
 
@@ -65,8 +62,8 @@ def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
     WHOLE.check("processes", count)
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
     options = {"concurrency": concurrency, "rate": rate, "retry_failed": retry_failed}
-    with _Pool(os.fspath(directory), options, min(count, len(numbers))) as pool:
-        problems = pool.run(numbers, progress)
+    with _Pool(os.fspath(directory), options) as pool:
+        problems = hand_out(Queue(directory, numbers), pool, count, progress)
     if problems:
         raise problems[0]
     return report(directory)
@@ -90,12 +87,11 @@ class _Worker:
         except OSError:  # it has died, which is seen when its answer is read
             return
 
-    def take(self) -> ShardReport | AltcraftError | None:
-        """Return what it answered; None if it has died."""
+    def take(self) -> Answer:
         try:
-            answer: ShardReport | AltcraftError = self.connection.recv()
+            answer: Answer = self.connection.recv()
         except (EOFError, OSError):
-            return None
+            return Fate.DIED
         return answer
 
     def interrupt(self) -> None:
@@ -109,57 +105,21 @@ class _Worker:
 
     def end(self) -> None:
         self.connection.close()
-        self.process.join(_TURN * 10)
+        self.process.join(_PATIENCE)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
 
 
-class _Held:
-    """The shards that others deliver, watched for long enough to know when they end or die."""
-
-    def __init__(self, directory: str) -> None:
-        self._place = Place(directory)
-        self._watched: dict[int, Watched] = {}
-        self._numbers: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def add(self, number: int) -> None:
-        self._numbers.append(number)
-        self._watched.setdefault(number, Watched())
-
-    def take_free(self) -> dict[int, Sign | None]:
-        """Return those that nobody delivers any more, no longer held, with the last sign of life of each."""
-        found: dict[int, Sign | None] = {}
-        for number in self._numbers:
-            try:
-                holder = Holder.read(self._place, number)
-                watched = self._watched[number]
-                silence = silence_of(self._place, number, holder) if watched.is_first else 0.0
-            except OSError as error:
-                _log.warning("who delivers shard %d of %s cannot be read (%s)", number, self._place.address, error)
-                continue
-            if not watched.lives(holder, time.monotonic(), silence):
-                found[number] = None if holder is None else holder.sign
-        self._numbers = [number for number in self._numbers if number not in found]
-        return found
-
-
 class _Pool:
-    """The workers of one call."""
+    """The workers of one call; a worker that delivers a shard is a task."""
 
-    def __init__(self, directory: str, options: dict[str, Any], count: int) -> None:
+    def __init__(self, directory: str, options: dict[str, Any]) -> None:
         self._directory = directory
         self._options = options
-        self._count = count
         self._workers: list[_Worker] = []
-        self._waiting: deque[int] = deque()
-        self._held = _Held(directory)
-        self._dead: dict[int, Sign | None] = {}
+        self._idle: list[_Worker] = []
         self._deaths: Counter[int] = Counter()
-        self._problems: list[AltcraftError] = []
 
     def __enter__(self) -> Self:
         return self
@@ -171,57 +131,36 @@ class _Pool:
         for worker in self._workers:
             worker.end()
 
-    def run(self, numbers: Sequence[int], progress: Callable[[Sequence[int]], None] | None) -> list[AltcraftError]:
-        """Deliver shards; return what some raised."""
-        self._waiting.extend(numbers)
-        self._employ()
-        while (busy := [worker for worker in self._workers if worker.number is not None]) or self._held:
-            if progress is not None:
-                progress([worker.number for worker in busy if worker.number is not None])
-            by_connection = {worker.connection: worker for worker in busy}
-            if not busy:
-                time.sleep(_TURN)
-            for ready in wait(list(by_connection), _TURN) if busy else ():
-                self._take_answer(by_connection[ready])  # type: ignore[index]  # it gives what it was given
-            self._employ()
-        return self._problems
+    def begin(self, number: int, dead: Sign | None) -> _Worker:
+        worker = self._idle.pop() if self._idle else self._employ()
+        worker.give(number, dead)
+        return worker
 
-    def _take_answer(self, worker: _Worker) -> None:
-        number, answer = worker.number, worker.take()
-        worker.number = None
-        if answer is None:
-            self._workers.remove(worker)
-            worker.end()
-            if number is not None:
-                self._after_death(number, worker.process.exitcode)
-        elif isinstance(answer, ShardBusyError) and number is not None:
-            self._held.add(number)
-        elif isinstance(answer, AltcraftError):
-            self._problems.append(answer)
+    def wait(self, tasks: Sequence[_Worker], seconds: float) -> list[_Worker]:
+        by_connection = {worker.connection: worker for worker in tasks}
+        return [by_connection[ready] for ready in wait(list(by_connection), seconds)]  # type: ignore[index]  # as given
 
-    def _employ(self) -> None:
-        """Give a shard to each worker that has none; what others deliver only where nothing else is left."""
-        idle = [worker for worker in self._workers if worker.number is None]
-        if self._held and not self._waiting and (idle or len(self._workers) < self._count):
-            self._dead = self._held.take_free()
-            self._waiting.extend(self._dead)
-        while self._waiting and (idle or len(self._workers) < self._count):
-            worker = idle.pop() if idle else self._begin()
-            number = self._waiting.popleft()
-            worker.give(number, self._dead.get(number))
+    def answer(self, number: int, task: _Worker) -> Answer:
+        answer = task.take()
+        task.number = None
+        if answer is not Fate.DIED:
+            self._idle.append(task)
+            return answer
+        self._workers.remove(task)
+        task.end()
+        return self._after_death(number, task.process.exitcode)
 
-    def _after_death(self, number: int, code: int | None) -> None:
+    def _after_death(self, number: int, code: int | None) -> Answer:
         self._deaths[number] += 1
         _log.warning("the process that delivered shard %d of %s has died (exit code %s)", number, self._directory, code)
         if self._deaths[number] < _DEATHS:
-            self._waiting.appendleft(number)
-            return
+            return Fate.DIED
         msg = (
             f"shard {number} of {self._directory} was left: {_DEATHS} processes have died over it, the last with {code}"
         )
-        self._problems.append(ShardError(msg, directory=self._directory, shard=number))
+        return ShardError(msg, directory=self._directory, shard=number)
 
-    def _begin(self) -> _Worker:
+    def _employ(self) -> _Worker:
         with _signals_held():
             worker = _Worker(self._directory, self._options)
             self._workers.append(worker)
@@ -267,14 +206,4 @@ def _work(connection: Connection, directory: str, options: dict[str, Any]) -> No
             return
         while True:
             number, dead = connection.recv()
-            connection.send(_answer(directory, number, {**options, "dead": dead}))
-
-
-def _answer(directory: str, number: int, options: dict[str, Any]) -> ShardReport | AltcraftError:
-    try:
-        return deliver_free_shard(directory, number, **options)
-    except AltcraftError as error:
-        return error
-    except Exception as error:  # noqa: BLE001 - told to the one who asked
-        msg = f"shard {number} failed ({type(error).__name__}: {error})"
-        return ShardError(msg, directory=directory, shard=number)
+            connection.send(try_shard(directory, number, dead, options))

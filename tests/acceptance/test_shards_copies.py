@@ -28,7 +28,6 @@ from altcraft_async.shards import (
 )
 from altcraft_async.shards.lease import Holder, Progress
 from altcraft_async.shards.local import Local
-from altcraft_async.shards.pool import _Held
 from altcraft_async.storage.places import Place
 
 pa = pytest.importorskip("pyarrow")
@@ -97,19 +96,6 @@ def test_a_process_takes_the_free_shards_first_and_then_waits_for_one_that_is_de
             other.end()
         assert running.result(60).ok
     assert sandbox.ledger.requests == len(rows)
-
-
-def test_a_shard_whose_copy_elsewhere_has_died_is_taken_where_files_have_no_times(sandbox, rows, tmp_path, monkeypatch):
-    plan_shards(rows, tmp_path, shards=1)
-    gone = elsewhere(tmp_path, 0)
-    gone.write(Place(tmp_path), 0, Progress())
-    monkeypatch.setattr(Place, "ages", lambda *_: {})
-    held, now = _Held(str(tmp_path)), time.monotonic()
-    held.add(0)
-    assert not held.take_free()
-    monkeypatch.setattr("altcraft_async.shards.pool.time.monotonic", lambda: now + 31)
-    assert held.take_free() == {0: Holder.read(Place(tmp_path), 0).sign}
-    assert not held
 
 
 @pytest.fixture

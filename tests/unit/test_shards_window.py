@@ -1,4 +1,4 @@
-"""Which shards are handed out, and with which part of a total."""
+"""Which shards are handed out, in which order, when busy ones are asked for again, and with which part of a total."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import pytest
 
 from altcraft_async import AltcraftClient, ConfigurationError, OutcomeState, Shared
 from altcraft_async.flow.parts import Part
+from altcraft_async.shards import ShardError
 from altcraft_async.shards.lease import SILENT, Holder, Progress, Watched, silence_of
 from altcraft_async.shards.members import Members
 from altcraft_async.shards.report import ShardReport, ShardsReport, ShardState
-from altcraft_async.shards.window import options_of
+from altcraft_async.shards.window import TURN, Fate, Queue, hand_out, options_of
 from altcraft_async.storage.places import Place
 
 
@@ -143,3 +144,162 @@ def test_a_report_of_all_shards_sums_theirs() -> None:
     assert Progress().told() == {
         "counts": {}, "sent": 0, "retries": 0, "throttled": 0, "elapsed": 0.0, "problem": None,
     }  # fmt: skip
+
+
+class Clock:
+    """A clock that moves where it is moved, or slept by."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def looks_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the list into which the numbers come whose leases are looked at."""
+    looks: list[int] = []
+    usual = Holder.read.__func__  # type: ignore[attr-defined]
+
+    def read(cls: type[Holder], place: Place, number: int) -> Holder | None:
+        looks.append(number)
+        return usual(cls, place, number)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Holder, "read", classmethod(read))
+    return looks
+
+
+def test_busy_shards_are_left_until_no_other_is_free(place: Place, elsewhere: Holder, clock: Clock) -> None:
+    elsewhere.write(place, 0, Progress())
+    queue = Queue(place.address, [0, 1, 2], clock)
+    assert queue.take() == (0, None)
+    queue.put_back(0, Fate.BUSY)
+    assert [queue.take(), queue.take(), queue.take()] == [(1, None), (2, None), None]
+    assert len(queue) == 1
+    elsewhere.write(place, 0, Progress(), ended=True)
+    clock.sleep(TURN)
+    assert queue.take() == (0, Holder.read(place, 0).sign)  # type: ignore[union-attr]
+    assert not queue
+
+
+def test_a_shard_over_which_a_worker_died_is_the_next(place: Place, clock: Clock) -> None:
+    queue = Queue(place.address, [0, 1, 2], clock)
+    queue.take()
+    queue.put_back(0, Fate.DIED)
+    assert [queue.take(), queue.take()] == [(0, None), (1, None)]
+    queue.put_back(1, Fate.ENDED)
+    assert len(queue) == 1
+
+
+def test_leases_are_looked_at_once_in_a_turn_however_often_a_shard_is_asked_for(
+    place: Place, elsewhere: Holder, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = Queue(place.address, [0, 1], clock)
+    for number in (0, 1):
+        elsewhere.write(place, number, Progress())
+        queue.take()
+        queue.put_back(number, Fate.BUSY)
+    looks = looks_of(monkeypatch)
+    for _ in range(3):
+        assert [queue.take() for _ in range(10)] == [None] * 10
+        clock.sleep(TURN)
+    assert looks == [0, 1] * 3
+
+
+def test_a_busy_shard_is_free_when_its_holder_has_died_where_files_have_no_times(
+    place: Place, elsewhere: Holder, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere.write(place, 0, Progress())
+    monkeypatch.setattr(Place, "ages", lambda *_: {})
+    queue = Queue(place.address, [0], clock)
+    queue.take()
+    queue.put_back(0, Fate.BUSY)
+    assert queue.take() is None
+    clock.sleep(SILENT - 1)
+    assert queue.take() is None
+    clock.sleep(2)
+    assert queue.take() == (0, Holder.read(place, 0).sign)  # type: ignore[union-attr]
+
+
+def test_a_shard_whose_lease_cannot_be_read_stays_with_its_holder(
+    place: Place, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = Queue(place.address, [0], clock)
+    queue.take()
+    queue.put_back(0, Fate.BUSY)
+
+    def read(*_: object) -> Holder | None:
+        msg = "the store is away"
+        raise OSError(msg)
+
+    with monkeypatch.context() as away:
+        away.setattr(Holder, "read", read)
+        assert queue.take() is None
+    assert "who delivers shard 0 of" in caplog.text
+    clock.sleep(TURN)
+    assert queue.take() == (0, None)
+
+
+class Scripted:
+    """Tasks that end at once, each with the next answer of its shard."""
+
+    def __init__(self, **answers: list[Fate | ShardError]) -> None:
+        self.answers = {int(name.removeprefix("n")): list(said) for name, said in answers.items()}
+        self.begun: list[int] = []
+        self.at_once: list[int] = []
+
+    def begin(self, number: int, dead: object) -> tuple[int, int]:
+        del dead
+        self.begun.append(number)
+        return number, len(self.begun)
+
+    def wait(self, tasks: Any, seconds: float) -> Any:
+        del seconds
+        self.at_once.append(len(tasks))
+        return tasks[:1]
+
+    def answer(self, number: int, task: tuple[int, int]) -> Fate | ShardError:
+        assert task[0] == number
+        return self.answers[number].pop(0)
+
+
+def test_shards_are_handed_out_within_the_window_until_all_have_ended(place: Place, clock: Clock) -> None:
+    tasks = Scripted(n0=[Fate.ENDED], n1=[Fate.DIED, Fate.ENDED], n2=[Fate.ENDED])
+    seen: list[list[int]] = []
+    told = lambda numbers: seen.append(list(numbers))  # noqa: E731
+    assert hand_out(Queue(place.address, [0, 1, 2], clock), tasks, 2, told, sleep=clock.sleep) == []
+    assert (tasks.begun, max(tasks.at_once)) == ([0, 1, 2, 1], 2)
+    assert seen[0] == [0, 1]
+
+
+def test_an_error_of_one_shard_does_not_end_the_others(place: Place, clock: Clock) -> None:
+    problem = ShardError("the first")
+    tasks = Scripted(n0=[problem], n1=[Fate.ENDED], n2=[ShardError("the second")])
+    assert hand_out(Queue(place.address, [0, 1, 2], clock), tasks, 1, sleep=clock.sleep)[0] is problem
+    assert tasks.begun == [0, 1, 2]
+
+
+def test_who_has_only_busy_shards_sleeps_a_turn_between_two_looks(
+    place: Place, elsewhere: Holder, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere.write(place, 0, Progress())
+    tasks = Scripted(n0=[Fate.BUSY, Fate.ENDED], n1=[Fate.ENDED])
+    looks, slept = looks_of(monkeypatch), []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock.sleep(seconds)
+        if len(slept) == 5:
+            elsewhere.write(place, 0, Progress(), ended=True)
+
+    assert hand_out(Queue(place.address, [0, 1], clock), tasks, 4, sleep=sleep) == []
+    assert tasks.begun == [0, 1, 0]
+    assert (slept, looks) == ([TURN] * 5, [0] * 6)
