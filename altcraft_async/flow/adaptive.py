@@ -17,6 +17,10 @@ any            a throttled answer that is not forgiven                       tak
 not ``PACED``  a full round with a queue                                     down to what works: ``FOLLOWING``
 ``FOLLOWING``  a full round without one                                      up to what works, and a quarter
 ``FOLLOWING``  `_SOON` rounds bound by a baseline that was raised            below what works: ``DIPPING``
+``HOLDING``    few permits, and some of the tries                            starts come evenly: ``SPREADING``
+``SPREADING``  a throttled answer                                            the limit of before: ``HOLDING``
+``SPREADING``  a round without one                                           as many, unspread: ``FOLLOWING``
+``FOLLOWING``  a throttled answer in the round after that one                the rate of it: ``PACED``
 ``DIPPING``    a round without a queue                                       measures it: ``FOLLOWING``
 ``HOLDING``    `_OFTEN` to `_SELDOM` seconds at what the server accepted     a third less: ``YIELDING``
 ``YIELDING``   `_YIELD` seconds                                              back, step by step: ``HOLDING``
@@ -40,6 +44,10 @@ they do not depend on the concurrency: the server counts calls by time, and `alt
 paces the starts. Where a lower pace does not end them either, no load explains them, and
 `altcraft_async.flow.pace.Background` forgives as many from then on.
 
+A server that counts calls by time and lets only a few through at once looks like one of so few slots: fewer calls do
+end its throttled answers. So of the tries at few permits some are made with starts that come evenly. Where more is
+accepted like that, and not when it starts as it comes, the rate is what counts.
+
 **Strangers.** A client that is held down by throttled answers can only grow where another leaves room. So who is at a
 ceiling of such answers leaves a third of it for a moment now and then, which costs some two points of the throughput,
 and comes back step by step, no further than what nobody has taken.
@@ -62,6 +70,7 @@ __all__ = ["AdaptiveLimit", "make_limit", "make_limit_of_batches"]
 _SUCCESS, _OVERLOAD = Signal.SUCCESS, Signal.OVERLOAD
 _DOUBLING, _FOLLOWING, _HOLDING = LimitState.DOUBLING, LimitState.FOLLOWING, LimitState.HOLDING
 _DIPPING, _PACED, _YIELDING = LimitState.DIPPING, LimitState.PACED, LimitState.YIELDING
+_SPREADING = LimitState.SPREADING
 
 _FULL = 0.85
 """The share of the limit that must be in use for a round to count as full."""
@@ -90,6 +99,9 @@ _FAR = 0.4
 _QUIET, _LASTING, _TRIPS = 2, 5, 3
 """Round trips without throttled answers after which others begin; and the answers, and round trips, after which they
 do not end by themselves."""
+_FEW, _ASKS, _WIDER = 12, 32, 1.25
+"""Permits up to which a burst that is let through may look like slots; of so many tries there the first, the second,
+the fourth, … are spread; and how much faster than what was accepted they are."""
 _BATCHES = 2
 """What the limit of batches begins with: each is the work of seconds."""
 _YIELD, _LEFT = 1.5, 0.67
@@ -186,7 +198,7 @@ class AdaptiveLimit:
 
     __slots__ = (
         "_accepted", "_background", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_holds_until", "_marks",
-        "_pace", "_proves_in", "_round", "_rounds", "_spell", "_step", "_throttled", "_yields_at",
+        "_pace", "_passed", "_proves_in", "_round", "_rounds", "_spell", "_step", "_throttled", "_tries", "_yields_at",
         "limit", "rate", "reach", "settings", "state",
     )  # fmt: skip
 
@@ -209,6 +221,8 @@ class AdaptiveLimit:
         self._holds_until = self._grown_at = -math.inf
         self._yields_at = math.inf
         self._spell: _Spell | None = None
+        self._tries = 0
+        self._passed: float | None = None
         self._background = Background()
         self._pace: LearnedRate | None = None
 
@@ -222,7 +236,7 @@ class AdaptiveLimit:
         law.state = _FOLLOWING
         law._step = law.limit // 4 + 1
         if learned.rate is not None:
-            law._begin_pace(LearnedRate(now, learned.rate, _UNMEASURED))
+            law._begin_pace(LearnedRate(now, learned.rate, _UNMEASURED, ceiling=learned.rate))
         return law
 
     def __repr__(self) -> str:
@@ -235,6 +249,8 @@ class AdaptiveLimit:
         """What another law may begin with; None while this one is still looking."""
         if self.state is _DOUBLING:
             return None
+        if self.state is _SPREADING:
+            return LearnedLimit(self._good)
         lowered = self.state in {_HOLDING, _YIELDING, _DIPPING}  # for a moment
         return LearnedLimit(max(self.limit, self._ceiling) if lowered else self.limit, self.rate)
 
@@ -256,7 +272,7 @@ class AdaptiveLimit:
         """
         if signal is _SUCCESS:
             self._accepted += 1
-            if now >= self._marks[1].at + _MARK_EVERY:
+            if now >= self._marks[1].at + _MARK_EVERY and self.state is not _SPREADING:
                 self._marks = (self._marks[1], _Mark(now, self.limit, self.rate, self.state, self._accepted))
             round_ = self._rounds.get(kind) or self._rounds.setdefault(kind, _Round())
             if now >= round_.opens:
@@ -292,6 +308,7 @@ class AdaptiveLimit:
 
     def expect_more(self, now: float) -> None:
         """Learn that for a moment more calls are in flight than the limit: what that costs says nothing of it."""
+        self._stop_spreading()
         self._grown_at, self._good = now, self.limit
 
     def resume(self, now: float, since: float) -> None:
@@ -301,7 +318,8 @@ class AdaptiveLimit:
         rate = mark.rate
         if rate is None and self._pace is not None and now - since < _SECONDS:  # a counter, shut for its second
             rate = (self._accepted - mark.accepted) / (now - max(mark.at, since - _MARK_EVERY))
-        self._spell = None
+        self._stop_spreading()
+        self._spell = self._passed = None
         self.limit = max(self.limit, mark.limit)
         self._ceiling = self.settings.maximum if mark.state is _DOUBLING else max(self._ceiling, self.limit)
         self.state = _FOLLOWING if mark.state in {_DIPPING, _PACED} else mark.state
@@ -339,22 +357,27 @@ class AdaptiveLimit:
                 self._stop_yielding(now)
             round_.restart(-math.inf)
             return
-        dipped, doubling, before = self.state is _DIPPING, self.state is _DOUBLING, self._round.load
+        before = self._round.load
         round_.close(self.settings.headroom)
-        # While doubling, the answers of a round were started at the load of the round before.
-        held = before if doubling and before else round_.load
         self._round = round_
-        if round_.load < _FULL * self.limit:
-            return
-        settled = self.state is _HOLDING and self.limit >= _MANY and not self._background.share
-        if settled and now >= max(self._yields_at, self._holds_until):
-            self._yield(now)
-            return
-        self._judge_fall(held, round_)
+        if self.state is _SPREADING:
+            self._judge_spreading(now, round_)
+        elif round_.load >= _FULL * self.limit:
+            if self._is_to_yield(now):
+                self._yield(now)
+                return
+            # While doubling, the answers of a round were started at the load of the round before.
+            held = before if self.state is _DOUBLING and before else round_.load
+            self._judge_fall(held, round_)
+            self._follow(now, held, round_)
+
+    def _follow(self, now: float, held: float, round_: _Round) -> None:
+        """Go to what works, by a round of answers with `held` in flight."""
         working = held * (round_.baseline + _OWN) / max(round_.typical - round_.error, 1e-9)
         target = self._within(int(working * self.settings.headroom + 1))
         self._proves_in -= target <= 1.1 * held
-        if dipped:
+        doubling = self.state is _DOUBLING
+        if self.state is _DIPPING:
             self.state = _FOLLOWING
             self._move(now, max(self.limit, min(self._ceiling, target)))
         elif self._proves_in <= 0 and self.state in {_FOLLOWING, _HOLDING}:
@@ -384,10 +407,14 @@ class AdaptiveLimit:
             self._proves_in = _SOON
 
     def _grow(self, now: float, target: int) -> None:
+        self._passed = None
         if now < self._holds_until:
             target = min(target, self._ceiling)
         elif self.state is _HOLDING:
             self.state = _FOLLOWING
+            if self._is_to_spread():
+                self._spread(now)
+                return
         if self.limit >= target:
             return
         if self._step == 1:
@@ -413,7 +440,39 @@ class AdaptiveLimit:
     def _within(self, limit: int) -> int:
         return max(self.settings.minimum, min(self.settings.maximum, limit))
 
+    # Starts that are spread: a server that counts calls by time and allows no burst looks like one of so few slots
+
+    def _is_to_spread(self) -> bool:
+        few = self._ceiling <= self.limit <= _FEW and self.limit < self.settings.maximum
+        if not few or self._pace is not None or self._background.share:
+            return False
+        self._step, self._tries = 1, self._tries % _ASKS + 1
+        return self._tries & (self._tries - 1) == 0
+
+    def _spread(self, now: float) -> None:
+        """Let more start than was accepted, but evenly, so that no two start at once."""
+        self.state, self._good, self._grown_at = _SPREADING, self.limit, now
+        self.rate = _WIDER * self.limit / self._trip
+        self._move(now, self._within(int(_WIDER * self.limit) + 1))
+
+    def _judge_spreading(self, now: float, round_: _Round) -> None:
+        """Go on without spreading, where more were accepted: what is throttled now was throttled for its moment."""
+        accepted, limit = self.rate, self.limit
+        self._stop_spreading()
+        if round_.load > self.limit:
+            self._passed, self.limit, self._ceiling, self._step = accepted, limit, limit, 1
+            self._grown_at, self._tries = now, 0
+            self._restart_rounds(now)
+
+    def _stop_spreading(self) -> None:
+        if self.state is _SPREADING:
+            self.state, self.rate, self.limit = _FOLLOWING, None, self._good
+
     # Others
+
+    def _is_to_yield(self, now: float) -> bool:
+        settled = self.state is _HOLDING and self.limit >= _MANY and not self._background.share
+        return settled and now >= max(self._yields_at, self._holds_until)
 
     def _yield(self, now: float) -> None:
         """Leave room for a moment: where somebody else is held down by throttled answers, it will take it."""
@@ -448,6 +507,9 @@ class AdaptiveLimit:
     def _take_back(self, now: float) -> None:
         """Take the permit of a throttled answer back."""
         lag = _TRIPS * self._trip + self.reach
+        if self.state is _SPREADING:
+            self._stop_spreading()
+            self.limit += 1  # the one that is taken back
         spell = self._spell
         if spell is None or now > spell.last + _QUIET * self._trip + self.reach or self._grown_at > spell.last:
             spell = self._spell = self._begin_spell(now, lag, spell)
@@ -458,7 +520,11 @@ class AdaptiveLimit:
         for round_ in self._rounds.values():
             round_.restart(-math.inf)
         spell.late += now > spell.since + lag
-        if self._accepted:  # else it is no pace that they want: whether it is an outage is the gate's to see
+        if self._passed is not None:
+            self._begin_pace(LearnedRate(now, self._passed, self._trip, reach=self.reach))
+            self._good, self.limit = self.limit, self.settings.maximum
+            self._spell = self._passed = None
+        elif self._accepted:  # else it is no pace that they want: whether it is an outage is the gate's to see
             self._suspect(now, spell)
 
     def _begin_spell(self, now: float, lag: float, before: _Spell | None) -> _Spell:

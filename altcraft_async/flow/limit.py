@@ -48,6 +48,7 @@ class LimitState(enum.Enum):
     HOLDING = "holding at what the server accepted"
     DIPPING = "measuring the server without a queue"
     YIELDING = "leaving room for others for a moment"
+    SPREADING = "spreading the starts, to see whether the server counts them by time"
     PACED = "pacing: the server counts calls by time"
 
 

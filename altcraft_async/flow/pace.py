@@ -21,7 +21,7 @@ __all__ = ["DOUBTFUL", "TIMER_SLACK", "Background", "LearnedRate", "PaceState", 
 
 TIMER_SLACK = 0.01
 """How late a timer, and what it wakes, may come in a busy event loop without slowing the pace, in seconds."""
-_SLOWEST = 2.0
+_SLOWEST = 0.5
 """Starts a second that a learned rate never goes below: slower, it could not learn."""
 _CLIMB, _PROBE = 0.5, 0.02
 """The largest step up, and the first one just under a known ceiling, as shares of the rate."""

@@ -17,8 +17,8 @@ __all__ = ["figures"]
 
 ALONE = (
     "queue-jitter", "reject", "reject-jitter", "halves", "halves-reject", "rate", "rate-jitter", "rate-quick",
-    "rate-retry-after", "rate-seconds", "rate-sliding", "knee-steep", "flaky", "flaky-open", "flaky-reject",
-    "outage-early", "outage-rejects",
+    "rate-strict", "rate-strict-jitter", "rate-retry-after", "rate-seconds", "rate-sliding", "knee-steep", "flaky",
+    "flaky-open", "flaky-reject", "outage-early", "outage-rejects",
 )  # fmt: skip
 STRANGERS = ("reject", "queue-jitter")
 GROUPS = ("reject-jitter", "rate")

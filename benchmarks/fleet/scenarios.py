@@ -33,6 +33,8 @@ SERVERS: dict[str, Behaviour] = {
     "rate-quick": Behaviour(rate=100.0, latency=0.01),
     "rate-retry-after": Behaviour(rate=100.0, retry_after=1.0),
     "rate-burst": Behaviour(rate=100.0, burst=20),
+    "rate-strict": Behaviour(rate=100.0, burst=1),
+    "rate-strict-jitter": Behaviour(rate=100.0, burst=2, jitter=0.5),
     "rate-seconds": Behaviour(rate=100.0, counts="seconds"),
     "rate-sliding": Behaviour(rate=100.0, counts="sliding"),
     "knee": Behaviour(knee=10),
