@@ -197,8 +197,8 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
-        "_accepted", "_background", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_holds_until", "_marks",
-        "_pace", "_passed", "_proves_in", "_round", "_rounds", "_spell", "_step", "_throttled", "_tries", "_yields_at",
+        "_accepted", "_background", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_holds_until", "_left",
+        "_marks",        "_pace", "_passed", "_proves_in", "_round", "_rounds", "_spell", "_step", "_throttled", "_tries", "_yields_at",
         "limit", "rate", "reach", "settings", "state",
     )  # fmt: skip
 
@@ -225,6 +225,7 @@ class AdaptiveLimit:
         self._passed: float | None = None
         self._background = Background()
         self._pace: LearnedRate | None = None
+        self._left: LearnedRate | None = None
 
     learns = True
 
@@ -411,7 +412,7 @@ class AdaptiveLimit:
         if now < self._holds_until:
             target = min(target, self._ceiling)
         elif self.state is _HOLDING:
-            self.state = _FOLLOWING
+            self.state, self._left = _FOLLOWING, None
             if self._is_to_spread():
                 self._spread(now)
                 return
@@ -550,6 +551,10 @@ class AdaptiveLimit:
             rate = spell.level / self._trip
         self.limit = self._good = max(self.limit, spell.level)
         self._spell = None
+        if self._left is not None:  # it was a rate
+            self._left.resume(now, self._left.rate)
+            self._begin_pace(self._left)
+            return
         self._begin_pace(LearnedRate(now, rate, self._trip, share, reach=self.reach))
 
     def _begin_pace(self, pace: LearnedRate) -> None:
@@ -559,14 +564,20 @@ class AdaptiveLimit:
         """Take the rate of the pace, and what its test has shown; end one that does not bind, or is not the cause."""
         share = pace.result(now) if binds and pace.testing else None
         self.rate = pace.rate
+        if share is None and binds:
+            return
+        self._pace = self.rate = None
+        if share == 0.0:
+            self._left = pace
+            self.limit = self._ceiling = self._good = self._within(int(pace.rate * self._trip))
+            self._rest(now)
+            return
         if share:
             self._background.learn(share, self._accepted)
             self._holds_until = now
-        if share or not binds:
-            self._pace = self.rate = None
-            self.limit = min(self.limit, max(self._ceiling, self._good))
-            self._step = self.limit // 4 + 1
-            self.state = _FOLLOWING
+        self.limit = min(self.limit, max(self._ceiling, self._good))
+        self._step = self.limit // 4 + 1
+        self.state = _FOLLOWING
 
 
 def make_limit(concurrency: int | Adaptive) -> FixedLimit | AdaptiveLimit:

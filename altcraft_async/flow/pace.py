@@ -33,6 +33,10 @@ DOUBTFUL = 0.15
 """The largest share of throttled answers that may be background: a load too high by more refuses more."""
 _SLOWER = 0.67
 """The share of the pace during a test: below what a server accepts that throttles a doubtful share."""
+_IDLE = 10
+"""Round trips in which a pace that is in use shows it."""
+_LONGEST_TEST = 10.0
+"""Seconds of a test, at most."""
 _PROOF, _EXPECTED = 5, 6
 """A test ends with this many throttled answers, or when this many would have been expected."""
 _IN_A_ROW = 5
@@ -205,6 +209,8 @@ class LearnedRate:
             return False
         if full or observed > 0.7 * self.rate:
             self._climb(now)
+        elif now > self._since + max(1.0, _IDLE * self._trip):  # not in use: what comes from now on says whether it is
+            self._restart(now, max(0.25, 2 * self._trip))
         return True
 
     def on_throttled(self, now: float, started: float) -> None:
@@ -235,9 +241,10 @@ class LearnedRate:
     def result(self, now: float) -> float | None:
         """Give the share of throttled answers that ignore the pace, once the test has shown it; then it is over."""
         calls = self._accepted + self._throttled
-        if self._throttled < _PROOF and calls * self._share < _EXPECTED:
+        enough = self._throttled >= _PROOF or calls * self._share >= _EXPECTED
+        if not enough and now < self._since + _LONGEST_TEST:
             return None
-        share = self._throttled / calls
+        share = self._throttled / max(1, calls)
         stayed = self._throttled > 1 and share <= 2 * DOUBTFUL
         self._doubts = 0
         self._level /= _SLOWER
