@@ -159,7 +159,7 @@ class LearnedRate:
 
     __slots__ = (
         "_accepted", "_ceiling", "_cut_until", "_doubts", "_hold", "_level", "_reach", "_row", "_share",
-        "_since", "_step", "_throttled", "_trip", "_until", "_up", "rate", "state",
+        "_since", "_step", "_tests", "_throttled", "_trip", "_until", "_up", "rate", "state",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what is known before
@@ -173,7 +173,7 @@ class LearnedRate:
         self._step, self._up = _CLIMB if ceiling == math.inf else _PROBE, 0.0
         self._hold = 1.0
         self._cut_until = -math.inf
-        self._doubts = self._row = 0
+        self._doubts = self._row = self._tests = 0
         self._share = share
         self._restart(now, max(0.25, 2 * trip))
         if share <= DOUBTFUL:
@@ -238,6 +238,10 @@ class LearnedRate:
         self._doubts = 0
         self._restart(now, max(0.25, 2 * self._trip))
 
+    def is_doubted(self) -> bool:
+        """Say after a test whether it was one of many: calls in flight may be what counts; ever more seldom."""
+        return self._tests > 1 and self._tests & (self._tests - 1) == 0
+
     def result(self, now: float) -> float | None:
         """Give the share of throttled answers that ignore the pace, once the test has shown it; then it is over."""
         calls = self._accepted + self._throttled
@@ -247,6 +251,7 @@ class LearnedRate:
         share = self._throttled / max(1, calls)
         stayed = self._throttled > 1 and share <= 2 * DOUBTFUL
         self._doubts = 0
+        self._tests += 1
         self._level /= _SLOWER
         self._restart(now, self._hold)
         return share if stayed else 0.0
