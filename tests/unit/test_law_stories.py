@@ -2,7 +2,7 @@
 
 A play is deterministic to the last bit, so `law_stories.txt` holds whole plays: of each the state (its first letter, a
 dip in small), the limit and the pace every half second, and what came of it. Whatever changes what the law does changes
-a story, so that nobody changes it by accident. The new stories are written by ``python tests/unit/test_law_stories.py``;
+a story, so that nobody changes it by accident. ``python tests/unit/test_law_stories.py`` writes the new stories down;
 whether they are better, the tables of `benchmarks/fleet` say.
 """
 
@@ -91,7 +91,8 @@ class Play:
             Client(world, server, FixedLimit(15), seed=8, joins=self.beside[0], leaves=self.beside[1])
         world.run(self.seconds)
         seen = law.statistics()
-        return f"{fill(' '.join(law.story), 118)}\n{seen.accepted} accepted, {seen.throttled} throttled, {client.sent} sent"
+        ended = f"{seen.accepted} accepted, {seen.throttled} throttled, {client.sent} sent"
+        return f"{fill(' '.join(law.story), 118)}\n{ended}"
 
 
 QUEUE = Behaviour(slots=20, latency=0.2, jitter=0.5)
@@ -125,6 +126,7 @@ PLAYS = {
     "slots, for a group": Play(SLOTS, 40.0, reach=0.25),
     "a rate": Play(RATE, 40.0),
     "a rate, quick": Play(of(RATE, latency=0.01), 30.0),
+    "a rate, slow": Play(of(RATE, latency=0.8, jitter=0.5), 30.0),
     "a rate, low and for long": Play(of(RATE, rate=20.0), 150.0),
     "a rate of less than one a second": Play(Behaviour(rate=0.7, burst=2), 120.0),
     "a rate that asks for pauses": Play(of(RATE, retry_after=0.5), 40.0),
@@ -136,6 +138,8 @@ PLAYS = {
     "a rate, going on": Play(RATE, 15.0, goes_on=LearnedLimit(14, 30.0)),
     "a rate, remembered": Play(RATE, 15.0, remembers=LearnedLimit(24, 72.0)),
     "a rate, for a group": Play(RATE, 40.0, reach=0.25),
+    "a rate that asks for pauses, for a group": Play(of(RATE, retry_after=0.5), 30.0, reach=0.25),
+    "a rate by whole seconds, for a group": Play(SECONDS, 30.0, reach=0.25),
     "a rate of little burst, for a group": Play(LITTLE, 40.0, reach=0.25),
     "strays": Play(Behaviour(slots=60, latency=0.05, jitter=0.5, flaky=0.05), 8.0),
     "strays while the limit doubles": Play(Behaviour(slots=250, latency=0.5, jitter=0.5, flaky=0.1), 8.0),
