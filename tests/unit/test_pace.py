@@ -171,7 +171,7 @@ def test_a_rate_that_the_concurrency_never_reaches_stops_binding() -> None:
 
 
 @pytest.mark.parametrize(("observed", "binds"), [(60.0, False), (70.0, True)])
-def test_a_rate_binds_up_to_half_above_what_the_full_concurrency_makes(observed: float, binds: bool) -> None:  # noqa: FBT001
+def test_a_rate_binds_up_to_half_above_what_the_full_concurrency_makes(observed: float, binds: bool) -> None:
     learned = LearnedRate(0.0, rate=100.0, trip=0.01)
 
     assert accept(learned, 30, every=1 / observed, full=True) is binds
@@ -301,7 +301,7 @@ def fall(learned: LearnedRate, now: float, accepted: int, throttled: int) -> flo
 
 
 @pytest.mark.parametrize(("accepted", "tested"), [(17, True), (16, False)])
-def test_up_to_fifteen_in_a_hundred_throttled_answers_are_doubtful_the_second_time(accepted: int, tested: bool) -> None:  # noqa: FBT001
+def test_up_to_fifteen_in_a_hundred_throttled_answers_are_doubtful_the_second_time(accepted: int, tested: bool) -> None:
     learned = LearnedRate(0.0, rate=90.0, trip=0.01)
     now = fall(learned, 0.0, accepted, 3)
     assert not learned.testing
