@@ -571,6 +571,11 @@ def test_an_int_is_a_fixed_limit_that_never_moves() -> None:
     assert (law.statistics().limit, law.statistics().accepted, law.statistics().throttled) == (7, 1, 1)
 
 
+def test_only_what_is_adaptive_learns() -> None:
+    assert make_limit(Adaptive()).learns
+    assert not make_limit(8).learns
+
+
 def test_one_call_at_a_time_is_a_fixed_limit_too() -> None:
     assert make_limit(1).limit == 1
 
@@ -672,6 +677,23 @@ def test_room_is_left_again_sooner_where_somebody_took_it(taken: int, after: flo
     first, second = yields(Model(AdaptiveLimit(), 50, rejects=True), 2, taken=taken)
 
     assert second - first == pytest.approx(after + 1.8, abs=0.5)
+
+
+def test_what_was_learned_outlasts_an_outage_while_the_limit_is_on_its_way_back() -> None:
+    model = Model(AdaptiveLimit(), 50, rejects=True)
+    law = model.law
+    while law.state is not LimitState.YIELDING:
+        model.run(0.1)
+    while law.state is LimitState.YIELDING:
+        model.run(0.01)
+    for call in range(60):  # too few to grow with
+        law.on_result(model.now + call * 0.05, 0.1, SUCCESS, 1)
+    before = law.learned
+    assert before is not None
+    assert law.limit < before.limit
+    law.resume(model.now + 9.0, model.now + 5.0)
+
+    assert law.learned == before
 
 
 def test_what_is_learned_while_room_is_left_is_what_there_was_before() -> None:

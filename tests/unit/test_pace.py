@@ -174,7 +174,7 @@ def test_a_rate_that_the_concurrency_never_reaches_stops_binding() -> None:
 def test_a_rate_binds_up_to_half_above_what_the_full_concurrency_makes(observed: float, binds: bool) -> None:
     learned = LearnedRate(0.0, rate=100.0, trip=0.01)
 
-    assert accept(learned, 30, every=1 / observed, full=True) is binds
+    assert accept(learned, int(0.25 * observed) + 2, every=1 / observed, full=True) is binds
 
 
 def test_answers_to_calls_of_an_older_rate_say_nothing() -> None:
@@ -268,6 +268,42 @@ def test_a_rate_that_fell_far_rises_again_after_a_second_or_two_round_trips(trip
 
     assert learned.rate < 70.0
     assert until_it_rises(learned, now) == pytest.approx(wait, abs=0.05)
+
+
+@pytest.mark.parametrize(("trip", "wait"), [(0.01, 1.0), (0.8, 1.6)])
+def test_a_rate_falls_after_a_second_or_two_round_trips(trip: float, wait: float) -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=trip)
+    for _ in range(3):
+        learned.on_throttled(wait - 0.01, started=0.1)
+    assert learned.rate == 100.0
+    learned.on_throttled(wait + 0.01, started=0.1)
+
+    assert learned.rate < 100.0
+
+
+def test_after_a_pause_only_what_all_sent_after_it_counts() -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=0.01, reach=0.5)
+    learned.on_pause(1.0, 1.0)
+    for _ in range(5):
+        learned.on_throttled(2.6, started=2.4)
+    assert learned.state is PaceState.HOLDING
+    for _ in range(5):
+        learned.on_throttled(2.6, started=2.6)
+
+    assert learned.state is PaceState.SHUT
+
+
+def test_a_server_that_is_shut_again_before_the_first_cut_has_come_to_all_is_not_cut_twice() -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=0.2, reach=0.25)
+    for _ in range(5):
+        learned.on_throttled(1.0, started=0.9)
+    shut = learned.rate
+    learned.on_accepted(1.3, 1.3, full=False)
+    for _ in range(5):
+        learned.on_throttled(1.6, started=1.6)
+
+    assert learned.state is PaceState.SHUT
+    assert learned.rate == shut
 
 
 def test_a_first_rate_counts_from_the_last_start_before_it() -> None:

@@ -89,10 +89,11 @@ def test_many_permits_are_never_spread() -> None:
 
 
 def test_a_limit_that_may_not_grow_is_not_spread() -> None:
-    law = Watched(Adaptive(maximum=2, initial=2))
+    law = Watched(Adaptive(minimum=2, initial=2, maximum=2))
 
-    play_alone(Behaviour(slots=2, over_slots="reject"), law, lines=600)
+    play_alone(Behaviour(slots=2, over_slots="reject", changes=((1.0, 1), (1.5, 2))), law, lines=600)
 
+    assert law.statistics().throttled
     assert LimitState.SPREADING not in law.states
 
 
