@@ -122,7 +122,7 @@ _MARK_EVERY, _SECONDS = 1.0, 2.0
 of an outage that may be a server which counts calls by the second."""
 
 
-@attrs.define(eq=False, repr=False)
+@attrs.define
 class _Round:
     """The answers of one kind of call, round by round; latencies in seconds.
 
@@ -137,9 +137,9 @@ class _Round:
     load: float = 0.0
     baseline: float = math.inf
     brake: float = math.inf
-    _samples: list[float] = attrs.field(factory=list, init=False)
-    _loads: int = attrs.field(default=0, init=False)
-    _enough: int = attrs.field(default=0, init=False)
+    _samples: list[float] = attrs.Factory(list)
+    _loads: int = 0
+    _enough: int = 0
 
     def add(self, latency: float, in_flight: int, fewest: int) -> bool:
         """Take an answer; say whether the round is complete."""
@@ -380,7 +380,7 @@ class AdaptiveLimit:
                 self._yield(now)
                 return
             # While doubling, the answers of a round were started at the load of the round before.
-            held = before if self.state is _DOUBLING and before else round_.load
+            held = before if self.state is _DOUBLING else round_.load
             self._judge_fall(held, round_)
             self._follow(now, held, round_)
 
@@ -396,7 +396,6 @@ class AdaptiveLimit:
         elif self._proves_in <= 0 and self.state in {_FOLLOWING, _HOLDING}:
             self._proves_in = math.inf
             self._fell_from = (held, round_.typical)
-            self._ceiling = max(self._ceiling, self.limit)
             self.state = _DIPPING
             self._move(now, self._within(min(self.limit, int(_DIP * working))))
         elif target < held:
@@ -437,8 +436,7 @@ class AdaptiveLimit:
             self._yields_at = max(self._yields_at, now + _OFTEN * self._slowness)
         self._ceiling = max(self._ceiling, self.limit)
         self._step = min(2 * self._step, self.limit // 4 + 1)
-        if self._fell_from is not None and self.limit >= self._fell_from[0]:
-            self._fell_from = None
+        self._fell_from = None
         self._grown_at = now
         self._restart_rounds(now)
 
@@ -459,7 +457,7 @@ class AdaptiveLimit:
         few = self._ceiling <= self.limit <= _FEW and self.limit < self.settings.maximum
         if not few or self._pace is not None or self._background.share:
             return False
-        self._step, self._tries = 1, self._tries % _ASKS + 1
+        self._tries = self._tries % _ASKS + 1
         return self._tries & (self._tries - 1) == 0
 
     def _spread(self, now: float) -> None:
@@ -548,13 +546,13 @@ class AdaptiveLimit:
     def _begin_spell(self, now: float, lag: float, before: _Spell | None) -> _Spell:
         trying = now < self._grown_at + lag
         self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
-        if before is None or now > before.last + _LONGEST_HOLD * self._trip:  # another matter
-            before = _Spell(now, now, 0, 0, 0, self._accepted, self._throttled - 1)
+        late, accepted, throttled = 0, self._accepted, self._throttled - 1
+        if before is not None and now <= before.last + _LONGEST_HOLD * self._trip:  # the same matter
+            late, accepted, throttled = before.late, before.accepted, before.throttled
         if trying and self.limit < self._ceiling:  # on the way back: somebody took it
             self._yields_at = min(self._yields_at, now + _OFTEN * self._slowness)
-        late = before.late + (not trying and self.state is not _DOUBLING)
-        good = self._good if trying else 0
-        return _Spell(now, now, self.limit, good, late, before.accepted, before.throttled)
+        late += not trying and self.state is not _DOUBLING
+        return _Spell(now, now, self.limit, self._good if trying else 0, late, accepted, throttled)
 
     def _suspect(self, now: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""

@@ -78,8 +78,6 @@ class Pacer:
             raise ConfigurationError(msg, field="burst")
         self._burst = burst
         self._last = -math.inf
-        self._rate: float | None = None
-        self._interval = 0.0
         self.rate = rate
 
     def __repr__(self) -> str:
@@ -97,7 +95,7 @@ class Pacer:
             msg = f"rate must be a number of starts per second above 0, or None, not {rate}"
             raise ConfigurationError(msg, field="rate")
         self._rate = rate
-        self._interval = 0.0 if rate is None else 1.0 / rate
+        self._interval = 1.0 / (rate or math.inf)
 
     @property
     def burst(self) -> int:
@@ -165,15 +163,14 @@ class LearnedRate:
     def __init__(  # noqa: PLR0913 - what is known before
         self, now: float, rate: float, trip: float, share: float = 1.0, *, reach: float = 0.0, ceiling: float = math.inf
     ) -> None:
-        self.rate = self._level = max(_SLOWEST, rate)
-        self.state = PaceState.CLIMBING
+        self._level = max(_SLOWEST, rate)
         self._trip = trip
         self._reach = reach
         self._ceiling = ceiling
-        self._step, self._up = _CLIMB if ceiling == math.inf else _PROBE, 0.0
+        self._step = _CLIMB if ceiling == math.inf else _PROBE
         self._hold = 1.0
         self._cut_until = -math.inf
-        self._doubts = self._row = self._tests = 0
+        self._doubts = self._tests = 0
         self._share = share
         self._restart(now, max(0.25, 2 * trip))
         if share <= DOUBTFUL:
@@ -210,7 +207,7 @@ class LearnedRate:
         if full or observed > 0.7 * self.rate:
             self._climb(now)
         elif now > self._since + max(1.0, _IDLE * self._trip):  # not in use: what comes from now on says whether it is
-            self._restart(now, max(0.25, 2 * self._trip))
+            self._restart(now, max(0.25, 2 * self._trip), up=self._up)
         return True
 
     def on_throttled(self, now: float, started: float) -> None:
@@ -348,7 +345,7 @@ class Background:
         """Say whether a throttled answer is forgiven, after so many `accepted` calls since the beginning."""
         known = self.share > _UNTESTED
         self.share = self.share * _FORGET if known else 0.0
-        earning = self.share if known else 0.0 if paced else _UNTESTED
+        earning = self.share if known else _UNTESTED
         most = _CREDIT if known else 0.0 if paced else _UNTESTED_CREDIT
         self._credit = min(most, self._credit + 2 * earning * (accepted - self._credited))
         self._credited = accepted
