@@ -125,7 +125,11 @@ def _effective(client: AltcraftClient, given: Mapping[str, str]) -> Finding:
         remedy=remedy,
         notes=(
             ", ".join(f"{name} {_written(values[name])}" for name in shown),
-            *([f"shares a limit with {count(others, 'other process', 'es')} of this host"] if others else []),
+            *(
+                [f"shares a limit with {count(others, 'other process', 'es')} of this host with the same settings"]
+                if others
+                else []
+            ),
         ),
         facts={
             "base_url": client.base_url,

@@ -122,7 +122,9 @@ async def test_it_tells_how_many_other_processes_share_the_limit(
     monkeypatch.setattr("os.getpid", lambda: 1)
     findings = await examined(sandbox, **variables)
     held.close()
-    assert findings[Check.SETTINGS].notes[1:] == ("shares a limit with 1 other process of this host",)
+    assert findings[Check.SETTINGS].notes[1:] == (
+        "shares a limit with 1 other process of this host with the same settings",
+    )
 
 
 async def test_a_fixed_limit_is_shared_with_nobody(sandbox):

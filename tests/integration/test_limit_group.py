@@ -336,8 +336,8 @@ async def test_a_client_with_other_settings_is_a_stranger_within_its_own(directo
     now = time.monotonic()
     for step in range(5):
         for each in (first, second):
-            each._engine.gate._groups[0].tick(now + step * 0.1, Load(2, waiting=True))
-    assert [each._engine.gate._groups[0].limit.limit for each in (first, second)] == [2, 15]
+            each._engine.gate.groups[0].tick(now + step * 0.1, Load(2, waiting=True))
+    assert [each._engine.gate.groups[0].limit.limit for each in (first, second)] == [2, 15]
     await first.close()
     await second.close()
 
@@ -353,7 +353,7 @@ def written(directory, offset, data):
 
 
 def word(at, rate=0.0, limit=20, leader=1, members=2):
-    stamp = int(at * 1000) & 0xFFFFFFFF if math.isfinite(at) else 5
+    stamp = int(at * 1000) & 0xFFFFFFFF if abs(at) < 1e12 else 5
     return slots._WORD.pack(slots._MAGIC, stamp, leader << 8 | members, at, rate, limit, 1, stamp)
 
 
@@ -376,11 +376,14 @@ def test_a_word_with_a_number_that_cannot_be_is_as_if_it_were_not_there(director
     mine.close()
 
 
-@pytest.mark.parametrize("place", ["per_second", "paused", "resumed", "pace", "at"])
-@pytest.mark.parametrize("odd", [math.nan, math.inf, 1e308])
+@pytest.mark.parametrize(
+    ("place", "odd"),
+    [
+        ("per_second", math.nan),  # infinite is who lacks nothing but pace
+        *((place, odd) for place in ("paused", "resumed", "pace", "at") for odd in (math.nan, math.inf, 1e308)),
+    ],
+)
 def test_a_head_with_a_number_that_cannot_be_is_as_if_it_were_not_there(directory, place, odd):
-    if (place, odd) in {("per_second", math.inf), ("per_second", 1e308)}:
-        pytest.skip("it is said so where a pace is all that is missing")
     mine = group()
     mine.enter(100.0)
     told = {"at": 100.1, "per_second": 1.0, "paused": -math.inf, "resumed": -math.inf, "pace": 0.0} | {place: odd}
