@@ -333,13 +333,13 @@ async def test_a_client_with_other_settings_is_a_stranger_within_its_own(directo
         AltcraftClient("http://127.0.0.1:1", TOKEN, concurrency=concurrency)
         for concurrency in (Adaptive(initial=2, maximum=4), Adaptive(minimum=15, initial=15))
     )
-    now = time.monotonic()
+    gates = [each._engine.gate for each in (first, second)]
     for step in range(5):
-        for each in (first, second):
-            each._engine.gate.groups[0].tick(now + step * 0.1, Load(2, waiting=True))
-    assert [each._engine.gate.groups[0].limit.limit for each in (first, second)] == [2, 15]
-    await first.close()
-    await second.close()
+        for gate in gates:
+            gate.groups[0].tick(100.0 + step * 0.1, Load(2, waiting=True))
+    assert [gate.groups[0].limit.limit for gate in gates] == [2, 15]
+    await first.aclose()
+    await second.aclose()
 
 
 ODD = [math.nan, math.inf, -math.inf, -1.0, 1e308, 1e-300]
