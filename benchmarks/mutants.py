@@ -48,9 +48,9 @@ TIMEOUT = 240.0
 PATIENCE = 20.0
 
 TESTS = {
-    "flow/adaptive.py": "limit remembered share",
+    "flow/adaptive.py": "law_stories remembered share spread_starts limit clock_origin",
     "flow/limit.py": "limit defaults remembered share total",
-    "flow/pace.py": "pace limit",
+    "flow/pace.py": "pace law_stories spread_starts limit clock_origin",
     "flow/share.py": "share",
     "flow/total.py": "total",
     "flow/batch.py": "batch batch_parts",

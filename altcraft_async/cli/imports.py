@@ -193,7 +193,7 @@ def _definitions(what: What, path: str | None) -> dict[str, Any]:
     try:
         with click.open_file(path, encoding="utf-8-sig") as file:
             found = json.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or f"it is not JSON ({error})"
         msg = f"{path} cannot be read: {reason}"
         raise InputError(msg, source=path) from None

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from altcraft_async import LearnedLimit
+from altcraft_async.storage.directories import state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from altcraft_async import AltcraftClient, Outcome
 
@@ -22,6 +22,8 @@ __all__ = ["Memory"]
 _NAME: Final = "limits.json"
 _FORGOTTEN: Final = 8 * 86_400.0
 """Seconds after which a platform is another one: a weekly job may be late by a day."""
+_MOST: Final = 2**20
+"""Characters that are read of the file: more than ten thousand platforms."""
 
 
 class Memory:
@@ -40,8 +42,7 @@ class Memory:
     @classmethod
     def of(cls, environ: Mapping[str, str], client: AltcraftClient) -> Self:
         """Give what is remembered of the client's platform; nothing where the client is not to remember."""
-        state = environ.get("XDG_STATE_HOME") or (environ.get("HOME") and f"{environ['HOME']}/.local/state")
-        directory = Path(state) / "altcraft_async" if state and client.settings.remember else None
+        directory = state_directory(environ) if client.settings.remember else None
         return cls(None if directory is None else directory / _NAME, client.base_url)
 
     def recall(self, client: AltcraftClient, outcome: Outcome[Any]) -> None:
@@ -67,20 +68,26 @@ class Memory:
             new.replace(self._path)
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        """Give what is there and can work."""
+        """Give what is there and can be."""
         try:
-            found = json.loads(self._path.read_text(encoding="utf-8")) if self._path is not None else {}
-        except (OSError, ValueError):
+            found = json.loads(self._text())
+        except (OSError, ValueError, RecursionError):
             return {}
         entries = found.items() if isinstance(found, dict) else ()
-        return {address: entry for address, entry in entries if _is_entry(entry)}
+        return {address: entry for address, said in entries if (entry := _entry(said)) is not None}
+
+    def _text(self) -> str:
+        if self._path is None or not self._path.is_file():  # to open a pipe would wait for its other end
+            return "{}"
+        with self._path.open(encoding="utf-8") as file:
+            return file.read(_MOST)
 
 
-def _is_entry(entry: Any) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    limit, rate, at = entry.get("limit"), entry.get("rate"), entry.get("at")
-    fits = (
-        type(limit) is int and limit > 0 and (rate is None or (isinstance(rate, int | float) and 0 < rate < math.inf))
-    )
-    return fits and isinstance(at, int | float) and abs(time.time() - at) < _FORGOTTEN
+def _entry(said: Any) -> dict[str, Any] | None:
+    """Give what is to be kept of an entry; None if it is old, or no entry at all."""
+    if not isinstance(said, dict):
+        return None
+    learned, at, now = LearnedLimit.read(said.get("limit"), said.get("rate")), said.get("at"), time.time()
+    if learned is None or not isinstance(at, int | float) or not now - _FORGOTTEN < at < now + _FORGOTTEN:
+        return None
+    return {"limit": learned.limit, "rate": learned.rate, "at": at}

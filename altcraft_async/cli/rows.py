@@ -52,7 +52,7 @@ def objects_of(source: str) -> Iterator[dict[str, JSON]]:
 def _object(line: str, number: int) -> dict[str, JSON]:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         msg = f"line {number} is no JSON object; give one object a line"

@@ -12,7 +12,7 @@ import attrs
 from altcraft_async.client import AltcraftClient, UnknownVariableWarning
 from altcraft_async.doctor.finding import Check, Finding, Level, count, parted
 from altcraft_async.engine.group import group_name, others_there
-from altcraft_async.engine.sharing import total_name, totals_of
+from altcraft_async.engine.sharing import names_of
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.flow.limit import Adaptive, Shared
 from altcraft_async.kinds import ranges
@@ -125,7 +125,11 @@ def _effective(client: AltcraftClient, given: Mapping[str, str]) -> Finding:
         remedy=remedy,
         notes=(
             ", ".join(f"{name} {_written(values[name])}" for name in shown),
-            *([f"shares a limit with {count(others, 'other process', 'es')} of this host"] if others else []),
+            *(
+                [f"shares a limit with {count(others, 'other process', 'es')} of this host with the same settings"]
+                if others
+                else []
+            ),
         ),
         facts={
             "base_url": client.base_url,
@@ -139,11 +143,8 @@ def _effective(client: AltcraftClient, given: Mapping[str, str]) -> Finding:
 
 def _others(client: AltcraftClient, token: str) -> int | None:
     """Return how many other processes share the limit at this moment; None if it is not shared."""
-    totals = [total for total in totals_of(client.settings) if total.among == "host"]
-    shared = [total_name(total.whole) for total in totals]
-    if isinstance(client.settings.concurrency, Adaptive) and client.settings.group == "host":
-        shared.append("")
-    found = [others_there(time.monotonic(), group_name(client.base_url, token, total)) for total in shared]
+    names = [group_name(client.base_url, token, shared) for shared in names_of(client.settings)]
+    found = [others_there(time.monotonic(), name) for name in names]
     return max((others for others in found if others is not None), default=None)
 
 

@@ -130,11 +130,11 @@ def _transport(base_url: str, settings: Settings, parts: Mapping[str, Any]) -> T
     return LoggedTransport.to_file(transport, log)
 
 
-def _group_name(base_url: str, token: Token, total: str) -> str | None:
+def _group_name(base_url: str, token: Token, shared: str) -> str | None:
     """Give the name of the group with which a client shares a limit; None while the token is not known yet."""
     from altcraft_async.engine.group import group_name  # noqa: PLC0415 - for an import as quick as can be
 
-    return None if token.value is None else group_name(base_url, token.value, total)
+    return None if token.value is None else group_name(base_url, token.value, shared)
 
 
 def _notifier(observers: Sequence[Observer], base_url: str) -> Notifier | None:

@@ -1,4 +1,4 @@
-"""The group of a client: the processes of one user on this host that call one address with one token.
+"""The group of a client: the processes of one user on this host that call one address with one token, and set the same.
 
 While a client has calls under way it ticks, ten times a second: it tells what it saw, and leads, follows or is alone;
 see `altcraft_async.flow.share` and, for the file between them, `altcraft_async.storage.slots`. A client without
@@ -25,7 +25,8 @@ import attrs
 
 from altcraft_async.flow.limit import LearnedLimit
 from altcraft_async.flow.share import TICK, Load, Role
-from altcraft_async.storage.slots import SlotFile, Word, runtime_directory
+from altcraft_async.storage.directories import runtime_directory
+from altcraft_async.storage.slots import SlotFile, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,6 +62,10 @@ class Member(Protocol):
         """Give what is to be told of the time since the last report."""
 
     @property
+    def most(self) -> int:
+        """What no limit of the group is above."""
+
+    @property
     def whole(self) -> LearnedLimit:
         """The permits and the pace that all share."""
 
@@ -90,10 +95,13 @@ class Member(Protocol):
         """Go on without the group."""
 
 
-def group_name(base_url: str, token: str, total: str = "") -> str:
-    """Give the name of a group: the same for one address, token and known `total`, and telling nothing of them."""
+def group_name(base_url: str, token: str, shared: str) -> str:
+    """Give the name of a group: the same for one address, token and what is `shared`, and telling nothing of them.
+
+    `shared` is as `altcraft_async.engine.sharing` says it.
+    """
     key = hashlib.blake2b(token.encode(), person=b"altcraft-limit").digest()
-    text = f"{base_url} {total}".strip()
+    text = f"{base_url} {shared}"
     return hashlib.blake2b(text.encode(), key=key, digest_size=16, person=b"altcraft-limit").hexdigest()
 
 
@@ -208,8 +216,8 @@ class Group:
         shares = {}
         if there:
             others = {
-                slot: attrs.evolve(told, calls=file.calls(slot, written, self._kinds))
-                for slot, (_, _, told, written) in there.items()
+                slot: attrs.evolve(told, calls=file.calls(slot, at, written, self._kinds))
+                for slot, (at, _, told, written) in there.items()
             }
             shares = self.limit.lead(now, report, others)
         else:
@@ -256,7 +264,7 @@ class Group:
         self._tried = True
         directory = None if os.environ.get(VARIABLE, "").lower() == "off" else runtime_directory(os.environ)
         if directory is not None:
-            self._file = SlotFile.claim(directory, name)
+            self._file = SlotFile.claim(directory, name, most=self.limit.most)
         if self._file is None and self.limit.strict:
             self.limit.stay_alone()
             _log.warning("this process sees no others to share with, so it uses the whole total: %r", self.limit)

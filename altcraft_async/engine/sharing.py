@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from altcraft_async.flow.limit import ConcurrencyLimit, LearnedLimit
     from altcraft_async.settings import Settings
 
-__all__ = ["make_gate", "total_name", "totals_of"]
+__all__ = ["make_gate", "names_of"]
 
 
 def make_gate(
@@ -26,23 +26,23 @@ def make_gate(
 ) -> Gate:
     """Make the gate of a client.
 
-    `name` gives the name of a group for the total that its members know, a text that is empty where they find the
-    limit; and None while it cannot be known. An adaptive limit is only shared `in_group`.
+    `name` gives the name of a group for what its members share, as `names_of` says it; and None while it cannot be
+    known. An adaptive limit is only shared `in_group`.
     """
-    totals = totals_of(settings)
-    adaptive = isinstance(settings.concurrency, Adaptive) and in_group and settings.group == "host"
-    if adaptive or totals:
+    totals = _totals_of(settings)
+    adaptive = _adaptive_of(settings) if in_group else None
+    if adaptive is not None or totals:
         from altcraft_async.engine.group import Group  # noqa: PLC0415 - for an import as quick as can be
-    groups = [Group(total, partial(name, total_name(total.whole))) for total in totals if total.among == "host"]
+    groups = [Group(total, partial(name, _total_name(total.whole))) for total in totals if total.among == "host"]
     law: ConcurrencyLimit
     concurrency = settings.concurrency
     if isinstance(concurrency, Shared):
         law = next(total for total in totals if total.among == concurrency.among)
     else:
         law = make_limit(concurrency)
-        if adaptive and isinstance(law, AdaptiveLimit):
+        if adaptive is not None and isinstance(law, AdaptiveLimit):
             law = GroupLimit(law)
-            groups.append(Group(law, partial(name, ""), remembers=settings.remember))
+            groups.append(Group(law, partial(name, _adaptive_name(adaptive)), remembers=settings.remember))
     rate = None if isinstance(settings.rate, Shared) else settings.rate
     most = concurrency if isinstance(concurrency, Adaptive) else _number(concurrency)
     return Gate(
@@ -56,16 +56,32 @@ def make_gate(
     )
 
 
-def total_name(whole: LearnedLimit) -> str:
-    """Give the name of a total among those of one address and token."""
+def names_of(settings: Settings) -> list[str]:
+    """Say what a client shares on this host: processes that say the same, of one address and token, are one group."""
+    names = [_total_name(total.whole) for total in _totals_of(settings) if total.among == "host"]
+    adaptive = _adaptive_of(settings)
+    return names if adaptive is None else [*names, _adaptive_name(adaptive)]
+
+
+def _total_name(whole: LearnedLimit) -> str:
     return f"{whole.limit} {whole.rate}"
+
+
+def _adaptive_name(adaptive: Adaptive) -> str:
+    """Name an adaptive limit by all its settings, since the member that leads runs the law for all by its own."""
+    return f"{adaptive.minimum} {adaptive.initial} {adaptive.maximum} {float(adaptive.headroom)}"
+
+
+def _adaptive_of(settings: Settings) -> Adaptive | None:
+    concurrency = settings.concurrency
+    return concurrency if isinstance(concurrency, Adaptive) and settings.group == "host" else None
 
 
 def _number(concurrency: int | Shared) -> int:
     return int(concurrency.total) if isinstance(concurrency, Shared) else concurrency
 
 
-def totals_of(settings: Settings) -> list[SharedTotal]:
+def _totals_of(settings: Settings) -> list[SharedTotal]:
     """Make what the client has of known totals: one for both, where the same members share both."""
     permits = settings.concurrency if isinstance(settings.concurrency, Shared) else None
     rate = settings.rate if isinstance(settings.rate, Shared) else None

@@ -10,6 +10,7 @@ state          what happens                                                  wha
 =============  ============================================================  ====================================
 ``DOUBLING``   a served answer (above `_EAGER` two), no slower than before   one permit more
 ``DOUBLING``   as much as a law before it ended with                         stays there: ``HOLDING``
+``DOUBLING``   as much as may be                                             ``FOLLOWING``
 ``DOUBLING``   a round of answers that waited in a queue                     falls to what works: ``FOLLOWING``
 any            a throttled answer that is not forgiven                       takes its permit back: ``HOLDING``
 ``HOLDING``    fell below where a failed try began                           back to it, step by step
@@ -27,6 +28,8 @@ not ``PACED``  a full round with a queue                                     dow
 not ``PACED``  throttled answers that fewer calls do not end                 the limit of before: ``PACED``
 ``PACED``      a rate that does not bind any more                            ``FOLLOWING``
 ``PACED``      throttled answers that a lower rate does not end              forgives as many: ``FOLLOWING``
+``PACED``      throttled answers that a lower rate ends, for the 2nd time    what it had in flight: ``HOLDING``
+``HOLDING``    these go on before the first try                              the rate of before: ``PACED``
 =============  ============================================================  ====================================
 
 **What works** (Little's law). A round of answers has a typical latency (the mean without its highest and
@@ -41,8 +44,10 @@ became slower, or others wait there too, and the latency of today is the new bas
 **Throttled answers.** Each takes its own permit back, so the limit comes to rest at what the server *was
 accepting*: no guess, no blind halving. Where they go on for three round trips, or while the limit falls to half,
 they do not depend on the concurrency: the server counts calls by time, and `altcraft_async.flow.pace.LearnedRate`
-paces the starts. Where a lower pace does not end them either, no load explains them, and
-`altcraft_async.flow.pace.Background` forgives as many from then on.
+paces the starts. A moment of failures, or of fewer slots, looks the same, and a rate near what slots serve is throttled
+now and then for good. So a rate that is too high again and again is doubted, more seldom each time: the limit is what
+it had in flight, and if that is not throttled, it was the slots. Where a lower pace does not end them either, no load
+explains them, and `altcraft_async.flow.pace.Background` forgives as many from then on.
 
 A server that counts calls by time and lets only a few through at once looks like one of so few slots: fewer calls do
 end its throttled answers. So of the tries at few permits some are made with starts that come evenly. Where more is
@@ -110,12 +115,14 @@ _MANY, _STEPS = 12, 8
 """Permits of which a part is worth leaving, and the part of the limit that is the first step back."""
 _OFTEN, _SELDOM = 10.0, 20.0
 """Seconds between two such moments: where somebody took the room, and where nobody did."""
+_ROOM = 10
+"""Round trips in such a moment, at least; it and the time to the next are longer where the server is slow."""
 _MARK_EVERY, _SECONDS = 1.0, 2.0
 """Seconds between two notes of what holds, since what an outage is resumed with is older than its first failures; and
 of an outage that may be a server which counts calls by the second."""
 
 
-@attrs.define(eq=False, repr=False)
+@attrs.define
 class _Round:
     """The answers of one kind of call, round by round; latencies in seconds.
 
@@ -130,9 +137,9 @@ class _Round:
     load: float = 0.0
     baseline: float = math.inf
     brake: float = math.inf
-    _samples: list[float] = attrs.field(factory=list, init=False)
-    _loads: int = attrs.field(default=0, init=False)
-    _enough: int = attrs.field(default=0, init=False)
+    _samples: list[float] = attrs.Factory(list)
+    _loads: int = 0
+    _enough: int = 0
 
     def add(self, latency: float, in_flight: int, fewest: int) -> bool:
         """Take an answer; say whether the round is complete."""
@@ -197,9 +204,9 @@ class AdaptiveLimit:
     """
 
     __slots__ = (
-        "_accepted", "_background", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_holds_until", "_marks",
-        "_pace", "_passed", "_proves_in", "_round", "_rounds", "_spell", "_step", "_throttled", "_tries", "_yields_at",
-        "limit", "rate", "reach", "settings", "state",
+        "_accepted", "_background", "_ceiling", "_fell_from", "_good", "_grown_at", "_hold", "_holds_until", "_left",
+        "_marks", "_pace", "_passed", "_proves_in", "_round", "_rounds", "_spell", "_step", "_throttled", "_tries",
+        "_yields_at", "limit", "rate", "reach", "settings", "state",
     )  # fmt: skip
 
     def __init__(self, settings: Adaptive | None = None) -> None:
@@ -225,6 +232,7 @@ class AdaptiveLimit:
         self._passed: float | None = None
         self._background = Background()
         self._pace: LearnedRate | None = None
+        self._left: LearnedRate | None = None
 
     learns = True
 
@@ -280,9 +288,7 @@ class AdaptiveLimit:
                 complete = round_.add(latency, in_flight, 1 if doubling else _ROUND)
                 grows = self.limit < _EAGER or self._accepted % 2
                 if doubling and grows and in_flight >= _FULL * self.limit and latency <= round_.brake:
-                    self.limit = min(self.limit + 1, self._ceiling)
-                    if self.limit == self._ceiling < self.settings.maximum:  # as much as there was
-                        self._rest(now)
+                    self._double(now)
                 if complete:
                     self._close(now, round_)
             elif in_flight > self.limit:  # still draining: the answers are of the old limit
@@ -347,9 +353,16 @@ class AdaptiveLimit:
         self.state, self._step = _HOLDING, 1
         self._holds_until = max(self._holds_until, now + self._hold * self._trip)
         if self._yields_at == math.inf:  # the first time counts from here
-            self._yields_at = now + _OFTEN
+            self._yields_at = now + _OFTEN * self._slowness
 
     # What latency says
+
+    def _double(self, now: float) -> None:
+        self.limit = min(self.limit + 1, self._ceiling)
+        if self.limit == self.settings.maximum:
+            self.state = _FOLLOWING
+        elif self.limit == self._ceiling:  # as much as there was
+            self._rest(now)
 
     def _close(self, now: float, round_: _Round) -> None:
         if self.state is _YIELDING:
@@ -367,7 +380,7 @@ class AdaptiveLimit:
                 self._yield(now)
                 return
             # While doubling, the answers of a round were started at the load of the round before.
-            held = before if self.state is _DOUBLING and before else round_.load
+            held = before if self.state is _DOUBLING else round_.load
             self._judge_fall(held, round_)
             self._follow(now, held, round_)
 
@@ -383,7 +396,6 @@ class AdaptiveLimit:
         elif self._proves_in <= 0 and self.state in {_FOLLOWING, _HOLDING}:
             self._proves_in = math.inf
             self._fell_from = (held, round_.typical)
-            self._ceiling = max(self._ceiling, self.limit)
             self.state = _DIPPING
             self._move(now, self._within(min(self.limit, int(_DIP * working))))
         elif target < held:
@@ -411,7 +423,7 @@ class AdaptiveLimit:
         if now < self._holds_until:
             target = min(target, self._ceiling)
         elif self.state is _HOLDING:
-            self.state = _FOLLOWING
+            self.state, self._left = _FOLLOWING, None
             if self._is_to_spread():
                 self._spread(now)
                 return
@@ -421,11 +433,10 @@ class AdaptiveLimit:
             self._good = self.limit
         self.limit = min(self.limit + self._step, target)
         if self.limit > self._ceiling + 1:  # there is more than there was
-            self._yields_at = max(self._yields_at, now + _OFTEN)
+            self._yields_at = max(self._yields_at, now + _OFTEN * self._slowness)
         self._ceiling = max(self._ceiling, self.limit)
         self._step = min(2 * self._step, self.limit // 4 + 1)
-        if self._fell_from is not None and self.limit >= self._fell_from[0]:
-            self._fell_from = None
+        self._fell_from = None
         self._grown_at = now
         self._restart_rounds(now)
 
@@ -446,7 +457,7 @@ class AdaptiveLimit:
         few = self._ceiling <= self.limit <= _FEW and self.limit < self.settings.maximum
         if not few or self._pace is not None or self._background.share:
             return False
-        self._step, self._tries = 1, self._tries % _ASKS + 1
+        self._tries = self._tries % _ASKS + 1
         return self._tries & (self._tries - 1) == 0
 
     def _spread(self, now: float) -> None:
@@ -470,6 +481,11 @@ class AdaptiveLimit:
 
     # Others
 
+    @property
+    def _slowness(self) -> float:
+        """How much longer a moment and the time between two are, so that a moment has room for some round trips."""
+        return max(1.0, _ROOM * self._trip / _YIELD)
+
     def _is_to_yield(self, now: float) -> bool:
         settled = self.state is _HOLDING and self.limit >= _MANY and not self._background.share
         return settled and now >= max(self._yields_at, self._holds_until)
@@ -479,7 +495,7 @@ class AdaptiveLimit:
         self.state = _YIELDING
         self._good = self.limit
         self.limit = self._within(int(self.limit * _LEFT))
-        self._yields_at = now + max(_YIELD, 10 * self._trip) + self.reach
+        self._yields_at = now + _YIELD * self._slowness + self.reach
 
     def _stop_yielding(self, now: float) -> None:
         """Go back to what there was, and no further: what somebody has taken is throttled now."""
@@ -487,7 +503,7 @@ class AdaptiveLimit:
         self._ceiling, self._good = self._good, self.limit
         self._step = self.limit // _STEPS + 1
         self._grown_at = now
-        self._yields_at = now + _SELDOM
+        self._yields_at = now + _SELDOM * self._slowness
 
     # What throttled answers say
 
@@ -530,13 +546,13 @@ class AdaptiveLimit:
     def _begin_spell(self, now: float, lag: float, before: _Spell | None) -> _Spell:
         trying = now < self._grown_at + lag
         self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
-        if before is None or now > before.last + _LONGEST_HOLD * self._trip:  # another matter
-            before = _Spell(now, now, 0, 0, 0, self._accepted, self._throttled - 1)
+        late, accepted, throttled = 0, self._accepted, self._throttled - 1
+        if before is not None and now <= before.last + _LONGEST_HOLD * self._trip:  # the same matter
+            late, accepted, throttled = before.late, before.accepted, before.throttled
         if trying and self.limit < self._ceiling:  # on the way back: somebody took it
-            self._yields_at = min(self._yields_at, now + _OFTEN)
-        late = before.late + (not trying and self.state is not _DOUBLING)
-        good = self._good if trying else 0
-        return _Spell(now, now, self.limit, good, late, before.accepted, before.throttled)
+            self._yields_at = min(self._yields_at, now + _OFTEN * self._slowness)
+        late += not trying and self.state is not _DOUBLING
+        return _Spell(now, now, self.limit, self._good if trying else 0, late, accepted, throttled)
 
     def _suspect(self, now: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
@@ -550,6 +566,10 @@ class AdaptiveLimit:
             rate = spell.level / self._trip
         self.limit = self._good = max(self.limit, spell.level)
         self._spell = None
+        if self._left is not None:  # it was a rate
+            self._left.resume(now, self._left.rate)
+            self._begin_pace(self._left)
+            return
         self._begin_pace(LearnedRate(now, rate, self._trip, share, reach=self.reach))
 
     def _begin_pace(self, pace: LearnedRate) -> None:
@@ -559,14 +579,20 @@ class AdaptiveLimit:
         """Take the rate of the pace, and what its test has shown; end one that does not bind, or is not the cause."""
         share = pace.result(now) if binds and pace.testing else None
         self.rate = pace.rate
+        if binds and (share is None or (share == 0.0 and not pace.is_doubted())):
+            return
+        self._pace = self.rate = None
+        if share == 0.0:  # were it calls in flight that count, so many would be accepted
+            self._left = pace
+            self.limit = self._ceiling = self._good = self._within(int(pace.rate * self._trip))
+            self._rest(now)
+            return
         if share:
             self._background.learn(share, self._accepted)
             self._holds_until = now
-        if share or not binds:
-            self._pace = self.rate = None
-            self.limit = min(self.limit, max(self._ceiling, self._good))
-            self._step = self.limit // 4 + 1
-            self.state = _FOLLOWING
+        self.limit = min(self.limit, max(self._ceiling, self._good))
+        self._step = self.limit // 4 + 1
+        self.state = _FOLLOWING
 
 
 def make_limit(concurrency: int | Adaptive) -> FixedLimit | AdaptiveLimit:

@@ -7,12 +7,12 @@ Pure: no clock, no randomness, no I/O.
 from __future__ import annotations
 
 import enum
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, Self
 
 import attrs
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.kinds import NUMBER, choice, shown
+from altcraft_async.kinds import LARGEST, NUMBER, WHOLE, choice, shown
 
 __all__ = [
     "Adaptive",
@@ -27,6 +27,10 @@ __all__ = [
 
 _LEAST: Final = 1 / 64
 """The part of a shared rate that nobody goes below: who has nothing yet may still ask."""
+_MOST: Final = 10**6
+"""Calls in flight that no server was ever found to take."""
+_SLOWEST: Final = 1e-6
+"""Starts a second below which no pace is: it is one start in eleven days."""
 
 
 class Signal(enum.Enum):
@@ -60,8 +64,9 @@ class Adaptive:
     """Settings of the adaptive limit (the default for ``concurrency``).
 
     The limit starts at `initial` and stays within `minimum` and `maximum`. `headroom` is how far it may go above the
-    number of calls that the server works on: 1.25 keeps a queue of a quarter. A setting that cannot work raises
-    `ConfigurationError`, which names the field.
+    number of calls that the server works on: 1.25 keeps a queue of a quarter. Processes of one user on one host that
+    call one address with one token and give the same settings share one such limit, each by its need; the settings are
+    those of the whole. A setting that cannot work raises `ConfigurationError`, which names the field.
     """
 
     minimum: int = 1
@@ -118,10 +123,25 @@ class Shared:
 
 @attrs.frozen
 class LearnedLimit:
-    """The limit that was learned of a server: calls in flight, and starts a second, or None."""
+    """The limit that was learned of a server: calls in flight, and starts a second, or None.
 
-    limit: int
-    rate: float | None = None
+    A number that cannot be raises `ConfigurationError`, which names the field.
+    """
+
+    limit: int = attrs.field(validator=WHOLE)
+    rate: float | None = attrs.field(default=None, validator=NUMBER.or_none())
+
+    @classmethod
+    def read(cls, limit: object, rate: object, *, most: int = _MOST) -> Self | None:
+        """Give what a file says of a limit, or None if no limit can be so: the file may be damaged, or another's.
+
+        `most` is what the reader never goes above.
+        """
+        if type(limit) is not int or not 1 <= limit <= most:
+            return None
+        if rate is not None and not (isinstance(rate, int | float) and _SLOWEST <= rate <= LARGEST):
+            return None
+        return cls(limit, rate)
 
 
 @attrs.frozen

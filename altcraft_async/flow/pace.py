@@ -33,6 +33,10 @@ DOUBTFUL = 0.15
 """The largest share of throttled answers that may be background: a load too high by more refuses more."""
 _SLOWER = 0.67
 """The share of the pace during a test: below what a server accepts that throttles a doubtful share."""
+_IDLE = 10
+"""Round trips in which a pace that is in use shows it."""
+_LONGEST_TEST = 10.0
+"""Seconds of a test, at most."""
 _PROOF, _EXPECTED = 5, 6
 """A test ends with this many throttled answers, or when this many would have been expected."""
 _IN_A_ROW = 5
@@ -74,8 +78,6 @@ class Pacer:
             raise ConfigurationError(msg, field="burst")
         self._burst = burst
         self._last = -math.inf
-        self._rate: float | None = None
-        self._interval = 0.0
         self.rate = rate
 
     def __repr__(self) -> str:
@@ -93,7 +95,7 @@ class Pacer:
             msg = f"rate must be a number of starts per second above 0, or None, not {rate}"
             raise ConfigurationError(msg, field="rate")
         self._rate = rate
-        self._interval = 0.0 if rate is None else 1.0 / rate
+        self._interval = 1.0 / (rate or math.inf)
 
     @property
     def burst(self) -> int:
@@ -155,21 +157,20 @@ class LearnedRate:
 
     __slots__ = (
         "_accepted", "_ceiling", "_cut_until", "_doubts", "_hold", "_level", "_reach", "_row", "_share",
-        "_since", "_step", "_throttled", "_trip", "_until", "_up", "rate", "state",
+        "_since", "_step", "_tests", "_throttled", "_trip", "_until", "_up", "rate", "state",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what is known before
         self, now: float, rate: float, trip: float, share: float = 1.0, *, reach: float = 0.0, ceiling: float = math.inf
     ) -> None:
-        self.rate = self._level = max(_SLOWEST, rate)
-        self.state = PaceState.CLIMBING
+        self._level = max(_SLOWEST, rate)
         self._trip = trip
         self._reach = reach
         self._ceiling = ceiling
-        self._step, self._up = _CLIMB if ceiling == math.inf else _PROBE, 0.0
+        self._step = _CLIMB if ceiling == math.inf else _PROBE
         self._hold = 1.0
         self._cut_until = -math.inf
-        self._doubts = self._row = 0
+        self._doubts = self._tests = 0
         self._share = share
         self._restart(now, max(0.25, 2 * trip))
         if share <= DOUBTFUL:
@@ -205,6 +206,8 @@ class LearnedRate:
             return False
         if full or observed > 0.7 * self.rate:
             self._climb(now)
+        elif now > self._since + max(1.0, _IDLE * self._trip):  # not in use: what comes from now on says whether it is
+            self._restart(now, max(0.25, 2 * self._trip), up=self._up)
         return True
 
     def on_throttled(self, now: float, started: float) -> None:
@@ -232,14 +235,20 @@ class LearnedRate:
         self._doubts = 0
         self._restart(now, max(0.25, 2 * self._trip))
 
+    def is_doubted(self) -> bool:
+        """Say after a test whether it was one of many: calls in flight may be what counts; ever more seldom."""
+        return self._tests > 1 and self._tests & (self._tests - 1) == 0
+
     def result(self, now: float) -> float | None:
         """Give the share of throttled answers that ignore the pace, once the test has shown it; then it is over."""
         calls = self._accepted + self._throttled
-        if self._throttled < _PROOF and calls * self._share < _EXPECTED:
+        enough = self._throttled >= _PROOF or calls * self._share >= _EXPECTED
+        if not enough and now < self._since + _LONGEST_TEST:
             return None
-        share = self._throttled / calls
+        share = self._throttled / max(1, calls)
         stayed = self._throttled > 1 and share <= 2 * DOUBTFUL
         self._doubts = 0
+        self._tests += 1
         self._level /= _SLOWER
         self._restart(now, self._hold)
         return share if stayed else 0.0
@@ -336,7 +345,7 @@ class Background:
         """Say whether a throttled answer is forgiven, after so many `accepted` calls since the beginning."""
         known = self.share > _UNTESTED
         self.share = self.share * _FORGET if known else 0.0
-        earning = self.share if known else 0.0 if paced else _UNTESTED
+        earning = self.share if known else _UNTESTED
         most = _CREDIT if known else 0.0 if paced else _UNTESTED_CREDIT
         self._credit = min(most, self._credit + 2 * earning * (accepted - self._credited))
         self._credited = accepted

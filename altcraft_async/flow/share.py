@@ -259,6 +259,11 @@ class GroupLimit:
         self.limit, self.rate, self.total = self.law.limit, self.law.rate, self.law.limit
 
     @property
+    def most(self) -> int:
+        """What no limit of the group is above."""
+        return self.law.settings.maximum
+
+    @property
     def whole(self) -> LearnedLimit:
         """What all share, where the law runs here."""
         return LearnedLimit(self.law.limit, self.law.rate)
@@ -340,7 +345,7 @@ class GroupLimit:
     @property
     def _left(self) -> int:
         """What is left of the share after the throttled answers that the leader has not heard of."""
-        return self._share.limit - (self._throttled - self._share.heard)
+        return self._share.limit - max(0, self._throttled - self._share.heard)
 
     def _take(self, share: Share) -> None:
         self._share = share

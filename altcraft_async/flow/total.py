@@ -114,6 +114,11 @@ class SharedTotal:
         return Report(max(self.limit, load.in_flight), load.in_flight, hungry, per_second, pace=self.rate or 0.0)
 
     @property
+    def most(self) -> int:
+        """The permits of all."""
+        return self.whole.limit
+
+    @property
     def whole(self) -> LearnedLimit:
         """What all share."""
         permits = 1 if self._permits is None else int(self._permits.total)
@@ -158,3 +163,5 @@ class SharedTotal:
 
     def _take(self, share: Share) -> None:
         self.limit, self.rate = max(1, share.limit), share.rate
+        if self._rate is not None:  # a file may say anything
+            self.rate = min(self.rate or math.inf, self._rate.total)

@@ -213,10 +213,7 @@ class RunRecord:
     @property
     def learned(self) -> LearnedLimit | None:
         """What the limit had learned of the server; None if that is not known."""
-        limit, rate = self.others.get(_LIMIT), self.others.get(_RATE)
-        if not isinstance(limit, int) or limit < 1:
-            return None
-        return LearnedLimit(limit, rate if isinstance(rate, float) and rate > 0 else None)
+        return LearnedLimit.read(self.others.get(_LIMIT), self.others.get(_RATE))
 
     def with_learned(self, learned: LearnedLimit | None) -> RunRecord:
         """Return the record with what the limit has learned."""

@@ -103,8 +103,10 @@ def _shared(text: str, number: Callable[[str], float]) -> object:
 
 
 CONCURRENCY: Final = Kind(
-    "a whole number above zero, Adaptive(...) or Shared(...)",
-    lambda value: isinstance(value, Adaptive) or WHOLE.fits(value.total if isinstance(value, Shared) else value),
+    "a whole number above zero, Adaptive(...), or Shared(...) of a whole number",
+    lambda value: (
+        isinstance(value, Adaptive) or (value.total % 1 == 0 if isinstance(value, Shared) else WHOLE.fits(value))
+    ),
     lambda text: Adaptive() if text == "adaptive" else _shared(text, int),
     metavar="N",
     text_words="a whole number above zero, 'host:N', or 'adaptive'",

@@ -15,7 +15,8 @@ noticed by a number on both ends, and read again a tick later. Times are of the 
 processes of a host share; after a restart of the host everything in the file looks old, or to come, and counts as gone.
 
 The directory is the user's own, of mode 0700, and through no link; so is the file. Whatever is not as it should be,
-or cannot be written, is no error: there is no group then. Only systems with ``fcntl`` have groups.
+or cannot be written, is no error: there is no group then. A word, head, share or call with a number that cannot be
+is as if it were not there. Only systems with ``fcntl`` have groups.
 """
 
 from __future__ import annotations
@@ -28,21 +29,22 @@ import struct
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from altcraft_async.flow.limit import Signal
+from altcraft_async.flow.limit import LearnedLimit, Signal
 from altcraft_async.flow.share import CallEnded, Report, Share
+from altcraft_async.kinds import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["SLOTS", "SlotFile", "Word", "runtime_directory"]
+__all__ = ["SLOTS", "SlotFile", "Word"]
 
 SLOTS: Final = 64
 """Members of a group, at most; those that come later are strangers to it."""
@@ -61,6 +63,8 @@ _STALE = 1000
 _FORGOTTEN = 7 * 86_400.0
 """Seconds without any use after which a file is removed."""
 _SIGNALS = tuple(Signal)
+_DAY = 86_400.0
+"""Seconds that no call lasts, and no pause in the file: the rest of a longer one is told later."""
 
 
 @attrs.frozen
@@ -104,25 +108,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def runtime_directory(environ: Mapping[str, str]) -> Path | None:
-    """Give the directory for groups, of the user's runtime or else state directory; None where there is neither."""
-    if environ.get("XDG_RUNTIME_DIR"):
-        return Path(environ["XDG_RUNTIME_DIR"]) / "altcraft_async"
-    if environ.get("XDG_STATE_HOME"):
-        return Path(environ["XDG_STATE_HOME"]) / "altcraft_async"
-    home = environ.get("HOME")
-    return Path(home) / ".local" / "state" / "altcraft_async" if home else None
-
-
 class SlotFile:
-    """One member's place in a file of slots. Every method that meets an error of the system says so by its value."""
+    """One member's place in a file of slots. Every method that meets an error of the system says so by its value.
 
-    __slots__ = ("_age", "_file", "_read", "_told", "_written", "slot")
+    `most` is what no limit in it can be above.
+    """
 
-    def __init__(self, file: _Open, slot: int, age: float = math.inf) -> None:
+    __slots__ = ("_age", "_file", "_most", "_read", "_told", "_written", "slot")
+
+    def __init__(self, file: _Open, slot: int, age: float = math.inf, *, most: int = LARGEST) -> None:
         self._file = file
         self._told = self._written = 0
         self._age = age
+        self._most = most
         self._read: dict[int, int] = {}
         self.slot = slot
 
@@ -131,7 +129,7 @@ class SlotFile:
         return f"<SlotFile {self.slot}>"
 
     @classmethod
-    def claim(cls, directory: Path, name: str) -> SlotFile | None:
+    def claim(cls, directory: Path, name: str, *, most: int = LARGEST) -> SlotFile | None:
         """Take a slot of the file `name`; None where that does not work, or all are taken."""
         if sys.platform == "win32":
             return None
@@ -143,7 +141,7 @@ class SlotFile:
                 for slot in range(SLOTS):
                     if slot not in file.taken and _lock(file.descriptor, 1 + slot):
                         file.taken.add(slot)
-                        place = cls(file, slot, time.time() - os.fstat(file.descriptor).st_mtime)
+                        place = cls(file, slot, time.time() - os.fstat(file.descriptor).st_mtime, most=most)
                         place.rest()
                         return place
             _drop(file)
@@ -201,7 +199,8 @@ class SlotFile:
         self._told = (self._told + 1) % 255 + 1  # its first byte is never 0, which says that nobody is there
         head = _HEAD.pack(
             self._told, os.getpid(), now, _whole(report.held), _whole(report.peak), report.hungry, report.per_second,
-            report.paused_until, report.resumed, report.pace, report.throttled, self._written, self._told,
+            min(report.paused_until, now + _DAY), report.resumed, report.pace, report.throttled, self._written,
+            self._told,
         )  # fmt: skip
         return self._write(_HEADS + self.slot * _HEAD_SIZE, head)
 
@@ -224,7 +223,8 @@ class SlotFile:
                 continue
             fields = _HEAD.unpack_from(data, slot * _HEAD_SIZE)
             count, pid, at, held, peak, hungry, per_second, paused, resumed, pace, throttled, written, again = fields
-            if count and count == again:
+            fits = _is_time(at) and per_second >= 0 and 0 <= pace <= LARGEST and paused <= at + _DAY and resumed <= at
+            if fits and count and count == again:
                 report = Report(held, peak, bool(hungry), per_second, (), paused, resumed, throttled, pace)
                 found[slot] = (at, pid, report, written)
         return found
@@ -238,8 +238,8 @@ class SlotFile:
                 return True
         return False
 
-    def calls(self, slot: int, written: int, kinds: Mapping[int, str]) -> Sequence[CallEnded]:
-        """Give the calls that a member has told of since the last time, of which `written` are all."""
+    def calls(self, slot: int, at: float, written: int, kinds: Mapping[int, str]) -> Sequence[CallEnded]:
+        """Give the calls that a member has told of `at` a time, since the last time, of which `written` are all."""
         since = self._read.get(slot)
         self._read[slot] = written
         if since is None or not since < written:
@@ -250,20 +250,21 @@ class SlotFile:
             offset = number % _RING * _CALL.size
             if offset + _CALL.size > len(data):
                 break
-            at, latency, signal, kind = _CALL.unpack_from(data, offset)
-            if signal < len(_SIGNALS):
-                found.append(CallEnded(at, latency, _SIGNALS[signal], kinds.get(kind, str(kind))))
+            ended, latency, signal, kind = _CALL.unpack_from(data, offset)
+            if signal < len(_SIGNALS) and max(0.0, at - _DAY) < ended <= at and 0 <= latency < _DAY:
+                found.append(CallEnded(ended, latency, _SIGNALS[signal], kinds.get(kind, str(kind))))
         return found
 
     def word(self) -> Word | None:
-        """Give what the leader said last; None where nobody ever did."""
+        """Give what the leader said last; None where nobody ever did, or it cannot be."""
         data = self._bytes(0, _WORD.size)
         if len(data) < _WORD.size:
             return None
         magic, count, leader, at, rate, limit, learned, again = _WORD.unpack(data)
-        if magic != _MAGIC or count != again or not limit:
+        whole = LearnedLimit.read(limit, rate or None, most=self._most)
+        if magic != _MAGIC or count != again or whole is None or not _is_time(at) or leader >> 8 >= SLOTS:
             return None
-        return Word(leader >> 8, at, limit, rate or None, leader & 0xFF, bool(learned))
+        return Word(leader >> 8, at, whole.limit, whole.rate, leader & 0xFF, bool(learned))
 
     def lead(self, word: Word, shares: Mapping[int, Share]) -> bool:
         """Say the leader's word, and give the shares; say whether all of it could be written."""
@@ -271,14 +272,15 @@ class SlotFile:
         return all(given) and self._say(word)
 
     def share(self, word: Word) -> Share | None:
-        """Give the own share; None where it was just being written, or is older than what the leader said."""
+        """Give the own share; None where it was just being written, cannot be, or is older than the leader's word."""
         data = self._bytes(_SHARES + self.slot * _SHARE_SIZE, _SHARE.size)
         if len(data) < _SHARE.size:
             return None
         count, limit, rate, paused, heard, again = _SHARE.unpack(data)
-        if count != again or not limit or abs(count - _stamp(word.at)) > _STALE:
+        given = LearnedLimit.read(limit, rate or None, most=self._most)
+        if count != again or abs(count - _stamp(word.at)) > _STALE or given is None or not paused <= word.at + _DAY:
             return None
-        return Share(limit, rate or None, paused, heard)
+        return Share(given.limit, given.rate, paused, heard)
 
     def elect(self, seen: Word | None, word: Word) -> bool:
         """Take the leadership with a `word`, where the last one is still the one that was `seen`."""
@@ -312,13 +314,18 @@ class SlotFile:
             return False
 
 
+def _is_time(at: float) -> bool:
+    return 0 <= at <= LARGEST
+
+
 def _stamp(at: float) -> int:
     """Give a time in milliseconds, as a number that stands on both ends of what is written."""
     return int(at * 1000) & 0xFFFFFFFF
 
 
 def _packed(at: float, share: Share) -> bytes:
-    return _SHARE.pack(_stamp(at), _whole(share.limit), share.rate or 0.0, share.paused_until, share.heard, _stamp(at))
+    paused = min(share.paused_until, at + _DAY)
+    return _SHARE.pack(_stamp(at), _whole(share.limit), share.rate or 0.0, paused, share.heard, _stamp(at))
 
 
 def _whole(count: int) -> int:
@@ -349,7 +356,7 @@ def _opened(directory: Path, name: str) -> _Open | None:
     path = directory / name
     file = _files.get(path)
     if file is None or _is_replaced(file):
-        _make(directory)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             if not _is_own(os.fstat(place), stat.S_ISDIR):
@@ -373,11 +380,6 @@ def _is_replaced(file: _Open) -> bool:
     except OSError:
         return False
     return (there.st_dev, there.st_ino) != (own.st_dev, own.st_ino)
-
-
-def _make(directory: Path) -> None:
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def _tidy(directory: int) -> None:

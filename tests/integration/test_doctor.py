@@ -106,7 +106,7 @@ async def findings_of_settings(**environ: str) -> list[Finding]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="groups need fcntl")
-@pytest.mark.parametrize(("variables", "total"), [({}, ""), ({"ALTCRAFT_RATE": "host:100"}, "1 100.0")])
+@pytest.mark.parametrize(("variables", "total"), [({}, "1 10 256 1.25"), ({"ALTCRAFT_RATE": "host:100"}, "1 100.0")])
 async def test_it_tells_how_many_other_processes_share_the_limit(
     start_sandbox, tmp_path, monkeypatch, variables, total
 ):
@@ -122,7 +122,9 @@ async def test_it_tells_how_many_other_processes_share_the_limit(
     monkeypatch.setattr("os.getpid", lambda: 1)
     findings = await examined(sandbox, **variables)
     held.close()
-    assert findings[Check.SETTINGS].notes[1:] == ("shares a limit with 1 other process of this host",)
+    assert findings[Check.SETTINGS].notes[1:] == (
+        "shares a limit with 1 other process of this host with the same settings",
+    )
 
 
 async def test_a_fixed_limit_is_shared_with_nobody(sandbox):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,12 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from altcraft_async import AltcraftClient, Settings
 from altcraft_async.engine.group import Group, group_name
+from altcraft_async.engine.sharing import names_of
 from altcraft_async.flow.adaptive import AdaptiveLimit
 from altcraft_async.flow.limit import Adaptive, LearnedLimit, Shared, Signal
-from altcraft_async.flow.share import GroupLimit, Load, Role
+from altcraft_async.flow.share import CallEnded, GroupLimit, Load, Role
 from altcraft_async.flow.total import SharedTotal
-from altcraft_async.storage.slots import SlotFile, runtime_directory
+from altcraft_async.storage import slots
+from altcraft_async.storage.directories import runtime_directory, state_directory
+from altcraft_async.storage.slots import SlotFile
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="groups need fcntl")
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -297,19 +302,151 @@ def test_the_variable_turns_groups_off(directory, monkeypatch):
 
 def test_the_name_tells_nothing_and_is_another_for_another_address_or_token():
     names = {
-        group_name("https://a.example", TOKEN),
-        group_name("https://b.example", TOKEN),
-        group_name("https://a.example", "x"),
+        group_name("https://a.example", TOKEN, "64 None"),
+        group_name("https://b.example", TOKEN, "64 None"),
+        group_name("https://a.example", "x", "64 None"),
+        group_name("https://a.example", TOKEN, "65 None"),
     }
-    assert len(names) == 3
+    assert len(names) == 4
     assert not any(TOKEN in name or "example" in name for name in names)
 
 
-def test_the_directory_is_of_the_runtime_and_else_of_the_state():
-    assert runtime_directory({"XDG_RUNTIME_DIR": "/run/u"}) == Path("/run/u/altcraft_async")
+def test_only_those_that_set_the_same_are_one_group():
+    settings = (
+        Adaptive(),
+        Adaptive(maximum=16),
+        Adaptive(minimum=2),
+        Adaptive(initial=9),
+        Adaptive(headroom=1.5),
+        Shared(64),
+    )
+    names = [names_of(Settings(concurrency=each)) for each in settings]
+    assert len({name for (name,) in names}) == len(settings)
+    assert names_of(Settings(concurrency=Adaptive(headroom=2))) == names_of(
+        Settings(concurrency=Adaptive(headroom=2.0))
+    )
+    assert names_of(Settings(concurrency=4)) == names_of(Settings(group=None)) == []
+
+
+async def test_a_client_with_other_settings_is_a_stranger_within_its_own(directory):
+    first, second = (
+        AltcraftClient("http://127.0.0.1:1", TOKEN, concurrency=concurrency)
+        for concurrency in (Adaptive(initial=2, maximum=4), Adaptive(minimum=15, initial=15))
+    )
+    gates = [each._engine.gate for each in (first, second)]
+    for step in range(5):
+        for gate in gates:
+            gate.groups[0].tick(100.0 + step * 0.1, Load(2, waiting=True))
+    assert [gate.groups[0].limit.limit for gate in gates] == [2, 15]
+    await first.aclose()
+    await second.aclose()
+
+
+ODD = [math.nan, math.inf, -math.inf, -1.0, 1e308, 1e-300]
+MOST = Adaptive().maximum
+
+
+def written(directory, offset, data):
+    descriptor = os.open(directory / "group.limit", os.O_RDWR)
+    os.pwrite(descriptor, data, offset)
+    os.close(descriptor)
+
+
+def word(at, rate=0.0, limit=20, leader=1, members=2):
+    stamp = int(at * 1000) & 0xFFFFFFFF if abs(at) < 1e12 else 5
+    return slots._WORD.pack(slots._MAGIC, stamp, leader << 8 | members, at, rate, limit, 1, stamp)
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        *(word(50.0, rate=odd) for odd in ODD),
+        *(word(at) for at in (math.nan, math.inf, -math.inf, 1e308)),
+        *(word(50.0, limit=limit) for limit in (0, MOST + 1, 0xFFFFFFFF)),
+        word(50.0, leader=200),
+    ],
+)
+def test_a_word_with_a_number_that_cannot_be_is_as_if_it_were_not_there(directory, spoiled):
+    group().enter(1.0)
+    written(directory, 0, spoiled)
+    mine = group()
+    mine.enter(100.0)
+    mine.tick(100.1, Load(5, waiting=True))
+    assert (mine.limit.role, mine.limit.limit, mine.limit.rate) == (Role.ALONE, 40, None)
+    mine.close()
+
+
+@pytest.mark.parametrize(
+    ("place", "odd"),
+    [
+        ("per_second", math.nan),  # infinite is who lacks nothing but pace
+        *((place, odd) for place in ("paused", "resumed", "pace", "at") for odd in (math.nan, math.inf, 1e308)),
+    ],
+)
+def test_a_head_with_a_number_that_cannot_be_is_as_if_it_were_not_there(directory, place, odd):
+    mine = group()
+    mine.enter(100.0)
+    told = {"at": 100.1, "per_second": 1.0, "paused": -math.inf, "resumed": -math.inf, "pace": 0.0} | {place: odd}
+    head = slots._HEAD.pack(
+        1, 1, told["at"], 5, 5, 1, told["per_second"], told["paused"], told["resumed"], told["pace"], 0, 0, 1
+    )
+    written(directory, slots._HEADS + 5 * slots._HEAD_SIZE, head)
+    mine.tick(100.15, Load(5, waiting=True))
+    assert (mine.processes, mine.limit.role, mine.paused_until) == (1, Role.ALONE, -math.inf)
+    mine.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "rate", "paused"),
+    [*((5, odd, -math.inf) for odd in ODD), (5, 0.0, math.nan), (5, 0.0, 1e308), (0xFFFFFFFF, 0.0, -math.inf)],
+)
+def test_a_share_with_a_number_that_cannot_be_is_as_if_it_were_not_there(directory, limit, rate, paused):
+    first, second = group(), group()
+    for step in range(5):
+        first.tick(100.0 + step * 0.1, Load(5, waiting=True))
+        second.tick(100.05 + step * 0.1, Load(5, waiting=True))
+    before = second.limit.limit
+    stamp = int(second._file.word().at * 1000) & 0xFFFFFFFF
+    share = slots._SHARE.pack(stamp, limit, rate, paused, 0, stamp)
+    written(directory, slots._SHARES + second._file.slot * slots._SHARE_SIZE, share)
+    second.tick(100.5, Load(5, waiting=True))
+    assert (second.limit.limit, second.limit.rate, second.paused_until) == (before, None, -math.inf)
+    first.close()
+    second.close()
+
+
+def test_a_call_with_a_time_that_cannot_be_is_not_told_to_the_law(directory):
+    first, second = group(), group()
+    for step in range(5):
+        first.tick(100.0 + step * 0.1, Load(5, waiting=True))
+        second.tick(100.05 + step * 0.1, Load(5, waiting=True))
+    for at, latency in ((math.nan, 0.1), (1e300, 0.1), (100.5, math.nan), (100.5, math.inf), (100.5, 0.1)):
+        second.limit._calls.append(CallEnded(at, latency, Signal.SUCCESS, "update"))
+    second.tick(100.55, Load(5, waiting=True))
+    first.tick(100.6, Load(5, waiting=True))
+    assert first.limit.law.statistics().accepted == 1
+    first.close()
+    second.close()
+
+
+def test_the_directory_is_of_the_runtime_and_else_of_the_state(tmp_path):
+    assert runtime_directory({"XDG_RUNTIME_DIR": str(tmp_path), "HOME": "/h"}) == tmp_path / "altcraft_async"
     assert runtime_directory({"XDG_STATE_HOME": "/state", "HOME": "/h"}) == Path("/state/altcraft_async")
     assert runtime_directory({"HOME": "/h"}) == Path("/h/.local/state/altcraft_async")
     assert runtime_directory({}) is None
+
+
+def test_a_runtime_directory_that_is_not_there_is_not_made(tmp_path):
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path / "run" / "1"), "HOME": "/h"}
+    assert runtime_directory(environ) == Path("/h/.local/state/altcraft_async")
+
+
+@pytest.mark.parametrize("name", ["XDG_RUNTIME_DIR", "XDG_STATE_HOME", "HOME"])
+def test_a_relative_path_in_a_variable_is_ignored(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.joinpath("run").mkdir()
+    assert runtime_directory({name: "run"}) is None
+    assert state_directory({name: "run"}) is None
 
 
 SERVER = """

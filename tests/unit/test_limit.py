@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.flow.adaptive import AdaptiveLimit, make_limit
+from altcraft_async.flow.adaptive import AdaptiveLimit, make_limit, make_limit_of_batches
 from altcraft_async.flow.limit import Adaptive, FixedLimit, LearnedLimit, LimitState, Signal
 from altcraft_async.flow.pace import Pacer
 
@@ -403,6 +403,24 @@ def test_throttled_answers_are_weighed_against_the_calls_of_the_same_time_only()
     assert law.rate == pytest.approx((allowed - 1) / 0.1)  # what is in flight by Little's law, and no slower for a test
 
 
+@pytest.mark.parametrize(("accepted", "doubtful"), [(34, True), (33, False)])
+def test_up_to_fifteen_in_a_hundred_throttled_answers_of_a_pace_are_doubtful(accepted: int, doubtful: bool) -> None:
+    law = AdaptiveLimit.started_at(0.0, LearnedLimit(20))
+    for call in range(40):
+        law.on_result(call * 0.01, 0.1, SUCCESS, 1)
+    for _ in range(2):
+        law.on_result(0.5, 0.002, OVERLOAD, 1)  # forgiven
+    for _ in range(2):
+        law.on_result(1.0, 0.002, OVERLOAD, 1)
+    for _ in range(accepted):
+        law.on_result(1.1, 0.1, SUCCESS, 1)
+    for call in range(4):  # without the limit having been raised
+        assert law.rate is None
+        law.on_result(1.3 + 0.3 * call, 0.002, OVERLOAD, 1)
+
+    assert law.rate == pytest.approx(0.67 * 150.0 if doubtful else 140.0)
+
+
 def test_after_an_outage_shorter_than_a_counters_second_the_pace_is_what_was_accepted_around_it() -> None:
     law = settled()
     for call in range(300):  # 100 a second
@@ -553,6 +571,11 @@ def test_an_int_is_a_fixed_limit_that_never_moves() -> None:
     assert (law.statistics().limit, law.statistics().accepted, law.statistics().throttled) == (7, 1, 1)
 
 
+def test_only_what_is_adaptive_learns() -> None:
+    assert make_limit(Adaptive()).learns
+    assert not make_limit(8).learns
+
+
 def test_one_call_at_a_time_is_a_fixed_limit_too() -> None:
     assert make_limit(1).limit == 1
 
@@ -570,6 +593,30 @@ def test_only_differences_of_time_matter() -> None:
     early = Model(AdaptiveLimit(), 50, rejects=True)
 
     assert late.run(4.0).law.limit == early.run(4.0).law.limit
+
+
+def test_before_the_first_round_nothing_is_known_of_the_latency() -> None:
+    seen = AdaptiveLimit().statistics()
+
+    assert (seen.latency, seen.baseline) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "limit", "bounds"),
+    [
+        (8, 2, (1, 8)),
+        (1, 1, (1, 1)),
+        (Adaptive(), 2, (1, 256)),
+        (Adaptive(minimum=4, initial=6, maximum=20), 2, (2, 20)),
+    ],
+)
+def test_the_limit_of_batches_begins_with_two_within_what_is_set(
+    concurrency: int | Adaptive, limit: int, bounds: tuple[int, int]
+) -> None:
+    law = make_limit_of_batches(concurrency)
+
+    assert law.limit == limit
+    assert (law.settings.minimum, law.settings.maximum) == bounds
 
 
 def test_statistics_and_repr_tell_the_state() -> None:
@@ -630,6 +677,23 @@ def test_room_is_left_again_sooner_where_somebody_took_it(taken: int, after: flo
     first, second = yields(Model(AdaptiveLimit(), 50, rejects=True), 2, taken=taken)
 
     assert second - first == pytest.approx(after + 1.8, abs=0.5)
+
+
+def test_what_was_learned_outlasts_an_outage_while_the_limit_is_on_its_way_back() -> None:
+    model = Model(AdaptiveLimit(), 50, rejects=True)
+    law = model.law
+    while law.state is not LimitState.YIELDING:
+        model.run(0.1)
+    while law.state is LimitState.YIELDING:
+        model.run(0.01)
+    for call in range(60):  # too few to grow with
+        law.on_result(model.now + call * 0.05, 0.1, SUCCESS, 1)
+    before = law.learned
+    assert before is not None
+    assert law.limit < before.limit
+    law.resume(model.now + 9.0, model.now + 5.0)
+
+    assert law.learned == before
 
 
 def test_what_is_learned_while_room_is_left_is_what_there_was_before() -> None:

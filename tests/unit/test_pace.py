@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from altcraft_async.errors import ConfigurationError
-from altcraft_async.flow.pace import Background, LearnedRate, Pacer, PaceState
+from altcraft_async.flow.pace import DOUBTFUL, Background, LearnedRate, Pacer, PaceState
 
 
 def starts(pacer: Pacer, count: int, now: float = 0.0) -> list[float]:
@@ -170,6 +170,13 @@ def test_a_rate_that_the_concurrency_never_reaches_stops_binding() -> None:
     assert not accept(LearnedRate(0.0, rate=100.0, trip=0.01), 200, full=True)
 
 
+@pytest.mark.parametrize(("observed", "binds"), [(60.0, False), (70.0, True)])
+def test_a_rate_binds_up_to_half_above_what_the_full_concurrency_makes(observed: float, binds: bool) -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=0.01)
+
+    assert accept(learned, int(0.25 * observed) + 2, every=1 / observed, full=True) is binds
+
+
 def test_answers_to_calls_of_an_older_rate_say_nothing() -> None:
     learned = LearnedRate(10.0, rate=100.0, trip=0.01)
     for _ in range(500):
@@ -263,6 +270,42 @@ def test_a_rate_that_fell_far_rises_again_after_a_second_or_two_round_trips(trip
     assert until_it_rises(learned, now) == pytest.approx(wait, abs=0.05)
 
 
+@pytest.mark.parametrize(("trip", "wait"), [(0.01, 1.0), (0.8, 1.6)])
+def test_a_rate_falls_after_a_second_or_two_round_trips(trip: float, wait: float) -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=trip)
+    for _ in range(3):
+        learned.on_throttled(wait - 0.01, started=0.1)
+    assert learned.rate == 100.0
+    learned.on_throttled(wait + 0.01, started=0.1)
+
+    assert learned.rate < 100.0
+
+
+def test_after_a_pause_only_what_all_sent_after_it_counts() -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=0.01, reach=0.5)
+    learned.on_pause(1.0, 1.0)
+    for _ in range(5):
+        learned.on_throttled(2.6, started=2.4)
+    assert learned.state is PaceState.HOLDING
+    for _ in range(5):
+        learned.on_throttled(2.6, started=2.6)
+
+    assert learned.state is PaceState.SHUT
+
+
+def test_a_server_that_is_shut_again_before_the_first_cut_has_come_to_all_is_not_cut_twice() -> None:
+    learned = LearnedRate(0.0, rate=100.0, trip=0.2, reach=0.25)
+    for _ in range(5):
+        learned.on_throttled(1.0, started=0.9)
+    shut = learned.rate
+    learned.on_accepted(1.3, 1.3, full=False)
+    for _ in range(5):
+        learned.on_throttled(1.6, started=1.6)
+
+    assert learned.state is PaceState.SHUT
+    assert learned.rate == shut
+
+
 def test_a_first_rate_counts_from_the_last_start_before_it() -> None:
     pacer = Pacer(None)
     pacer.reserve(5.0)
@@ -282,6 +325,50 @@ def test_a_step_up_that_fails_is_taken_back_and_comes_later_the_next_time() -> N
 
     assert learned.rate < higher
     assert learned.state is PaceState.HOLDING
+
+
+def fall(learned: LearnedRate, now: float, accepted: int, throttled: int) -> float:
+    """Let calls be throttled among accepted ones, the last so late that the rate falls; give the time then."""
+    for _ in range(accepted):
+        learned.on_accepted(now + 0.02, now + 0.01, full=False)
+    for at in [now + 0.02] * (throttled - 1) + [now + 1.5]:
+        learned.on_throttled(at, now + 0.01)
+    return now + 1.5
+
+
+@pytest.mark.parametrize(("accepted", "tested"), [(17, True), (16, False)])
+def test_up_to_fifteen_in_a_hundred_throttled_answers_are_doubtful_the_second_time(accepted: int, tested: bool) -> None:
+    learned = LearnedRate(0.0, rate=90.0, trip=0.01)
+    now = fall(learned, 0.0, accepted, 3)
+    assert not learned.testing
+    fall(learned, now, accepted, 3)
+
+    assert learned.testing is tested
+
+
+def test_what_is_doubtful_is_counted_anew_after_an_outage() -> None:
+    learned = LearnedRate(0.0, rate=90.0, trip=0.01)
+    now = fall(learned, 0.0, 30, 3)
+    learned.resume(now, 90.0)
+    now = fall(learned, now, 30, 3)
+    assert not learned.testing
+    fall(learned, now, 30, 3)
+
+    assert learned.testing
+
+
+def test_fifteen_in_a_hundred_are_doubtful_from_the_beginning() -> None:
+    assert LearnedRate(0.0, rate=90.0, trip=0.01, share=DOUBTFUL).testing
+
+
+@pytest.mark.parametrize(("throttled", "share"), [(1, 0.0), (2, 0.05), (12, 0.3), (13, 0.0)])
+def test_what_stays_in_a_test_is_background_from_two_answers_to_three_in_ten(throttled: int, share: float) -> None:
+    learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=DOUBTFUL)
+    accept(learned, 40 - throttled, every=0.02)
+    for _ in range(throttled):
+        learned.on_throttled(1.0, 0.5)
+
+    assert learned.result(1.0) == pytest.approx(share)
 
 
 def test_a_doubtful_share_of_throttled_answers_is_tested_at_a_lower_rate() -> None:

@@ -168,6 +168,13 @@ async def test_a_first_row_that_failed_recalls_nothing(tmp_path: Path, monkeypat
         {"rate": -1},
         {"rate": float("inf")},
         {"at": None},
+        {"limit": 10**400},
+        {"limit": 10**6 + 1},
+        {"rate": 10**400},
+        {"rate": float("nan")},
+        {"rate": 1e-300},
+        {"at": 10**400},
+        {"at": float("nan")},
     ],
 )
 async def test_what_is_old_or_cannot_be_is_passed_over(
@@ -181,7 +188,7 @@ async def test_what_is_old_or_cannot_be_is_passed_over(
     assert this.statistics().limit == 10
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}'])
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}', "[" * 200_000, '{"a": ' + "1" * 5000 + "}", "\x00"])
 async def test_a_file_that_is_none_is_written_anew(tmp_path: Path, content: str) -> None:
     path = kept(tmp_path)
     path.write_text(content)

@@ -1,0 +1,110 @@
+"""What is left of an incident once it is over: nothing that the law has learned of it stays.
+
+Played by the simulation of `benchmarks/fleet`, which is the law's own, with a server and a clock.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+
+from altcraft_async.flow.adaptive import AdaptiveLimit
+from altcraft_async.flow.limit import Adaptive, LimitState, Signal
+from altcraft_async.flow.pace import LearnedRate
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "fleet"))
+
+from scenarios import between
+from world import Behaviour, Client, Server, World
+
+SLOTS = Behaviour(over_slots="reject", jitter=0.5)
+INCIDENTS = {
+    "a tenth of a second of 503": attrs.evolve(SLOTS, outage=(20.0, 20.1)),
+    "a second of 503": attrs.evolve(SLOTS, outage=(20.0, 21.0)),
+    "fewer slots for five seconds": attrs.evolve(SLOTS, changes=((20.0, 5), (25.0, 50))),
+}
+
+
+def served(behaviour: Behaviour, begin: float, end: float, law: AdaptiveLimit | None = None) -> float:
+    """Give the calls a second that one client is served between two times."""
+    world = World()
+    client = Client(world, Server(world, behaviour, 0), law or AdaptiveLimit(), lines=10**9)
+    world.run(end)
+    return between(client.accepted, begin, end) / (end - begin)
+
+
+@pytest.mark.parametrize("incident", INCIDENTS)
+def test_slots_are_not_taken_for_a_rate_for_good(incident: str) -> None:
+    law = AdaptiveLimit()
+
+    rate = served(INCIDENTS[incident], 160.0, 200.0, law)
+
+    assert rate > 0.93 * 500
+    assert law.state is not LimitState.PACED
+
+
+@pytest.mark.parametrize("counts", ["bucket", "seconds"])
+def test_a_rate_stays_one_though_it_is_doubted_now_and_then(counts: str) -> None:
+    server = Behaviour(rate=100.0, counts=counts, jitter=0.3)  # type: ignore[arg-type] - one of its literals
+
+    assert served(server, 20.0, 140.0) > 94
+
+
+def test_a_pace_that_was_not_in_use_climbs_at_once() -> None:
+    pace = LearnedRate(0.0, 20.0, 0.1, ceiling=500.0)
+    now = 1.0
+    while now < 600.0:  # one call in ten seconds
+        pace.on_accepted(now, now - 0.1, full=False)
+        now += 10.0
+
+    begun, before = now, pace.rate
+    while now < begun + 10.0:
+        pace.on_accepted(now, now - 0.1, full=False)
+        now += 1 / pace.rate
+
+    assert pace.rate > 4 * before
+
+
+def test_a_test_of_the_pace_ends_where_hardly_a_call_comes() -> None:
+    pace = LearnedRate(0.0, 100.0, 0.1, share=0.0001)
+    assert pace.testing
+
+    for second in range(1, 13):
+        pace.on_accepted(float(second), second - 0.1, full=False)
+        if pace.result(float(second)) is not None:
+            break
+
+    assert not pace.testing
+    assert second <= 11
+    assert pace.rate == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("latency", [1.0, 5.0])
+def test_room_for_others_costs_a_slow_server_no_more(latency: float) -> None:
+    slow = Behaviour(over_slots="reject", latency=latency)
+
+    assert served(slow, 50 * latency, 400 * latency) > 0.95 * 50 / latency
+
+
+def test_a_limit_that_has_reached_its_maximum_is_learned() -> None:
+    law = AdaptiveLimit(Adaptive(maximum=20))
+
+    for call in range(100):
+        law.on_result(call * 0.01, 0.1, Signal.SUCCESS, law.limit)
+
+    assert law.limit == 20
+    assert law.state is LimitState.FOLLOWING
+    assert law.learned is not None
+    assert law.learned.limit == 20
+
+
+def test_room_is_never_left_for_want_of_a_throttled_answer() -> None:
+    law = AdaptiveLimit(Adaptive(maximum=20))
+    served(Behaviour(slots=1000), 0.0, 60.0, law)
+
+    assert law.state is LimitState.FOLLOWING
+    assert law._yields_at == math.inf
