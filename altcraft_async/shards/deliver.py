@@ -47,8 +47,9 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
 
     `concurrency` and `rate` take precedence over the settings; `Shared` among ``"shards"`` is a total for all that
     deliver shards of this directory, among ``"host"`` for this machine. `retry_failed` sends the failed rows of a done
-    shard again. `deadline` is in seconds, and also ends the waiting for another copy, or for a part of a total; rows
-    that it cuts off are sent next time.
+    shard again: its report and its file of failed rows are withdrawn before, and written anew at the end, also if a
+    later copy without `retry_failed` reaches that. `deadline` is in seconds, and also ends the waiting for another
+    copy, or for a part of a total; rows that it cuts off are sent next time.
 
     A done shard is not sent again: its report is returned. The journal is kept on this machine's disk while it runs,
     with a snapshot in the directory every 10 seconds and at the end. After a death another copy goes on: it sends the
