@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -32,6 +33,7 @@ from altcraft_async.shards import (
     report,
     run_shards,
 )
+from altcraft_async.shards.report import Reports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +45,8 @@ __all__ = ["ShardsJob", "adopt", "plan", "run", "show"]
 
 _PLAIN_EVERY: Final = 10.0
 _LIVE_EVERY: Final = 1.0
+_FAREWELL: Final = 1.0
+"""Seconds that the end of a run waits for a look that is under way."""
 _LISTED: Final = 20
 
 
@@ -144,15 +148,14 @@ def _run_all(job: ShardsJob, progress: _Progress) -> tuple[int, ShardsReport | N
         job.directory,
         processes=job.processes,
         retry_failed=job.retry_failed,
-        progress=progress.show,
+        progress=progress.under_way,
         **job.totals,
     )
     return _code(found), found
 
 
 async def _run_one(job: ShardsJob, number: int, talk: Talk) -> tuple[int, ShardReport | None]:
-    with interruptible() as interruption, _Progress(job.directory, talk) as progress:
-        ticking = asyncio.create_task(_tick(progress, number))
+    with interruptible() as interruption, _Progress(job.directory, talk, number):
         try:
             found = await deliver_shard_here(
                 job.directory, number, retry_failed=job.retry_failed, deadline=job.deadline, **job.totals
@@ -162,15 +165,7 @@ async def _run_one(job: ShardsJob, number: int, talk: Talk) -> tuple[int, ShardR
                 raise
             talk.say(f"Shard {number} was interrupted; run it again, and it goes on.")
             return interruption.exit_code, None
-        finally:
-            ticking.cancel()
     return _code(found), found
-
-
-async def _tick(progress: _Progress, number: int) -> None:
-    while True:
-        await asyncio.sleep(_LIVE_EVERY)
-        await asyncio.to_thread(progress.show, [number])
 
 
 @contextlib.contextmanager
@@ -189,48 +184,76 @@ def _terminating() -> Iterator[None]:
 
 
 class _Progress:
-    """Shows how far all shards are: live on a terminal, else a plain line every ten seconds."""
+    """Shows how far all shards are, or one: live on a terminal, else a plain line every ten seconds.
 
-    def __init__(self, directory: str, talk: Talk) -> None:
-        self._directory = directory
-        self._quiet = talk.quiet
+    It looks from a thread of its own, so that a slow directory holds nobody up, and rests after a look for as long as
+    that took.
+    """
+
+    def __init__(self, directory: str, talk: Talk, shard: int | None = None) -> None:
+        self._reports = Reports(directory)
+        self._shard = shard
+        self._here = 0
         live = sys.stderr.isatty() and talk.console.is_terminal and not talk.console.is_dumb_terminal
         self._status = talk.console.status("") if live and not talk.quiet else None
         self._every = _LIVE_EVERY if self._status is not None and "://" not in directory else _PLAIN_EVERY
-        self._due = time.monotonic() + self._every
         self._before: tuple[float, int] | None = None
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = None if talk.quiet else threading.Thread(target=self._go_on, daemon=True)
 
     def __enter__(self) -> Self:
         if self._status is not None:
             self._status.start()
+        if self._thread is not None:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._ended.set()
         if self._status is not None:
             self._status.stop()
+        if self._thread is not None:
+            self._thread.join(_FAREWELL)
 
-    def show(self, numbers: Sequence[int]) -> None:
-        """Show it, where that is due; the shards with these numbers are under way here."""
-        now = time.monotonic()
-        if self._quiet or now < self._due:
-            return
-        self._due = now + self._every
-        try:
-            found = report(self._directory)
-        except (AltcraftError, OSError):  # in a moment it can be read again
-            return
+    def under_way(self, numbers: Sequence[int]) -> None:
+        """Take note of the shards that are under way here."""
+        self._here = len(numbers)
+
+    def _go_on(self) -> None:
+        pause = self._every
+        while not self._ended.wait(pause):
+            begun = time.monotonic()
+            with contextlib.suppress(AltcraftError, OSError):  # in a moment it can be read again
+                self._show(self._look(begun))
+            pause = max(self._every, time.monotonic() - begun)
+
+    def _look(self, now: float) -> str:
+        found = self._reports.look() if self._shard is None else self._reports.look_at(self._shard)
         done = sum(found.counts.values())
         then, before = self._before or (now, done)
         self._before = (now, done)
-        failed = sum(shard.failed for shard in found.shards)
-        shards = f"{len(found.numbers(ShardState.DONE)):,} of {len(found.shards):,} shards done, {len(numbers)} here"
         rate = f"{(done - before) / (now - then):,.0f}/s, " if now > then else ""
-        said = f"{done:,} of {found.rows:,} rows, {rate}{failed:,} failed, {shards}"
-        if self._status is not None:
-            self._status.update(said)
-        else:
-            sys.stderr.write(f"{said}\n")
-            sys.stderr.flush()
+        said = f"{done:,} of {found.rows:,} rows, {rate}{_failed(found):,} failed"
+        if isinstance(found, ShardReport):
+            return f"shard {found.number}: {said}"
+        shards = f"{len(found.numbers(ShardState.DONE)):,} of {len(found.shards):,} shards done"
+        return f"{said}, {shards}, {self._here} here"
+
+    def _show(self, said: str) -> None:
+        with self._lock:
+            if self._ended.is_set():
+                return
+            if self._status is not None:
+                self._status.update(said)
+            else:
+                sys.stderr.write(f"{said}\n")
+                sys.stderr.flush()
+
+
+def _failed(found: ShardsReport | ShardReport) -> int:
+    return sum(count for state, count in found.counts.items() if not state.ok)
 
 
 def _code(found: ShardsReport | ShardReport) -> int:

@@ -54,7 +54,8 @@ def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
     `concurrency` and `rate` are for each process; ``Shared(64)`` is a total for this machine. A process that dies is
     replaced and its shard goes on, up to three times. A shard that another process delivers, here or elsewhere, is left
     until no other is free, and waited for then. `progress` is called about once a second with the numbers of the
-    shards under way. An error of one shard does not end the others; the first such error is raised when all have ended.
+    shards under way; it must return at once, since no shard is handed out meanwhile. An error of one shard does not end
+    the others; the first such error is raised when all have ended.
 
     The processes are spawned: call this under ``if __name__ == "__main__":`` in a script. An interruption ends them.
     """

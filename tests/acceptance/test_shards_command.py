@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from altcraft_async.ingest import FIELDS
 from altcraft_async.sandbox import Faults
 from altcraft_async.shards import report
+from altcraft_async.shards.report import Reports
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("fsspec")
@@ -193,3 +196,35 @@ def test_an_error_of_the_system_without_a_file_is_said_in_one_sentence(here, row
     ended = here("shards", "plan", "in.csv", "run", "--shards", "2")
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     assert "Error: Too many open files" in ended.stderr
+
+
+def test_a_look_at_the_progress_that_hangs_holds_up_no_shard(here, rows, monkeypatch, sandbox):
+    looks, end = [], threading.Event()
+
+    class Hanging(Reports):
+        def look(self):
+            looks.append(self)
+            end.wait(60)
+            return super().look()
+
+    monkeypatch.setattr("altcraft_async.cli.shards._PLAIN_EVERY", 0.01)
+    monkeypatch.setattr("altcraft_async.cli.shards.Reports", Hanging)
+    here("shards", "plan", "in.csv", "run", "--shards", "3")
+    begun = time.monotonic()
+    try:
+        ended = here("shards", "run", "run", "--processes", "1")
+    finally:
+        end.set()
+    assert (ended.returncode, len(looks)) == (0, 1)
+    assert time.monotonic() - begun < 30
+    assert sandbox.check(rows).ok
+
+
+def test_the_progress_of_one_shard_is_of_that_alone(here, rows, monkeypatch, sandbox):
+    monkeypatch.setattr("altcraft_async.cli.shards._PLAIN_EVERY", 0.01)
+    sandbox.faults = Faults(latency=0.1)
+    here("shards", "plan", "in.csv", "run", "--shards", "3")
+    ended = here("shards", "run", "run", "--shard", "1")
+    assert ended.returncode == 0
+    assert re.search(r"^shard 1: \d+ of \d+ rows, ", ended.stderr, re.MULTILINE)
+    assert "shards done" not in ended.stderr

@@ -122,12 +122,13 @@ def test_what_a_killed_copy_left_half_written_in_the_directory_is_removed(sandbo
     assert not left.exists()
 
 
-def full(monkeypatch, *ends):
-    """Let writes of files with these endings fail, as on a full disk."""
+def full(monkeypatch, *ends, after=0):
+    """Let writes of files with these endings fail `after` so many, as on a full disk."""
     write, put = Place.write, Place.put
+    left = iter(range(after))
 
     def fails(name):
-        if name.endswith(ends):
+        if name.endswith(ends) and next(left, None) is None:
             raise OSError(28, "No space left on device")
 
     def write_too(place, name, content):
