@@ -20,7 +20,7 @@ from altcraft_async.cli.display import Talk
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import started
 from altcraft_async.cli.options import make_client
-from altcraft_async.cli.signals import interruptible
+from altcraft_async.cli.signals import SIGNALS, interruptible
 from altcraft_async.cli.talk import emit
 from altcraft_async.ingest import read_updates
 from altcraft_async.shards import (
@@ -132,7 +132,7 @@ def run(job: ShardsJob, environ: Mapping[str, str]) -> int:
     if job.shard is not None:
         code, found = asyncio.run(_run_one(job, job.shard, talk))
     else:
-        with _terminating():
+        with _ending(talk):
             progress = _Progress(job.directory, talk)
             with progress:
                 code, found = _run_all(job, progress)
@@ -169,18 +169,25 @@ async def _run_one(job: ShardsJob, number: int, talk: Talk) -> tuple[int, ShardR
 
 
 @contextlib.contextmanager
-def _terminating() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does: the processes write their last snapshots."""
+def _ending(talk: Talk) -> Iterator[None]:
+    """Let a signal that ends the run do so as Ctrl-C does: the processes write their last snapshots."""
 
     def end(number: int, frame: object) -> None:
         del frame
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN or number in {signal.SIGINT, signal.SIGTERM}:
+            signal.signal(number, end)
     try:
         yield
+    except SystemExit:
+        talk.say("The run was interrupted; run it again, and it goes on.")
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Progress:
