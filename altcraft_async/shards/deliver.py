@@ -11,7 +11,7 @@ from altcraft_async.client import AltcraftClient
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.kinds import DEADLINE
 from altcraft_async.shards.copies import Copy, Counter, Job
-from altcraft_async.shards.errors import ShardError, in_words
+from altcraft_async.shards.errors import ShardError, here_in_words, in_words
 from altcraft_async.shards.plan import read_plan
 from altcraft_async.storage.places import Place
 from altcraft_async.storage.scratch import remove_dead, scratch
@@ -148,7 +148,8 @@ async def _deliver(  # noqa: PLR0913 - what can be said of a delivery, by keywor
             client = _make_client(place, plan, job.number, observers=(counter,), **given)
             with scratch(_SCRATCH) as folder:
                 copy = Copy(job, client, counter, folder)
-                told = await copy.run(busy)
+                with here_in_words(folder, place.address, job.number):
+                    told = await copy.run(busy)
             if not (again and copy.taken_over):
                 return told
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from altcraft_async.kinds import WHOLE
 from altcraft_async.shards.errors import ShardError
 from altcraft_async.shards.report import report
-from altcraft_async.shards.window import Fate, Queue, hand_out, numbers_of, try_shard
+from altcraft_async.shards.window import Fate, Queue, hand_out, numbers_of, raise_first, try_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -74,8 +74,7 @@ def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
     options = {"concurrency": concurrency, "rate": rate, "retry_failed": retry_failed}
     with _Pool(os.fspath(directory), options) as pool:
         problems = hand_out(Queue(directory, numbers), pool, count, progress)
-    if problems:
-        raise problems[0]
+    raise_first(problems)
     return report(directory)
 
 

@@ -188,6 +188,16 @@ def test_a_disk_for_temporary_files_that_is_full_is_said_in_one_sentence(here, r
     assert ended.stderr.count("\n") == 1
 
 
+def test_all_shards_that_failed_are_named(here, rows, command):
+    here("shards", "plan", "in.csv", "run", "--shards", "3")
+    for number in (0, 2):
+        (command.directory / "run" / f"shard-{number:05}.parquet").unlink()
+    ended = here("shards", "run", "run", "--processes", "1")
+    assert ended.returncode == 1
+    said = [line for line in ended.stderr.splitlines() if "is not there; put it back" in line]
+    assert [("shard-00000" in line, "shard-00002" in line) for line in said] == [(True, False), (False, True)]
+
+
 def test_an_error_of_the_system_without_a_file_is_said_in_one_sentence(here, rows, monkeypatch):
     def few(*_, **__):
         raise OSError(24, "Too many open files")

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from altcraft_async import OutcomeState, Shared
+from altcraft_async import JournalError, OutcomeState, Shared
 from altcraft_async.sandbox import ThreadedSandbox
 from altcraft_async.shards import ShardError, ShardState, deliver_shard, deliver_shard_here, plan_shards, report
 from altcraft_async.shards.lease import Holder, Progress
@@ -141,6 +141,31 @@ def full(monkeypatch, *ends, after=0):
 
     monkeypatch.setattr(Place, "write", write_too)
     monkeypatch.setattr(Place, "put", put_too)
+
+
+@pytest.mark.parametrize("what", ["rows", "journal"])
+def test_a_full_temporary_directory_is_named_with_the_shard(sandbox, rows, tmp_path, monkeypatch, what):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    plan_shards(rows, tmp_path / "run", shards=1)
+
+    def fetch(place, name, target):
+        raise OSError(28, "No space left on device", str(target))
+
+    def begin(path, **_):
+        msg = f"the disk with the journal {path} is full"
+        raise JournalError(msg, path=str(path))
+
+    with monkeypatch.context() as patch:
+        if what == "rows":
+            patch.setattr(Place, "fetch", fetch)
+        else:
+            patch.setattr("altcraft_async.shards.local.begin_journal", begin)
+        with pytest.raises(ShardError, match=r"shard 0 of .*/run has stopped: .* set TMPDIR to another") as caught:
+            deliver_shard(tmp_path / "run", 0)
+    assert f" in {tmp_path / 'tmp'}, which has " in str(caught.value)
+    assert "altcraft-shard-" not in str(caught.value)
+    assert deliver_shard(tmp_path / "run", 0).ok
 
 
 def test_a_full_disk_in_the_end_keeps_the_journal_here_and_the_next_copy_goes_on(sandbox, rows, tmp_path, monkeypatch):
