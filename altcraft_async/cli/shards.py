@@ -95,6 +95,7 @@ class ShardsJob:
 
     directory: str
     shard: int | None
+    of_a_job: bool
     processes: int | None
     concurrency_total: int | None
     rate_total: float | None
@@ -106,7 +107,8 @@ class ShardsJob:
     def check(self) -> None:
         """Raise `ConfigurationError` for options that do not go together."""
         if self.shard is not None and self.processes is not None:
-            msg = "--shard N is one shard in this process, and --processes are for all; give one of the two"
+            where = f" (from the environment: JOB_COMPLETION_INDEX={self.shard})" if self.of_a_job else ""
+            msg = f"--shard N{where} is one shard in this process, and --processes are for all; give one of the two"
             raise ConfigurationError(msg)
         if self.shard is None and self.deadline is not None:
             msg = "--deadline goes with --shard N"

@@ -304,8 +304,9 @@ class Copy:
             )
             async with contextlib.aclosing(outcomes):
                 async for outcome in outcomes:
-                    if type(outcome.error) in {RunStoppedError, DeadlineError} and self._problem is None:
-                        self._problem = str(outcome.error)
+                    error = outcome.error
+                    if isinstance(error, RunStoppedError | DeadlineError) and self._problem is None:
+                        self._problem = error.message  # without the line that it is of
                     if self.taken_over:
                         self._problem = _TAKEN_OVER
                         break

@@ -64,8 +64,11 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
     the deadline): then the shard is ``stopped``, or ``running`` if another copy is at work, with the ``problem``.
     Raises `ShardError` if the directory or the shard cannot be used, and `ConfigurationError` for settings that cannot
     work. An interruption writes a last snapshot and is passed on. Within a running event loop await
-    `deliver_shard_here` instead.
+    `deliver_shard_here` instead; this raises `RuntimeError` there.
     """
+    if _is_within_a_loop():
+        msg = "deliver_shard has an event loop of its own, and one is running here: await deliver_shard_here instead"
+        raise RuntimeError(msg)
     delivery = deliver_shard_here(
         directory,
         number,
@@ -76,6 +79,14 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
         busy=busy,
     )
     return asyncio.run(delivery)
+
+
+def _is_within_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery, by keyword

@@ -241,6 +241,11 @@ class Place:
         """Show the address."""
         return f"<Place {self.address}>"
 
+    def has_container(self) -> bool:
+        """Say whether the bucket or container is there that its address begins with; true where there are none."""
+        container = self._root.partition("/")[0]
+        return not container or bool(self._files.exists(container))
+
     def path(self, name: str) -> str:
         """Return the whole address of a file."""
         return f"{self.address.rstrip('/')}/{name}"

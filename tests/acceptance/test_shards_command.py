@@ -188,6 +188,27 @@ def test_a_disk_for_temporary_files_that_is_full_is_said_in_one_sentence(here, r
     assert ended.stderr.count("\n") == 1
 
 
+def test_the_number_of_a_job_is_named_where_it_does_not_go_with_processes(here, rows):
+    ended = here("shards", "run", "run", "--processes", "2", JOB_COMPLETION_INDEX="3")
+    assert ended.returncode == 1
+    assert "from the environment: JOB_COMPLETION_INDEX=3" in ended.stderr
+
+
+def test_the_journal_of_a_shard_advises_the_command_of_the_shard(here, rows, command):
+    with (command.directory / "in.csv").open("a") as file:
+        file.write("unknown,l,new\n")
+    here("shards", "plan", "in.csv", "run", "--shards", "1")
+    here("shards", "run", "run", "--shard", "0", ALTCRAFT_TOKEN="wrong")
+    directory = command.directory / "run"
+    shown = here("journal", "show", "run/_altcraft/00000.journal").stdout
+    assert f"to finish the shard: altcraft-async shards run {directory} --shard 0\n" in shown
+    here("shards", "run", "run", "--shard", "0")
+    shown = here("journal", "show", "run/_altcraft/00000.journal").stdout
+    assert f"the rows that failed: {directory}/_altcraft/00000.failed.parquet\n" in shown
+    assert f"to send again what failed: altcraft-async shards run {directory} --shard 0 --retry-failed\n" in shown
+    assert "sync" not in shown
+
+
 def test_all_shards_that_failed_are_named(here, rows, command):
     here("shards", "plan", "in.csv", "run", "--shards", "3")
     for number in (0, 2):

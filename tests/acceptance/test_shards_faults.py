@@ -234,3 +234,17 @@ def test_the_plans_target_is_the_address_where_none_is_set(sandbox, rows, tmp_pa
         monkeypatch.setenv("ALTCRAFT_CONFIG", str(settings))
         deliver_shard(tmp_path / "run", 0)
     assert report(tmp_path / "run").ok
+
+
+async def test_within_a_running_loop_the_other_function_is_named(sandbox, rows, tmp_path):
+    plan_shards(rows, tmp_path, shards=1)
+    with pytest.raises(RuntimeError, match="await deliver_shard_here instead"):
+        deliver_shard(tmp_path, 0)
+    assert (await deliver_shard_here(tmp_path, 0)).ok
+
+
+def test_the_problem_of_a_stopped_shard_is_not_that_of_one_line(sandbox, rows, tmp_path):
+    plan_shards(rows, tmp_path, shards=1)
+    problem = deliver_shard(tmp_path, 0, deadline=0).problem
+    assert problem.startswith("the run's deadline")
+    assert "order_" not in problem
