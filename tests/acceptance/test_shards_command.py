@@ -206,7 +206,7 @@ def test_the_journal_of_a_shard_advises_the_command_of_the_shard(here, rows, com
     shown = here("journal", "show", "run/_altcraft/00000.journal").stdout
     assert f"the rows that failed: {directory}/_altcraft/00000.failed.parquet\n" in shown
     assert f"to send again what failed: altcraft-async shards run {directory} --shard 0 --retry-failed\n" in shown
-    assert "sync" not in shown
+    assert "altcraft-async sync" not in shown
 
 
 def test_all_shards_that_failed_are_named(here, rows, command):
