@@ -95,18 +95,34 @@ class _Worker:
         log.close()
         self._relay = threading.Thread(target=_relay, args=(records,), daemon=True)
         self._relay.start()
+        self._directory = directory
         self.number: int | None = None
         self._is_ready = False
 
     def has_answered(self) -> bool:
-        """Look, where something has come, whether that is an answer; raises `EOFError` if it ended before it began."""
-        if self._is_ready:
-            return True
-        try:
-            self._is_ready = self.connection.recv() == _READY
-        except OSError as error:
-            raise EOFError from error
-        return self.connection.poll()
+        """Look whether what has come is an answer; raises `ShardError` if the process ended before it began."""
+        if not self._is_ready:
+            try:
+                self._is_ready = self.connection.recv() == _READY
+            except (EOFError, OSError):
+                raise self._not_begun() from None
+            return self.connection.poll()
+        return True
+
+    def _not_begun(self) -> ShardError:
+        """Return the error of a process that has ended before it took a shard: the next would end so too."""
+        self.process.join(_PATIENCE)
+        code = self.process.exitcode or 0
+        if code > 0:
+            msg = (
+                f"the processes for {self._directory} cannot begin (exit code {code}; standard error has the cause): a "
+                "program that calls run_shards must be a file that Python can import, with the call below if __name__ "
+                '== "__main__":'
+            )
+        else:
+            how = f"signal {-code}" if code else "a signal"
+            msg = f"a process for {self._directory} was ended by {how} before it took a shard; run it again"
+        return ShardError(msg, directory=self._directory)
 
     def give(self, number: int, dead: Sign | None) -> None:
         self.number = number
@@ -176,26 +192,7 @@ class _Pool:
     def wait(self, tasks: Sequence[_Worker], seconds: float) -> list[_Worker]:
         by_connection = {worker.connection: worker for worker in tasks}
         ready = [by_connection[one] for one in wait(list(by_connection), seconds)]  # type: ignore[index]  # as given
-        try:
-            return [worker for worker in ready if worker.has_answered()]
-        except EOFError:
-            raise self._not_begun(ready) from None
-
-    def _not_begun(self, ready: Sequence[_Worker]) -> ShardError:
-        """Return the error of workers of which one has ended before it took a shard: the next would end so too."""
-        for worker in ready:
-            worker.process.join(_PATIENCE)
-        code = next((code for worker in ready if (code := worker.process.exitcode)), 0)
-        if code > 0:
-            msg = (
-                f"the processes for {self._directory} cannot begin (exit code {code}; standard error has the cause): a "
-                "program that calls run_shards must be a file that Python can import, with the call below if __name__ "
-                '== "__main__":'
-            )
-        else:
-            how = f"signal {-code}" if code else "a signal"
-            msg = f"a process for {self._directory} was ended by {how} before it took a shard; run it again"
-        return ShardError(msg, directory=self._directory)
+        return [worker for worker in ready if worker.has_answered()]
 
     def answer(self, number: int, task: _Worker) -> Answer:
         answer = task.take()
@@ -246,12 +243,12 @@ def _is_ended_before_it_begins() -> bool:
     if _ENDING & signal.sigpending():
         return True
 
-    handled = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # as SIGHUP for nohup
-    handled.remove(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where it was ignored, as in the background of a script
+    handled = [number for number in _ENDING - {signal.SIGINT} if signal.getsignal(number) is not signal.SIG_IGN]
 
     def interrupt(number: int, frame: object) -> None:
         del number, frame
-        for one in handled:  # a service's manager and the one who gives out the work both say it
+        for one in handled:  # at the first: a service's manager and the one who gives out the work both say it
             signal.signal(one, signal.SIG_IGN)
         signal.raise_signal(signal.SIGINT)
 

@@ -105,6 +105,31 @@ def test_a_run_that_is_interrupted_says_that_it_goes_on(command, rows, sandbox, 
     assert "Traceback" not in stderr
 
 
+IGNORING = """
+import signal
+from altcraft_async.shards import run_shards
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run_shards("run", processes=2, concurrency=1)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at /proc")
+def test_the_processes_end_also_where_interrupts_are_ignored(command, rows, settings, sandbox):
+    sandbox.faults = Faults(latency=0.2)
+    command.write("program.py", IGNORING)
+    running = subprocess.Popen([sys.executable, "program.py"], cwd=command.directory)
+    try:
+        until(lambda: sandbox.ledger.requests >= 10, "nothing was sent")
+        workers = workers_of(running.pid)
+    finally:
+        running.kill()
+        running.wait()
+    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), "the workers did not end")
+    assert sum(report(command.directory / "run").counts.values()) > 0
+
+
 PROGRAM = """
 from altcraft_async.shards import ShardError, run_shards
 try:
