@@ -68,6 +68,8 @@ def run(started: float | None = None) -> int:  # noqa: PLR0911 - one for each ki
         return ExitCode.NOT_ALL_APPLIED if isinstance(error, HeldBackError) else ExitCode.USAGE
     except AltcraftError as error:
         complain(f"Error: {error}")
+        for note in getattr(error, "__notes__", ()):
+            complain(note)
         return ExitCode.USAGE
     except BrokenPipeError:
         # Whoever read the output has gone; nothing is left to say, nor may the interpreter's last flush say it.

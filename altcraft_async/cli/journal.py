@@ -32,6 +32,7 @@ from altcraft_async.ingest import FIELDS
 from altcraft_async.ingest.table import csv_record
 from altcraft_async.journal import CommandNote, JournalReader, forget
 from altcraft_async.report.reasons import Place
+from altcraft_async.shards.plan import name_of, shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -75,6 +76,10 @@ def show(path: str, *, as_json: bool) -> int:
 
 def _steps(summary: JournalSummary, path: str) -> Iterator[str]:
     """Say how to go on: with the very command that made the run, where the journal has it."""
+    shard = shard_of(path)
+    if shard is not None:
+        yield from _steps_of_shard(summary, *shard)
+        return
     note = summary.command
     if note is None:
         command = ["altcraft-async", *_command_of(summary.method), "INPUT", *_options_of(summary), "--journal", path]
@@ -84,6 +89,16 @@ def _steps(summary: JournalSummary, path: str) -> Iterator[str]:
     there = "" if note.directory == str(Path.cwd()) else f"{shell(['cd', note.directory])} && "
     for said, words in next_steps(summary, note.words, note.source):
         yield f"Next: {said}: {there}{shell(words)}\n"
+
+
+def _steps_of_shard(summary: JournalSummary, directory: str, number: int) -> Iterator[str]:
+    command = ["altcraft-async", "shards", "run", directory, "--shard", str(number)]
+    if not summary.finished:
+        yield f"Next: to finish the shard: {shell(command)}\n"
+    elif summary.failed:
+        yield f"Next: the rows that failed: {shell([str(Path(directory) / name_of(number, 'failed.parquet'))])}\n"
+        if summary.failed > summary.counts[OutcomeState.INVALID]:
+            yield f"Next: to send again what failed: {shell([*command, '--retry-failed'])}\n"
 
 
 def _as_json(summary: JournalSummary, reasons: Reasons) -> dict[str, object]:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -19,7 +20,7 @@ from altcraft_async.cli.display import Talk
 from altcraft_async.cli.exits import ExitCode
 from altcraft_async.cli.inputs import started
 from altcraft_async.cli.options import make_client
-from altcraft_async.cli.signals import interruptible
+from altcraft_async.cli.signals import SIGNALS, interruptible
 from altcraft_async.cli.talk import emit
 from altcraft_async.ingest import read_updates
 from altcraft_async.shards import (
@@ -32,6 +33,7 @@ from altcraft_async.shards import (
     report,
     run_shards,
 )
+from altcraft_async.shards.report import Reports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +45,8 @@ __all__ = ["ShardsJob", "adopt", "plan", "run", "show"]
 
 _PLAIN_EVERY: Final = 10.0
 _LIVE_EVERY: Final = 1.0
+_FAREWELL: Final = 1.0
+"""Seconds that the end of a run waits for a look that is under way."""
 _LISTED: Final = 20
 
 
@@ -91,6 +95,7 @@ class ShardsJob:
 
     directory: str
     shard: int | None
+    of_a_job: bool
     processes: int | None
     concurrency_total: int | None
     rate_total: float | None
@@ -102,7 +107,8 @@ class ShardsJob:
     def check(self) -> None:
         """Raise `ConfigurationError` for options that do not go together."""
         if self.shard is not None and self.processes is not None:
-            msg = "--shard N is one shard in this process, and --processes are for all; give one of the two"
+            where = f" (from the environment: JOB_COMPLETION_INDEX={self.shard})" if self.of_a_job else ""
+            msg = f"--shard N{where} is one shard in this process, and --processes are for all; give one of the two"
             raise ConfigurationError(msg)
         if self.shard is None and self.deadline is not None:
             msg = "--deadline goes with --shard N"
@@ -128,7 +134,7 @@ def run(job: ShardsJob, environ: Mapping[str, str]) -> int:
     if job.shard is not None:
         code, found = asyncio.run(_run_one(job, job.shard, talk))
     else:
-        with _terminating():
+        with _ending(talk):
             progress = _Progress(job.directory, talk)
             with progress:
                 code, found = _run_all(job, progress)
@@ -144,15 +150,14 @@ def _run_all(job: ShardsJob, progress: _Progress) -> tuple[int, ShardsReport | N
         job.directory,
         processes=job.processes,
         retry_failed=job.retry_failed,
-        progress=progress.show,
+        progress=progress.under_way,
         **job.totals,
     )
     return _code(found), found
 
 
 async def _run_one(job: ShardsJob, number: int, talk: Talk) -> tuple[int, ShardReport | None]:
-    with interruptible() as interruption, _Progress(job.directory, talk) as progress:
-        ticking = asyncio.create_task(_tick(progress, number))
+    with interruptible() as interruption, _Progress(job.directory, talk, number):
         try:
             found = await deliver_shard_here(
                 job.directory, number, retry_failed=job.retry_failed, deadline=job.deadline, **job.totals
@@ -162,75 +167,102 @@ async def _run_one(job: ShardsJob, number: int, talk: Talk) -> tuple[int, ShardR
                 raise
             talk.say(f"Shard {number} was interrupted; run it again, and it goes on.")
             return interruption.exit_code, None
-        finally:
-            ticking.cancel()
     return _code(found), found
 
 
-async def _tick(progress: _Progress, number: int) -> None:
-    while True:
-        await asyncio.sleep(_LIVE_EVERY)
-        await asyncio.to_thread(progress.show, [number])
-
-
 @contextlib.contextmanager
-def _terminating() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does: the processes write their last snapshots."""
+def _ending(talk: Talk) -> Iterator[None]:
+    """Let a signal that ends the run do so as Ctrl-C does: the processes write their last snapshots."""
 
     def end(number: int, frame: object) -> None:
         del frame
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN or number in {signal.SIGINT, signal.SIGTERM}:
+            signal.signal(number, end)
     try:
         yield
+    except SystemExit:
+        talk.say("The run was interrupted; run it again, and it goes on.")
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Progress:
-    """Shows how far all shards are: live on a terminal, else a plain line every ten seconds."""
+    """Shows how far all shards are, or one: live on a terminal, else a plain line every ten seconds.
 
-    def __init__(self, directory: str, talk: Talk) -> None:
-        self._directory = directory
-        self._quiet = talk.quiet
+    It looks from a thread of its own, so that a slow directory holds nobody up, and rests after a look for as long as
+    that took.
+    """
+
+    def __init__(self, directory: str, talk: Talk, shard: int | None = None) -> None:
+        self._reports = Reports(directory)
+        self._shard = shard
+        self._here = 0
         live = sys.stderr.isatty() and talk.console.is_terminal and not talk.console.is_dumb_terminal
         self._status = talk.console.status("") if live and not talk.quiet else None
         self._every = _LIVE_EVERY if self._status is not None and "://" not in directory else _PLAIN_EVERY
-        self._due = time.monotonic() + self._every
         self._before: tuple[float, int] | None = None
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = None if talk.quiet else threading.Thread(target=self._go_on, daemon=True)
 
     def __enter__(self) -> Self:
         if self._status is not None:
             self._status.start()
+        if self._thread is not None:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._ended.set()
         if self._status is not None:
             self._status.stop()
+        if self._thread is not None:
+            self._thread.join(_FAREWELL)
 
-    def show(self, numbers: Sequence[int]) -> None:
-        """Show it, where that is due; the shards with these numbers are under way here."""
-        now = time.monotonic()
-        if self._quiet or now < self._due:
-            return
-        self._due = now + self._every
-        try:
-            found = report(self._directory)
-        except (AltcraftError, OSError):  # in a moment it can be read again
-            return
+    def under_way(self, numbers: Sequence[int]) -> None:
+        """Take note of the shards that are under way here."""
+        self._here = len(numbers)
+
+    def _go_on(self) -> None:
+        pause = self._every
+        while not self._ended.wait(pause):
+            begun = time.monotonic()
+            with contextlib.suppress(AltcraftError, OSError):  # in a moment it can be read again
+                self._show(self._look(begun))
+            pause = max(self._every, time.monotonic() - begun)
+
+    def _look(self, now: float) -> str:
+        found = self._reports.look() if self._shard is None else self._reports.look_at(self._shard)
         done = sum(found.counts.values())
         then, before = self._before or (now, done)
         self._before = (now, done)
-        failed = sum(shard.failed for shard in found.shards)
-        shards = f"{len(found.numbers(ShardState.DONE)):,} of {len(found.shards):,} shards done, {len(numbers)} here"
         rate = f"{(done - before) / (now - then):,.0f}/s, " if now > then else ""
-        said = f"{done:,} of {found.rows:,} rows, {rate}{failed:,} failed, {shards}"
-        if self._status is not None:
-            self._status.update(said)
-        else:
-            sys.stderr.write(f"{said}\n")
-            sys.stderr.flush()
+        said = f"{done:,} of {found.rows:,} rows, {rate}{_failed(found):,} failed"
+        if isinstance(found, ShardReport):
+            return f"shard {found.number}: {said}"
+        shards = f"{len(found.numbers(ShardState.DONE)):,} of {len(found.shards):,} shards done"
+        return f"{said}, {shards}, {self._here} here"
+
+    def _show(self, said: str) -> None:
+        with self._lock:
+            if self._ended.is_set():
+                return
+            if self._status is not None:
+                self._status.update(said)
+            else:
+                sys.stderr.write(f"{said}\n")
+                sys.stderr.flush()
+
+
+def _failed(found: ShardsReport | ShardReport) -> int:
+    return sum(count for state, count in found.counts.items() if not state.ok)
 
 
 def _code(found: ShardsReport | ShardReport) -> int:

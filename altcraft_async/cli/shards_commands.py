@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from altcraft_async.cli.inputs import Input, input_options
 from altcraft_async.cli.options import ClientCommand, Real, Seconds, Whole, client_options, environ_of
@@ -77,7 +78,8 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--processes", type=Whole(1, 10_000), metavar="N",
                      help="Processes of this machine. Default: one for each core."),
         click.option("--concurrency-total", type=Whole(), metavar="N",
-                     help="Total calls in flight of all processes that run shards of DIR, on any machine."),
+                     help="Total calls in flight of all processes that run shards of DIR, on any machine; "
+                     "each process has one at least."),
         click.option("--rate-total", type=Real(0, LARGEST, min_open=True), metavar="N",
                      help="Total updates a second of all these processes."),
         click.option("--retry-failed", is_flag=True, help="Send the failed rows of done shards again."),
@@ -101,7 +103,8 @@ def shards_run(directory: str, **fields: Any) -> int:
     from altcraft_async.cli.shards import ShardsJob, run  # noqa: PLC0415 - quick start of the other commands
 
     environ = environ_of(fields)
-    return run(ShardsJob(directory=directory, **fields), environ)
+    of_a_job = click.get_current_context().get_parameter_source("shard") is ParameterSource.ENVIRONMENT
+    return run(ShardsJob(directory=directory, of_a_job=of_a_job, **fields), environ)
 
 
 @shards.command(name="show", short_help="Show the progress of the shards.")

@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Interruption", "interruptible"]
+__all__ = ["SIGNALS", "Interruption", "interruptible"]
 
-_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__
-)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
 
 
 class Interruption:
@@ -57,7 +55,7 @@ def interruptible() -> Iterator[Interruption]:
     interruption = Interruption(task)
     installed = []
     try:
-        for number in _SIGNALS:
+        for number in SIGNALS:
             if number not in {signal.SIGINT, signal.SIGTERM} and signal.getsignal(number) is signal.SIG_IGN:
                 continue
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):

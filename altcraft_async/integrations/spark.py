@@ -53,7 +53,7 @@ from altcraft_async.ingest import FIELDS
 from altcraft_async.kinds import WHOLE
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.shards import report
-from altcraft_async.shards.window import Queue, failed, hand_out, numbers_of, try_shard
+from altcraft_async.shards.window import Queue, failed, hand_out, numbers_of, raise_first, try_shard
 
 if TYPE_CHECKING:
     import os
@@ -106,8 +106,7 @@ def run_with_spark(  # noqa: PLR0913 - what can be said of a run, by keyword
     options = {"concurrency": concurrency, "rate": rate, "retry_failed": retry_failed}
     with _Jobs(spark, str(directory), options, window) as jobs:
         problems = hand_out(Queue(directory, numbers), jobs, window)
-    if problems:
-        raise problems[0]
+    raise_first(problems)
     return report(directory)
 
 

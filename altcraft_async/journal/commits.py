@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias
@@ -11,10 +12,11 @@ import attrs
 from altcraft_async.journal.format import KIND, OPEN, OVERTAKING, bucket_columns, bucket_of, columns_of, failure_of
 from altcraft_async.journal.seals import sealed
 from altcraft_async.protocol.states import OutcomeState
-from altcraft_async.storage.sqlite import insert_many, translated
+from altcraft_async.storage.sqlite import insert_many, open_database, translated
 from altcraft_async.timeline import Timeline
 
 if TYPE_CHECKING:
+    import os
     import sqlite3
     from collections.abc import Callable, Collection, MutableMapping, Sequence
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from altcraft_async.outcome import Outcome
     from altcraft_async.timeline import Sample
 
-__all__ = ["Closing", "Commits", "Item", "Length", "Overtaken", "PutBack", "Sampled", "reopen"]
+__all__ = ["Closing", "Commits", "Item", "Length", "Overtaken", "PutBack", "Sampled", "reopen", "reopen_failed"]
 
 _HISTORY_EVERY = 1.0
 """Seconds between two writes of the timeline and of the slowest rows: what a kill can cost them."""
@@ -210,6 +212,15 @@ def reopen(connection: sqlite3.Connection) -> int:
     )
     connection.execute("DROP TABLE newest")
     return changed.rowcount
+
+
+def reopen_failed(path: str | os.PathLike[str]) -> None:
+    """Have the failed rows of a journal that nobody writes sent again, as `retry_failed` does when a run begins.
+
+    Raises `JournalError` if the file cannot be read or written.
+    """
+    with contextlib.closing(open_database(KIND, str(path))) as connection, translated(KIND, str(path)):
+        reopen(connection)
 
 
 def _supersede(connection: sqlite3.Connection, rows: Sequence[int], corrected: Sequence[Outcome[object]]) -> None:

@@ -48,6 +48,7 @@ _LOOK_EVERY: Final = 1.0
 _SETTLE_SECONDS: Final = 0.05
 """How long a claim waits at least, for a copy that looked in the same moment to say so too; five times as long as the
 claim took, where that is more."""
+_TAKEN_OVER: Final = "another copy of the shard has taken over"
 _log = logging.getLogger("altcraft_async")
 
 
@@ -131,7 +132,8 @@ class Copy:
                 if done is not None:
                     return done
                 await _beside(stack, self._again_and_again(BEAT, lambda: partial(self._sign, self._progress())))
-                await asyncio.to_thread(self._fetch)
+                if await asyncio.to_thread(self._fetch):
+                    await asyncio.to_thread(self._withdraw, self._progress())
             except BaseException:
                 # Nothing is here yet that could be told, so what the directory has stays as it is.
                 await self._in_the_end(self._give_back)
@@ -262,14 +264,37 @@ class Copy:
 
     # -- the run
 
-    def _fetch(self) -> None:
+    def _fetch(self) -> bool:
+        """Bring all here; say whether rows are sent again of which the directory has a report, or had one."""
         if self._holds:  # and so nobody else is writing them
             self._job.place.tidy(name_of(self._job.number, ""))
-        for state, count in self._local.fetch(self._client.base_url).counts.items():
+        summary = self._local.fetch(self._client.base_url)
+        if self._job.retry_failed and summary.finished:
+            announced = self._local.announce_retry()
+            self.taken_over = announced is None and self._holds
+            summary = announced or summary
+        for state, count in summary.counts.items():
             self._counts[state] += count
         self._phase = _Phase.AT_WORK
+        return not self.taken_over and (self._known is not None or summary.reopened > 0)
+
+    def _withdraw(self, progress: Progress) -> None:
+        """Take back the report and the failed rows of before, which are no longer true once one is sent again.
+
+        The journal that is in the directory by now has these rows open, so a kill at any moment leaves what is true.
+        """
+        self._sign(progress)  # which is shown from then on
+        place, number = self._job.place, self._job.number
+        with self._lock:
+            if self._phase is not _Phase.ENDED and not self.taken_over:
+                place.remove(name_of(number, "report.json"))  # first: without it the shard is delivered again
+                place.remove(name_of(number, "failed.parquet"))
+                self._known = None
 
     async def _send(self) -> None:
+        if self.taken_over:
+            self._problem = _TAKEN_OVER
+            return
         with contextlib.ExitStack() as opened:
             outcomes = self._client.market.orders.stream_order_line_statuses(
                 rows_of(self._job.plan, self._job.number, self._local.rows, opened),
@@ -279,10 +304,11 @@ class Copy:
             )
             async with contextlib.aclosing(outcomes):
                 async for outcome in outcomes:
-                    if type(outcome.error) in {RunStoppedError, DeadlineError} and self._problem is None:
-                        self._problem = str(outcome.error)
+                    error = outcome.error
+                    if isinstance(error, RunStoppedError | DeadlineError) and self._problem is None:
+                        self._problem = error.message  # without the line that it is of
                     if self.taken_over:
-                        self._problem = "another copy of the shard has taken over"
+                        self._problem = _TAKEN_OVER
                         break
 
     def _give_back(self) -> None:

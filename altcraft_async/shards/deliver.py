@@ -11,7 +11,7 @@ from altcraft_async.client import AltcraftClient
 from altcraft_async.errors import ConfigurationError
 from altcraft_async.kinds import DEADLINE
 from altcraft_async.shards.copies import Copy, Counter, Job
-from altcraft_async.shards.errors import ShardError, in_words
+from altcraft_async.shards.errors import ShardError, here_in_words, in_words
 from altcraft_async.shards.plan import read_plan
 from altcraft_async.storage.places import Place
 from altcraft_async.storage.scratch import remove_dead, scratch
@@ -47,8 +47,9 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
 
     `concurrency` and `rate` take precedence over the settings; `Shared` among ``"shards"`` is a total for all that
     deliver shards of this directory, among ``"host"`` for this machine. `retry_failed` sends the failed rows of a done
-    shard again. `deadline` is in seconds, and also ends the waiting for another copy, or for a part of a total; rows
-    that it cuts off are sent next time.
+    shard again: its report and its file of failed rows are withdrawn before, and written anew at the end, also if a
+    later copy without `retry_failed` reaches that. `deadline` is in seconds, and also ends the waiting for another
+    copy, or for a part of a total; rows that it cuts off are sent next time.
 
     A done shard is not sent again: its report is returned. The journal is kept on this machine's disk while it runs,
     with a snapshot in the directory every 10 seconds and at the end. After a death another copy goes on: it sends the
@@ -63,8 +64,11 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
     the deadline): then the shard is ``stopped``, or ``running`` if another copy is at work, with the ``problem``.
     Raises `ShardError` if the directory or the shard cannot be used, and `ConfigurationError` for settings that cannot
     work. An interruption writes a last snapshot and is passed on. Within a running event loop await
-    `deliver_shard_here` instead.
+    `deliver_shard_here` instead; this raises `RuntimeError` there.
     """
+    if _is_within_a_loop():
+        msg = "deliver_shard has an event loop of its own, and one is running here: await deliver_shard_here instead"
+        raise RuntimeError(msg)
     delivery = deliver_shard_here(
         directory,
         number,
@@ -75,6 +79,14 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
         busy=busy,
     )
     return asyncio.run(delivery)
+
+
+def _is_within_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery, by keyword
@@ -147,7 +159,8 @@ async def _deliver(  # noqa: PLR0913 - what can be said of a delivery, by keywor
             client = _make_client(place, plan, job.number, observers=(counter,), **given)
             with scratch(_SCRATCH) as folder:
                 copy = Copy(job, client, counter, folder)
-                told = await copy.run(busy)
+                with here_in_words(folder, place.address, job.number):
+                    told = await copy.run(busy)
             if not (again and copy.taken_over):
                 return told
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from altcraft_async.errors import AltcraftError
+from altcraft_async.errors import AltcraftError, JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ShardBusyError", "ShardError", "in_words"]
+__all__ = ["ShardBusyError", "ShardError", "here_in_words", "in_words"]
 
 
 class ShardError(AltcraftError):
@@ -48,4 +50,22 @@ def in_words(directory: str, shard: int | None = None) -> Iterator[None]:
     except OSError as error:
         of = directory if shard is None else f"shard {shard} of {directory}"
         msg = f"{of} cannot be read or written ({error}); correct that, and do it again"
+        raise ShardError(msg, directory=directory, shard=shard) from error
+
+
+@contextlib.contextmanager
+def here_in_words(folder: Path, directory: str, shard: int) -> Iterator[None]:
+    """Raise as `ShardError` what fails in the `folder` that a shard has on this machine, and that is removed then."""
+    try:
+        yield
+    except (JournalError, OSError) as error:
+        path = error.path if isinstance(error, JournalError) else error.filename
+        if path is None or not Path(path).is_relative_to(folder):
+            raise
+        there = folder.parent
+        msg = (
+            f"shard {shard} of {directory} has stopped: its rows and its journal could not be kept in {there}, which "
+            f"has {shutil.disk_usage(there).free:,} bytes free; make room there, or set TMPDIR to another directory, "
+            "and deliver the shard again: it goes on"
+        )
         raise ShardError(msg, directory=directory, shard=shard) from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from altcraft_async.errors import JournalError
 from altcraft_async.journal import JournalReader, begin_journal
+from altcraft_async.journal.commits import reopen_failed
 from altcraft_async.journal.format import KIND
 from altcraft_async.shards.errors import ShardError
 from altcraft_async.shards.kept import forget_kept, keep, take_kept
@@ -83,8 +84,20 @@ class Local:
 
     def summary(self) -> JournalSummary:
         """Return the summary of the journal."""
-        with JournalReader(self.journal) as journal:
-            return journal.summary()
+        return _summary_of(self.journal)
+
+    def announce_retry(self) -> JournalSummary | None:
+        """Put into the directory what the journal is once the failed rows are sent again, before any is.
+
+        So whoever goes on after a kill sends the rest, under the same ids. Returns the summary of that; None if the
+        directory has a journal of another copy which knows more.
+        """
+        with self._lock:
+            reopened = self._folder / "reopened"
+            copy_database(KIND, str(self.journal), str(reopened))
+            reopen_failed(reopened)
+            copy_database(KIND, str(reopened), str(self._copy))
+            return _summary_of(self._copy) if self._put_copy() else None
 
     def is_behind(self) -> bool:
         """Say whether the directory has a snapshot of another copy that knows more than the journal here."""
@@ -98,11 +111,14 @@ class Local:
                 return True
             self._closed = last
             copy_database(KIND, str(self.journal), str(self._copy))
-            if self._knows_less(self._copy):
-                return False
-            self._place.put(self._copy, self._name)
-            self._version = self._place.version(self._name)
-            return True
+            return self._put_copy()
+
+    def _put_copy(self) -> bool:
+        if self._knows_less(self._copy):
+            return False
+        self._place.put(self._copy, self._name)
+        self._version = self._place.version(self._name)
+        return True
 
     def keep(self, error: Exception) -> ShardError:
         """Keep the journal on this machine, as its directory does not take it, and return the error that says so."""
@@ -155,6 +171,11 @@ class Local:
             problem = str(error).replace(str(path), self._place.path(self._name) if what == "snapshot" else "it")
             _log.warning(said, what, self._number, self._place.address, problem)
             return _NOTHING
+
+
+def _summary_of(path: Path) -> JournalSummary:
+    with JournalReader(path) as journal:
+        return journal.summary()
 
 
 def _knowledge(path: Path) -> Knowledge:

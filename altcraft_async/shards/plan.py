@@ -22,6 +22,7 @@ import hashlib
 import json
 import operator
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4, uuid5
 
@@ -36,7 +37,6 @@ from altcraft_async.storage.places import Place
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 __all__ = [
     "FROZEN",
@@ -49,6 +49,7 @@ __all__ = [
     "fresh_place",
     "name_of",
     "read_plan",
+    "shard_of",
     "write_plan",
 ]
 
@@ -129,6 +130,15 @@ def name_of(number: int, what: str) -> str:
     return f"{PRIVATE}/{number:05}.{what}"
 
 
+def shard_of(journal: str | os.PathLike[str]) -> tuple[str, int] | None:
+    """Return the directory and number of the shard whose snapshot a file is by its name and place; None of others."""
+    path = Path(journal).absolute()
+    number = path.stem if path.suffix == ".journal" and path.stem.isdecimal() else ""
+    if not number or path.parent.name != PRIVATE or not (path.parent.parent / _PLAN).is_file():
+        return None
+    return str(path.parent.parent), int(number)
+
+
 def checksum_of(path: Path) -> str:
     """Return a checksum of a file on this machine."""
     with path.open("rb") as file:
@@ -148,6 +158,9 @@ def fresh_place(directory: str | os.PathLike[str]) -> Place:
     """Return a directory in which there is no plan yet; raises `ShardError` if there is one, or a part of one."""
     place = Place(directory)
     with in_words(place.address):
+        if not place.has_container():  # or it would be made
+            msg = f"the bucket of {place.address} is not there; correct the address, or create it"
+            raise ShardError(msg, directory=place.address)
         place.tidy(f"{_PLAN}.")
         there = place.sizes(PRIVATE)
     if _PLAN.rpartition("/")[2] in there:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import Counter
+from logging.handlers import QueueHandler
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from altcraft_async.kinds import WHOLE
 from altcraft_async.shards.errors import ShardError
 from altcraft_async.shards.report import report
-from altcraft_async.shards.window import Fate, Queue, hand_out, numbers_of, try_shard
+from altcraft_async.shards.window import Fate, Queue, hand_out, numbers_of, raise_first, try_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +37,11 @@ _DEATHS: Final = 3
 """Deaths of a worker over one shard after which that shard is left."""
 _PATIENCE: Final = 10.0
 """Seconds that a worker has to end by itself."""
-_ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM})
+_ENDING: Final = frozenset(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__
+)
+_READY: Final = "ready"
+"""What a worker says first."""
 _log = logging.getLogger("altcraft_async")
 
 
@@ -54,9 +61,12 @@ def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
     `concurrency` and `rate` are for each process; ``Shared(64)`` is a total for this machine. A process that dies is
     replaced and its shard goes on, up to three times. A shard that another process delivers, here or elsewhere, is left
     until no other is free, and waited for then. `progress` is called about once a second with the numbers of the
-    shards under way. An error of one shard does not end the others; the first such error is raised when all have ended.
+    shards under way; it must return at once, since no shard is handed out meanwhile. An error of one shard does not end
+    the others; the first such error is raised when all have ended.
 
-    The processes are spawned: call this under ``if __name__ == "__main__":`` in a script. An interruption ends them.
+    The processes are spawned: call this under ``if __name__ == "__main__":`` in a program that is a file. An
+    interruption ends them, and so does the end of this process, however that comes. What they log comes to the loggers
+    of this process, as far as the level of ``altcraft_async`` lets it.
     """
     count = (os.cpu_count() or 1) if processes is None else processes
     WHOLE.check("processes", count)
@@ -64,21 +74,55 @@ def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
     options = {"concurrency": concurrency, "rate": rate, "retry_failed": retry_failed}
     with _Pool(os.fspath(directory), options) as pool:
         problems = hand_out(Queue(directory, numbers), pool, count, progress)
-    if problems:
-        raise problems[0]
+    raise_first(problems)
     return report(directory)
 
 
 class _Worker:
-    """A process that delivers one shard after the other."""
+    """A process that delivers one shard after the other, and whose log is this process's.
+
+    Each has a pipe of its own for its log: one that is killed while it writes blocks no other.
+    """
 
     def __init__(self, directory: str, options: dict[str, Any]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs, directory, options), daemon=True)
+        records, log = context.Pipe(duplex=False)
+        arguments = (theirs, log, _log.getEffectiveLevel(), directory, options)
+        self.process: BaseProcess = context.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
+        log.close()
+        self._relay = threading.Thread(target=_relay, args=(records,), daemon=True)
+        self._relay.start()
+        self._directory = directory
         self.number: int | None = None
+        self._is_ready = False
+
+    def has_answered(self) -> bool:
+        """Look whether what has come is an answer; raises `ShardError` if the process ended before it began."""
+        if not self._is_ready:
+            try:
+                self._is_ready = self.connection.recv() == _READY
+            except (EOFError, OSError):
+                raise self._not_begun() from None
+            return self.connection.poll()
+        return True
+
+    def _not_begun(self) -> ShardError:
+        """Return the error of a process that has ended before it took a shard: the next would end so too."""
+        self.process.join(_PATIENCE)
+        code = self.process.exitcode or 0
+        if code > 0:
+            msg = (
+                f"the processes for {self._directory} cannot begin (exit code {code}; standard error has the cause): a "
+                "program that calls run_shards must be a file that Python can import, with the call below if __name__ "
+                '== "__main__":'
+            )
+        else:
+            how = f"signal {-code}" if code else "a signal"
+            msg = f"a process for {self._directory} was ended by {how} before it took a shard; run it again"
+        return ShardError(msg, directory=self._directory)
 
     def give(self, number: int, dead: Sign | None) -> None:
         self.number = number
@@ -109,6 +153,15 @@ class _Worker:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
+        self._relay.join(_PATIENCE)
+
+
+def _relay(records: Connection) -> None:
+    """Give what a worker logs to the loggers of this process, until it has ended."""
+    with records, contextlib.suppress(EOFError, OSError):
+        while True:
+            record: logging.LogRecord = records.recv()
+            logging.getLogger(record.name).handle(record)
 
 
 class _Pool:
@@ -138,7 +191,8 @@ class _Pool:
 
     def wait(self, tasks: Sequence[_Worker], seconds: float) -> list[_Worker]:
         by_connection = {worker.connection: worker for worker in tasks}
-        return [by_connection[ready] for ready in wait(list(by_connection), seconds)]  # type: ignore[index]  # as given
+        ready = [by_connection[one] for one in wait(list(by_connection), seconds)]  # type: ignore[index]  # as given
+        return [worker for worker in ready if worker.has_answered()]
 
     def answer(self, number: int, task: _Worker) -> Answer:
         answer = task.take()
@@ -189,21 +243,58 @@ def _is_ended_before_it_begins() -> bool:
     if _ENDING & signal.sigpending():
         return True
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where it was ignored, as in the background of a script
+    handled = [number for number in _ENDING - {signal.SIGINT} if signal.getsignal(number) is not signal.SIG_IGN]
+
     def interrupt(number: int, frame: object) -> None:
-        del frame
-        signal.signal(number, signal.SIG_IGN)  # a service's manager and the one who gives out the work both say it
+        del number, frame
+        for one in handled:  # at the first: a service's manager and the one who gives out the work both say it
+            signal.signal(one, signal.SIG_IGN)
         signal.raise_signal(signal.SIGINT)
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in handled:
+        signal.signal(number, interrupt)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     return False
 
 
-def _work(connection: Connection, directory: str, options: dict[str, Any]) -> None:
+class _Sends(QueueHandler):
+    """Sends records to the process that has begun this one; what it cannot send is dropped."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)  # type: ignore[arg-type]  # which `enqueue` alone uses
+        self._connection = connection
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Send a record."""
+        self._connection.send(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name there
+        """Drop a record: nobody listens any more."""
+
+
+def _end_with_parent(main: int) -> None:
+    """Interrupt what the thread `main` has under way when the process that hands out the shards has gone."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    parent.join()
+    if sys.platform == "win32":
+        _thread.interrupt_main()
+    else:
+        signal.pthread_kill(main, signal.SIGTERM)
+
+
+def _work(connection: Connection, log: Connection, level: int, directory: str, options: dict[str, Any]) -> None:
     """Deliver the shards whose numbers come, in a process of its own, until nobody asks any more."""
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):  # nobody asks, or nobody listens any more
         if _is_ended_before_it_begins():
             return
+        _log.setLevel(level)
+        _log.addHandler(_Sends(log))
+        _log.propagate = False
+        threading.Thread(target=_end_with_parent, args=(threading.get_ident(),), daemon=True).start()
+        connection.send(_READY)
         while True:
             number, dead = connection.recv()
             connection.send(try_shard(directory, number, dead, options))

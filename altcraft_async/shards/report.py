@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -16,14 +17,15 @@ from altcraft_async.storage.places import Place
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from altcraft_async.protocol.values import JSON
     from altcraft_async.shards.plan import Plan
 
-__all__ = ["ShardReport", "ShardState", "ShardsReport", "read_report", "report", "report_of"]
+__all__ = ["Reports", "ShardReport", "ShardState", "ShardsReport", "read_report", "report"]
 
-
+_AT_ONCE: Final = 32
+"""Files that are read at once: an object store takes some ten milliseconds for each, and there may be thousands."""
 _REPORT: Final = {"number": int, "state": str, "run_id": str, "rows": int, **PROGRESS}
 
 
@@ -163,15 +165,15 @@ def read_report(place: Place, plan: Plan, number: int) -> ShardReport | None:
     return found
 
 
-def report_of(place: Place, plan: Plan, number: int, names: Iterable[str]) -> ShardReport:
+def _report_of(place: Place, plan: Plan, number: int, names: Container[str]) -> ShardReport:
     """Return the report of one shard, where the directory has files of these `names`."""
     rows, run_id = plan.shards[number].rows, plan.run_id(number)
-    if name_of(number, "report.json").rpartition("/")[2] in names:
+    if _base(number, "report.json") in names:
         done = read_report(place, plan, number)
         if done is not None:
             return done
     holder = None
-    if name_of(number, "lease.json").rpartition("/")[2] in names:
+    if _base(number, "lease.json") in names:
         holder = Holder.read(place, number)
     if holder is None:
         return ShardReport(number, ShardState.WAITING, run_id, rows, {})
@@ -189,9 +191,50 @@ def report(directory: str | os.PathLike[str]) -> ShardsReport:
     whose process number another process has now, is ``running`` for 30 seconds more; for good, where the directory
     cannot be written or its files have no time. Raises `ShardError` without a plan.
     """
-    place = Place(directory)
-    plan = read_plan(place)
-    with in_words(place.address):
-        names = place.sizes(PRIVATE)
-        shards = [report_of(place, plan, number, names) for number in range(len(plan.shards))]
-    return ShardsReport(place.address, plan.id, shards)
+    return Reports(directory).look()
+
+
+class Reports:
+    """The reports of the shards of a directory, for one who looks at them again and again: its methods block.
+
+    The report of a done shard is read once, and again only when it was written anew. Raises `ShardError` without a
+    plan.
+    """
+
+    __slots__ = ("_done", "_place", "_plan")
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self._place = Place(directory)
+        self._plan = read_plan(self._place)
+        self._done: dict[int, tuple[str, ShardReport]] = {}
+
+    def __repr__(self) -> str:
+        """Show the directory."""
+        return f"<Reports of {self._place.address}: {len(self._done)} of {len(self._plan.shards)} done>"
+
+    def look(self) -> ShardsReport:
+        """Return the report of all shards as it is now; see `report`."""
+        with in_words(self._place.address), ThreadPoolExecutor(_AT_ONCE) as threads:
+            stamps = self._place.stamps(PRIVATE)
+            shards = list(threads.map(lambda number: self._known(number, stamps), range(len(self._plan.shards))))
+        return ShardsReport(self._place.address, self._plan.id, shards)
+
+    def look_at(self, number: int) -> ShardReport:
+        """Return the report of one shard as it is now, out of its own files alone."""
+        with in_words(self._place.address, number):
+            names = [_base(number, what) for what in ("report.json", "lease.json")]
+            return _report_of(self._place, self._plan, number, names)
+
+    def _known(self, number: int, stamps: Mapping[str, str]) -> ShardReport:
+        stamp = stamps.get(_base(number, "report.json"))
+        before, found = self._done.get(number, (None, None))
+        if found is None or stamp is None or stamp != before:
+            found = _report_of(self._place, self._plan, number, stamps)
+            if found.complete and stamp is not None:
+                self._done[number] = (stamp, found)
+        return found
+
+
+def _base(number: int, what: str) -> str:
+    """Return the name of a shard's file within its directory."""
+    return name_of(number, what).rpartition("/")[2]

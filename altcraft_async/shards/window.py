@@ -30,7 +30,18 @@ if TYPE_CHECKING:
     from altcraft_async.flow.limit import Adaptive
     from altcraft_async.shards.lease import Sign
 
-__all__ = ["Answer", "Fate", "Queue", "Tasks", "failed", "hand_out", "numbers_of", "options_of", "try_shard"]
+__all__ = [
+    "Answer",
+    "Fate",
+    "Queue",
+    "Tasks",
+    "failed",
+    "hand_out",
+    "numbers_of",
+    "options_of",
+    "raise_first",
+    "try_shard",
+]
 
 TURN: Final = 1.0
 """Seconds after which those that others deliver are looked at again."""
@@ -163,6 +174,14 @@ def hand_out(
                 queue.put_back(number, answer)
             else:
                 problems.append(answer)
+
+
+def raise_first(problems: Sequence[AltcraftError]) -> None:
+    """Raise the first of some errors, if there are any; its notes say the others, of which each is of another shard."""
+    for error in problems[:1]:
+        for other in problems[1:]:
+            error.add_note(str(other))
+        raise error
 
 
 def try_shard(directory: str, number: int, dead: Sign | None, options: Mapping[str, Any]) -> Answer:

@@ -241,6 +241,11 @@ class Place:
         """Show the address."""
         return f"<Place {self.address}>"
 
+    def has_container(self) -> bool:
+        """Say whether the bucket or container is there that its address begins with; true where there are none."""
+        container = self._root.partition("/")[0]
+        return not container or bool(self._files.exists(container))
+
     def path(self, name: str) -> str:
         """Return the whole address of a file."""
         return f"{self.address.rstrip('/')}/{name}"
@@ -311,6 +316,13 @@ class Place:
 
         A symbolic link to a file is a file; one that is being written is none. Raises `NotADirectoryError` for a file.
         """
+        return {name: int(entry["size"] or 0) for name, entry in self._entries(directory).items()}
+
+    def stamps(self, directory: str = "") -> Mapping[str, str]:
+        """Return for each name of `sizes` what the file system lists of it: that differs when it is written anew."""
+        return {name: str(sorted(entry.items())) for name, entry in self._entries(directory).items()}
+
+    def _entries(self, directory: str) -> Mapping[str, Mapping[str, Any]]:
         path = f"{self._root}/{directory}".rstrip("/")
         self._files.invalidate_cache(path)  # others write there
         try:
@@ -320,7 +332,7 @@ class Place:
         if [str(entry["name"]) for entry in found if entry["type"] == "file"] == [path]:
             raise NotADirectoryError(errno.ENOTDIR, "It is a file, and no directory", self.path(directory))
         return {
-            str(entry["name"]).rpartition("/")[2]: int(entry["size"] or 0)
+            str(entry["name"]).rpartition("/")[2]: entry
             for entry in found
             if _LEFT.search(str(entry["name"])) is None
             and not _is_mark(entry)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from altcraft_async.ingest import FIELDS
 from altcraft_async.sandbox import Faults
 from altcraft_async.shards import report
+from altcraft_async.shards.report import Reports
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("fsspec")
@@ -185,6 +188,37 @@ def test_a_disk_for_temporary_files_that_is_full_is_said_in_one_sentence(here, r
     assert ended.stderr.count("\n") == 1
 
 
+def test_the_number_of_a_job_is_named_where_it_does_not_go_with_processes(here, rows):
+    ended = here("shards", "run", "run", "--processes", "2", JOB_COMPLETION_INDEX="3")
+    assert ended.returncode == 1
+    assert "from the environment: JOB_COMPLETION_INDEX=3" in ended.stderr
+
+
+def test_the_journal_of_a_shard_advises_the_command_of_the_shard(here, rows, command):
+    with (command.directory / "in.csv").open("a") as file:
+        file.write("unknown,l,new\n")
+    here("shards", "plan", "in.csv", "run", "--shards", "1")
+    here("shards", "run", "run", "--shard", "0", ALTCRAFT_TOKEN="wrong")
+    directory = command.directory / "run"
+    shown = here("journal", "show", "run/_altcraft/00000.journal").stdout
+    assert f"to finish the shard: altcraft-async shards run {directory} --shard 0\n" in shown
+    here("shards", "run", "run", "--shard", "0")
+    shown = here("journal", "show", "run/_altcraft/00000.journal").stdout
+    assert f"the rows that failed: {directory}/_altcraft/00000.failed.parquet\n" in shown
+    assert f"to send again what failed: altcraft-async shards run {directory} --shard 0 --retry-failed\n" in shown
+    assert "altcraft-async sync" not in shown
+
+
+def test_all_shards_that_failed_are_named(here, rows, command):
+    here("shards", "plan", "in.csv", "run", "--shards", "3")
+    for number in (0, 2):
+        (command.directory / "run" / f"shard-{number:05}.parquet").unlink()
+    ended = here("shards", "run", "run", "--processes", "1")
+    assert ended.returncode == 1
+    said = [line for line in ended.stderr.splitlines() if "is not there; put it back" in line]
+    assert [("shard-00000" in line, "shard-00002" in line) for line in said] == [(True, False), (False, True)]
+
+
 def test_an_error_of_the_system_without_a_file_is_said_in_one_sentence(here, rows, monkeypatch):
     def few(*_, **__):
         raise OSError(24, "Too many open files")
@@ -193,3 +227,35 @@ def test_an_error_of_the_system_without_a_file_is_said_in_one_sentence(here, row
     ended = here("shards", "plan", "in.csv", "run", "--shards", "2")
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     assert "Error: Too many open files" in ended.stderr
+
+
+def test_a_look_at_the_progress_that_hangs_holds_up_no_shard(here, rows, monkeypatch, sandbox):
+    looks, end = [], threading.Event()
+
+    class Hanging(Reports):
+        def look(self):
+            looks.append(self)
+            end.wait(60)
+            return super().look()
+
+    monkeypatch.setattr("altcraft_async.cli.shards._PLAIN_EVERY", 0.01)
+    monkeypatch.setattr("altcraft_async.cli.shards.Reports", Hanging)
+    here("shards", "plan", "in.csv", "run", "--shards", "3")
+    begun = time.monotonic()
+    try:
+        ended = here("shards", "run", "run", "--processes", "1")
+    finally:
+        end.set()
+    assert (ended.returncode, len(looks)) == (0, 1)
+    assert time.monotonic() - begun < 30
+    assert sandbox.check(rows).ok
+
+
+def test_the_progress_of_one_shard_is_of_that_alone(here, rows, monkeypatch, sandbox):
+    monkeypatch.setattr("altcraft_async.cli.shards._PLAIN_EVERY", 0.01)
+    sandbox.faults = Faults(latency=0.1)
+    here("shards", "plan", "in.csv", "run", "--shards", "3")
+    ended = here("shards", "run", "run", "--shard", "1")
+    assert ended.returncode == 0
+    assert re.search(r"^shard 1: \d+ of \d+ rows, ", ended.stderr, re.MULTILINE)
+    assert "shards done" not in ended.stderr

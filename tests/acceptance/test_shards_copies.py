@@ -206,7 +206,7 @@ def test_a_journal_that_was_kept_knows_what_was_sent_again(sandbox, rows, tmp_pa
     assert deliver_shard(tmp_path / "run", 0).failed == 1
     sandbox.add_order("late", ["l"])
     with monkeypatch.context() as patch:
-        full(patch, ".journal", "report.json")
+        full(patch, ".journal", "report.json", after=1)  # before it sends anything it writes one
         with pytest.raises(ShardError, match="is kept at"):
             deliver_shard(tmp_path / "run", 0, retry_failed=True)
     requests = sandbox.ledger.requests

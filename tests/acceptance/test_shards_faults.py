@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from altcraft_async import OutcomeState, Shared
+from altcraft_async import JournalError, OutcomeState, Shared
 from altcraft_async.sandbox import ThreadedSandbox
 from altcraft_async.shards import ShardError, ShardState, deliver_shard, deliver_shard_here, plan_shards, report
 from altcraft_async.shards.lease import Holder, Progress
@@ -122,12 +122,13 @@ def test_what_a_killed_copy_left_half_written_in_the_directory_is_removed(sandbo
     assert not left.exists()
 
 
-def full(monkeypatch, *ends):
-    """Let writes of files with these endings fail, as on a full disk."""
+def full(monkeypatch, *ends, after=0):
+    """Let writes of files with these endings fail `after` so many, as on a full disk."""
     write, put = Place.write, Place.put
+    left = iter(range(after))
 
     def fails(name):
-        if name.endswith(ends):
+        if name.endswith(ends) and next(left, None) is None:
             raise OSError(28, "No space left on device")
 
     def write_too(place, name, content):
@@ -140,6 +141,31 @@ def full(monkeypatch, *ends):
 
     monkeypatch.setattr(Place, "write", write_too)
     monkeypatch.setattr(Place, "put", put_too)
+
+
+@pytest.mark.parametrize("what", ["rows", "journal"])
+def test_a_full_temporary_directory_is_named_with_the_shard(sandbox, rows, tmp_path, monkeypatch, what):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    plan_shards(rows, tmp_path / "run", shards=1)
+
+    def fetch(place, name, target):
+        raise OSError(28, "No space left on device", str(target))
+
+    def begin(path, **_):
+        msg = f"the disk with the journal {path} is full"
+        raise JournalError(msg, path=str(path))
+
+    with monkeypatch.context() as patch:
+        if what == "rows":
+            patch.setattr(Place, "fetch", fetch)
+        else:
+            patch.setattr("altcraft_async.shards.local.begin_journal", begin)
+        with pytest.raises(ShardError, match=r"shard 0 of .*/run has stopped: .* set TMPDIR to another") as caught:
+            deliver_shard(tmp_path / "run", 0)
+    assert f" in {tmp_path / 'tmp'}, which has " in str(caught.value)
+    assert "altcraft-shard-" not in str(caught.value)
+    assert deliver_shard(tmp_path / "run", 0).ok
 
 
 def test_a_full_disk_in_the_end_keeps_the_journal_here_and_the_next_copy_goes_on(sandbox, rows, tmp_path, monkeypatch):
@@ -208,3 +234,17 @@ def test_the_plans_target_is_the_address_where_none_is_set(sandbox, rows, tmp_pa
         monkeypatch.setenv("ALTCRAFT_CONFIG", str(settings))
         deliver_shard(tmp_path / "run", 0)
     assert report(tmp_path / "run").ok
+
+
+async def test_within_a_running_loop_the_other_function_is_named(sandbox, rows, tmp_path):
+    plan_shards(rows, tmp_path, shards=1)
+    with pytest.raises(RuntimeError, match="await deliver_shard_here instead"):
+        deliver_shard(tmp_path, 0)
+    assert (await deliver_shard_here(tmp_path, 0)).ok
+
+
+def test_the_problem_of_a_stopped_shard_is_not_that_of_one_line(sandbox, rows, tmp_path):
+    plan_shards(rows, tmp_path, shards=1)
+    problem = deliver_shard(tmp_path, 0, deadline=0).problem
+    assert problem.startswith("the run's deadline")
+    assert "order_" not in problem

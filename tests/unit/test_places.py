@@ -62,6 +62,18 @@ def files():
     found.invalidate_cache()
 
 
+@pytest.mark.parametrize("kind", ["path", "memory"])
+def test_a_stamp_differs_when_a_file_is_written_anew(kind, tmp_path):
+    place = Place(tmp_path if kind == "path" else f"memory://stamps-{tmp_path.name}")
+    place.write("inner/a", b"1")
+    place.write("inner/b", b"1")
+    before = place.stamps("inner")
+    assert place.stamps("inner") == before
+    place.write("inner/a", b"2")
+    after = place.stamps("inner")
+    assert (before["a"] == after["a"], before["b"] == after["b"]) == (False, True)
+
+
 def test_what_others_have_written_since_a_listing_is_read(files, tmp_path):
     place = Place("remembering://job")
     place.write("inner/first", b"1")

@@ -28,6 +28,7 @@ from altcraft_async.shards import (
     run_shards,
 )
 from altcraft_async.shards.lease import Holder
+from altcraft_async.shards.plan import fresh_place, shard_of
 from altcraft_async.shards.rows import rows_of
 
 if TYPE_CHECKING:
@@ -432,3 +433,29 @@ def test_a_parquet_file_that_is_called_new_is_a_shard(tmp_path: Path) -> None:
     for number, name in enumerate(("a.parquet", "b.parquet.new", "c.new")):
         write(tmp_path / name, [(f"o{number}", "l", "new")])
     assert adopt_shards(tmp_path).rows == 3
+
+
+@pytest.mark.parametrize("container", ["there", "typo"])
+def test_no_bucket_is_created_for_a_plan(monkeypatch: pytest.MonkeyPatch, container: str) -> None:
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    memory.makedirs("/there", exist_ok=True)
+    monkeypatch.setattr("altcraft_async.storage.places.opener_of", lambda _: (memory, f"{container}/run"))
+    try:
+        if container == "there":
+            assert fresh_place("s3://there/run").has_container()
+        else:
+            with pytest.raises(ShardError, match="the bucket of s3://typo/run is not there; correct the address"):
+                fresh_place("s3://typo/run")
+            assert not memory.exists("/typo")
+    finally:
+        memory.rm("/there", recursive=True)
+
+
+def test_the_shard_of_a_journal_is_known_by_its_place(tmp_path: Path) -> None:
+    (tmp_path / "_altcraft").mkdir()
+    journal = tmp_path / "_altcraft" / "00012.journal"
+    assert shard_of(journal) is None
+    (tmp_path / "_altcraft" / "plan.json").touch()
+    assert shard_of(journal) == (str(tmp_path), 12)
+    assert shard_of(tmp_path / "00012.journal") is None
+    assert shard_of(tmp_path / "_altcraft" / "run.journal") is None

@@ -19,7 +19,7 @@ from altcraft_async.shards import ShardError
 from altcraft_async.shards.lease import SILENT, Holder, Progress, Watched, silence_of
 from altcraft_async.shards.members import Members
 from altcraft_async.shards.report import ShardReport, ShardsReport, ShardState
-from altcraft_async.shards.window import TURN, Fate, Queue, hand_out, options_of
+from altcraft_async.shards.window import TURN, Fate, Queue, hand_out, options_of, raise_first
 from altcraft_async.storage.places import Place
 
 
@@ -285,6 +285,13 @@ def test_an_error_of_one_shard_does_not_end_the_others(place: Place, clock: Cloc
     tasks = Scripted(n0=[problem], n1=[Fate.ENDED], n2=[ShardError("the second")])
     assert hand_out(Queue(place.address, [0, 1, 2], clock), tasks, 1, sleep=clock.sleep)[0] is problem
     assert tasks.begun == [0, 1, 2]
+
+
+def test_the_error_of_the_first_shard_has_those_of_the_others_as_notes() -> None:
+    raise_first([])
+    with pytest.raises(ShardError, match="the first") as caught:
+        raise_first([ShardError("the first"), ShardError("the second"), ShardError("the third")])
+    assert caught.value.__notes__ == ["the second", "the third"]
 
 
 def test_who_has_only_busy_shards_sleeps_a_turn_between_two_looks(
