@@ -229,9 +229,10 @@ class AdaptiveLimit:
         self._yields_at = math.inf
         self._spell: _Spell | None = None
         self._tries = 0
-        self._passed: float | None = None
         self._background = Background()
         self._pace: LearnedRate | None = None
+        # The rate at which spread starts were accepted, and the pace that is doubted, each until the next try.
+        self._passed: float | None = None
         self._left: LearnedRate | None = None
 
     learns = True
@@ -325,7 +326,7 @@ class AdaptiveLimit:
         if rate is None and self._pace is not None and now - since < _SECONDS:  # a counter, shut for its second
             rate = (self._accepted - mark.accepted) / (now - max(mark.at, since - _MARK_EVERY))
         self._stop_spreading()
-        self._spell = self._passed = None
+        self._spell = self._passed = self._left = None
         self.limit = max(self.limit, mark.limit)
         self._ceiling = self.settings.maximum if mark.state is _DOUBLING else max(self._ceiling, self.limit)
         self.state = _FOLLOWING if mark.state in {_DIPPING, _PACED} else mark.state

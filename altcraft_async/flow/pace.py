@@ -29,7 +29,7 @@ _SEARCH = 0.1
 """A step of so much is the search for the rate; a smaller one only asks whether there is more."""
 _LONGEST_HOLD = 30.0
 """Seconds between steps above a known ceiling, at most."""
-DOUBTFUL = 0.15
+DOUBTFUL = 0.3
 """The largest share of throttled answers that may be background: a load too high by more refuses more."""
 _SLOWER = 0.67
 """The share of the pace during a test: below what a server accepts that throttles a doubtful share."""
