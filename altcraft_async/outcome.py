@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import attrs
 
-from altcraft_async.errors import BatchError, InvalidUpdateError, MissingExtraError
+from altcraft_async.errors import BatchError, MissingExtraError
 from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Fingerprint", "Outcome", "OutcomeState", "RawResponse", "Report", "outcomes_like"]
 
 
-_NO_IDS: Final = (None, None, None)
 Row_co = TypeVar("Row_co", covariant=True)
 """What a bulk call was given for one update."""
 
@@ -129,22 +128,15 @@ class Outcome(Generic[Row_co]):
     def to_dict(self) -> dict[str, JSON]:
         """Return it flat and ready for JSON: index, ids, state, effort, and the error's class and text.
 
-        Of an ``invalid`` row the ids are those that its input has. ``ok`` says whether nothing is left to do. ``batch``
-        is the index of the first row that went in the same call.
+        ``ok`` says whether nothing is left to do. ``batch`` is the index of the first row that went in the same call.
         `row`, `echo` and the update's tag are left out: the index leads back to the row.
         """
         update, error = self.update, self.error
-        given = error.ids if update is None and isinstance(error, InvalidUpdateError) else None
-        order, line, status = (
-            given or _NO_IDS
-            if update is None
-            else (update.order_external_id, update.order_line_external_id, update.status_external_id)
-        )
         return {
             "index": self.index,
-            "order_external_id": order,
-            "order_line_external_id": line,
-            "status_external_id": status,
+            "order_external_id": None if update is None else update.order_external_id,
+            "order_line_external_id": None if update is None else update.order_line_external_id,
+            "status_external_id": None if update is None else update.status_external_id,
             "external_id": self.external_id,
             "batch": None if self.batch is None else self.batch.first,
             "state": str(self.state),

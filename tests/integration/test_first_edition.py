@@ -192,6 +192,7 @@ async def test_a_retry_that_was_killed_goes_on_under_the_old_ids(old, client, wh
     assert sandbox.ledger.requests == 3
 
 
+@pytest.mark.filterwarnings("ignore::altcraft_async.journal.DedupWindowWarning")
 async def test_a_changed_row_is_refused_as_ever(old, client):
     altcraft, _ = client
     path = old("finished.journal")

@@ -18,12 +18,10 @@ from altcraft_async import (
     InvalidUpdateError,
     JournalError,
     LineStatusUpdate,
-    Outcome,
     OutcomeState,
     Report,
     SourceError,
 )
-from altcraft_async.ingest import FIELDS
 from altcraft_async.outbox import Outbox
 
 
@@ -207,11 +205,3 @@ async def test_a_report_is_written_to_parquet_at_a_path_and_an_address(sandbox, 
     report.to_parquet(f"file://{tmp_path}/again.parquet")
     for name in ("report.parquet", "again.parquet"):
         assert pq.read_table(tmp_path / name) == report.to_arrow()
-
-
-def test_a_wrong_row_of_a_file_has_the_ids_that_the_file_has():
-    error = InvalidUpdateError("status_external_id is empty", ids=("order_1", "line_1", None))
-    said = Outcome(0, None, OutcomeState.INVALID, error=error).to_dict()
-    assert [said[field] for field in FIELDS] == ["order_1", "line_1", None]
-    unknown = Outcome(0, None, OutcomeState.INVALID, error=InvalidUpdateError("no row")).to_dict()
-    assert [unknown[field] for field in FIELDS] == [None] * 3
