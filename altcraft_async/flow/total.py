@@ -122,7 +122,7 @@ class SharedTotal:
     def whole(self) -> LearnedLimit:
         """What all share."""
         permits = 1 if self._permits is None else int(self._permits.total)
-        return LearnedLimit(permits, None if self._rate is None else self._rate.total)
+        return LearnedLimit(permits, None if self._rate is None else float(self._rate.total))
 
     def lead(self, now: float, own: Report, others: Mapping[int, Report]) -> dict[int, Share]:
         """Give each its share; the own one is taken at once."""

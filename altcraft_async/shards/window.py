@@ -178,10 +178,12 @@ def hand_out(
 
 def raise_first(problems: Sequence[AltcraftError]) -> None:
     """Raise the first of some errors, if there are any; its notes say the others, of which each is of another shard."""
-    for error in problems[:1]:
-        for other in problems[1:]:
-            error.add_note(str(other))
-        raise error
+    if not problems:
+        return
+    first, *others = problems
+    for other in others:
+        first.add_note(str(other))
+    raise first
 
 
 def try_shard(directory: str, number: int, dead: Sign | None, options: Mapping[str, Any]) -> Answer:

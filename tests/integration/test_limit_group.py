@@ -325,6 +325,7 @@ def test_only_those_that_set_the_same_are_one_group():
     assert names_of(Settings(concurrency=Adaptive(headroom=2))) == names_of(
         Settings(concurrency=Adaptive(headroom=2.0))
     )
+    assert names_of(Settings(rate=Shared(100))) == names_of(Settings(rate=Shared(100.0)))  # as the environment gives it
     assert names_of(Settings(concurrency=4)) == names_of(Settings(group=None)) == []
 
 
