@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from altcraft_async.errors import ConfigurationError, InvalidUpdateError
 from altcraft_async.ingest import FIELDS, HeldBackError, InputError, InputFormat, KeptRow, UpdateReader, read_updates
+from altcraft_async.ingest.table import fold
 from altcraft_async.protocol.values import LineStatusUpdate
 
 if TYPE_CHECKING:
@@ -320,7 +321,11 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zs
 )
 
 
-@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS, st.text(st.characters(codec="utf-8", exclude_characters="\r")))))
+NO_LINE = TEXTS.filter(lambda text: fold(text).strip("-") != "")
+"""Texts of which none begins a line of dashes, which is passed over."""
+
+
+@given(st.lists(st.tuples(NO_LINE, TEXTS, TEXTS, st.text(st.characters(codec="utf-8", exclude_characters="\r")))))
 def test_whatever_the_csv_writer_writes_is_read_and_kept_exactly(table: list[tuple[str, str, str, str]]) -> None:
     written = io.StringIO(newline="")
     csv.writer(written, lineterminator="\n").writerows([(*FIELDS, "note"), *table])
