@@ -345,9 +345,10 @@ def test_a_wire_log_that_cannot_be_opened_is_one_sentence(command: CommandLine, 
 def test_the_next_run_begins_by_what_the_last_one_learned_unless_it_is_not_to_remember(
     command: CommandLine, sandbox: ThreadedSandbox
 ) -> None:
-    sandbox.seed_orders(300, 1)
-    sandbox.faults = Faults(latency=0.01, slots=4, over_slots="reject")
-    rows = [f"order_{number},line_{number}_1,delivered\n" for number in range(1, 301)]
+    # Long enough that more than four calls are there at once on a slow machine too.
+    sandbox.seed_orders(80, 1)
+    sandbox.faults = Faults(latency=0.1, slots=4, over_slots="reject")
+    rows = [f"order_{number},line_{number}_1,delivered\n" for number in range(1, 81)]
     command.write("in.csv", HEADER + "".join(rows))
     state = command.directory.with_name(f"{command.directory.name}-state")
     patient = ("--attempts", "50", "--retry-base", "0.01", "--retry-max-delay", "0.05")
