@@ -47,7 +47,8 @@ they do not depend on the concurrency: the server counts calls by time, and `alt
 paces the starts. A moment of failures, or of fewer slots, looks the same, and a rate near what slots serve is throttled
 now and then for good. So a rate that is too high again and again is doubted, more seldom each time: the limit is what
 it had in flight, and if that is not throttled, it was the slots. Where a lower pace does not end them either, no load
-explains them, and `altcraft_async.flow.pace.Background` forgives as many from then on.
+explains them, and `altcraft_async.flow.pace.Background` forgives as many from then on. Where one asks for a pause, a
+try can cost a pause, and tries are as seldom as the pause is long; but the first one while doubling may be a stray.
 
 A server that counts calls by time and lets only a few through at once looks like one of so few slots: fewer calls do
 end its throttled answers. So of the tries at few permits some are made with starts that come evenly. Where more is
@@ -304,7 +305,8 @@ class AdaptiveLimit:
     def on_pause(self, now: float, seconds: float) -> int:
         """Learn that the server asked for `seconds` without starts; report its throttled answer first."""
         self._restart_rounds(now + seconds)
-        if not self._background.share:
+        stray = self.state is _DOUBLING and self._throttled == 1
+        if not stray and not self._background.share:
             if self._pace is None and (self._spell is None or self._spell.last < now):  # it was forgiven
                 self._take_back(now)
             self._holds_until = max(self._holds_until, now + _PAUSES * seconds)

@@ -150,13 +150,14 @@ class LearnedRate:
     ============  ===========================================================  ============
 
     The rate falls to what was accepted, or, after a step up, to where it stood. Below the rate of the last fall it
-    climbs halfway at a time; just under it, it holds, longer after each step that failed, then steps by 2 %, 4 %, ….
+    climbs halfway at a time; just under it, it holds, longer after each step that failed and the longer the pauses are
+    that the server asks for, then steps by 2 %, 4 %, ….
     `rate` is in starts per second, to be read after each report; `trip` is the server's round trip,
     `reach` the time until a new rate has come to all that send, in seconds; `ceiling` a rate that may be too high.
     """
 
     __slots__ = (
-        "_accepted", "_ceiling", "_cut_until", "_doubts", "_hold", "_level", "_reach", "_row", "_share",
+        "_accepted", "_ceiling", "_cut_until", "_doubts", "_hold", "_level", "_pause", "_reach", "_row", "_share",
         "_since", "_step", "_tests", "_throttled", "_trip", "_until", "_up", "rate", "state",
     )  # fmt: skip
 
@@ -168,7 +169,7 @@ class LearnedRate:
         self._reach = reach
         self._ceiling = ceiling
         self._step = _CLIMB if ceiling == math.inf else _PROBE
-        self._hold = 1.0
+        self._hold, self._pause = 1.0, 0.0
         self._cut_until = -math.inf
         self._doubts = self._tests = 0
         self._share = share
@@ -226,6 +227,7 @@ class LearnedRate:
 
     def on_pause(self, now: float, seconds: float) -> None:
         """Learn that the throttled answer just reported asked for `seconds` without starts."""
+        self._pause = seconds
         if not self.testing and self._since <= now:
             self._shut(now, seconds)
 
@@ -256,6 +258,11 @@ class LearnedRate:
     def _excess(self) -> bool:
         return self._throttled > 1  # one may be a stray
 
+    @property
+    def _wait(self) -> float:
+        """How long it stays just under a known ceiling: the next step can cost a pause."""
+        return self._hold * max(1.0, self._pause)
+
     def _near_ceiling(self) -> bool:
         return self._level * 1.08 > self._ceiling
 
@@ -263,12 +270,14 @@ class LearnedRate:
         self._doubts = 0
         if self._near_ceiling() or self._ceiling == math.inf:
             up, self._step = self._step, min(_CLIMB, 2 * self._step)
+            wait = 1.0
         else:
             up = min(_CLIMB, math.sqrt(self._ceiling / self._level) - 1)
+            wait = max(1.0, self._hold * self._pause)
         self._level *= 1 + up
         near = self._near_ceiling()
         self._ceiling = max(self._ceiling, self._level)
-        self._restart(now, max(1.0 if near else 0.25, 2 * self._trip), up=up)
+        self._restart(now, max(wait if near else 0.25, 2 * self._trip), up=up)
 
     def _fall(self, now: float, *, shut: bool = False) -> None:
         """Take the last step up back, or fall to the share that was accepted; of one that is `shut` it is not known."""
@@ -289,7 +298,7 @@ class LearnedRate:
         if self._doubts > 1:
             self._test(now)
         else:
-            self._restart(now, self._hold if self._near_ceiling() else max(1.0, 2 * self._trip))
+            self._restart(now, self._wait if self._near_ceiling() else max(1.0, 2 * self._trip))
 
     def _shut(self, now: float, pause: float) -> None:
         """Fall, once in a while, and ask seldom until something is accepted again."""

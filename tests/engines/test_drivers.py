@@ -20,7 +20,7 @@ from altcraft_async.storage.places import Place
 
 pytest.importorskip("fsspec")
 psutil = pytest.importorskip("psutil")
-pytestmark = [pytest.mark.engines, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.engines, pytest.mark.slow, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(900)]
 
 DRIVER = Path(__file__).with_name("driver.py")
 NEEDS = {"pool": "altcraft_async", "dask": "distributed", "ray": "ray", "spark": "pyspark"}
@@ -90,7 +90,7 @@ class Seen:
         self.at_once = max(self.at_once, len(working))
         return working
 
-    def until(self, true, seconds=120):
+    def until(self, true, seconds=300):
         give_up = time.monotonic() + seconds
         while not true(self.look()):
             assert time.monotonic() < give_up, f"it never came: {self.pids}"

@@ -47,6 +47,20 @@ def test_slots_are_not_taken_for_a_rate_for_good(incident: str) -> None:
     assert law.state is not LimitState.PACED
 
 
+@pytest.mark.parametrize("seconds", [5.0, 30.0])
+def test_one_outage_at_the_start_costs_no_more_than_the_pause_that_it_asks_for(seconds: float) -> None:
+    server = Behaviour(jitter=0.5, outage=(0.0, 0.1), retry_after=seconds)
+
+    assert served(server, seconds + 2.0, seconds + 30.0) > 0.9 * 500
+
+
+@pytest.mark.parametrize(("seconds", "least"), [(1.0, 88), (5.0, 80)])
+def test_tries_are_as_seldom_as_the_pauses_are_long_that_they_cost(seconds: float, least: int) -> None:
+    server = Behaviour(rate=100.0, retry_after=seconds)
+
+    assert served(server, 0.0, 600.0) > least
+
+
 @pytest.mark.parametrize("counts", ["bucket", "seconds"])
 def test_a_rate_stays_one_though_it_is_doubted_now_and_then(counts: str) -> None:
     server = Behaviour(rate=100.0, counts=counts, jitter=0.3)  # type: ignore[arg-type] - one of its literals
