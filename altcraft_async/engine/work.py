@@ -153,7 +153,7 @@ class Patience:
         if seconds is None:
             return float("inf")
         first = self.policy.first_patience
-        if not outage.served and not outage.local and first is not None:  # of what fails here no address is guilty
+        if not outage.answered and not outage.local and first is not None:  # of what fails here no address is guilty
             seconds = min(seconds, first)
         return max(since, self.since) + seconds
 

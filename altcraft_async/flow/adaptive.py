@@ -32,23 +32,24 @@ not ``PACED``  throttled answers that fewer calls do not end                 the
 ``HOLDING``    these go on before the first try                              the rate of before: ``PACED``
 =============  ============================================================  ====================================
 
-**What works** (Little's law). A round of answers has a typical latency (the mean without its highest and
-lowest eighth) and a standard error; the *baseline* is the lowest typical latency seen, of each kind of call apart.
-The server works on ``in flight * baseline / latency`` calls, the rest wait in a queue; the limit may be
-`Adaptive.headroom` times that, plus one. So it grows only while the throughput follows. A millisecond of waiting may
-be this process's own, and is allowed on top of the baseline. The error is
-added to the baseline and taken from the latency: jitter inside it neither raises the one nor triggers the other.
-Where the limit has fallen for latency's sake and the latency did not fall with it, the queue is not ours: the server
-became slower, or others wait there too, and the latency of today is the new baseline.
+**What works** (Little's law). A round of answers has a typical latency (the mean) and a standard error; the
+*baseline* is the lowest typical latency seen, of each kind of call apart. The server works on
+``in flight * baseline / latency`` calls, the rest wait in a queue; the limit may be `Adaptive.headroom` times that,
+plus one. So it grows only while the throughput follows. A millisecond of waiting may be this process's own, and is
+allowed on top of the baseline. The error is added to the baseline and taken from the latency: jitter inside it neither
+raises the one nor triggers the other. It remembers the spread of the rounds before, since slow answers that are rare
+are missing in some. Where the limit has fallen for latency's sake and the latency did not fall with it, the queue is
+not ours: the server became slower, or others wait there too, and the latency of today is the new baseline.
 
 **Throttled answers.** Each takes its own permit back, so the limit comes to rest at what the server *was
-accepting*: no guess, no blind halving. Where they go on for three round trips, or while the limit falls to half,
-they do not depend on the concurrency: the server counts calls by time, and `altcraft_async.flow.pace.LearnedRate`
-paces the starts. A moment of failures, or of fewer slots, looks the same, and a rate near what slots serve is throttled
-now and then for good. So a rate that is too high again and again is doubted, more seldom each time: the limit is what
-it had in flight, and if that is not throttled, it was the slots. Where a lower pace does not end them either, no load
-explains them, and `altcraft_async.flow.pace.Background` forgives as many from then on. Where one asks for a pause, a
-try can cost a pause, and tries are as seldom as the pause is long; but the first one while doubling may be a stray.
+accepting*: no guess, no blind halving. Where they go on for three round trips, or while the limit falls to half, or
+where there is no permit to take back, they do not depend on the concurrency: the server counts calls by time, and
+`altcraft_async.flow.pace.LearnedRate` paces the starts. A moment of failures, or of fewer slots, looks the same, and a
+rate near what slots serve is throttled now and then for good. So a rate that is too high again and again is doubted,
+more seldom each time: the limit is what it had in flight, and if that is not throttled, it was the slots. Where a lower
+pace does not end them either, no load explains them, and `altcraft_async.flow.pace.Background` forgives as many from
+then on. Where one asks for a pause, a try can cost a pause, and tries are as seldom as the pause is long; but the first
+one while doubling may be a stray.
 
 A server that counts calls by time and lets only a few through at once looks like one of so few slots: fewer calls do
 end its throttled answers. So of the tries at few permits some are made with starts that come evenly. Where more is
@@ -82,6 +83,9 @@ _FULL = 0.85
 """The share of the limit that must be in use for a round to count as full."""
 _ROUND = 20
 """The fewest answers in a round after doubling: fewer say too little about noise."""
+_FADES, _SURE = 0.9, 2.5
+"""What is left of the spread of latencies a round later, since few slow answers are missing in some rounds; and the
+standard errors by which a baseline lies above its round."""
 _EAGER = 36
 """Permits up to which each served answer adds one. Beyond it is every second: a queue is seen a round trip after it
 began, and would be twice the server by then."""
@@ -128,11 +132,13 @@ class _Round:
     """The answers of one kind of call, round by round; latencies in seconds.
 
     Of the last round: `typical` latency, its `error`, `slow` (the ninth decile) and `load`, the calls in flight. Of
-    all: the `baseline`, and `brake`, above which a call is slower than any before. A round begins at `opens`.
+    all: the `spread`, of which `_FADES` is left a round later, the `baseline`, and `brake`, above which a call is
+    slower than any before. A round begins at `opens`.
     """
 
     opens: float = -math.inf
     typical: float = 0.0
+    spread: float = 0.0
     error: float = 0.0
     slow: float = 0.0
     load: float = 0.0
@@ -153,13 +159,14 @@ class _Round:
     def close(self, headroom: float) -> None:
         """Say what the round showed."""
         samples, count = sorted(self._samples), len(self._samples)
-        trim = count // 8
-        self.typical = sum(samples[trim : count - trim]) / (count - 2 * trim)
-        self.error = 0.93 * (samples[count * 3 // 4] - samples[count // 4]) / math.sqrt(count)
+        self.typical = sum(samples) / count
+        spread = math.dist(samples, [self.typical] * count) / math.sqrt(count)
+        self.spread = max(spread, _FADES * self.spread)
+        self.error = self.spread / math.sqrt(count)
         self.slow = samples[count * 9 // 10]
         self.brake = min(self.brake, (self.slow + _OWN) * headroom)
         self.load = self._loads / count
-        self.baseline = min(self.baseline, self.typical + 2 * self.error)
+        self.baseline = min(self.baseline, self.typical + _SURE * self.error)
         self.restart(-math.inf)
 
     def restart(self, opens: float) -> None:
@@ -212,7 +219,7 @@ class AdaptiveLimit:
 
     def __init__(self, settings: Adaptive | None = None) -> None:
         self.settings = settings if settings is not None else Adaptive()
-        self.limit = self.settings.initial
+        self.limit = self._within(self.settings.initial)
         self.rate: float | None = None
         self.reach = 0.0
         self.state = _DOUBLING
@@ -444,7 +451,7 @@ class AdaptiveLimit:
         self._restart_rounds(now)
 
     def _move(self, now: float, limit: int) -> None:
-        self.limit, self._step = limit, limit // 4 + 1
+        self.limit, self._step = limit, max(1, min(abs(self.limit - limit), limit // 4 + 1))
         self._restart_rounds(now)
 
     def _restart_rounds(self, now: float) -> None:
@@ -487,7 +494,8 @@ class AdaptiveLimit:
     @property
     def _slowness(self) -> float:
         """How much longer a moment and the time between two are, so that a moment has room for some round trips."""
-        return max(1.0, _ROOM * self._trip / _YIELD)
+        trip = self._round.baseline if self._round.baseline < math.inf else _UNMEASURED
+        return max(1.0, _ROOM * trip / _YIELD)
 
     def _is_to_yield(self, now: float) -> bool:
         settled = self.state is _HOLDING and self.limit >= _MANY and not self._background.share
@@ -559,7 +567,7 @@ class AdaptiveLimit:
 
     def _suspect(self, now: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
-        fallen = self.limit < _FAR * spell.level
+        fallen = self.limit < _FAR * spell.level or spell.level <= self.settings.minimum
         if not fallen and spell.late < _LASTING:
             return
         rate = self.limit / self._trip  # what is left in flight was accepted: by Little's law a rate

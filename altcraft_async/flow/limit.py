@@ -63,7 +63,8 @@ _SUCCESS, _OVERLOAD = Signal.SUCCESS, Signal.OVERLOAD
 class Adaptive:
     """Settings of the adaptive limit (the default for ``concurrency``).
 
-    The limit starts at `initial` and stays within `minimum` and `maximum`. `headroom` is how far it may go above the
+    The limit stays within `minimum` and `maximum`, and starts at `initial` or, where that lies outside, at the bound
+    next to it. `headroom` is how far it may go above the
     number of calls that the server works on: 1.25 keeps a queue of a quarter. Processes of one user on one host that
     call one address with one token and give the same settings share one such limit, each by its need; the settings are
     those of the whole. A setting that cannot work raises `ConfigurationError`, which names the field.
@@ -86,8 +87,10 @@ class Adaptive:
         low, high = self.minimum, self.maximum
         _check(low >= 1, "minimum", f"must be at least 1, not {low}")
         _check(high >= low, "maximum", f"must be at least minimum ({low}), not {high}")
-        _check(low <= self.initial <= high, "initial", f"must lie between {low} and {high}, not {self.initial}")
-        _check(1.05 <= self.headroom <= 2.0, "headroom", f"must lie between 1.05 and 2.0, not {self.headroom}")  # noqa: PLR2004
+        _check(self.initial >= 1, "initial", f"must be at least 1, not {self.initial}")
+        headroom = self.headroom
+        possible = type(headroom) in {int, float} and 1.05 <= headroom <= 2.0  # noqa: PLR2004
+        _check(possible, "headroom", f"must be a number between 1.05 and 2.0, not {shown(headroom)}")
 
 
 def _check(ok: bool, field: str, problem: str) -> None:

@@ -97,13 +97,14 @@ class Outage:
 
     `state` is the present one, `since` the time of the first failure of the present
     outage, `local` whether the last failure was this machine's own, `served` whether a
-    call was ever served, `misdirected` whether the address is probably not the API's.
+    call was ever served, `answered` whether one was served or met with back-pressure,
+    `misdirected` whether the address is probably not the API's.
     Latency is kept for each `kind` of call apart.
     """
 
     __slots__ = (
         "_any", "_earlier", "_failing", "_latency", "_lines", "_load", "_opens_at", "_probe_at", "_probe_over",
-        "_served_from", "_strange", "_wait", "local", "since", "state",
+        "_served_from", "_strange", "_wait", "answered", "local", "since", "state",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -118,7 +119,7 @@ class Outage:
         self._strange = 0
         self._opens_at = self._probe_at = self._probe_over = math.inf
         self._wait = FIRST_WAIT
-        self.local = False
+        self.local = self.answered = False
 
     def __repr__(self) -> str:
         """Show the state."""
@@ -157,6 +158,7 @@ class Outage:
 
     def on_served(self, now: float, started: float, kind: str, line: Hashable = None) -> bool:
         """Take note of a served answer to a call of `line` begun at `started`; say whether it ended an outage."""
+        self.answered = True
         if self._failing:
             self._failing.pop(line, None)
         latency = now - started
@@ -213,6 +215,7 @@ class Outage:
 
     def on_back_pressure(self, now: float, kind: str) -> None:
         """Take note that the server said it has too much to do."""
+        self.answered = True
         if self.state is not _CLEAR:
             return
         self._load += 1

@@ -53,8 +53,8 @@ _CREDIT, _UNTESTED_CREDIT = 6.0, 2.0
 """The most throttled answers that can be forgiven in a row, with and without a tested background."""
 _UNTESTED = 0.0035
 """The share that is forgiven, twice over, before any test."""
-_FORGET = 0.998
-"""What a forgiven answer leaves of the share: half of it after some 350, and it is tested again."""
+_FORGET = 0.99996
+"""What an accepted call leaves of the share: half of it after some 17,000, and it is tested again."""
 
 
 class Pacer:
@@ -331,7 +331,7 @@ class Background:
     """Forgives the throttled answers that no load explains, by a credit that accepted calls earn.
 
     Each accepted call earns twice `share`, each forgiven answer costs one; what exceeds the credit is the load's.
-    What is forgiven wears the share away, so that it is tested again. While no background is known (`share` is 0.0),
+    Accepted calls wear the share away, so that it is tested again. While no background is known (`share` is 0.0),
     the calls earn a little all the same, though not while `paced`, where a step up costs more.
     """
 
@@ -353,7 +353,7 @@ class Background:
     def forgives(self, accepted: int, *, paced: bool) -> bool:
         """Say whether a throttled answer is forgiven, after so many `accepted` calls since the beginning."""
         known = self.share > _UNTESTED
-        self.share = self.share * _FORGET if known else 0.0
+        self.share = self.share * _FORGET ** (accepted - self._credited) if known else 0.0
         earning = self.share if known else _UNTESTED
         most = _CREDIT if known else 0.0 if paced else _UNTESTED_CREDIT
         self._credit = min(most, self._credit + 2 * earning * (accepted - self._credited))

@@ -14,8 +14,8 @@ class OutagePolicy:
     """How long an outage, in which the server serves nobody, is waited out; times in seconds.
 
     `patience` is for bulk runs, `call_patience` for single calls, `first_patience` for both if the server has never
-    served a call: that is probably a wrong address. None waits without end. With `fail_fast` single calls do not wait
-    for an outage to end; but when a probe is due, one of them is the probe.
+    served a call, nor answered with 425, 429 or 503: that is probably a wrong address. None waits without end. With
+    `fail_fast` single calls do not wait for an outage to end; but when a probe is due, one of them is the probe.
     """
 
     patience: float | None = attrs.field(default=1800.0, validator=SECONDS.or_none())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import pytest
@@ -20,6 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "fleet"))
 
 from scenarios import between
 from world import Behaviour, Client, Server, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SLOTS = Behaviour(over_slots="reject", jitter=0.5)
 INCIDENTS = {
@@ -122,3 +126,50 @@ def test_room_is_never_left_for_want_of_a_throttled_answer() -> None:
 
     assert law.state is LimitState.FOLLOWING
     assert law._yields_at == math.inf
+
+
+@pytest.mark.parametrize("over_slots", ["reject", "queue"])
+def test_a_few_slow_answers_are_no_queue(over_slots: str) -> None:
+    class Rare(Server):
+        """Of its calls one in ten takes a second, and the others 20 ms."""
+
+        def _serve(self, answer: Callable[..., None]) -> None:
+            self.serving += 1
+            seconds = 1.0 if self._random.random() < 0.1 else 0.02
+            self.world.at(self.world.now + seconds, self._served, answer)
+
+    world = World()
+    server = Rare(world, Behaviour(slots=30, over_slots=over_slots), 0)  # type: ignore[arg-type] - one of its literals
+    client = Client(world, server, AdaptiveLimit(), lines=10**9)
+    world.run(100.0)
+
+    assert between(client.accepted, 10.0, 100.0) / 90.0 > 0.8 * 30 / 0.118
+
+
+def test_a_stall_does_not_make_the_room_that_is_left_last_for_minutes() -> None:
+    world = World()
+    server = Server(world, attrs.evolve(SLOTS, changes=((20.0, 0), (35.0, 50))), 0)
+    law = AdaptiveLimit()
+    Client(world, server, law, lines=10**9)
+    world.run(20.0)
+    usual = law._slowness
+    world.run(60.0)
+
+    assert law._slowness == usual
+
+
+@pytest.mark.parametrize("flaky", [0.12, 0.15, 0.2])
+def test_what_no_load_explains_is_known_for_longer_than_a_moment(flaky: float) -> None:
+    server = Behaviour(jitter=0.5, flaky=flaky)
+
+    assert served(server, 60.0, 160.0) > 0.85 * 500
+
+
+def test_a_limit_of_few_calls_a_second_is_not_asked_at_once_after_each_refusal() -> None:
+    world = World()
+    server = Server(world, Behaviour(rate=2.0, burst=1, latency=0.4, jitter=0.5), 0)
+    client = Client(world, server, AdaptiveLimit(), lines=10**9)
+    world.run(120.0)
+
+    assert sum(client.accepted.values()) > 0.7 * 2 * 120
+    assert server.throttled < 0.6 * server.sent

@@ -540,12 +540,13 @@ def test_the_limit_stays_within_its_bounds_in_a_living_system(seed: int, slots: 
     ("settings", "field"),
     [
         ({"minimum": 0}, "minimum"),
-        ({"minimum": 20}, "initial"),
         ({"minimum": 9, "maximum": 8}, "maximum"),
-        ({"initial": 300}, "initial"),
+        ({"initial": 0}, "initial"),
         ({"initial": 2.5}, "initial"),
         ({"headroom": 1.04}, "headroom"),
         ({"headroom": 2.01}, "headroom"),
+        ({"headroom": "1.5"}, "headroom"),
+        ({"headroom": None}, "headroom"),
         ({"maximum": 1_000_000}, "maximum"),
         ({"maximum": True}, "maximum"),
     ],
@@ -561,6 +562,11 @@ def test_settings_may_leave_the_limit_no_choice_and_go_to_their_bounds() -> None
     for headroom in (1.05, 2.0):
         assert AdaptiveLimit(Adaptive(minimum=7, initial=7, maximum=7, headroom=headroom)).limit == 7
     assert Adaptive(maximum=999_999).maximum == 999_999
+
+
+def test_the_limit_begins_at_a_bound_where_its_beginning_lies_outside() -> None:
+    assert AdaptiveLimit(Adaptive(maximum=4)).limit == 4
+    assert AdaptiveLimit(Adaptive(minimum=20)).limit == 20
 
 
 def test_an_int_is_a_fixed_limit_that_never_moves() -> None:

@@ -89,13 +89,13 @@ def test_many_permits_are_never_spread() -> None:
 
 
 def test_a_limit_that_may_not_grow_is_not_spread() -> None:
-    law = Watched(Adaptive(minimum=2, initial=2, maximum=2))
+    law = Watched(Adaptive(minimum=2, maximum=2))
 
     for call in range(10):
         law.on_result(call * 0.1, 0.1, Signal.SUCCESS, 2)
     for _ in range(10):
         law.on_result(1.0, 0.002, Signal.OVERLOAD, 2)
-    assert law.state is LimitState.HOLDING
+    assert law.state is LimitState.PACED  # there is no permit to take back
     for call in range(60):
         law.on_result(2.0 + call * 0.1, 0.1, Signal.SUCCESS, 2)
 

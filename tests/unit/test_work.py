@@ -148,6 +148,12 @@ def test_where_nothing_was_ever_served_the_first_patience_is_a_bound(bulk):
     assert Patience(POLICY, 10.0, bulk=bulk).ends_at(outage_of(since=100.0, served=False)) == 105.0
 
 
+def test_who_says_that_it_has_too_much_to_do_is_not_a_wrong_address():
+    outage = Outage()
+    outage.on_back_pressure(100.0, "m")
+    assert Patience(POLICY, 10.0).ends_at(outage) == 160.0
+
+
 def test_a_first_patience_that_is_longer_prolongs_nothing():
     patience = Patience(OutagePolicy(call_patience=2.0), 10.0)
     assert patience.ends_at(outage_of(since=100.0, served=False)) == 102.0
