@@ -169,7 +169,7 @@ BAD_IDS = [" a", "a ", "a\tb", "a\nb", "a\x00b", "\x9f", " ", "\ud800", "\ufffe"
 
 
 @pytest.mark.parametrize("form", ["json", "xml"])
-@pytest.mark.parametrize("count", [1, 500], ids=["a row by itself", "a whole batch"])
+@pytest.mark.parametrize("count", [1, 50], ids=["a row by itself", "a whole batch"])
 async def test_an_id_that_a_value_cannot_have_is_refused_in_a_mapping_too(start_sandbox, connect, form, count):
     sandbox = await start_sandbox(orders=0)
     orders = connect(sandbox, request_format=form).market.orders
