@@ -36,7 +36,7 @@ WHICH_WAY = (
 )
 
 PROCESSES = "processes and not chaos and not hostile and not simulate"
-LONG = "long and not chaos and not hostile and not simulate"
+LONG = "(long or hypothesis) and not chaos and not hostile and not simulate"
 
 SIDE_BY_SIDE = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
 """The tests often wait for servers and processes, so there is one worker more than there are cores."""
@@ -97,9 +97,9 @@ def processes(session: nox.Session) -> None:
 
 @nox.session
 def long(session: nox.Session) -> None:
-    """Play whole what the tests show by a sample; arguments go to pytest."""
+    """Play and draw whole what the tests show by a sample; arguments go to pytest."""
     session.install(".[test,speed]")
-    session.run("pytest", *(session.posargs or ["-m", LONG, *SIDE_BY_SIDE]))
+    session.run("pytest", "--hypothesis-profile=whole", *(session.posargs or ["-m", LONG, *SIDE_BY_SIDE]))
 
 
 @nox.session

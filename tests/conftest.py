@@ -34,10 +34,10 @@ QUICK = RetryPolicy(attempts=3, base=0.001, max_delay=0.01)
 with suppress(ImportError):  # the session of the engines has no hypothesis
     import hypothesis
 
-    hypothesis.settings.register_profile(
-        "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-    )
-    hypothesis.settings.load_profile("busy machine")
+    BUSY = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+    hypothesis.settings.register_profile("sample", max_examples=50, **BUSY)
+    hypothesis.settings.register_profile("whole", max_examples=100, **BUSY)  # of the session long
+    hypothesis.settings.load_profile("sample")
 
 LONG = ("chaos", "hostile", "simulate", "balancers", "engines")
 """The marks of what takes minutes, in sessions of its own."""
