@@ -132,7 +132,9 @@ def test_a_second_process_is_refused_and_leaves_the_files_of_the_first_alone(
 ) -> None:
     files = ("--results", "results.jsonl", "--failed", "failed.csv")
     process = started(*files, fresh=30)
-    before = command.read("results.jsonl")
+    while not (before := command.read("results.jsonl")):  # they are written after the journal
+        assert process.poll() is None
+        time.sleep(0.01)
     refused = here(*SYNC, *files)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
     assert "the journal run.journal is in use by another run; wait until that has ended" in refused.stderr
@@ -140,7 +142,6 @@ def test_a_second_process_is_refused_and_leaves_the_files_of_the_first_alone(
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    assert before
     assert command.read("results.jsonl").startswith(before)
     assert command.read("failed.csv").startswith(HEADER)
 
