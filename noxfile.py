@@ -8,8 +8,13 @@ from pathlib import Path
 
 import nox
 
+# Whoever has turned compiled modules off: here thousands of tests and hundreds of processes read the same ones.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "types", "architecture", "tests", "processes", "coverage", "docs", "minimum", "wheel"]
+nox.options.sessions = [
+    "lint", "types", "architecture", "tests", "processes", "long", "coverage", "docs", "minimum", "wheel",
+]  # fmt: skip
 nox.options.stop_on_first_error = False
 
 MINIMUM = (
@@ -31,6 +36,7 @@ WHICH_WAY = (
 )
 
 PROCESSES = "processes and not chaos and not hostile and not simulate"
+LONG = "(long or hypothesis) and not chaos and not hostile and not simulate"
 
 SIDE_BY_SIDE = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
 """The tests often wait for servers and processes, so there is one worker more than there are cores."""
@@ -87,6 +93,13 @@ def processes(session: nox.Session) -> None:
     """Run what starts processes, and kills or signals them; arguments go to pytest."""
     session.install(".[test,speed]")
     session.run("pytest", *(session.posargs or ["-m", PROCESSES, *SIDE_BY_SIDE]))
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """Play and draw whole what the tests show by a sample; arguments go to pytest."""
+    session.install(".[test,speed]")
+    session.run("pytest", "--hypothesis-profile=whole", *(session.posargs or ["-m", LONG, *SIDE_BY_SIDE]))
 
 
 @nox.session

@@ -46,6 +46,8 @@ EXPLAINED = Path(__file__).with_name("mutants.txt")
 TIMEOUT = 240.0
 """The fewest seconds after which something counts as never ending; it has also `PATIENCE` times as many as usual."""
 PATIENCE = 20.0
+CHOSEN = "not simulate and not processes"
+DRAWN = ("--hypothesis-profile=whole", "--hypothesis-seed=0")
 
 TESTS = {
     "flow/adaptive.py": "law_stories remembered share spread_starts limit clock_origin",
@@ -191,7 +193,7 @@ def run_tests(
 ) -> subprocess.CompletedProcess[str] | None:
     """Run unit tests, with the same chance each time; None where they never ended."""
     files = [f"tests/unit/test_{name}.py" for name in tests.split()]
-    options = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0")
+    options = ("-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", CHOSEN, *DRAWN)
     return _run(directory, "-m", "pytest", *options, *files, timeout=timeout, keep=keep)
 
 

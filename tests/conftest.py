@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import importlib
 import os
 import signal
 import sys
 import threading
 from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
@@ -31,10 +34,10 @@ QUICK = RetryPolicy(attempts=3, base=0.001, max_delay=0.01)
 with suppress(ImportError):  # the session of the engines has no hypothesis
     import hypothesis
 
-    hypothesis.settings.register_profile(
-        "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-    )
-    hypothesis.settings.load_profile("busy machine")
+    BUSY = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+    hypothesis.settings.register_profile("sample", max_examples=50, **BUSY)
+    hypothesis.settings.register_profile("whole", max_examples=100, **BUSY)  # of the session long
+    hypothesis.settings.load_profile("sample")
 
 LONG = ("chaos", "hostile", "simulate", "balancers", "engines")
 """The marks of what takes minutes, in sessions of its own."""
@@ -45,6 +48,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.get_closest_marker(mark) for mark in LONG):
             item.add_marker(pytest.mark.timeout(7200))
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Let each worker import a part of the test modules first, so that the others find these compiled.
+
+    On a new machine nothing is compiled yet, and rewriting the assertions takes most of the time of a collection. Side
+    by side the workers would all do it, each for all modules.
+    """
+    worker, places = os.environ.get("PYTEST_XDIST_WORKER"), [Path(place) for place in session.config.args]
+    if worker is None or not all(place.is_dir() for place in places):
+        return
+    modules = sorted(module for place in places for module in place.resolve().rglob("test_*.py"))
+    for module in modules[int(worker.removeprefix("gw")) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]:
+        if str(module.parent) not in sys.path:
+            sys.path.insert(0, str(module.parent))
+        with suppress(Exception, pytest.skip.Exception):  # the collection meets it again, and tells
+            importlib.import_module(module.stem)
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what was collected: it stays to the end, and is much."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

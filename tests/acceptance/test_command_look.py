@@ -87,6 +87,7 @@ def test_reasons_that_are_all_different_fill_no_screen(command: CommandLine, her
     assert "  20 more: for 20 other reasons\n" in said
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("failing")
 def test_on_a_terminal_words_are_wrapped_and_a_command_is_whole(command: CommandLine) -> None:
     seen = COLOUR.sub("", on_terminal(command, "sync", "in.csv", "--failed", "failed.csv", columns=60))
@@ -97,6 +98,7 @@ def test_on_a_terminal_words_are_wrapped_and_a_command_is_whole(command: Command
     assert all(len(line) <= 60 and line == line.rstrip() for line in told)
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("failing")
 @pytest.mark.parametrize(("environ", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_colours_are_calm_and_can_be_turned_off(command: CommandLine, environ: dict[str, str], coloured: bool) -> None:
@@ -114,12 +116,14 @@ def test_a_pipe_gets_no_colours_and_no_wrapping(here: Here) -> None:
     assert "\x1b" not in here("sync", "nowhere.csv", COLUMNS="60").stderr
 
 
+@pytest.mark.processes
 def test_a_mistake_is_wrapped_on_a_terminal_too(command: CommandLine) -> None:
     seen = on_terminal(command, "sync", "in.csv", "--retry-failed", columns=40)
     assert seen.splitlines()[1].startswith("  ")
     assert all(len(line) <= 40 for line in seen.splitlines())
 
 
+@pytest.mark.processes
 def test_progress_says_percent_elapsed_rate_and_time_left(command: CommandLine, slow: Callable[[float], None]) -> None:
     slow(0.05)
     command.write("in.csv", HEADER + "".join(f"order_1,line_1_1,{s}\n" for s in ("new", "delivered") * 15))

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-def test_update_makes_one_change_and_echoes_it(command: CommandLine, sandbox: ThreadedSandbox) -> None:
-    ended = command("update", "order_1", "line_1_1", "delivered")
+def test_update_makes_one_change_and_echoes_it(here: Here, sandbox: ThreadedSandbox) -> None:
+    ended = here("update", "order_1", "line_1_1", "delivered")
     assert (ended.returncode, ended.stdout) == (0, "order_1 line_1_1 delivered\n")
     assert sandbox.line_status("order_1", "line_1_1") == "delivered"
 
@@ -138,6 +138,7 @@ def test_help_names_exit_codes_settings_and_completion(here: Here) -> None:
         assert said in ended.stdout
 
 
+@pytest.mark.processes
 def test_completion_is_there(command: CommandLine) -> None:
     ended = command(_ALTCRAFT_ASYNC_COMPLETE="zsh_source")
     assert ended.returncode == 0
@@ -154,6 +155,7 @@ def test_without_click_one_sentence_names_the_extra(command: CommandLine) -> Non
     assert "pip install 'altcraft-async[cli]'" in ended.stderr
 
 
+@pytest.mark.processes
 async def test_sandbox_serves_until_a_signal(command: CommandLine) -> None:
     process = command.start("sandbox", "--port", "0", "--orders", "1")
     assert process.stdout is not None
@@ -167,6 +169,7 @@ async def test_sandbox_serves_until_a_signal(command: CommandLine) -> None:
     assert "1 requests: 1 applied" in stderr.decode()
 
 
+@pytest.mark.processes
 async def test_sandbox_takes_what_is_open_as_it_is_told(command: CommandLine) -> None:
     process = command.start(
         "sandbox", "--port", "0", "--orders", "3", "--status-result", "array", "--row-results", "data",

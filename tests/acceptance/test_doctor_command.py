@@ -26,8 +26,8 @@ pytestmark = pytest.mark.slow
 CHECKS = ["settings", "name", "connection", "token", "clock", "round trips", "repeats"]
 
 
-def test_a_healthy_platform_is_told_line_by_line(command: CommandLine, sandbox: ThreadedSandbox) -> None:
-    ended = command("doctor")
+def test_a_healthy_platform_is_told_line_by_line(here: Here, command: CommandLine, sandbox: ThreadedSandbox) -> None:
+    ended = here("doctor")
     assert (ended.returncode, ended.stderr) == (0, "")
     lines = [line for line in ended.stdout.splitlines() if line.startswith("ok ")]
     assert [line[9:22].strip() for line in lines] == CHECKS
@@ -76,6 +76,7 @@ def test_the_options_go_before_the_environment(command: CommandLine, here: Here,
     assert "from ALTCRAFT_TOKEN_FILE" in ended.stdout
 
 
+@pytest.mark.processes
 def test_a_signal_ends_it_in_peace(command: CommandLine, slow: Callable[[float], None]) -> None:
     slow(20.0)
     process = command.start("doctor")
@@ -89,6 +90,7 @@ def test_a_signal_ends_it_in_peace(command: CommandLine, slow: Callable[[float],
     assert stderr == b"Interrupted.\n"
 
 
+@pytest.mark.processes
 async def test_an_authority_of_ones_own_is_trusted_as_the_doctor_advises(command: CommandLine) -> None:
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

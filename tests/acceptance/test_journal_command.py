@@ -126,12 +126,15 @@ def test_a_run_that_is_stopped_says_what_to_run_next(
     assert sandbox.check(TABLE).ok
 
 
+@pytest.mark.processes
 def test_a_second_process_is_refused_and_leaves_the_files_of_the_first_alone(
     command: CommandLine, here: Here, started: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     files = ("--results", "results.jsonl", "--failed", "failed.csv")
     process = started(*files, fresh=30)
-    before = command.read("results.jsonl")
+    while not (before := command.read("results.jsonl")):  # they are written after the journal
+        assert process.poll() is None
+        time.sleep(0.01)
     refused = here(*SYNC, *files)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
     assert "the journal run.journal is in use by another run; wait until that has ended" in refused.stderr
@@ -139,7 +142,6 @@ def test_a_second_process_is_refused_and_leaves_the_files_of_the_first_alone(
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    assert before
     assert command.read("results.jsonl").startswith(before)
     assert command.read("failed.csv").startswith(HEADER)
 
@@ -311,6 +313,7 @@ def test_a_limit_is_not_taken_for_the_end_of_the_input(
     assert here(*SYNC, "--sample", "20").returncode == 0
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("untraced")
 def test_a_journal_that_cannot_grow_stops_the_run_in_one_sentence(
     command: CommandLine, here: Here, sandbox: ThreadedSandbox, started: Callable[..., subprocess.Popen[bytes]]
@@ -393,6 +396,7 @@ def test_an_order_is_forgotten_and_the_journal_goes_on(command: CommandLine, her
     assert here(*SYNC).returncode == 2
 
 
+@pytest.mark.processes
 def test_show_says_how_to_go_on_from_another_directory_and_after_a_kill(
     command: CommandLine, here: Here, started: Callable[..., subprocess.Popen[bytes]], monkeypatch, tmp_path_factory
 ) -> None:

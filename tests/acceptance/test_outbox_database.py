@@ -19,9 +19,11 @@ import pytest
 from altcraft_async.outbox import Outbox, PostgresStore
 
 if TYPE_CHECKING:
-    from conftest import CommandLine
+    from collections.abc import Callable
 
     from altcraft_async.sandbox import ThreadedSandbox
+
+    Here = Callable[..., subprocess.CompletedProcess[str]]
 
 pytest.importorskip("psycopg", reason="needs psycopg: nox -s postgres")
 
@@ -45,51 +47,51 @@ def get(url: str) -> str:
 
 
 @pytest.mark.parametrize("address", ["{user}:canary-5ec@", "{user}@"])
-def test_a_password_in_an_address_is_not_repeated(command: CommandLine, postgres, schema: str, address: str) -> None:
+def test_a_password_in_an_address_is_not_repeated(here: Here, postgres, schema: str, address: str) -> None:
     put(postgres, schema, ("order_1", "line_1_1", "delivered"))
     url = postgres.url().replace("altcraft@", address.format(user="altcraft"))
     url += "" if "canary" in url else "?password=canary-5ec&connect_timeout=5"
-    shown = command("outbox", "show", url, "--schema", schema)
+    shown = here("outbox", "show", url, "--schema", schema)
     assert "1 update waits" in shown.stdout
     assert "postgresql://altcraft@" in shown.stdout
     assert "canary" not in shown.stdout + shown.stderr
 
 
-def test_an_address_for_another_library_is_refused_by_its_name(command: CommandLine) -> None:
-    refused = command("outbox", "show", "postgresql+asyncpg://u:canary-5ec@h/db")
+def test_an_address_for_another_library_is_refused_by_its_name(here: Here) -> None:
+    refused = here("outbox", "show", "postgresql+asyncpg://u:canary-5ec@h/db")
     assert refused.returncode == 1
     assert "lies in a file or at postgresql://" in refused.stderr
     assert "canary" not in refused.stdout + refused.stderr
 
 
-def test_an_outbox_in_a_database_is_shown_and_checked(command: CommandLine, postgres, schema: str) -> None:
+def test_an_outbox_in_a_database_is_shown_and_checked(here: Here, postgres, schema: str) -> None:
     put(postgres, schema, ("order_1", "line_1_1", "delivered"))
     where = (postgres.url(), "--schema", schema)
-    shown = command("outbox", "show", *where)
+    shown = here("outbox", "show", *where)
     assert shown.returncode == 0
     assert "1 update waits, the first for" in shown.stdout
     assert "Nobody delivers." in shown.stdout
-    told = json.loads(command("outbox", "show", *where, "--json").stdout)
+    told = json.loads(here("outbox", "show", *where, "--json").stdout)
     assert (told["pending"], told["drainers"]) == (1, [])
-    checked = json.loads(command("doctor", "--json", "--outbox", *where).stdout)
+    checked = json.loads(here("doctor", "--json", "--outbox", *where).stdout)
     (finding,) = [finding for finding in checked["findings"] if finding["check"] == "outbox"]
     assert finding["level"] == "warning"
     assert "start a drainer" in finding["remedy"]
 
 
-def test_an_outbox_that_is_not_there_is_one_sentence(command: CommandLine, postgres) -> None:
-    ended = command("outbox", "show", postgres.url(), "--schema", "nowhere")
+def test_an_outbox_that_is_not_there_is_one_sentence(here: Here, postgres) -> None:
+    ended = here("outbox", "show", postgres.url(), "--schema", "nowhere")
     assert ended.returncode == 1
     assert "does not exist; check the address and the schema" in ended.stderr
 
 
-def test_the_printed_schema_makes_an_outbox(command: CommandLine, postgres, schema: str) -> None:
+def test_the_printed_schema_makes_an_outbox(here: Here, postgres, schema: str) -> None:
     import psycopg  # noqa: PLC0415 - an extra
 
-    printed = command("outbox", "schema", "--schema", schema, "--buckets", "16").stdout
+    printed = here("outbox", "schema", "--schema", schema, "--buckets", "16").stdout
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
         connection.execute(printed)
-    shown = command("outbox", "show", postgres.url(), "--schema", schema, "--buckets", "16")
+    shown = here("outbox", "show", postgres.url(), "--schema", schema, "--buckets", "16")
     assert shown.returncode == 0
 
 

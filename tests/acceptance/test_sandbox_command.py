@@ -53,6 +53,7 @@ def test_every_setting_of_the_class_is_an_option_with_the_same_default():
         assert defaults[name] == parameters[name].default, name
 
 
+@pytest.mark.processes
 def test_a_scenario_makes_the_sandbox(command, tmp_path):
     scenario = tmp_path / "scenario.toml"
     scenario.write_text(
@@ -70,6 +71,7 @@ def test_a_scenario_makes_the_sandbox(command, tmp_path):
     assert "Its faults change 1 times" in command.said
 
 
+@pytest.mark.processes
 def test_options_that_are_given_go_before_the_scenario(command, tmp_path):
     scenario = tmp_path / "scenario.toml"
     scenario.write_text('faults = "slow"\n[settings]\nnodes = 3\nkeep_requests = 7\n[[seed]]\norders = 1\n')

@@ -82,6 +82,7 @@ def until(true, seconds=60):
         time.sleep(0.05)
 
 
+@pytest.mark.processes
 def test_a_process_takes_the_free_shards_first_and_then_waits_for_one_that_is_delivered_elsewhere(
     sandbox, rows, tmp_path
 ):
@@ -163,6 +164,7 @@ print(deliver_shard(sys.argv[1], 0, concurrency=1).ok)
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 def test_a_copy_that_wakes_goes_on_from_the_snapshot_of_one_that_has_come_further(sandbox, tmp_path):
     rows = [(*key, "delivered") for key in sandbox.seed_orders(400, 1)]

@@ -218,7 +218,7 @@ def test_a_deadline_ends_the_waiting_for_a_part_of_a_total(sandbox, rows, tmp_pa
     assert time.monotonic() - begun < 4
 
 
-@pytest.mark.parametrize("by_command", [False, True])
+@pytest.mark.parametrize("by_command", [False, pytest.param(True, marks=pytest.mark.processes)])
 def test_the_plans_target_is_the_address_where_none_is_set(sandbox, rows, tmp_path, monkeypatch, by_command):
     plan_shards(rows, tmp_path / "run", shards=1, target=sandbox.base_url)
     (tmp_path / "token").write_text(CANARY)

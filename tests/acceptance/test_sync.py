@@ -42,9 +42,9 @@ def lines_in(command: CommandLine, name: str) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_a_good_file_is_applied_and_summed_up(command: CommandLine, sandbox: ThreadedSandbox) -> None:
+def test_a_good_file_is_applied_and_summed_up(command: CommandLine, here: Here, sandbox: ThreadedSandbox) -> None:
     command.write("in.csv", HEADER + "order_1,line_1_1,processing\norder_1,line_1_1,delivered\norder_2,line_2_1,new\n")
-    ended = command("sync", "in.csv", "--json")
+    ended = here("sync", "in.csv", "--json")
     assert ended.returncode == 0
     assert sandbox.line_status("order_1", "line_1_1") == "delivered"
     summary = json.loads(ended.stdout)
@@ -171,6 +171,7 @@ def test_results_go_to_stdout_on_request_and_nothing_else_does(command: CommandL
     assert [json.loads(line)["state"] for line in ended.stdout.splitlines()] == ["applied"]
 
 
+@pytest.mark.processes
 def test_standard_input_is_read_as_it_comes(command: CommandLine, sandbox: ThreadedSandbox) -> None:
     process = command.start("sync", "-", "--results", "-", stdin=subprocess.PIPE)
     assert process.stdin is not None
@@ -188,6 +189,7 @@ def test_standard_input_is_read_as_it_comes(command: CommandLine, sandbox: Threa
     assert sandbox.line_status("order_1", "line_1_1") == "delivered"
 
 
+@pytest.mark.processes
 def test_a_signal_ends_a_wait_for_standard_input(command: CommandLine) -> None:
     process = command.start("sync", "-", "--results", "out.jsonl", stdin=subprocess.PIPE)
     assert process.stdin is not None
@@ -237,6 +239,7 @@ def test_a_deadline_stops_the_run_with_exit_3_and_every_row_has_its_outcome(
     assert sorted(json.loads(line)["index"] for line in command.read("out.jsonl").splitlines()) == list(range(500))
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_the_middle_leaves_whole_results_and_a_failed_file_to_go_on_with(  # noqa: PLR0917 - fixtures
@@ -304,6 +307,7 @@ def test_a_results_file_that_cannot_be_written_is_refused_before_anything_is_sen
     assert sandbox.ledger.requests == 0
 
 
+@pytest.mark.processes
 def test_a_reader_of_the_results_that_goes_away_stops_the_run_in_peace(
     command: CommandLine, slow: Callable[[float], None]
 ) -> None:
@@ -343,7 +347,7 @@ def test_a_wire_log_that_cannot_be_opened_is_one_sentence(command: CommandLine, 
 
 
 def test_the_next_run_begins_by_what_the_last_one_learned_unless_it_is_not_to_remember(
-    command: CommandLine, sandbox: ThreadedSandbox
+    command: CommandLine, here: Here, sandbox: ThreadedSandbox
 ) -> None:
     # Long enough that more than four calls are there at once on a slow machine too.
     sandbox.seed_orders(80, 1)
@@ -352,9 +356,9 @@ def test_the_next_run_begins_by_what_the_last_one_learned_unless_it_is_not_to_re
     command.write("in.csv", HEADER + "".join(rows))
     state = command.directory.with_name(f"{command.directory.name}-state")
     patient = ("--attempts", "50", "--retry-base", "0.01", "--retry-max-delay", "0.05")
-    assert command("sync", "in.csv", "--no-remember", *patient).returncode == 0
+    assert here("sync", "in.csv", "--no-remember", *patient).returncode == 0
     assert not (state / "altcraft_async" / "limits.json").exists()
 
-    assert command("sync", "in.csv", *patient).returncode == 0
+    assert here("sync", "in.csv", *patient).returncode == 0
     (entry,) = json.loads((state / "altcraft_async" / "limits.json").read_text()).values()
     assert 1 <= entry["limit"] <= 8

@@ -286,6 +286,11 @@ def test_a_run_says_only_what_is_so(command: CommandLine, here: Here) -> None:
     assert (
         "Nothing is left to do: the one update was done in an earlier run." in here("sync", "in.csv", *JOURNAL).stderr
     )
+
+
+@pytest.mark.processes
+def test_a_closed_standard_output_is_one_sentence(command: CommandLine) -> None:
+    command.write("in.csv", HEADER + "order_1,line_1_1,new\n")
     closed = subprocess.run(
         ["bash", "-c", "python -m altcraft_async sync in.csv --results - >&-"],
         cwd=command.directory,

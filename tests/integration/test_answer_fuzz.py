@@ -19,6 +19,7 @@ import aiohttp
 import pytest
 
 from altcraft_async import AltcraftClient, DeliveryError, RetryPolicy, Timeout
+from samples import sampled
 
 WAYS = {"direct": dict, "session": lambda: {"trace_configs": [aiohttp.TraceConfig()]}}
 UNASKED = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n"
@@ -163,7 +164,7 @@ async def fuzz(seed, way, lines=120):
 @pytest.mark.slow
 @pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("seed", [0, 1, 1062, 1084, 1096])
+@pytest.mark.parametrize("seed", sampled([0, 1, 1062, 1084, 1096], 0, 1062))
 async def test_no_outcome_rests_on_anothers_bytes(way, seed):
     await fuzz(seed, way)
 
@@ -203,7 +204,7 @@ class Stutterer(Liar):
 
 @pytest.mark.parametrize("echoes", [True, False], ids=["with ids", "without ids"])
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", sampled(range(5), 0))
 async def test_of_answers_that_come_twice_for_one_line_only_the_first_can_deceive(way, seed, echoes):
     wrong = 0
     async with Stutterer(seed, echoes=echoes) as server, AltcraftClient(server.base_url, "t", **WAYS[way]()) as client:

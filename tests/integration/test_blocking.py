@@ -498,6 +498,7 @@ def run(code: str, server: ThreadedSandbox, *options: str) -> subprocess.Complet
     )
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_a_process_ends_with_a_client_that_was_not_closed_and_warns(server):
     ended = run("print(orders.get_status(external_id='order_1').status)\n", server, "-W", "always")
@@ -505,6 +506,7 @@ def test_a_process_ends_with_a_client_that_was_not_closed_and_warns(server):
     assert "ResourceWarning: unclosed blocking AltcraftClient" in ended.stderr
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_a_process_ends_with_a_stream_that_was_not_closed(server):
     ended = run(
@@ -514,6 +516,7 @@ def test_a_process_ends_with_a_stream_that_was_not_closed(server):
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_a_client_in_use_is_told_of_in_a_forked_process_and_none_hangs(server):
     code = (
@@ -540,6 +543,7 @@ def test_a_client_in_use_is_told_of_in_a_forked_process_and_none_hangs(server):
     assert (ended.returncode, ended.stdout) == (0, "both ended\n"), ended.stderr
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_a_client_that_was_not_used_before_a_fork_works_in_each_process(server):
     code = (
@@ -555,6 +559,7 @@ def test_a_client_that_was_not_used_before_a_fork_works_in_each_process(server):
 # -- Ctrl-C
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["list({call})", "orders.update_order_line_statuses(rows())"])
 def test_an_interruption_gives_requests_in_flight_their_time_and_goes_on(server, way):

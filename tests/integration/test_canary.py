@@ -78,7 +78,8 @@ def shown(error: BaseException) -> str:
     texts.append("".join(traceback.TracebackException.from_exception(error, capture_locals=False).format()))
     if isinstance(error, DeliveryError):
         texts.append(pickle.dumps(error).decode("latin-1"))
-    texts += [shown(linked) for linked in (error.__cause__, error.__context__) if linked is not None]
+    linked = {error.__cause__, error.__context__} - {None}  # mostly one and the same
+    texts += map(shown, linked)
     return "\n".join(texts)
 
 

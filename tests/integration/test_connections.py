@@ -605,6 +605,7 @@ for loop in sys.argv[1:]:
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files as Linux does")  # noqa: PTH112
 def test_too_many_open_files_is_a_connect_error_of_this_machine():
     command = [sys.executable, "-c", NO_MORE_FILES, *LOOPS]
@@ -654,6 +655,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(os.name == "nt", reason="limits open files as POSIX does")
 async def test_without_an_open_file_all_wait_within_their_patience_and_it_costs_nothing(start_sandbox):
     sandbox = await start_sandbox(orders=200)

@@ -183,6 +183,7 @@ asyncio.run(in_the_parent())
 """
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 def test_a_forked_process_is_told_to_make_its_own_client(sandbox):

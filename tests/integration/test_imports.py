@@ -169,7 +169,7 @@ BAD_IDS = [" a", "a ", "a\tb", "a\nb", "a\x00b", "\x9f", " ", "\ud800", "\ufffe"
 
 
 @pytest.mark.parametrize("form", ["json", "xml"])
-@pytest.mark.parametrize("count", [1, 500], ids=["a row by itself", "a whole batch"])
+@pytest.mark.parametrize("count", [1, 50], ids=["a row by itself", "a whole batch"])
 async def test_an_id_that_a_value_cannot_have_is_refused_in_a_mapping_too(start_sandbox, connect, form, count):
     sandbox = await start_sandbox(orders=0)
     orders = connect(sandbox, request_format=form).market.orders
@@ -662,13 +662,12 @@ async def test_a_batch_in_doubt_goes_whole_under_its_id_whatever_was_too_large_m
     rows = [order(number, region="x" * (1000 if number <= 4 else 800)) for number in range(1, 9)]
     ids = [row["external_id"] for row in rows]
     seen: list[tuple[list[str], str]] = []
-    silent = True
+    speaks = asyncio.Event()
 
     async def answer(given: list[str], request_id: str) -> web.Response:
         seen.append((given, request_id))
-        if silent:
-            await asyncio.sleep(5)
-        if given == ids[:4] and not silent:
+        await speaks.wait()
+        if given == ids[:4]:
             return web.Response(status=413)
         return web.json_response(OK)
 
@@ -677,7 +676,7 @@ async def test_a_batch_in_doubt_goes_whole_under_its_id_whatever_was_too_large_m
             rows, batch_size=4, journal=tmp_path / "j", deadline=0.3
         )
         assert states((await first).outcomes) == ["unknown"] * 8
-        silent = False
+        speaks.set()
         assert (
             await connect(url, concurrency=1).market.orders.import_orders(rows, batch_size=4, journal=tmp_path / "j")
         ).ok

@@ -219,6 +219,13 @@ COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, Heal
 @pytest.mark.slow
 @pytest.mark.usefixtures("untraced")
 class TestJournal(JournalMachine.TestCase):
+    settings = settings(max_examples=4, stateful_step_count=20, **COMMON)
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.usefixtures("untraced")
+class TestJournalForSeconds(JournalMachine.TestCase):
     settings = settings(max_examples=10, stateful_step_count=20, **COMMON)
 
 

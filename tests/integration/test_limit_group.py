@@ -480,6 +480,7 @@ SETTLED = 10
 """Tenths of a second after the last has joined, by when the slots are shared."""
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_three_processes_share_the_slots_of_a_real_server(directory):
     server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)

@@ -477,6 +477,7 @@ async def test_a_list_that_goes_in_a_circle_ends_with_an_error(start_raw_server,
     assert len(server.requests) == 5
 
 
+@pytest.mark.long
 @pytest.mark.slow
 async def test_one_percent_of_pages_repeated_cut_and_refused_leave_a_list_whole(start_raw_server, connect):
     """A thousand pages; before the right one comes, at times, one that was there, half of it, or a refusal to serve."""

@@ -17,6 +17,7 @@ EVERY = Faults(**dict.fromkeys(_SHARES, 0.01), slow_body_seconds=0.05, oversized
 """One call in a hundred meets each kind."""
 
 
+@pytest.mark.long
 async def test_one_percent_of_every_fault_loses_and_doubles_nothing_of_a_long_import(start_sandbox, connect):
     sandbox = await start_sandbox(orders=0, faults=EVERY, seed=12)
     client = connect(sandbox, concurrency=Adaptive(initial=8), max_response_bytes=40_000, **PATIENT)
@@ -33,6 +34,7 @@ async def test_one_percent_of_every_fault_loses_and_doubles_nothing_of_a_long_im
     assert sandbox.ledger.requests > 1050
 
 
+@pytest.mark.long
 async def test_one_percent_of_every_fault_leaves_a_long_list_whole(start_sandbox, connect):
     sandbox = await start_sandbox(orders=5000, faults=EVERY, seed=7)
     orders = connect(sandbox, max_response_bytes=40_000, **PATIENT).market.orders

@@ -108,7 +108,7 @@ async def test_a_name_that_another_line_has_is_never_taken_unasked_on_a_platform
         Server(said, doubled_from=60) as server,
         AltcraftClient(server.url, "t", concurrency=4, **options) as client,
     ):
-        report = await client.market.orders.update_order_line_statuses(ROWS[:200])
+        report = await client.market.orders.update_order_line_statuses(ROWS[:120])
     for outcome in report:
         if outcome.update.order_external_id.endswith("7"):
             assert outcome.state is OutcomeState.REJECTED

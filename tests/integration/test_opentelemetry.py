@@ -434,6 +434,7 @@ async def test_the_documents_name_every_span_attribute_and_metric(start_sandbox,
     assert sorted(documented("Metrics of OpenTelemetry")) == sorted(telemetry.metrics())
 
 
+@pytest.mark.processes
 def test_a_missing_library_is_named_with_its_extra():
     code = "import sys; sys.modules['opentelemetry'] = None; import altcraft_async.integrations.opentelemetry"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

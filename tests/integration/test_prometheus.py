@@ -186,6 +186,7 @@ async def workers(tmp_path):
         await process.wait()
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 async def test_the_outbox_of_many_workers_counts_once_and_is_right_before_anything_changes(workers, tmp_path):
     path = tmp_path / "outbox.db"

@@ -262,6 +262,7 @@ class Remote(NamedTuple):
     token: str = "sandbox-token"
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 async def test_a_kill_loses_nothing_that_was_answered(http: aiohttp.ClientSession, tmp_path: Path) -> None:
     file = tmp_path / "state.jsonl"

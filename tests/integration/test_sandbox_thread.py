@@ -86,6 +86,7 @@ def run_pytest(pytester: pytest.Pytester, code: str, *arguments: str) -> pytest.
         return pytester.runpytest_subprocess("-p", "altcraft_async.integrations.pytest_plugin", *arguments)
 
 
+@pytest.mark.processes
 def test_the_fixture_gives_each_test_a_fresh_sandbox_set_up_by_the_closest_marker(pytester: pytest.Pytester) -> None:
     result = run_pytest(
         pytester,
@@ -110,11 +111,13 @@ def test_the_fixture_gives_each_test_a_fresh_sandbox_set_up_by_the_closest_marke
     result.assert_outcomes(passed=3)
 
 
+@pytest.mark.processes
 def test_the_marker_is_documented(pytester: pytest.Pytester) -> None:
     result = run_pytest(pytester, "", "--markers")
     result.stdout.fnmatch_lines(["@pytest.mark.altcraft_sandbox(*settings of the Sandbox*"])
 
 
+@pytest.mark.processes
 def test_the_plugin_does_not_import_the_server(tmp_path: Path) -> None:
     code = (
         "import sys; before = set(sys.modules)\n"

@@ -77,6 +77,7 @@ def run(base_url, processes, seconds, *settings):
         return seen, json.load(answer)
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_three_processes_never_have_more_calls_in_flight_than_they_share(directory, base_url):
     for _ in range(3):  # a busy machine may start one when another has ended
@@ -91,6 +92,7 @@ def test_three_processes_never_have_more_calls_in_flight_than_they_share(directo
     assert sum(served) >= 0.75 * 12 * 10 * 4  # with the start of the processes in it
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_three_processes_start_no_more_calls_a_second_than_they_share(directory, base_url):
     seen, server = run(base_url, 3, 4, "rate=host:60")

@@ -16,6 +16,7 @@ import pytest
 from altcraft_async.flow.adaptive import AdaptiveLimit
 from altcraft_async.flow.limit import Adaptive, LimitState, Signal
 from altcraft_async.flow.pace import LearnedRate
+from samples import sampled
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "fleet"))
 
@@ -41,7 +42,7 @@ def served(behaviour: Behaviour, begin: float, end: float, law: AdaptiveLimit | 
     return between(client.accepted, begin, end) / (end - begin)
 
 
-@pytest.mark.parametrize("incident", INCIDENTS)
+@pytest.mark.parametrize("incident", sampled(INCIDENTS, "fewer slots for five seconds"))
 def test_slots_are_not_taken_for_a_rate_for_good(incident: str) -> None:
     law = AdaptiveLimit()
 

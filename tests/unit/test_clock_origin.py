@@ -16,6 +16,7 @@ import pytest
 from altcraft_async.flow.adaptive import AdaptiveLimit
 from altcraft_async.flow.limit import LearnedLimit, LimitState
 from altcraft_async.flow.outage import Outage, OutageState
+from samples import sampled
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "fleet"))
 
@@ -81,7 +82,7 @@ class Both(AdaptiveLimit):
 
 
 @pytest.mark.usefixtures("untraced")
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", sampled(SERVERS, *list(SERVERS)[::4]))
 def test_one_client_decides_the_same_by_any_clock(server: str) -> None:
     law = Both()
     play_alone(SERVERS[server], law, lines=3000 if SERVERS[server].rate else 8000)

@@ -419,6 +419,7 @@ with read_updates(pyarrow.RecordBatchReader.from_batches(schema, batches())) as 
 """
 
 
+@pytest.mark.processes
 def test_a_process_ends_in_order_while_a_stream_is_read() -> None:
     done = subprocess.run([sys.executable, "-c", LEAVES_EARLY], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "the read is over\n", "")

@@ -33,6 +33,7 @@ def log_of(level):
     return done.stderr
 
 
+@pytest.mark.processes
 def test_debug_logs_each_attempt_to_standard_error_and_nothing_is_logged_without():
     assert "DEBUG altcraft_async: " in log_of("debug")
     assert log_of("") == ""
