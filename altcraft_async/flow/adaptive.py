@@ -193,6 +193,8 @@ class _Spell:
 
     A try that failed goes back to the `good` limit that it began with, also where more was taken back than it had
     added. `late` of them were not to be expected: they came though the limit had fallen, or at a limit that was good.
+    It is of one matter with spells before it, the first of which had `begun` after so many `accepted` and `throttled`
+    answers.
     """
 
     since: float
@@ -200,6 +202,7 @@ class _Spell:
     level: int
     good: int
     late: int
+    begun: float
     accepted: int
     throttled: int
 
@@ -317,6 +320,8 @@ class AdaptiveLimit:
             if self._pace is None and (self._spell is None or self._spell.last < now):  # it was forgiven
                 self._take_back(now)
             self._holds_until = max(self._holds_until, now + _PAUSES * seconds)
+            if self._spell is not None:
+                self._spell.last = max(self._spell.last, now + seconds)
             if self._pace is not None:
                 self._pace.on_pause(now, seconds)
                 self.rate = self._pace.rate
@@ -557,13 +562,13 @@ class AdaptiveLimit:
     def _begin_spell(self, now: float, lag: float, before: _Spell | None) -> _Spell:
         trying = now < self._grown_at + lag
         self._hold = min(2 * self._hold, _LONGEST_HOLD) if trying else _HOLD
-        late, accepted, throttled = 0, self._accepted, self._throttled - 1
+        late, begun, accepted, throttled = 0, now, self._accepted, self._throttled - 1
         if before is not None and now <= before.last + _LONGEST_HOLD * self._trip:  # the same matter
-            late, accepted, throttled = before.late, before.accepted, before.throttled
+            late, begun, accepted, throttled = before.late, before.begun, before.accepted, before.throttled
         if trying and self.limit < self._ceiling:  # on the way back: somebody took it
             self._yields_at = min(self._yields_at, now + _OFTEN * self._slowness)
         late += not trying and self.state is not _DOUBLING
-        return _Spell(now, now, self.limit, self._good if trying else 0, late, accepted, throttled)
+        return _Spell(now, now, self.limit, self._good if trying else 0, late, begun, accepted, throttled)
 
     def _suspect(self, now: float, spell: _Spell) -> None:
         """Pace the starts, where throttled answers go on though the limit falls."""
@@ -573,8 +578,8 @@ class AdaptiveLimit:
         rate = self.limit / self._trip  # what is left in flight was accepted: by Little's law a rate
         throttled, accepted = self._throttled - spell.throttled, self._accepted - spell.accepted
         share = 1.0 if fallen else throttled / (accepted + throttled)
-        if share <= DOUBTFUL:
-            rate = spell.level / self._trip
+        if share <= DOUBTFUL:  # as much as was accepted, pauses and all
+            rate = min(spell.level / self._trip, accepted / (now - spell.begun))
         self.limit = self._good = max(self.limit, spell.level)
         self._spell = None
         if self._left is not None:  # it was a rate

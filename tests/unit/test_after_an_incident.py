@@ -66,6 +66,12 @@ def test_tries_are_as_seldom_as_the_pauses_are_long_that_they_cost(seconds: floa
     assert served(server, 0.0, 600.0) > least
 
 
+def test_pauses_that_a_rate_costs_are_no_background() -> None:
+    server = Behaviour(rate=50.0, burst=20, retry_after=1.0, jitter=0.5)
+
+    assert served(server, 10.0, 110.0) > 0.8 * 50
+
+
 @pytest.mark.parametrize("counts", ["bucket", "seconds"])
 def test_a_rate_stays_one_though_it_is_doubted_now_and_then(counts: str) -> None:
     server = Behaviour(rate=100.0, counts=counts, jitter=0.3)  # type: ignore[arg-type] - one of its literals
