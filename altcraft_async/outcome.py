@@ -12,6 +12,7 @@ from uuid import uuid4
 import attrs
 
 from altcraft_async.errors import BatchError, MissingExtraError
+from altcraft_async.protocol.plain import escaped
 from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class Outcome(Generic[Row_co]):
             "elapsed": round(self.elapsed, 6),
             "request_id": self.request_id,
             "error_type": None if error is None else type(error).__name__,
-            "error": None if error is None else str(error),
+            "error": None if error is None else escaped(str(error)),
         }
 
 
