@@ -30,6 +30,7 @@ from altcraft_async.ingest.text import (
 )
 from altcraft_async.protocol.plain import escaped
 from altcraft_async.storage.columns import ArrowStream
+from altcraft_async.storage.places import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -277,6 +278,8 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
         msg = f"{path} is a directory; give a file"
     except FileNotFoundError:
         msg = f"{path} does not exist; check the path"
+        if is_remote(path):
+            msg = f"{path} is neither Parquet nor Arrow, and nothing else is read from an address; copy it here first"
     except (OSError, ValueError) as error:
         msg = f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
     raise InputError(escaped(msg), source=escaped(str(path)))
