@@ -12,11 +12,13 @@ from uuid import uuid4
 import attrs
 
 from altcraft_async.errors import BatchError, MissingExtraError
+from altcraft_async.protocol.plain import escaped
 from altcraft_async.protocol.states import OutcomeState
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import BinaryIO, Protocol
 
     import pyarrow as pa
@@ -145,7 +147,7 @@ class Outcome(Generic[Row_co]):
             "elapsed": round(self.elapsed, 6),
             "request_id": self.request_id,
             "error_type": None if error is None else type(error).__name__,
-            "error": None if error is None else str(error),
+            "error": None if error is None else escaped(str(error)),
         }
 
 
@@ -279,9 +281,7 @@ class Report(Generic[Row_co]):
         import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
 
         if isinstance(where, str) and "://" in where:
-            import fsspec  # noqa: PLC0415 - an extra
-
-            with fsspec.open(where, "wb") as file:
+            with _elsewhere(where) as file:
                 pq.write_table(table, file)
         elif callable(getattr(where, "write", None)):
             pq.write_table(table, where)
@@ -312,6 +312,18 @@ class Report(Generic[Row_co]):
         if not self.complete:
             message += "; the input was not read to its end"
         raise BatchError(message, report=self, failures=failures)
+
+
+def _elsewhere(address: str) -> AbstractContextManager[BinaryIO]:
+    """Open a file at an address of fsspec; raises `MissingExtraError` without that, or without what it needs."""
+    try:
+        import fsspec  # noqa: PLC0415 - an extra
+
+        opened: AbstractContextManager[BinaryIO] = fsspec.open(address, "wb")
+    except ImportError as error:
+        msg = f"{address} cannot be written without a library ({error}): pip install 'altcraft-async[arrow]' has fsspec"
+        raise MissingExtraError(msg) from error
+    return opened
 
 
 @contextlib.contextmanager

@@ -60,6 +60,8 @@ class SyncJob:
             option = "--retry-failed" if self.retry_failed else "--extend"
             msg = f"{option} goes with --journal FILE, the file that an earlier run wrote"
             raise ConfigurationError(msg)
+        if self.results is not None:
+            refuse_workbook("--results", self.results, parquet=True)
         if self.failed is not None:
             refuse_workbook("--failed", self.failed)
         if self.report == "-":

@@ -286,6 +286,7 @@ def export(asked: Extract) -> int:
         summary = journal.summary()
         reader = asked.open_input(stack, summary)
         columns = IMPORT_COLUMNS if summary.method in IMPORTED else COLUMNS
+        refuse_workbook("-o", asked.output, parquet=True)
         output = stack.enter_context(results_file(asked.output, columns, at_end=True))
         output.start()
         written = 0

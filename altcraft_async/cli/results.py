@@ -61,13 +61,14 @@ def refuse_clashes(**paths: str | None) -> None:
         seen[place] = name
 
 
-def refuse_workbook(option: str, path: str) -> None:
-    """Raise `ConfigurationError` for rows that are to be written to a workbook, or as columns."""
+def refuse_workbook(option: str, path: str, *, parquet: bool = False) -> None:
+    """Raise `ConfigurationError` for what is to be written to a workbook, or as columns; of these Parquet may do."""
     kind = InputFormat.of_name(path)
-    if kind in {InputFormat.XLSX, InputFormat.PARQUET, InputFormat.ARROW}:
+    if kind in {InputFormat.XLSX, InputFormat.ARROW} or (kind is InputFormat.PARQUET and not parquet):
         what = "workbook" if kind is InputFormat.XLSX else f"{kind.capitalize()} file"
-        better = Path(path).with_suffix(".csv" if kind is InputFormat.XLSX else ".jsonl").name
-        msg = f"{option} writes CSV or JSON lines, and no {what}; call the file {better}"
+        writes, columns = ("CSV, JSON lines or Parquet", ".parquet") if parquet else ("CSV or JSON lines", ".jsonl")
+        better = Path(path).with_suffix(".csv" if kind is InputFormat.XLSX else columns).name
+        msg = f"{option} writes {writes}, and no {what}; call the file {better}"
         raise ConfigurationError(msg)
 
 
@@ -249,7 +250,10 @@ class ParquetResults(ResultsFile):
                 try:
                     self._rows.copy(before)
                 except (ColumnsError, OSError) as error:
-                    self.problem = f"{self.path} is no results file that can be continued: {error}"
+                    self.problem = (
+                        f"{self.path} is no results file that can be continued ({error}); move it away, and get the "
+                        "outcomes of before from the journal (journal export)"
+                    )
 
     def add(self, outcome: Outcome[object], line: int | None) -> None:
         """Take one outcome."""

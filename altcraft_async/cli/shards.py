@@ -18,11 +18,11 @@ import attrs
 from altcraft_async import AltcraftError, ConfigurationError, Shared
 from altcraft_async.cli.display import Talk
 from altcraft_async.cli.exits import ExitCode
-from altcraft_async.cli.inputs import started
+from altcraft_async.cli.inputs import said_of, started
 from altcraft_async.cli.options import make_client
 from altcraft_async.cli.signals import SIGNALS, interruptible
 from altcraft_async.cli.talk import emit
-from altcraft_async.ingest import read_updates
+from altcraft_async.ingest import HeldBackError, InputError, read_updates
 from altcraft_async.shards import (
     ShardReport,
     ShardState,
@@ -67,7 +67,7 @@ def plan(source: Input, directory: str, *, count: int, target: str | None) -> in
         skip_lines=source.skip_lines,
         opened_at=started(),
     )
-    with reader:
+    with reader, _as_a_whole():
         made = plan_shards(reader, directory, shards=count, target=target)
         for note in reader.notes:
             talk.note(note)
@@ -77,8 +77,19 @@ def plan(source: Input, directory: str, *, count: int, target: str | None) -> in
 
 def adopt(how: Input, directory: str, *, target: str | None) -> int:
     """Make a plan of files that are there."""
-    made = adopt_shards(directory, target=target, columns=how.columns, constants=how.constants, statuses=how.statuses)
+    reading = {"columns": how.columns, "constants": how.constants, "statuses": how.statuses}
+    with _as_a_whole():
+        made = adopt_shards(directory, target=target, **reading)
     return _say_planned(Talk(), made, directory)
+
+
+@contextlib.contextmanager
+def _as_a_whole() -> Iterator[None]:
+    """Take an input that breaks off for one that cannot be read: nothing of it is planned, or sent."""
+    try:
+        yield
+    except HeldBackError as error:
+        raise InputError(said_of(error), source=error.source) from None
 
 
 def _say_planned(talk: Talk, made: Plan, directory: str) -> int:

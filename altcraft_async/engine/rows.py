@@ -22,6 +22,7 @@ __all__ = [
     "Source",
     "check_choice",
     "check_source",
+    "named_values",
     "read_row",
     "update_of",
 ]
@@ -104,14 +105,9 @@ def update_of(row: object) -> LineStatusUpdate:
         return row
     if isinstance(row, InvalidUpdateError):
         raise row
-    if isinstance(row, Mapping):
-        return _of_names(row, {name: row.get(name, _ABSENT) for name in (*_IDS, *_OWN)})
-    named = {name: getattr(row, name, _ABSENT) for name in (*_IDS, *_OWN)}
-    if any(named[name] is not _ABSENT for name in _IDS):
+    named = named_values(row)
+    if named is not None:
         return _of_names(row, named)
-    if (keys := getattr(row, "keys", None)) is not None and hasattr(row, "__getitem__"):  # a row of sqlite3 or asyncpg
-        there = set(keys())
-        return _of_names(row, {name: row[name] if name in there else _ABSENT for name in (*_IDS, *_OWN)})
     if isinstance(row, tuple | list) and len(row) == len(_IDS):
         return LineStatusUpdate(*row)
     msg = (
@@ -119,6 +115,20 @@ def update_of(row: object) -> LineStatusUpdate:
         f"or a mapping or an object with these names, not a {_described(row)}"
     )
     raise InvalidUpdateError(msg)
+
+
+def named_values(row: object) -> Mapping[str, object] | None:
+    """Return what a row has under each name of an update, a mark where it has nothing; None for one without names."""
+    names = (*_IDS, *_OWN)
+    if isinstance(row, Mapping):
+        return {name: row.get(name, _ABSENT) for name in names}
+    named = {name: getattr(row, name, _ABSENT) for name in names}
+    if any(named[name] is not _ABSENT for name in _IDS):
+        return named
+    if (keys := getattr(row, "keys", None)) is not None and hasattr(row, "__getitem__"):  # a row of sqlite3 or asyncpg
+        there = set(keys())
+        return {name: row[name] if name in there else _ABSENT for name in names}
+    return None
 
 
 def _of_names(row: object, named: Mapping[str, object]) -> LineStatusUpdate:

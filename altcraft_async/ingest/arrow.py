@@ -20,6 +20,7 @@ from altcraft_async.errors import ConfigurationError, InvalidUpdateError, Unit
 from altcraft_async.ingest.errors import HeldBackError, InputError, clip
 from altcraft_async.ingest.suspicion import concerns
 from altcraft_async.ingest.table import FIELDS, Table, csv_record, ids_of, with_column
+from altcraft_async.protocol.plain import escaped
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.storage.columns import (
     ARROW_FILE,
@@ -56,7 +57,7 @@ ReadRow: TypeAlias = "tuple[ReadItem, int, _Row]"
 class ColumnarInput:
     """An input of columns: the addresses of its `files`, or what it was `given`, a stream or an object."""
 
-    name: str
+    name: str = attrs.field(converter=escaped)
     files: Sequence[str] = ()
     given: ArrowStream | BinaryIO | None = None
     is_parquet: bool = False
@@ -64,7 +65,7 @@ class ColumnarInput:
     def parts(self) -> Generator[tuple[str, Columns], None, None]:
         """Yield the columns of each file, which is open until the next is asked for; raises `InputError`."""
         for address in self.files:
-            name = self.name if len(self.files) == 1 else address
+            name = self.name if len(self.files) == 1 else escaped(address)
             with _opened(address) as file, self._columns(file, name) as columns:
                 yield name, columns
         if self.given is not None:

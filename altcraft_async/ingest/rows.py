@@ -28,7 +28,9 @@ from altcraft_async.ingest.text import (
     check_encoding,
     open_feed,
 )
+from altcraft_async.protocol.plain import escaped
 from altcraft_async.storage.columns import ArrowStream
+from altcraft_async.storage.places import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -169,10 +171,11 @@ def _opened(  # noqa: PLR0913 - what can be said of an input
         if columnar is not None:
             return UpdateReader(_columns(columnar, reading), keep_rows=keep_rows)
     if isinstance(source, ArrowStream) or chosen in _COLUMNAR:
-        msg = f"{_readable(name or source)} cannot be read as {chosen or 'values'}; give a file of that format"
-        raise InputError(msg, source=_readable(name or source))
+        said = escaped(str(name or source))
+        msg = f"{said} cannot be read as {chosen or 'values'}; give a file of that format"
+        raise InputError(msg, source=said)
     stream, own = (_open(source), True) if isinstance(source, str | os.PathLike) else (source, False)
-    label = _readable(name or (source if isinstance(source, str | os.PathLike) else name_of(source)))
+    label = escaped(str(name or (source if isinstance(source, str | os.PathLike) else name_of(source))))
     try:
         watch = Watch(stream, ending, opened_at=time.time() if opened_at is None else opened_at)
         return UpdateReader(_text(stream, label, chosen, reading, watch, own=own), keep_rows=keep_rows)
@@ -190,7 +193,7 @@ def _opened(  # noqa: PLR0913 - what can be said of an input
 def _check_source(source: _Source) -> None:
     """Raise `InputError` for what is no input at all."""
     if isinstance(source, io.TextIOBase):
-        name = _readable(name_of(source))
+        name = escaped(name_of(source))
         msg = f"{name} is open as text; open it as bytes (mode 'rb'), or give its path"
         raise InputError(msg, source=name)
     if not is_input(source):
@@ -275,14 +278,11 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
         msg = f"{path} is a directory; give a file"
     except FileNotFoundError:
         msg = f"{path} does not exist; check the path"
+        if is_remote(path):
+            msg = f"{path} is neither Parquet nor Arrow, and nothing else is read from an address; copy it here first"
     except (OSError, ValueError) as error:
         msg = f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
-    raise InputError(_readable(msg), source=_readable(path))
-
-
-def _readable(name: object) -> str:
-    """Return a name for messages, also of a file whose name is not UTF-8."""
-    return str(name).encode("utf-8", "backslashreplace").decode()
+    raise InputError(escaped(msg), source=escaped(str(path)))
 
 
 class UpdateReader:

@@ -23,6 +23,7 @@ from altcraft_async.errors import InvalidUpdateError, Unit
 from altcraft_async.ingest.errors import HeldBackError, InputError, clip
 from altcraft_async.ingest.suspicion import Suspicions
 from altcraft_async.ingest.text import not_in_encoding
+from altcraft_async.protocol.plain import escaped
 from altcraft_async.protocol.values import LineStatusUpdate
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Reading:
 def ids_of(values: Sequence[object]) -> Ids:
     """Return the ids of a wrong row as texts; None for each that is no text or whole number."""
     texts = (str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None for value in values)
-    order, line, status = (text and text.encode(errors="backslashreplace").decode() for text in texts)
+    order, line, status = (text and escaped(text) for text in texts)
     return (order, line, status)
 
 

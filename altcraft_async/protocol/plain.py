@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.protocol.values import JSON
 
-__all__ = ["as_text", "code_of", "plain_decimal", "readable"]
+__all__ = ["as_text", "code_of", "escaped", "plain_decimal", "readable"]
 
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
 _LARGEST_CODE: Final = 999_999_999
@@ -37,6 +37,11 @@ def readable(text: str) -> str:
     """Make a text of somebody else's fit to be shown: without control characters or lone surrogates, not too long."""
     text = _CONTROL.sub(" ", text).strip()
     return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
+
+
+def escaped(text: str) -> str:
+    """Write out what is no character, like a byte of a file's name that is not UTF-8: no file takes it as it is."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def plain_decimal(value: float) -> str:

@@ -12,8 +12,7 @@ from altcraft_async.errors import ConfigurationError
 from altcraft_async.kinds import DEADLINE
 from altcraft_async.shards.copies import Copy, Counter, Job
 from altcraft_async.shards.errors import ShardError, here_in_words, in_words
-from altcraft_async.shards.plan import read_plan
-from altcraft_async.storage.places import Place
+from altcraft_async.shards.plan import place_of, read_plan
 from altcraft_async.storage.scratch import remove_dead, scratch
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from altcraft_async.shards.lease import Sign
     from altcraft_async.shards.plan import Plan
     from altcraft_async.shards.report import ShardReport
+    from altcraft_async.storage.places import Place
 
 __all__ = ["deliver_free_shard", "deliver_shard", "deliver_shard_here"]
 
@@ -146,7 +146,7 @@ async def _deliver(  # noqa: PLR0913 - what can be said of a delivery, by keywor
     dead: Sign | None = None,
 ) -> ShardReport:
     """Deliver one shard; `again` says that this goes on where another copy has taken over and ended."""
-    place = Place(directory)
+    place = place_of(directory)
     plan = await asyncio.to_thread(read_plan, place)
     job = Job(place, plan, plan.check_number(number, place.address), retry_failed, ends_at, dead)
     with in_words(place.address, job.number):

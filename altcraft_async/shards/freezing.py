@@ -10,12 +10,13 @@ from contextlib import ExitStack
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 
-from altcraft_async.engine.rows import read_row
+from altcraft_async.engine.rows import check_source, named_values, read_row
 from altcraft_async.errors import AltcraftError, ConfigurationError, InvalidUpdateError
 from altcraft_async.flow.partition import bucket_of
 from altcraft_async.ingest import FIELDS, InputError, UpdateReader, read_updates
 from altcraft_async.ingest.arrow import is_input
 from altcraft_async.ingest.table import ids_of
+from altcraft_async.protocol.plain import escaped
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.settings.address import check_base_url
 from altcraft_async.shards.errors import ShardError, in_words
@@ -81,7 +82,7 @@ def plan_shards(
 
     Memory is flat: at most a million rows; this machine's disk has all files until they are written. Without the plan,
     which is written at the end, nothing can be delivered. Raises `ShardError` if the directory already has a plan or
-    files of the shards' names, and the errors of reading the input.
+    files of the shards' names, `TypeError` for one row in place of rows, and the errors of reading the input.
     """
     if type(shards) is not int or not 1 <= shards <= MOST_SHARDS:
         msg = f"shards must be a whole number from 1 to {MOST_SHARDS}, not {shards!r}; an engine can write more"
@@ -192,6 +193,7 @@ def _rows_of(source: Any, reading: Mapping[str, Any], stack: ExitStack) -> Itera
     if reading:
         msg = f"{min(reading)} says how an input is read, and rows were given; leave it out"
         raise ConfigurationError(msg, field=min(reading))
+    check_source(source)
     return source
 
 
@@ -203,16 +205,17 @@ def _columns(index: int, row: object, update: LineStatusUpdate | InvalidUpdateEr
     if isinstance(update, LineStatusUpdate):
         ids = (update.order_external_id, update.order_line_external_id, update.status_external_id)
         return (index, *ids, update.request_id, None, None, None, None, None)
-    message = update.message.encode(errors="backslashreplace").decode()
     found = update.ids or _ids_of(row)
-    return (index, *found, None, message, update.field, update.source, update.line, str(update.unit))
+    said = (text and escaped(text) for text in (update.message, update.field, update.source))
+    return (index, *found, None, *said, update.line, str(update.unit))
 
 
 def _ids_of(row: object) -> Ids:
     """Return what a wrong row that is no row of a file has for ids."""
-    if isinstance(row, tuple | list):
-        return ids_of(row) if len(row) == len(FIELDS) else (None, None, None)
-    return ids_of([row.get(name) if isinstance(row, Mapping) else getattr(row, name, None) for name in FIELDS])
+    named = named_values(row)
+    if named is not None:
+        return ids_of([named[name] for name in FIELDS])
+    return ids_of(row) if isinstance(row, tuple | list) and len(row) == len(FIELDS) else (None, None, None)
 
 
 def adopt_shards(

@@ -48,6 +48,7 @@ __all__ = [
     "foreign",
     "fresh_place",
     "name_of",
+    "place_of",
     "read_plan",
     "shard_of",
     "write_plan",
@@ -154,9 +155,15 @@ def foreign(place: Place, number: int, what: str) -> ShardError:
     return ShardError(msg, directory=place.address, shard=number)
 
 
+def place_of(directory: str | os.PathLike[str]) -> Place:
+    """Return a directory of shards; raises `ShardError` where its file system cannot be had."""
+    with in_words(str(directory)):
+        return Place(directory)
+
+
 def fresh_place(directory: str | os.PathLike[str]) -> Place:
     """Return a directory in which there is no plan yet; raises `ShardError` if there is one, or a part of one."""
-    place = Place(directory)
+    place = place_of(directory)
     with in_words(place.address):
         if not place.has_container():  # or it would be made
             msg = f"the bucket of {place.address} is not there; correct the address, or create it"
@@ -200,7 +207,7 @@ def write_plan(
 
 def read_plan(directory: str | os.PathLike[str] | Place) -> Plan:
     """Read the plan of a directory; raises `ShardError` if there is none that can be read."""
-    place = directory if isinstance(directory, Place) else Place(directory)
+    place = directory if isinstance(directory, Place) else place_of(directory)
     try:
         said = json.loads(place.read(_PLAN))
         if said["format"] != _FORMAT:

@@ -11,9 +11,8 @@ import attrs
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.shards.errors import ShardError, in_words
 from altcraft_async.shards.lease import PROGRESS, SILENT, Holder, silence_of
-from altcraft_async.shards.plan import PRIVATE, foreign, name_of, read_plan
+from altcraft_async.shards.plan import PRIVATE, foreign, name_of, place_of, read_plan
 from altcraft_async.shards.records import checked, read_record
-from altcraft_async.storage.places import Place
 
 if TYPE_CHECKING:
     import os
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.protocol.values import JSON
     from altcraft_async.shards.plan import Plan
+    from altcraft_async.storage.places import Place
 
 __all__ = ["Reports", "ShardReport", "ShardState", "ShardsReport", "read_report", "report"]
 
@@ -204,7 +204,7 @@ class Reports:
     __slots__ = ("_done", "_place", "_plan")
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._place = Place(directory)
+        self._place = place_of(directory)
         self._plan = read_plan(self._place)
         self._done: dict[int, tuple[str, ShardReport]] = {}
 

@@ -19,9 +19,8 @@ from altcraft_async.kinds import WHOLE
 from altcraft_async.shards.deliver import deliver_free_shard
 from altcraft_async.shards.errors import ShardBusyError, ShardError
 from altcraft_async.shards.lease import Holder, Watched, silence_of
-from altcraft_async.shards.plan import read_plan
+from altcraft_async.shards.plan import place_of, read_plan
 from altcraft_async.shards.report import report
-from altcraft_async.storage.places import Place
 
 if TYPE_CHECKING:
     import os
@@ -92,7 +91,7 @@ class Queue:
     def __init__(
         self, directory: str | os.PathLike[str], numbers: Iterable[int], now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._place = Place(directory)
+        self._place = place_of(directory)
         self._free: deque[tuple[int, Sign | None]] = deque((number, None) for number in numbers)
         self._held: list[int] = []
         self._watched: dict[int, Watched] = {}

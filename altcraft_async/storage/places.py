@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from altcraft_async.errors import ConfigurationError, MissingExtraError
+from altcraft_async.errors import AltcraftError, ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,28 +50,45 @@ def opener_of(address: str) -> tuple[Any, str]:
         raise MissingExtraError(msg) from None
     if not is_remote(address):  # in which :: is nothing special
         return _Worded(LocalFileSystem(), address), address
-    try:
-        files, path = url_to_fs(address)
-    except ImportError as error:
-        msg = f"{address} needs a library of its own for fsspec: {error}"
-        raise MissingExtraError(msg) from None
-    except ValueError as error:
-        msg = f"{address} is no address that fsspec knows: {error}"
-        raise ConfigurationError(msg) from None
+    with _worded(address):  # some connect when they are made
+        try:
+            files, path = url_to_fs(address)
+        except ImportError as error:
+            msg = f"{address} needs a library of its own for fsspec: {error}"
+            raise MissingExtraError(msg) from None
+        except ValueError as error:
+            msg = f"{address} is no address that fsspec knows: {error}"
+            raise ConfigurationError(msg) from None
     return _Worded(files, address), str(path)
 
 
-class _Worded:
-    """A file system, or a file that it opened, whose errors are all `OSError` and name the address.
+@contextlib.contextmanager
+def _worded(address: str) -> Iterator[None]:
+    """Raise all that goes wrong in a file system as an `OSError` that names the address.
 
     Libraries of object stores have errors of their own: for credentials that are missing, for a store that is down.
     """
+    try:
+        yield
+    except (AltcraftError, FileNotFoundError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        said = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
+        number = errno.EACCES if isinstance(error, PermissionError) else getattr(error, "errno", None) or errno.EIO
+        raise OSError(number, f"{type(error).__name__}{said and ': '}{said}", address) from error
 
-    __slots__ = ("_address", "_inner")
 
-    def __init__(self, inner: Any, address: str) -> None:
+class _Worded:
+    """A file system, or a file that one opened, whose errors are `_worded`."""
+
+    __slots__ = ("_address", "_inner", "_owner")
+
+    def __init__(self, inner: Any, address: str, owner: object = None) -> None:
         self._inner = inner
         self._address = address
+        self._owner = owner  # an archive is closed with its last reference, and all of its files then
 
     def __enter__(self) -> Self:
         return self
@@ -86,17 +103,9 @@ class _Worded:
         return partial(self._call, name, found) if callable(found) else found
 
     def _call(self, name: str, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        try:
+        with _worded(self._address):
             found = method(*args, **options)
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            if type(error).__module__ == "builtins" and getattr(error, "filename", "") is not None:
-                raise
-            said = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
-            number = errno.EACCES if isinstance(error, PermissionError) else getattr(error, "errno", None) or errno.EIO
-            raise OSError(number, f"{type(error).__name__}: {said}", self._address) from error
-        return _Worded(found, self._address) if name == "open" else found
+        return _Worded(found, self._address, self._inner) if name == "open" else found
 
 
 def open_file(address: str) -> BinaryIO:
@@ -128,16 +137,20 @@ def _matching_here(there: Path, suffixes: tuple[str, ...]) -> list[Path] | None:
     if not _MAGIC & set(str(there)) or there.exists():
         return None
     parts = there.relative_to(there.anchor).parts
+    _check_pattern(parts)
     depth = parts.index("**") if "**" in parts else len(parts)
     start, rest = Path(there.anchor or ".", *parts[:depth]), parts[depth:]
     starts = list(Path(there.anchor or ".").glob("/".join(parts[:depth]))) if depth else [start]
     if not rest:
         return [path for path in starts if not path.is_dir()]
-    if any("**" in part for part in rest if part != "**"):
-        msg = "** is a part of a name in it"
-        raise ValueError(msg)
     within = ((above, path) for above in starts if above.is_dir() for path in _files_in(above, hidden=True))
     return [path for above, path in within if _fits(path.relative_to(above).parts, rest)]
+
+
+def _check_pattern(parts: Iterable[str]) -> None:
+    if any("**" in part for part in parts if part != "**"):
+        msg = "** is a part of a name in it"
+        raise ValueError(msg)
 
 
 def _files_in(directory: Path, above: frozenset[str] = frozenset(), *, hidden: bool = False) -> Iterator[Path]:
@@ -186,11 +199,29 @@ def _matching_elsewhere(address: str, suffixes: tuple[str, ...]) -> list[str] | 
         entries = files.find(path, detail=True).items()
         found = [name for name, entry in entries if is_data(name[len(path) :], suffixes) and not _is_mark(entry)]
     elif _MAGIC & set(path):
+        _check_pattern(path.split("/"))
         entries = files.glob(path, detail=True).items()
         found = [name for name, entry in entries if entry["type"] != "directory" and not _is_mark(entry)]
     else:
         return None
-    return None if found is None else [str(files.unstrip_protocol(name)) for name in sorted(found, key=_parts)]
+    return None if found is None else [_address_of(address, path, name) for name in sorted(found, key=_parts)]
+
+
+def _address_of(address: str, path: str, name: str) -> str:
+    """Return the address of the file whose path is `name`, by an address of the same file system and its `path`.
+
+    What is said in the address beside the path stays: a host, the archive or the cache that it leads through.
+    """
+    if not is_remote(address):
+        return name
+    parts, path = address.split("::"), path.strip("/")
+    at = next(number for number, part in enumerate(parts) if _REMOTE in part) if path else 0  # caches have no path
+    kind, _, said = parts[at].partition(_REMOTE)
+    host = said.rstrip("/").removesuffix(path) if path else f"{said.rstrip('/')}/".lstrip("/")
+    if not path or f"/{said}".rstrip("/").endswith(f"/{path}"):
+        name = host + name.lstrip("/")
+    parts[at] = name if _REMOTE in name else f"{kind}{_REMOTE}{name}"
+    return "::".join(parts)
 
 
 def _is_mark(entry: Mapping[str, Any]) -> bool:
@@ -244,11 +275,16 @@ class Place:
     def has_container(self) -> bool:
         """Say whether the bucket or container is there that its address begins with; true where there are none."""
         container = self._root.partition("/")[0]
-        return not container or bool(self._files.exists(container))
+        try:
+            return not container or bool(self._files.info(container))
+        except FileNotFoundError:
+            return False
+        except OSError:  # whoever may use a part of a bucket only is refused; what else it is shows at that part
+            return True
 
     def path(self, name: str) -> str:
         """Return the whole address of a file."""
-        return f"{self.address.rstrip('/')}/{name}"
+        return _address_of(self.address, self._root, f"{self._root}/{name}")
 
     def read(self, name: str) -> bytes:
         """Return what a file holds."""
@@ -261,10 +297,19 @@ class Place:
         self._files.invalidate_cache(path.rpartition("/")[0])
         return path
 
+    def _to_write(self, name: str) -> str:
+        """Return the path of a file that is written next, and make its directory where there are any."""
+        path = f"{self._root}/{name}"
+        try:
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        except OSError:
+            if self._replaces:
+                raise  # a store refuses even to look whether the bucket is there, and takes the file
+        return path
+
     def write(self, name: str, content: bytes) -> None:
         """Write a file."""
-        path = f"{self._root}/{name}"
-        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        path = self._to_write(name)
         if not self._replaces:
             self._files.pipe_file(path, content)
             return
@@ -283,8 +328,7 @@ class Place:
 
     def put(self, source: Path, name: str) -> None:
         """Copy a file of this machine there."""
-        path = f"{self._root}/{name}"
-        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        path = self._to_write(name)
         with (
             source.open("rb") as file,
             _replaced(path) if self._replaces else contextlib.nullcontext(path) as new,

@@ -66,6 +66,38 @@ def test_failed_rows_are_not_written_as_columns(here, tmp_path):
     assert "writes CSV or JSON lines, and no Parquet file; call the file failed.jsonl" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("o.arrow", "no Arrow file; call the file o.parquet"),
+        ("o.feather", "no Arrow file; call the file o.parquet"),
+        ("o.xlsx", "no workbook; call the file o.csv"),
+    ],
+)
+def test_results_are_not_written_under_the_name_of_what_they_are_not(here, tmp_path, sandbox, name, said):
+    write(tmp_path / "in.parquet")
+    ended = here("sync", "in.parquet", "--journal", "j", "--results", name)
+    assert ended.returncode == 1
+    assert f"--results writes CSV, JSON lines or Parquet, and {said}" in ended.stderr
+    assert not sandbox.ledger.requests
+    assert here("sync", "in.parquet", "--journal", "j").returncode == 2
+    ended = here("journal", "export", "j", "-o", name)
+    assert ended.returncode == 1
+    assert f"-o writes CSV, JSON lines or Parquet, and {said}" in ended.stderr
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("what", ["plan", "adopt"])
+def test_an_input_that_breaks_off_is_a_mistake_in_it_as_a_whole_for_shards(here, tmp_path, what):
+    write(tmp_path / "day" / "a.parquet", rows=300)
+    content = bytearray((tmp_path / "day" / "a.parquet").read_bytes())
+    content[4:60] = b"\xff" * 56
+    (tmp_path / "day" / "a.parquet").write_bytes(content)
+    ended = here("shards", what, "day", *(["run", "--shards", "2"] if what == "plan" else []))
+    assert ended.returncode == 1
+    assert "the file breaks off or is damaged" in ended.stderr
+
+
 def test_failed_rows_are_csv_where_their_file_is_called_so(here, tmp_path, sandbox):
     write(tmp_path / "in.parquet")
     ended = here("sync", "in.parquet", "--failed", "failed.csv")

@@ -94,4 +94,5 @@ def test_results_that_are_no_parquet_are_not_continued(tmp_path: Path) -> None:
     with results_file(str(path)) as file:
         file.start(keep=True)
         assert "is no results file that can be continued" in str(file.problem)
+        assert "; move it away, and get the outcomes of before from the journal" in str(file.problem)
     assert path.read_text() == "something else"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from altcraft_async import ConfigurationError
-from altcraft_async.ingest import InputError, read_updates
-from altcraft_async.storage.places import Place, matching, open_file
+from altcraft_async.ingest import FIELDS, InputError, read_updates
+from altcraft_async.shards import ShardError, deliver_shard, plan_shards, report
+from altcraft_async.storage.places import Place, _address_of, matching, open_file, opener_of
 
 fsspec = pytest.importorskip("fsspec")
 memory = pytest.importorskip("fsspec.implementations.memory")
@@ -131,6 +135,143 @@ def test_an_error_of_a_store_is_an_oserror_that_names_the_address(monkeypatch, t
             call()
         assert raised.value.filename.startswith("locked://bucket/z")
         assert str(error) in raised.value.strerror
+
+
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize("error", [ValueError("write() requires mode w"), IndexError("3"), TypeError("no such option")])
+def test_what_a_file_system_does_wrong_is_an_oserror_too(monkeypatch, error):
+    monkeypatch.setattr(Locked, "error", error)
+    with pytest.raises(OSError, match=f"{type(error).__name__}: {error}".replace("(", r"\(").replace(")", r"\)")):
+        Place("locked://bucket/z").write("a", b"")
+    with pytest.raises(InputError, match=f"locked://bucket/a cannot be looked at: {type(error).__name__}"):
+        read_updates("locked://bucket/a")
+
+
+class LoginError(Exception):
+    """What a library raises that connects when its file system is made."""
+
+
+class Refusing(memory.MemoryFileSystem):
+    """Cannot even be made."""
+
+    protocol = "refusing"
+    cachable = False
+
+    def __init__(self, **_):
+        msg = "530 Login incorrect"
+        raise LoginError(msg)
+
+
+def test_a_file_system_that_cannot_be_made_is_an_error_that_names_the_address():
+    fsspec.register_implementation("refusing", Refusing, clobber=True)
+    with pytest.raises(OSError, match="LoginError: 530 Login incorrect: 'refusing://host/a'"):
+        open_file("refusing://host/a")
+    with pytest.raises(InputError, match="refusing://host/a cannot be looked at: LoginError: 530 Login incorrect"):
+        read_updates("refusing://host/a")
+    for call in (report, lambda place: plan_shards([], place, shards=1), lambda place: deliver_shard(place, 0)):
+        with pytest.raises(ShardError, match=r"refusing://host/a cannot be read or written .*530 Login incorrect"):
+            call("refusing://host/a")
+
+
+class OfOneTeam(memory.MemoryFileSystem):
+    """Has a bucket of which only a part may be used, as a policy of S3 says it, or whose store is down."""
+
+    protocol = "ofoneteam"
+    store: dict[str, object] = {}  # noqa: RUF012 - as the parent has it
+    pseudo_dirs = [""]  # noqa: RUF012
+    error: Exception | None = None
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("ofoneteam://"))
+
+    def info(self, path, **kwargs):
+        if self.error is not None:
+            raise self.error
+        if path == "bucket":
+            raise PermissionError(13, "Access Denied")
+        return super().info(path, **kwargs)
+
+    def makedirs(self, path, exist_ok=False):  # noqa: FBT002
+        del path, exist_ok
+        raise PermissionError(13, "Access Denied")
+
+    def ls(self, path, detail=True, **kwargs):  # noqa: FBT002
+        if self.error is not None:
+            raise self.error
+        return super().ls(path, detail, **kwargs)
+
+
+def test_a_part_of_a_bucket_is_enough(monkeypatch):
+    fsspec.register_implementation("ofoneteam", OfOneTeam, clobber=True)
+    monkeypatch.setattr("altcraft_async.storage.places.opener_of", opener_without_slash)
+    assert plan_shards([("o", "l", "new")], "ofoneteam://bucket/team/run", shards=1).rows == 1
+    assert report("ofoneteam://bucket/team/run").rows == 1
+    monkeypatch.setattr(OfOneTeam, "error", NoCredentialsFoundError("Unable to locate credentials"))
+    with pytest.raises(ShardError, match="NoCredentialsFoundError: Unable to locate credentials"):
+        plan_shards([("o", "l", "new")], "ofoneteam://bucket/team/run", shards=1)
+
+
+def opener_without_slash(address):
+    """Return a file system and a path as that of S3 has it: beginning with the bucket."""
+    files, path = opener_of(address)
+    return files, path.lstrip("/")
+
+
+def archive(path):
+    content = io.BytesIO()
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pytest.importorskip("pyarrow").table({field: ["x"] for field in FIELDS}), content)
+    files = dict.fromkeys(("d/a.parquet", "d/b.parquet"), content.getvalue())
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as packed:
+            for name, said in files.items():
+                packed.writestr(name, said)
+    else:
+        with tarfile.open(path, "w") as packed:
+            for name, said in files.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = len(said)
+                packed.addfile(entry, io.BytesIO(said))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize(("inside", "rows"), [("d/a.parquet", 1), ("d", 2), ("d/*.parquet", 2), ("**/*.parquet", 2)])
+def test_a_file_or_a_pattern_in_an_archive_is_read(tmp_path, kind, inside, rows):
+    archive(tmp_path / f"a.{kind}")
+    with read_updates(f"{kind}://{inside}::file://{tmp_path}/a.{kind}") as found:
+        assert len(list(found)) == rows
+
+
+def test_text_at_an_address_is_refused_in_words(tmp_path):
+    (tmp_path / "in.csv").write_text(",".join(FIELDS) + "\no,l,new\n")
+    with pytest.raises(InputError, match="is neither Parquet nor Arrow, and nothing else is read from an address"):
+        read_updates(f"file://{tmp_path}/in.csv")
+
+
+@pytest.mark.parametrize(
+    ("address", "path", "name", "expected"),
+    [
+        ("memory://a/b", "/a/b", "/a/b/c", "memory://a/b/c"),
+        ("memory://", "", "/c", "memory://c"),
+        ("file:///tmp/a/", "/tmp/a", "/tmp/a/c", "file:///tmp/a/c"),
+        ("file://rel", "/x/rel", "/x/rel/c", "file:///x/rel/c"),
+        ("s3://b", "b", "b/c", "s3://b/c"),
+        ("s3://b/k/", "b/k", "b/k/c", "s3://b/k/c"),
+        ("ftp://me@host:21/x", "/x", "/x/y", "ftp://me@host:21/x/y"),
+        ("ftp://host/", "/", "/y", "ftp://host/y"),
+        ("http://host/d", "http://host/d", "http://host/d/x", "http://host/d/x"),
+        ("abfs://c@account.net/d", "c/d", "c/d/x", "abfs://c/d/x"),
+        ("abfs://t@account.net", "t", "t/x", "abfs://t/x"),
+        ("zip://d::file:///a.zip", "d", "d/p", "zip://d/p::file:///a.zip"),
+        ("zip://::file:///a.zip", "", "d/p", "zip://d/p::file:///a.zip"),
+        ("zip::file:///a.zip", "", "d/p", "zip://d/p::file:///a.zip"),
+        ("simplecache::s3://b/*.pq", "b/*.pq", "b/a.pq", "simplecache::s3://b/a.pq"),
+        ("/a::b", "/a::b", "/a::b/c", "/a::b/c"),
+    ],
+)
+def test_a_found_file_has_all_that_its_address_says(address, path, name, expected):
+    assert _address_of(address, path, name) == expected
 
 
 @pytest.mark.usefixtures("locked")

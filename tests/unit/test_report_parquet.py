@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from altcraft_async import Report
+from altcraft_async import InvalidUpdateError, MissingExtraError, Outcome, OutcomeState, Report
 
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -52,3 +52,19 @@ def test_a_device_that_takes_nothing_is_not_removed(tmp_path):
     with pytest.raises(OSError, match="No space left"):
         report().to_parquet(link)
     assert link.is_symlink()
+
+
+def test_an_address_that_needs_a_library_is_an_extra_that_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(MissingExtraError, match=r"s3://bucket/a cannot be written without a library .*s3fs"):
+        report().to_parquet("s3://bucket/a")
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'altcraft-async\[arrow\]'"):
+        report().to_parquet("memory://a")
+
+
+def test_an_error_with_what_is_no_character_can_be_written(tmp_path):
+    error = InvalidUpdateError("order_external_id is empty", source="in\udcff.parquet", line=1)
+    found = Report([Outcome(0, None, OutcomeState.INVALID, error=error)], elapsed=0.0, sent=0, retries=0, throttled=0)
+    found.to_parquet(tmp_path / "out.parquet")
+    assert "in\\udcff.parquet" in pq.read_table(tmp_path / "out.parquet")["error"].to_pylist()[0]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import shutil
+import sqlite3
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +18,7 @@ import pytest
 
 from altcraft_async import AltcraftError, ConfigurationError, InvalidUpdateError, LineStatusUpdate
 from altcraft_async.flow.partition import bucket_of
-from altcraft_async.ingest import FIELDS
+from altcraft_async.ingest import FIELDS, InputError
 from altcraft_async.shards import (
     ShardError,
     ShardReport,
@@ -70,6 +73,42 @@ def test_a_wrong_row_goes_along_with_what_is_wrong(tmp_path: Path) -> None:
     wrong = next(row for row in found if isinstance(row, InvalidUpdateError))
     assert (len(found), wrong.field, wrong.line) == (2, "order_line_external_id", 3)
     assert str(wrong).startswith(f"{source}, line 3: order_line_external_id is empty")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_a_name_that_is_not_utf_8_goes_along_with_a_wrong_row(tmp_path: Path, suffix: str) -> None:
+    source = Path(os.fsdecode(os.fsencode(tmp_path) + b"/in\xff." + suffix.encode()))
+    try:
+        if suffix == "csv":
+            source.write_text(",".join(FIELDS) + "\no,l,\n")
+        else:
+            write(tmp_path / "in", [("", "", "")])
+            (tmp_path / "in").rename(source)
+    except OSError:
+        pytest.skip("no such names here")
+    plan = plan_shards(source, tmp_path / "run", shards=1)
+    (wrong,) = rows(plan, tmp_path / "run", 0)
+    assert wrong.source == f"{tmp_path}/in\\udcff.{suffix}"
+    adopted = tmp_path / "adopted"
+    write(adopted / "a.parquet", [("", "", "")])
+    (adopted / "a.parquet").rename(adopted / os.fsdecode(b"a\xff.parquet"))
+    (wrong,) = rows(adopt_shards(adopted), adopted, 0)
+    assert wrong.source == "a\\udcff.parquet"
+
+
+def test_a_wrong_row_of_a_database_keeps_its_ids(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        database.row_factory = sqlite3.Row
+        found = database.execute(f"select 'o' {FIELDS[0]}, 'l' {FIELDS[1]}, '' {FIELDS[2]}")
+        plan = plan_shards(found, tmp_path, shards=1)
+    assert [row.ids for row in rows(plan, tmp_path, 0)] == [("o", "l", "")]
+
+
+@pytest.mark.parametrize("source", [ROWS[0], dict(zip(FIELDS, ROWS[0], strict=True)), LineStatusUpdate(*ROWS[0]), b"o"])
+def test_one_row_in_place_of_rows_is_refused_as_by_a_bulk_call(tmp_path: Path, source: Any) -> None:
+    with pytest.raises((TypeError, InputError), match=r"updates must be an iterable of rows|an input is a path"):
+        plan_shards(source, tmp_path, shards=1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_own_request_id_goes_along(tmp_path: Path) -> None:
