@@ -64,7 +64,7 @@ class Members:
     def __init__(self, place: Place, client: AltcraftClient) -> None:
         self._place = place
         self._client = client
-        self._written_at, self._parts = _left.pop(place.address, None) or (time.monotonic(), Parts(uuid4().hex))
+        self._written_at, self._parts = _left.pop(place.address, (time.monotonic(), Parts(uuid4().hex)))
         self._used = 0.0
         self._seen: dict[str, tuple[int, float]] = {}
         self._beat = int(time.time() * 1000)
