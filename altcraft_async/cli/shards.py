@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from altcraft_async.cli.signals import SIGNALS, interruptible
 from altcraft_async.cli.talk import emit
 from altcraft_async.ingest import HeldBackError, InputError, read_updates
 from altcraft_async.shards import (
+    ShardError,
     ShardReport,
     ShardState,
     adopt_shards,
@@ -33,6 +35,7 @@ from altcraft_async.shards import (
     report,
     run_shards,
 )
+from altcraft_async.shards.freezing import check_beside
 from altcraft_async.shards.report import Reports
 
 if TYPE_CHECKING:
@@ -56,6 +59,8 @@ def plan(source: Input, directory: str, *, count: int, target: str | None) -> in
     given: Any = source.source
     if given == "-":
         given = io.BufferedReader(io.FileIO(sys.stdin.fileno(), "rb", closefd=False))
+    else:
+        check_beside(given, directory)  # of a reader it could not be told
     reader = read_updates(
         given,
         name="stdin" if source.source == "-" else None,
@@ -136,24 +141,66 @@ def run(job: ShardsJob, environ: Mapping[str, str]) -> int:
     """Deliver shards; return the exit code. All processes get their settings by `environ`."""
     job.check()
     talk = Talk(quiet=job.quiet)
-    environ = read_plan(job.directory).environ(environ)
+    plan = read_plan(job.directory)
+    if job.shard is not None:
+        plan.check_number(job.shard, job.directory)
+    environ = plan.environ(environ)
     make_client(environ, **job.totals)  # a mistake of the settings is told before anything begins
     os.environ.clear()
     os.environ.update(environ)
+    with _notes(talk):
+        return _run(job, talk)
+
+
+def _run(job: ShardsJob, talk: Talk) -> int:
     begun = time.monotonic()
     found: ShardsReport | ShardReport | None
-    if job.shard is not None:
-        code, found = asyncio.run(_run_one(job, job.shard, talk))
-    else:
-        with _ending(talk):
-            progress = _Progress(job.directory, talk)
-            with progress:
+    try:
+        if job.shard is not None:
+            code, found = asyncio.run(_run_one(job, job.shard, talk))
+        else:
+            with _ending(talk), _Progress(job.directory, talk) as progress:
                 code, found = _run_all(job, progress)
+    except ShardError as error:
+        if error.shard is None:  # and so nothing was begun
+            raise
+        code, found = ExitCode.STOPPED, _left_by(job, error)
+        for said in (f"Error: {error}", *getattr(error, "__notes__", ())):
+            talk.say(said)
     if found is not None:
         _say(talk, found, time.monotonic() - begun)
         if job.as_json:
             emit(json.dumps(found.to_dict()) + "\n")
     return talk.end(code)
+
+
+class _AsNotes(logging.Handler):
+    def __init__(self, talk: Talk) -> None:
+        super().__init__(logging.WARNING)
+        self._talk = talk
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say a record."""
+        self._talk.note(record.getMessage())
+
+
+@contextlib.contextmanager
+def _notes(talk: Talk) -> Iterator[None]:
+    """Say what the journals of shards have lost, here or in the processes: a log that nobody asked for says nothing."""
+    log, handler = logging.getLogger("altcraft_async.shards"), _AsNotes(talk)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def _left_by(job: ShardsJob, error: ShardError) -> ShardsReport | ShardReport:
+    """Return how far the shards are after an error of one of them; raises that if it cannot be known."""
+    try:
+        return report(job.directory) if job.shard is None else Reports(job.directory).look_at(job.shard)
+    except AltcraftError:
+        raise error from None
 
 
 def _run_all(job: ShardsJob, progress: _Progress) -> tuple[int, ShardsReport | None]:

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from altcraft_async.cli.inputs import Input, input_options
 from altcraft_async.cli.options import ClientCommand, Real, Seconds, Whole, client_options, environ_of
 from altcraft_async.kinds import LARGEST
+from altcraft_async.settings.address import check_base_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
 __all__ = ["shards"]
 
 _DIRECTORY = click.argument("directory", metavar="DIR")
-_TARGET = click.option("--target", metavar="URL", envvar="ALTCRAFT_BASE_URL",
+
+
+def _checked_target(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Check the address, and call it by the name under which it was given."""
+    by_variable = context.get_parameter_source(option.name or "") is ParameterSource.ENVIRONMENT
+    name = "ALTCRAFT_BASE_URL" if by_variable else "--target"
+    return None if value is None else check_base_url(value, allow_insecure=True, name=name)
+
+
+_TARGET = click.option("--target", metavar="URL", envvar="ALTCRAFT_BASE_URL", callback=_checked_target,
                        help="The platform that the shards are for. Default: ALTCRAFT_BASE_URL, or any.")  # fmt: skip
 
 _EPILOG = """

@@ -60,7 +60,7 @@ def complain(message: str) -> None:
 def emit(text: str) -> None:
     """Write data to stdout at once, past its buffer, which would fail again at the interpreter's end."""
     try:
-        left = text.encode()
+        left = text.encode(errors="backslashreplace")  # a path may have bytes that are no text
         descriptor = sys.stdout.fileno()
         while left:
             left = left[os.write(descriptor, left) :]

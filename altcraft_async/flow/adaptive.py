@@ -69,7 +69,15 @@ import math
 
 import attrs
 
-from altcraft_async.flow.limit import Adaptive, FixedLimit, LearnedLimit, LimitState, LimitStatistics, Signal
+from altcraft_async.flow.limit import (
+    MOST,
+    Adaptive,
+    FixedLimit,
+    LearnedLimit,
+    LimitState,
+    LimitStatistics,
+    Signal,
+)
 from altcraft_async.flow.pace import DOUBTFUL, Background, LearnedRate
 
 __all__ = ["AdaptiveLimit", "make_limit", "make_limit_of_batches"]
@@ -618,6 +626,6 @@ def make_limit(concurrency: int | Adaptive) -> FixedLimit | AdaptiveLimit:
 
 def make_limit_of_batches(concurrency: int | Adaptive) -> AdaptiveLimit:
     """Make the limit of the calls that carry batches: it is always found, from two on, within what is set."""
-    adaptive = concurrency if isinstance(concurrency, Adaptive) else Adaptive(initial=1, maximum=concurrency)
+    adaptive = concurrency if isinstance(concurrency, Adaptive) else Adaptive(initial=1, maximum=min(concurrency, MOST))
     initial = min(_BATCHES, adaptive.maximum)
     return AdaptiveLimit(attrs.evolve(adaptive, initial=initial, minimum=min(adaptive.minimum, initial)))

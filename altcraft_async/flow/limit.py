@@ -15,6 +15,7 @@ from altcraft_async.errors import ConfigurationError
 from altcraft_async.kinds import LARGEST, NUMBER, WHOLE, choice, shown
 
 __all__ = [
+    "MOST",
     "Adaptive",
     "ConcurrencyLimit",
     "FixedLimit",
@@ -27,6 +28,8 @@ __all__ = [
 
 _LEAST: Final = 1 / 64
 """The part of a shared rate that nobody goes below: who has nothing yet may still ask."""
+MOST: Final = 10**6 - 1
+"""What no adaptive limit goes above."""
 _MOST: Final = 10**6
 """Calls in flight that no server was ever found to take."""
 _SLOWEST: Final = 1e-6
@@ -80,7 +83,7 @@ class Adaptive:
         for field in ("minimum", "initial", "maximum"):
             value = getattr(self, field)
             _check(
-                type(value) is int and value < 10**6,
+                type(value) is int and value <= MOST,
                 field,
                 f"must be a whole number below a million, not {shown(value)}",
             )

@@ -12,7 +12,8 @@ CLAIMING    claims more than it holds, out of what nobody claims        all clai
 
 Who claims reads the others' claims only after its own is written. Of two that claim the same at once the later one
 to write therefore sees the other, so never both take it: the one with the lower name waits, the other withdraws.
-So all that is held never makes more than the whole, whoever joins, leaves or is slow.
+So all that is held never makes more than the whole, whoever joins, leaves or is slow. Who was silent for so long that
+the others may have divided its part claims that anew, by the same rules.
 
 Pure: what the others have written is an argument.
 """
@@ -85,6 +86,11 @@ class Parts:
             if more > _LEAST:
                 self.published = Part(self.part, self.part + more)
                 self.state = PartState.CLAIMING
+
+    def claim_again(self) -> None:
+        """Give up the part, as the others may have it by now, and claim as much once ``published`` is written."""
+        self.published, self.part = Part(0.0, self.part), 0.0
+        self.state = PartState.CLAIMING
 
     def _confirm(self, others: Mapping[str, Part], due: float, taken: float) -> None:
         claims = self.published.claims

@@ -25,6 +25,7 @@ from uuid import uuid4
 from altcraft_async.errors import ConfigurationError, MissingExtraError
 from altcraft_async.shards import report
 from altcraft_async.shards.window import Queue, failed, hand_out, numbers_of, options_of, raise_first, try_shard
+from altcraft_async.storage.places import Place
 
 if TYPE_CHECKING:
     import os
@@ -82,7 +83,7 @@ def run_with_dask(  # noqa: PLR0913 - what can be said of a run, by keyword
     at_once = _window_of(client, window)
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
     options = options_of(at_once, concurrency, rate, retry_failed=retry_failed)
-    problems = hand_out(Queue(directory, numbers), _Tasks(client, str(directory), options), at_once)
+    problems = hand_out(Queue(directory, numbers), _Tasks(client, Place(directory).address, options), at_once)
     raise_first(problems)
     return report(directory)
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from altcraft_async.errors import MissingExtraError
 from altcraft_async.shards import report
 from altcraft_async.shards.window import Queue, failed, hand_out, numbers_of, options_of, raise_first, try_shard
+from altcraft_async.storage.places import Place
 
 if TYPE_CHECKING:
     import os
@@ -66,7 +67,7 @@ def run_with_ray(  # noqa: PLR0913 - what can be said of a run, by keyword
     options = options_of(at_once, concurrency, rate, retry_failed=retry_failed)
     # Only a worker's death is tried again: what a shard raises is an answer.
     remote = ray.remote(num_cpus=num_cpus, max_retries=max_retries, retry_exceptions=False)(try_shard)
-    problems = hand_out(Queue(directory, numbers), _Tasks(remote, str(directory), options), at_once)
+    problems = hand_out(Queue(directory, numbers), _Tasks(remote, Place(directory).address, options), at_once)
     raise_first(problems)
     return report(directory)
 

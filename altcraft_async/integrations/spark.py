@@ -53,7 +53,9 @@ from altcraft_async.ingest import FIELDS
 from altcraft_async.kinds import WHOLE
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.shards import report
+from altcraft_async.shards.deliver import limits_of
 from altcraft_async.shards.window import Queue, failed, hand_out, numbers_of, raise_first, try_shard
+from altcraft_async.storage.places import Place
 
 if TYPE_CHECKING:
     import os
@@ -71,7 +73,15 @@ if TYPE_CHECKING:
 try:
     from pyspark import inheritable_thread_target
     from pyspark.sql.datasource import DataSource, DataSourceArrowWriter, WriterCommitMessage
-    from pyspark.sql.types import ArrayType, MapType, StructType
+    from pyspark.sql.types import (
+        ArrayType,
+        CharType,
+        IntegralType,
+        MapType,
+        StringType,
+        StructType,
+        VarcharType,
+    )
 except ImportError:
     _message = "the Spark integration needs pyspark 4, which is not installed: pip install 'pyspark>=4'"
     raise MissingExtraError(_message) from None
@@ -103,8 +113,8 @@ def run_with_spark(  # noqa: PLR0913 - what can be said of a run, by keyword
     """
     WHOLE.check("window", window)
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
-    options = {"concurrency": concurrency, "rate": rate, "retry_failed": retry_failed}
-    with _Jobs(spark, str(directory), options, window) as jobs:
+    options = {**limits_of(concurrency, rate), "retry_failed": retry_failed}
+    with _Jobs(spark, Place(directory).address, options, window) as jobs:
         problems = hand_out(Queue(directory, numbers), jobs, window)
     raise_first(problems)
     return report(directory)
@@ -204,12 +214,19 @@ class AltcraftDataSource(DataSource):  # type: ignore[misc]  # pyspark is not th
                 f"{sequence} is a {schema[sequence].dataType.simpleString()}; give a column of numbers, times or texts"
             )
             raise ConfigurationError(msg, field="sequence")
+        for column in FIELDS:
+            kind = schema[column].dataType
+            if not isinstance(kind, StringType | CharType | VarcharType | IntegralType):
+                msg = (
+                    f"{column} is of type {kind.simpleString()}, and ids are texts or whole numbers; cast it to string"
+                )
+                raise ConfigurationError(msg, field=column)
         columns = [schema.names.index(column) for column in (*FIELDS, sequence)]
         return AltcraftWriter(self.options["runId"], sequence, columns, _limits(self.options))
 
 
 def _limits(options: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"concurrency": None, "rate": None}
     for name, kind in (("concurrency", int), ("rate", float)):
         if options.get(name) is not None:
             try:
@@ -217,7 +234,7 @@ def _limits(options: Any) -> dict[str, Any]:
             except ValueError:
                 msg = f"the option {name} must be a number, not {options[name]!r}"
                 raise ConfigurationError(msg, field=name) from None
-    return found
+    return limits_of(**found)
 
 
 class AltcraftWriter(DataSourceArrowWriter):  # type: ignore[misc]  # pyspark is not there for mypy

@@ -19,7 +19,8 @@ import os
 import sys
 import time
 import warnings
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import attrs
@@ -98,6 +99,14 @@ def _write_record(connection: sqlite3.Connection, run: RunRecord) -> None:
 
 class DedupWindowWarning(UserWarning):
     """A run goes on after the platform's dedup window: its updates in doubt may be applied twice."""
+
+
+def _warn(stale: str) -> None:
+    warnings.warn(stale, DedupWindowWarning, stacklevel=3)
+
+
+STALE: Final[ContextVar[Callable[[str], None]]] = ContextVar("stale", default=_warn)
+"""Is called with what a `DedupWindowWarning` says, for one who says it otherwise."""
 
 
 class LongerRowWarning(UserWarning):
@@ -286,7 +295,7 @@ class Journal:
             self._notifier.journal_opened(self._path, self._run.run_id, opened.recorded, opened.retried)
         if opened.stale is not None:
             try:
-                warnings.warn(opened.stale, DedupWindowWarning, stacklevel=2)
+                STALE.get()(opened.stale)
             except DedupWindowWarning:  # made an error by a filter
                 self._refuse()
                 await self.aclose()

@@ -17,6 +17,7 @@ import attrs
 from altcraft_async.errors import AltcraftError, DeadlineError, RunStoppedError
 from altcraft_async.flow.limit import Shared
 from altcraft_async.journal import JournalReader
+from altcraft_async.journal.recorder import STALE
 from altcraft_async.observe import UpdateSettled
 from altcraft_async.protocol.states import OutcomeState
 from altcraft_async.shards.errors import ShardBusyError, ShardError
@@ -296,6 +297,7 @@ class Copy:
             self._problem = _TAKEN_OVER
             return
         with contextlib.ExitStack() as opened:
+            opened.callback(STALE.reset, STALE.set(self._local.note))
             outcomes = self._client.market.orders.stream_order_line_statuses(
                 rows_of(self._job.plan, self._job.number, self._local.rows, opened),
                 journal=self._local.journal,

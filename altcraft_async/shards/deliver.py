@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from altcraft_async.client import AltcraftClient
 from altcraft_async.errors import ConfigurationError
+from altcraft_async.flow.limit import Shared
 from altcraft_async.kinds import DEADLINE
+from altcraft_async.settings import Settings
 from altcraft_async.shards.copies import Copy, Counter, Job
 from altcraft_async.shards.errors import ShardError, here_in_words, in_words
 from altcraft_async.shards.plan import place_of, read_plan
 from altcraft_async.storage.scratch import remove_dead, scratch
 
 if TYPE_CHECKING:
-    from altcraft_async.flow.limit import Adaptive, Shared
+    from altcraft_async.flow.limit import Adaptive
     from altcraft_async.shards.copies import Busy
     from altcraft_async.shards.lease import Sign
     from altcraft_async.shards.plan import Plan
     from altcraft_async.shards.report import ShardReport
     from altcraft_async.storage.places import Place
 
-__all__ = ["deliver_free_shard", "deliver_shard", "deliver_shard_here"]
+__all__ = ["deliver_free_shard", "deliver_shard", "deliver_shard_here", "limits_of", "make_client"]
 
 _SCRATCH: Final = "altcraft-shard-"
 
@@ -53,12 +55,13 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
 
     A done shard is not sent again: its report is returned. The journal is kept on this machine's disk while it runs,
     with a snapshot in the directory every 10 seconds and at the end. After a death another copy goes on: it sends the
-    rows that the snapshot misses again, under the same ids. What a killed copy left on the disk is removed by the next
-    one of this user on the same host. If the directory takes no last snapshot, the journal is kept here, and the error
-    says where; the next copy on this machine goes on with it. If another copy is at work, or takes over from this one,
-    `busy` says what to do: ``"wait"`` until it has ended or counts as dead, ``"fail"`` with `ShardBusyError` (or with
-    a report that says so, if this copy had begun), or ``"join"``: send the same beside it. That is harmless if the
-    platform recognises repeats; if it does not, changes are made twice.
+    rows that the snapshot misses again, under the same ids. If the snapshot is damaged, or older than the platform
+    remembers ids, a warning of the logger ``altcraft_async.shards`` says so. What a killed copy left on the disk is
+    removed by the next one of this user on the same host. If the directory takes no last snapshot, the journal is kept
+    here, and the error says where; the next copy on this machine goes on with it. If another copy is at work, or takes
+    over from this one, `busy` says what to do: ``"wait"`` until it has ended or counts as dead, ``"fail"`` with
+    `ShardBusyError` (or with a report that says so, if this copy had begun), or ``"join"``: send the same beside it.
+    That is harmless if the platform recognises repeats; if it does not, changes are made twice.
 
     Returns a `ShardReport` even if the shard has not come to its end (a refused token, an outage beyond all patience,
     the deadline): then the shard is ``stopped``, or ``running`` if another copy is at work, with the ``problem``.
@@ -104,7 +107,7 @@ async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery,
         msg = f"busy must be 'wait', 'fail' or 'join', not {busy!r}"
         raise ConfigurationError(msg, field="busy")
     DEADLINE.or_none().check("deadline", deadline)
-    given = _given(concurrency, rate)
+    given = limits_of(concurrency, rate)
     ends_at = None if deadline is None else time.monotonic() + deadline
     return await _deliver(
         directory, number, given, busy=busy, again=busy == "wait", retry_failed=retry_failed, ends_at=ends_at
@@ -125,13 +128,28 @@ def deliver_free_shard(  # noqa: PLR0913 - what can be said of a delivery, by ke
     Raises `ShardBusyError` while another copy is at work, also where that takes over from this one. `dead` is the last
     sign of life of a copy that the caller has watched for long enough.
     """
-    given = _given(concurrency, rate)
+    given = limits_of(concurrency, rate)
     delivery = _deliver(directory, number, given, busy="fail", again=True, retry_failed=retry_failed, dead=dead)
     return asyncio.run(delivery)
 
 
-def _given(concurrency: int | Adaptive | Shared | None, rate: float | Shared | None) -> dict[str, Any]:
-    return {name: value for name, value in (("concurrency", concurrency), ("rate", rate)) if value is not None}
+def limits_of(concurrency: int | Adaptive | Shared | None, rate: float | Shared | None) -> dict[str, Any]:
+    """Return what is given of a client's limits; raises `ConfigurationError` for what cannot work for shards."""
+    given: dict[str, Any] = {"concurrency": concurrency, "rate": rate}
+    given = {name: value for name, value in given.items() if value is not None}
+    _check_members(Settings(**given))
+    return given
+
+
+def _check_members(settings: Settings) -> None:
+    for name in ("concurrency", "rate"):
+        value = getattr(settings, name)
+        if isinstance(value, Shared) and value.among == "drainers":  # nobody would say which part of it is whose
+            msg = (
+                f"{name} is a total among the drainers of an outbox, and shards have none; give a number, or a total "
+                f"among the processes that deliver them (--{name}-total, Shared({value.total:g}, among='shards'))"
+            )
+            raise ConfigurationError(msg, field=name)
 
 
 async def _deliver(  # noqa: PLR0913 - what can be said of a delivery, by keyword
@@ -156,7 +174,7 @@ async def _deliver(  # noqa: PLR0913 - what can be said of a delivery, by keywor
         await asyncio.to_thread(remove_dead, _SCRATCH)
         while True:
             counter = Counter()
-            client = _make_client(place, plan, job.number, observers=(counter,), **given)
+            client = make_client(place, plan, observers=(counter,), **given)
             with scratch(_SCRATCH) as folder:
                 copy = Copy(job, client, counter, folder)
                 with here_in_words(folder, place.address, job.number):
@@ -165,12 +183,13 @@ async def _deliver(  # noqa: PLR0913 - what can be said of a delivery, by keywor
                 return told
 
 
-def _make_client(place: Place, plan: Plan, number: int, **given: Any) -> AltcraftClient:
+def make_client(place: Place, plan: Plan, **given: Any) -> AltcraftClient:
     """Make the client by this process's own environment; raises `ShardError` if it is not for the plan's target."""
     client = AltcraftClient.from_env(plan.environ(os.environ), **given)
+    _check_members(client.settings)
     if plan.target not in {None, client.base_url}:
         msg = (
             f"the plan in {place.address} is for {plan.target}, and the settings are for {client.base_url}; change one"
         )
-        raise ShardError(msg, directory=place.address, shard=number)
+        raise ShardError(msg, directory=place.address)
     return client

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 
 from altcraft_async.engine.rows import check_source, named_values, read_row
@@ -22,13 +25,11 @@ from altcraft_async.settings.address import check_base_url
 from altcraft_async.shards.errors import ShardError, in_words
 from altcraft_async.shards.plan import FROZEN, ShardFile, checksum_of, fresh_place, write_plan
 from altcraft_async.storage.columns import ParquetRows
-from altcraft_async.storage.places import is_data, is_readable, matching
+from altcraft_async.storage.places import is_data, is_readable, is_remote, matching
 from altcraft_async.storage.scratch import remove_dead, scratch
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import BinaryIO
 
     from altcraft_async.engine.rows import Row
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from altcraft_async.storage.columns import ArrowStream
     from altcraft_async.storage.places import Place
 
-__all__ = ["MOST_SHARDS", "InputOptions", "adopt_shards", "plan_shards"]
+__all__ = ["MOST_SHARDS", "InputOptions", "adopt_shards", "check_beside", "plan_shards"]
 
 MOST_SHARDS: Final = 500
 """Files that are written at once; for more shards, write them with an engine and adopt them."""
@@ -82,13 +83,16 @@ def plan_shards(
 
     Memory is flat: at most a million rows; this machine's disk has all files until they are written. Without the plan,
     which is written at the end, nothing can be delivered. Raises `ShardError` if the directory already has a plan or
-    files of the shards' names, `TypeError` for one row in place of rows, and the errors of reading the input.
+    files of the shards' names, or if `source` reads what is in it, `TypeError` for one row in place of rows, and the
+    errors of reading the input.
     """
     if type(shards) is not int or not 1 <= shards <= MOST_SHARDS:
         msg = f"shards must be a whole number from 1 to {MOST_SHARDS}, not {shards!r}; an engine can write more"
         raise ConfigurationError(msg, field="shards")
     checked = None if target is None else check_base_url(target, allow_insecure=True, name="target")
     place = fresh_place(directory)
+    if isinstance(source, str | os.PathLike):
+        check_beside(source, place.address)
     names = [f"shard-{number:05}.parquet" for number in range(shards)]
     _check_free(place, names)
     with _own_scratch() as folder:
@@ -104,15 +108,41 @@ def plan_shards(
         return write_plan(place, files, target=checked, frozen=True)
 
 
+def check_beside(source: str | os.PathLike[str], directory: str) -> None:
+    """Raise `ShardError` if an input is a directory or pattern that has the shards too: the next plan would read them.
+
+    Two spellings of one address that is not of this machine are not seen through.
+    """
+    if Path(source).is_file():
+        return
+    address, there = (_spelt(os.fspath(one)) for one in (source, directory))
+    parts, shard = address.split("/"), [*there.rstrip("/").split("/"), "shard-00000.parquet"]
+    if "**" in parts or not set("*?[") & set(address):  # all below it
+        parts = parts[: parts.index("**")] if "**" in parts else parts
+        shard = shard[: len(parts)]
+    if len(parts) == len(shard) and all(map(fnmatchcase, shard, parts)):
+        msg = (
+            f"{directory} is within the input {os.fspath(source)}, and its shards would be read as rows with the next "
+            "plan; give a directory beside the input"
+        )
+        raise ShardError(msg, directory=directory)
+
+
+def _spelt(address: str) -> str:
+    return address if is_remote(address) else os.path.realpath(address).replace(os.sep, "/")
+
+
 def _check_free(place: Place, names: list[str]) -> None:
     """Raise `ShardError` if a file has one of the names; what a killed writer left is removed."""
     with in_words(place.address):
         there = sorted(place.sizes().keys() & set(names))
         place.tidy("shard-")
     if there:
+        left = there[0] if len(there) == 1 else f"{len(there)} files, {there[0]} to {there[-1]},"
+        which = "that file" if len(there) == 1 else "these files"
         msg = (
-            f"{place.address} has {there[0]} already: an input, or a plan that was cut off; give another directory, or "
-            "delete it"
+            f"{place.address} has {left} already: an input, or a plan that was cut off; give another directory, or "
+            f"delete {which}"
         )
         raise ShardError(msg, directory=place.address)
 

@@ -41,7 +41,7 @@ SILENT: Final = 30.0
 """Seconds without a sign of life, by one's own clock, after which a copy counts as dead."""
 
 PROGRESS: Final[Mapping[str, type | UnionType]] = {
-    "counts": dict, "sent": int, "retries": int, "throttled": int, "elapsed": float, "problem": str | None,
+    "counts": dict[str, int], "sent": int, "retries": int, "throttled": int, "elapsed": float, "problem": str | None,
 }  # fmt: skip
 """What files say of how far a copy has come."""
 _HOLDER: Final[Mapping[str, type]] = {

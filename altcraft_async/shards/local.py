@@ -30,7 +30,8 @@ __all__ = ["Local"]
 Knowledge: TypeAlias = tuple[int, int, int]
 """How often rejected rows were sent again, how many rows ended well, and how many have an outcome."""
 _NOTHING: Knowledge = (-1, -1, -1)
-_log = logging.getLogger("altcraft_async")
+_log = logging.getLogger("altcraft_async.shards")
+"""What is logged here, a person must know: that changes may be made twice, or go out again."""
 
 
 class Local:
@@ -85,6 +86,10 @@ class Local:
     def summary(self) -> JournalSummary:
         """Return the summary of the journal."""
         return _summary_of(self.journal)
+
+    def note(self, said: str) -> None:
+        """Log what is said of the journal here, which is that of the directory."""
+        _log.warning("%s", said.replace(str(self.journal), self._place.path(self._name)))
 
     def announce_retry(self) -> JournalSummary | None:
         """Put into the directory what the journal is once the failed rows are sent again, before any is.

@@ -30,6 +30,8 @@ _SILENT: Final = 10.0
 """Seconds without a sign of life after which a member's part is free."""
 _FENCED: Final = 4.0
 """Seconds without a look at the others after which a member uses one permit only: it may count as gone soon."""
+_DIVIDED: Final = _SILENT - _TICK
+"""Seconds between two signs of life after which a member claims its part anew: it may have counted as gone."""
 _OLD: Final = 90.0
 """Seconds without a sign of life after which the file of a member is removed."""
 _PATIENCE: Final = 20.0
@@ -38,7 +40,7 @@ _DIRECTORY: Final = f"{PRIVATE}/members"
 _MEMBER: Final = {"beat": int, "at": float, "holds": float, "claims": float}
 _log = logging.getLogger("altcraft_async")
 _left: dict[str, tuple[float, Parts]] = {}
-"""The parts that this process had of directories a moment ago, and when it left."""
+"""The parts that this process had of directories, and when each was written last."""
 _registered: set[str] = set()
 
 
@@ -57,14 +59,13 @@ def _forget(place: Place) -> None:
 class Members:
     """One process among those that deliver shards of a directory."""
 
-    __slots__ = ("_beat", "_client", "_fence", "_parts", "_place", "_seen")
+    __slots__ = ("_beat", "_client", "_fence", "_parts", "_place", "_seen", "_used", "_written_at")
 
     def __init__(self, place: Place, client: AltcraftClient) -> None:
         self._place = place
         self._client = client
-        left, parts = _left.pop(place.address, (0.0, None))
-        fresh = parts is not None and time.monotonic() - left < _FENCED
-        self._parts = parts if parts is not None and fresh else Parts(uuid4().hex)
+        self._written_at, self._parts = _left.pop(place.address, (time.monotonic(), Parts(uuid4().hex)))
+        self._used = 0.0
         self._seen: dict[str, tuple[int, float]] = {}
         self._beat = int(time.time() * 1000)
         self._fence: asyncio.TimerHandle | None = None
@@ -91,22 +92,30 @@ class Members:
         if self._place.address not in _registered:
             _registered.add(self._place.address)
             atexit.register(_forget, self._place)
-        _left[self._place.address] = (time.monotonic(), self._parts)
+        _left[self._place.address] = (self._written_at, self._parts)
 
     async def _tick(self) -> None:
         parts = self._parts
         try:
             others = await asyncio.to_thread(self._others)
-            settled = self._client.take_part(parts.part)
-            parts.step(others, settled=settled)
+            parts.step(others, settled=self._use(self._used))
+            begun = time.monotonic()
             await asyncio.to_thread(self._write)
         except Exception as error:  # noqa: BLE001 - each file system has errors of its own, and the run goes on
             _log.warning("the members of %s cannot be read or written (%s)", self._place.address, error)
             return
-        self._client.take_part(parts.part)
+        if time.monotonic() - self._written_at > _DIVIDED:
+            parts.claim_again()
+        self._written_at = begun
+        self._use(parts.part)
         if self._fence is not None:
             self._fence.cancel()
-        self._fence = asyncio.get_running_loop().call_later(_FENCED, self._client.take_part, 0.0)
+        self._fence = asyncio.get_running_loop().call_later(_FENCED, self._use, 0.0)
+
+    def _use(self, part: float) -> bool:
+        """Use this part; see `altcraft_async.AltcraftClient.take_part`."""
+        self._used = part
+        return self._client.take_part(part)
 
     def _write(self) -> None:
         self._beat += 1

@@ -17,9 +17,12 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from altcraft_async.kinds import WHOLE
+from altcraft_async.shards.deliver import limits_of, make_client
 from altcraft_async.shards.errors import ShardError
+from altcraft_async.shards.plan import read_plan
 from altcraft_async.shards.report import report
 from altcraft_async.shards.window import Fate, Queue, hand_out, numbers_of, raise_first, try_shard
+from altcraft_async.storage.places import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -68,10 +71,19 @@ def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
     interruption ends them, and so does the end of this process, however that comes. What they log comes to the loggers
     of this process, as far as the level of ``altcraft_async`` lets it.
     """
+    if multiprocessing.current_process().daemon:
+        msg = (
+            "run_shards begins processes, and Python lets a daemonic process, like one of a pool, begin none; call it "
+            "in another, or deliver_shard in this one"
+        )
+        raise ShardError(msg, directory=os.fspath(directory))
     count = (os.cpu_count() or 1) if processes is None else processes
     WHOLE.check("processes", count)
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
-    options = {"concurrency": concurrency, "rate": rate, "retry_failed": retry_failed}
+    options = {**limits_of(concurrency, rate), "retry_failed": retry_failed}
+    if numbers:  # what each process would say is said once
+        place = Place(directory)
+        make_client(place, read_plan(place), **limits_of(concurrency, rate))
     with _Pool(os.fspath(directory), options) as pool:
         problems = hand_out(Queue(directory, numbers), pool, count, progress)
     raise_first(problems)

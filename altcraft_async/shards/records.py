@@ -36,7 +36,7 @@ def read_record(place: Place, name: str, kinds: Kinds) -> dict[str, Any]:
 def checked(said: object, kinds: Kinds) -> dict[str, Any]:
     """Return what an object has under the names of `kinds`, each of its kind; raises `DamagedError` otherwise.
 
-    Numbers are finite and at least zero. Other names are left out.
+    Numbers are finite and at least zero, also those within a ``dict[str, int]``. Other names are left out.
     """
     if not isinstance(said, dict) or not all(name in said and _fits(said[name], kind) for name, kind in kinds.items()):
         raise DamagedError
@@ -48,4 +48,6 @@ def _fits(value: object, kind: type | UnionType) -> bool:
         return type(value) is int and 0 <= value <= _MOST
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST
+    if kind == dict[str, int]:
+        return isinstance(value, dict) and all(_fits(count, int) for count in value.values())
     return isinstance(value, kind)

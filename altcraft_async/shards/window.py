@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 from altcraft_async.errors import AltcraftError, ConfigurationError
 from altcraft_async.flow.limit import Shared
 from altcraft_async.kinds import WHOLE
-from altcraft_async.shards.deliver import deliver_free_shard
+from altcraft_async.shards.deliver import deliver_free_shard, limits_of
 from altcraft_async.shards.errors import ShardBusyError, ShardError
 from altcraft_async.shards.lease import Holder, Watched, silence_of
 from altcraft_async.shards.plan import place_of, read_plan
@@ -176,12 +176,12 @@ def hand_out(
 
 
 def raise_first(problems: Sequence[AltcraftError]) -> None:
-    """Raise the first of some errors, if there are any; its notes say the others, of which each is of another shard."""
+    """Raise the first of some errors, if there are any; its notes say the others, what several say once."""
     if not problems:
         return
-    first, *others = problems
-    for other in others:
-        first.add_note(str(other))
+    first = problems[0]
+    for other in list(dict.fromkeys(map(str, problems)))[1:]:
+        first.add_note(other)
     raise first
 
 
@@ -227,6 +227,7 @@ def options_of(
     A total that is `Shared` among ``"shards"`` is divided by the window, which nobody needs to agree about then.
     """
     WHOLE.check("window", window)
+    limits_of(concurrency, rate)
     if isinstance(concurrency, Shared) and concurrency.among == "shards":
         if concurrency.total < window:
             msg = (

@@ -260,6 +260,9 @@ class Place:
     __slots__ = ("_files", "_replaces", "_root", "address")
 
     def __init__(self, address: str | os.PathLike[str]) -> None:
+        if not os.fspath(address):  # a variable of the shell that is not set; else it would be the current directory
+            msg = "the directory has no name; give a path, or . for the current one"
+            raise ConfigurationError(msg, field="directory")
         self.address = os.fspath(address) if is_remote(address) else str(Path(address).absolute())
         if "\0" in self.address:
             msg = f"{self.address!r} is no directory: a path has no NUL character; give another"

@@ -7,13 +7,17 @@ import json
 import os
 import re
 import signal
+import sqlite3
+import sys
 import threading
 import time
 from pathlib import Path
 
+import attrs
 import pytest
 
 from altcraft_async.ingest import FIELDS
+from altcraft_async.journal.format import RunRecord
 from altcraft_async.sandbox import Faults
 from altcraft_async.shards import report
 from altcraft_async.shards.report import Reports
@@ -100,6 +104,10 @@ def test_failed_rows_and_shards_that_are_not_done_have_exit_codes(here, rows, co
         (("run", "run", "--rate-total", "nan"), "'--rate-total': nan is not a number"),
         (("plan", "in.csv", "run", "--shards", "2"), "has a plan already"),
         (("plan", "nowhere.csv", "other", "--shards", "2"), "does not exist"),
+        (("plan", "in.csv", "", "--shards", "2"), "the directory has no name"),
+        (("run", ""), "the directory has no name"),
+        (("plan", ".", "other", "--shards", "2"), "other is within the input .,"),
+        (("plan", "in.csv", "other", "--shards", "2", "--target", "x:y"), "Error: --target is not an http(s) address"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_1(here, rows, arguments, said):
@@ -209,12 +217,67 @@ def test_the_journal_of_a_shard_advises_the_command_of_the_shard(here, rows, com
     assert "altcraft-async sync" not in shown
 
 
+def test_a_shard_by_its_number_that_cannot_come_to_its_end_has_the_exit_code_of_that(here, rows, command):
+    here("shards", "plan", "in.csv", "run", "--shards", "2")
+    (command.directory / "run" / "shard-00001.parquet").unlink()
+    ended = here("shards", "run", "run", "--shard", "1", "--json", "-q")
+    assert (ended.returncode, json.loads(ended.stdout)["number"]) == (3, 1)
+    assert "is not there; put it back" in ended.stderr
+
+
+def test_an_address_of_the_environment_is_called_by_its_name(here, rows):
+    ended = here("shards", "plan", "in.csv", "run", "--shards", "2", ALTCRAFT_BASE_URL="nonsense")
+    assert ended.returncode == 1
+    assert "Error: ALTCRAFT_BASE_URL is not an http(s) address" in ended.stderr
+
+
+def test_another_target_is_told_once(here, rows):
+    here("shards", "plan", "in.csv", "run", "--shards", "4")
+    ended = here("shards", "run", "run", ALTCRAFT_BASE_URL="http://127.0.0.1:1")
+    assert (ended.returncode, ended.stderr.count("and the settings are for http://127.0.0.1:1")) == (1, 1)
+
+
+def test_a_total_may_be_any_number(here, rows):
+    here("shards", "plan", "in.csv", "run", "--shards", "1")
+    assert here("shards", "run", "run", "--shard", "0", "--concurrency-total", "1000000000000").returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="paths are bytes on Linux alone")
+def test_a_directory_whose_name_is_no_text_is_shown(here, rows, command):
+    name = os.fsdecode(b"run-\xff")
+    here("shards", "plan", "in.csv", name, "--shards", "2")
+    shown = here("shards", "show", name)
+    assert (shown.returncode, "run-\\udcff: 120 rows in 2 shards: 2 waiting" in shown.stdout) == (0, True)
+
+
+def age(journal, seconds):
+    with contextlib.closing(sqlite3.connect(journal, isolation_level=None)) as connection:
+        run = RunRecord.read(connection, journal)
+        attrs.evolve(run, written=run.written - seconds, created=run.created - seconds).write(connection)
+
+
+@pytest.mark.parametrize("how", [("--shard", "0"), ("--processes", "1")])
+def test_a_snapshot_that_is_old_or_damaged_is_told_with_its_place(here, rows, command, how):
+    here("shards", "plan", "in.csv", "run", "--shards", "1")
+    journal = command.directory / "run" / "_altcraft" / "00000.journal"
+    here("shards", "run", "run", "--shard", "0", ALTCRAFT_TOKEN="wrong")
+    age(journal, 400_000)
+    ended = here("shards", "run", "run", *how, ALTCRAFT_TOKEN="wrong")
+    note = f"Note: the journal {journal} was last written 111 hours ago, and the platform remembers"
+    assert ended.stderr.count(note) == 1
+    assert "Warning" not in ended.stderr
+    journal.write_bytes(b"garbage" * 100)
+    ended = here("shards", "run", "run", *how)
+    assert (ended.returncode, ended.stderr.count("Note: the snapshot of shard 0 of ")) == (0, 1)
+
+
 def test_all_shards_that_failed_are_named(here, rows, command):
     here("shards", "plan", "in.csv", "run", "--shards", "3")
     for number in (0, 2):
         (command.directory / "run" / f"shard-{number:05}.parquet").unlink()
-    ended = here("shards", "run", "run", "--processes", "1")
-    assert ended.returncode == 1
+    ended = here("shards", "run", "run", "--processes", "1", "--json")
+    assert ended.returncode == 3
+    assert json.loads(ended.stdout)["counts"]["applied"] > 0, "what was sent"
     said = [line for line in ended.stderr.splitlines() if "is not there; put it back" in line]
     assert [("shard-00000" in line, "shard-00002" in line) for line in said] == [(True, False), (False, True)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import time
@@ -134,6 +135,19 @@ def test_two_directories_on_one_cluster_of_dask_have_each_its_own_results(job, t
     assert [(shards.rows, shards.complete) for shards in found] == [(half, True)] * 2
 
 
+def test_a_relative_path_is_the_callers_also_for_workers_elsewhere(job, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    from altcraft_async.integrations.dask import run_with_dask  # noqa: PLC0415
+
+    plan_shards(job.rows, job.directory, shards=2)
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        monkeypatch.chdir(Path(job.directory).parent)
+        assert run_with_dask(client, Path(job.directory).name).complete
+
+
 @pytest.mark.parametrize("engine", [dask, ray, spark])
 def test_a_total_is_kept(job, engine):
     job.plan()
@@ -220,6 +234,32 @@ def session():
     found.dataSource.register(AltcraftDataSource)
     yield found
     end(found)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"concurrency": "0"}, "string", "concurrency must be a whole number above zero"),
+        ({"concurrency": "-3"}, "string", "concurrency must be a whole number above zero"),
+        ({"rate": "nan"}, "string", "rate must be a number above zero"),
+        ({"rate": "inf"}, "string", "rate must be a number above zero"),
+        ({}, "double", "order_external_id is of type double, and ids are texts or whole numbers"),
+        ({}, "decimal(10,2)", "order_external_id is of type decimal"),
+        ({}, "array<string>", "order_external_id is of type array<string>"),
+        ({}, "bigint", None),
+        ({"concurrency": "4", "rate": "0.5"}, "string", None),
+    ],
+)
+def test_what_no_partition_can_work_with_is_refused_before_any_begins(options, kind, said):
+    types = pytest.importorskip("pyspark.sql.types")
+    from altcraft_async.integrations.spark import AltcraftDataSource  # noqa: PLC0415
+
+    fields = [types.StructField(name, types.StringType()) for name in (*FIELDS[1:], "at")]
+    id_type = types._parse_datatype_json_value(kind) if kind != "array<string>" else types.ArrayType(types.StringType())
+    schema = types.StructType([types.StructField(FIELDS[0], id_type), *fields])
+    source = AltcraftDataSource({"runId": "r", "sequence": "at", **options})
+    with contextlib.nullcontext() if said is None else pytest.raises(ConfigurationError, match=said):
+        source.writer(schema, overwrite=False)
 
 
 @pytest.mark.parametrize("process", ["UTC", "America/New_York"])

@@ -120,6 +120,25 @@ def test_a_newcomer_gets_its_part_when_the_other_has_given_it_up() -> None:
     assert (one.part, two.part) == (0.5, 0.5)
 
 
+def test_who_may_have_counted_as_gone_has_its_part_again_when_the_others_have_given_it_up() -> None:
+    board = Board()
+    one, two = board.join("a"), board.join("b")
+    for _ in range(4):
+        board.step("a")
+        board.step("b")
+    board.members["a"].part, board.written["a"] = 1.0, Part(1.0, 1.0)  # "b" had gone
+    two.claim_again()
+    board.written["b"] = two.published
+    assert (two.part, two.published) == (0.0, Part(0.0, 0.5))
+    board.step("b")
+    assert two.part == 0.0, "the other has all"
+    for _ in range(3):
+        board.step("a")
+        board.step("b")
+        assert board.used <= 1.0
+    assert (one.part, two.part) == (0.5, 0.5)
+
+
 def test_of_two_that_claim_at_once_one_withdraws() -> None:
     board = Board()
     one, two = board.join("a"), board.join("b")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import shutil
 import sqlite3
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 
-from altcraft_async import AltcraftError, ConfigurationError, InvalidUpdateError, LineStatusUpdate
+from altcraft_async import AltcraftError, ConfigurationError, InvalidUpdateError, LineStatusUpdate, Shared
 from altcraft_async.flow.partition import bucket_of
 from altcraft_async.ingest import FIELDS, InputError
 from altcraft_async.shards import (
@@ -30,7 +31,7 @@ from altcraft_async.shards import (
     report,
     run_shards,
 )
-from altcraft_async.shards.lease import Holder
+from altcraft_async.shards.lease import Holder, Progress
 from altcraft_async.shards.plan import fresh_place, shard_of
 from altcraft_async.shards.rows import rows_of
 
@@ -282,6 +283,7 @@ def test_a_damaged_report_is_named_with_what_helps(tmp_path: Path, said: Any) ->
         "", "{", "null", "[]", "[" * 100_000, {"pid": "x"}, {"pid": -5}, {"pid": 2**70}, {"at": "x"},
         {"at": None}, {"at": float("nan")}, {"ended": 0}, {"host": None}, {"progress": []},
         {"progress": {"counts": 5}}, {"run_id": 7},
+        *({"progress": attrs.asdict(Progress({"applied": count}))} for count in (None, "x", -5, 1e300, True, 2**60)),
     ],
 )  # fmt: skip
 def test_a_damaged_lease_is_none(tmp_path: Path, change: Any) -> None:
@@ -498,3 +500,88 @@ def test_the_shard_of_a_journal_is_known_by_its_place(tmp_path: Path) -> None:
     assert shard_of(journal) == (str(tmp_path), 12)
     assert shard_of(tmp_path / "00012.journal") is None
     assert shard_of(tmp_path / "_altcraft" / "run.journal") is None
+
+
+@pytest.mark.parametrize(
+    ("source", "directory"),
+    [
+        ("data", "data/run"),
+        ("data", "data"),
+        ("data", "link/run"),
+        ("data/**/*.parquet", "data/run"),
+        ("data/*/*.parquet", "data/run"),
+        (Path("data"), Path("data/sub/../run")),
+    ],
+)
+def test_a_directory_within_its_input_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Any, directory: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("data")
+    write(tmp_path / "data" / "sub" / "a.parquet", ROWS)
+    with pytest.raises(ShardError, match=r"is within the input data.*give a directory beside the input"):
+        plan_shards(source, directory, shards=2)
+
+
+@pytest.mark.parametrize(
+    ("source", "directory"), [("data", "data-2"), ("data/*.parquet", "data/run"), ("data/a.parquet", "data")]
+)
+def test_a_directory_beside_its_input_is_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, directory: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data" / "a.parquet", ROWS)
+    assert plan_shards(source, directory, shards=2).rows == len(ROWS)
+
+
+def test_all_that_a_plan_that_was_cut_off_left_is_named(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"shard-{number:05}.parquet").touch()
+    left = "has 3 files, shard-00000.parquet to shard-00002.parquet, already: .* or delete these files"
+    with pytest.raises(ShardError, match=left):
+        plan_shards(ROWS, tmp_path, shards=3)
+
+
+@pytest.mark.parametrize("use", [report, read_plan, lambda directory: plan_shards(ROWS, directory, shards=1)])
+def test_a_directory_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="the directory has no name; give a path"):
+        use("")
+
+
+@pytest.mark.parametrize("name", ["concurrency", "rate"])
+def test_a_total_among_drainers_is_none_for_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    plan_shards(ROWS, tmp_path, shards=1)
+    said = f"{name} is a total among the drainers of an outbox, and shards have none"
+    for deliver in (deliver_shard, lambda *_, **limits: run_shards(tmp_path, processes=1, **limits)):
+        with pytest.raises(ConfigurationError, match=said) as raised:
+            deliver(tmp_path, 0, **{name: Shared(20, among="drainers")})  # type: ignore[arg-type]
+        assert raised.value.field == name
+    for variable, value in (("BASE_URL", "http://127.0.0.1:1"), ("TOKEN", "0" * 32), (name.upper(), "drainers:20")):
+        monkeypatch.setenv(f"ALTCRAFT_{variable}", value)
+    with pytest.raises(ConfigurationError, match=said):
+        deliver_shard(tmp_path, 0)
+
+
+def test_a_mistake_of_the_settings_is_told_once_before_any_process_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_shards(ROWS, tmp_path, shards=2, target="http://127.0.0.1:1")
+    monkeypatch.setenv("ALTCRAFT_BASE_URL", "http://127.0.0.1:2")
+    monkeypatch.setenv("ALTCRAFT_TOKEN", "0" * 32)
+    monkeypatch.setattr("altcraft_async.shards.pool._Pool", None)
+    with pytest.raises(ShardError, match=r"is for http://127\.0\.0\.1:1, and the settings are for") as raised:
+        run_shards(tmp_path)
+    assert not hasattr(raised.value, "__notes__")
+    with pytest.raises(ConfigurationError, match="concurrency must be") as wrong:
+        run_shards(tmp_path, concurrency=0)
+    assert not hasattr(wrong.value, "__notes__")
+
+
+def test_a_daemonic_process_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan_shards(ROWS, tmp_path, shards=1)
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", 1)  # type: ignore[attr-defined]
+    with pytest.raises(ShardError, match=r"lets a daemonic process, .*, begin none; call it in another"):
+        run_shards(tmp_path)

@@ -50,6 +50,17 @@ def test_a_window_that_cannot_work_is_refused() -> None:
         options_of(10, Shared(5, among="shards"), None, retry_failed=False)
 
 
+def test_a_limit_that_cannot_work_is_refused_before_a_task_begins() -> None:
+    with pytest.raises(ConfigurationError, match="concurrency must be a whole number above zero"):
+        options_of(10, 0, None, retry_failed=False)
+
+
+def test_what_several_shards_say_is_told_once() -> None:
+    with pytest.raises(ShardError, match="same") as raised:
+        raise_first([ShardError(said) for said in ("same", "same", "other", "same", "other")])
+    assert raised.value.__notes__ == ["other"]
+
+
 def test_a_copy_lives_while_its_sign_of_life_changes(elsewhere: Holder) -> None:
     watched = Watched()
     assert watched.lives(elsewhere, 0.0)

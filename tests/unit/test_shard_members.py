@@ -1,0 +1,86 @@
+"""A member of a total: what it lets its client use, when it was silent and when it comes back."""
+
+from __future__ import annotations
+
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("pyarrow")
+from altcraft_async.shards import members
+from altcraft_async.shards.members import Members
+from altcraft_async.storage.places import Place
+
+
+class Client:
+    """Remembers each part that it was given."""
+
+    def __init__(self) -> None:
+        self.parts: list[float] = []
+
+    def take_part(self, part: float) -> bool:
+        self.parts.append(part)
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = SimpleNamespace(monotonic=lambda: now.at, time=time.time, at=0.0)
+    monkeypatch.setattr(members, "time", now)
+    monkeypatch.setattr(members, "_TICK", 0.001)
+    monkeypatch.setattr(members, "_left", {})
+    return now
+
+
+def publish(place, beat, part):
+    said = {"beat": beat, "at": 0.0, "holds": part, "claims": part}
+    place.write("_altcraft/members/other.json", json.dumps(said).encode())
+
+
+async def test_a_member_that_was_suspended_uses_no_part_that_others_have_by_now(tmp_path, clock):
+    place, client = Place(tmp_path), Client()
+    publish(place, 1, 0.5)
+    member = Members(place, client)
+    await member.join()
+    assert client.parts[-1] == 0.5
+    clock.at += 14.0
+    client.parts.clear()
+    publish(place, 2, 1.0)
+    for _ in range(3):
+        await member._tick()
+        clock.at += 1.0
+    assert max(client.parts[1:]) == 0.0, "the first was what it used until then"
+    publish(place, 3, 0.5)
+    await member._tick()
+    assert client.parts[-1] == 0.5
+    member._fence.cancel()
+
+
+async def test_a_member_that_could_not_look_uses_its_part_only_after_it_has_given_a_sign(tmp_path, clock):
+    place, client = Place(tmp_path), Client()
+    member = Members(place, client)
+    await member.join()
+    assert client.parts[-1] == 1.0
+    clock.at += 5.0
+    client.parts.clear()
+    member._use(0.0)  # as its timer does
+    await member._tick()
+    assert client.parts == [0.0, 0.0, 1.0]
+    member._fence.cancel()
+
+
+async def test_the_part_of_a_shard_long_ago_is_claimed_anew(tmp_path, clock):
+    place, client = Place(tmp_path), Client()
+    first = Members(place, client)
+    await first.join()
+    first.leave()
+    clock.at += 60.0
+    publish(place, 1, 1.0)
+    client.parts.clear()
+    member = Members(place, client)
+    await member.join(0.0)
+    assert client.parts == [0.0, 0.0]
+    assert len(place.sizes("_altcraft/members")) == 2, "under its old name"
+    member._fence.cancel()
