@@ -246,7 +246,7 @@ def session():
         ({}, "double", "order_external_id is of type double, and ids are texts or whole numbers"),
         ({}, "decimal(10,2)", "order_external_id is of type decimal"),
         ({}, "array<string>", "order_external_id is of type array<string>"),
-        ({}, "bigint", None),
+        ({}, "long", None),
         ({"concurrency": "4", "rate": "0.5"}, "string", None),
     ],
 )
