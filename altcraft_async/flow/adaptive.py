@@ -586,8 +586,10 @@ class AdaptiveLimit:
         rate = self.limit / self._trip  # what is left in flight was accepted: by Little's law a rate
         throttled, accepted = self._throttled - spell.throttled, self._accepted - spell.accepted
         share = 1.0 if fallen else throttled / (accepted + throttled)
-        if share <= DOUBTFUL:  # as much as was accepted, pauses and all
-            rate = min(spell.level / self._trip, accepted / (now - spell.begun))
+        if share <= DOUBTFUL:
+            rate = spell.level / self._trip
+            if self._holds_until > now + _LONGEST_HOLD * self._trip:  # as much as was accepted, pauses and all
+                rate = min(rate, accepted / (now - spell.begun))
         self.limit = self._good = max(self.limit, spell.level)
         self._spell = None
         if self._left is not None:  # it was a rate

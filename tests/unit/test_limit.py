@@ -418,7 +418,7 @@ def test_up_to_three_in_ten_throttled_answers_of_a_pace_are_doubtful(accepted: i
         assert law.rate is None
         law.on_result(1.3 + 0.3 * call, 0.002, OVERLOAD, 1)
 
-    assert law.rate == pytest.approx(0.67 * accepted / 1.2 if doubtful else 140.0)  # 1.2 s since the first
+    assert law.rate == pytest.approx(0.67 * 150.0 if doubtful else 140.0)
 
 
 def test_after_an_outage_shorter_than_a_counters_second_the_pace_is_what_was_accepted_around_it() -> None:
