@@ -69,15 +69,7 @@ import math
 
 import attrs
 
-from altcraft_async.flow.limit import (
-    MOST,
-    Adaptive,
-    FixedLimit,
-    LearnedLimit,
-    LimitState,
-    LimitStatistics,
-    Signal,
-)
+from altcraft_async.flow.limit import MOST, Adaptive, FixedLimit, LearnedLimit, LimitState, LimitStatistics, Signal
 from altcraft_async.flow.pace import DOUBTFUL, Background, LearnedRate
 
 __all__ = ["AdaptiveLimit", "make_limit", "make_limit_of_batches"]

@@ -29,9 +29,7 @@ __all__ = [
 _LEAST: Final = 1 / 64
 """The part of a shared rate that nobody goes below: who has nothing yet may still ask."""
 MOST: Final = 10**6 - 1
-"""What no adaptive limit goes above."""
-_MOST: Final = 10**6
-"""Calls in flight that no server was ever found to take."""
+"""The most calls in flight of an adaptive limit: no server was ever found to take as many."""
 _SLOWEST: Final = 1e-6
 """Starts a second below which no pace is: it is one start in eleven days."""
 
@@ -67,10 +65,10 @@ class Adaptive:
     """Settings of the adaptive limit (the default for ``concurrency``).
 
     The limit stays within `minimum` and `maximum`, and starts at `initial` or, where that lies outside, at the bound
-    next to it. `headroom` is how far it may go above the
-    number of calls that the server works on: 1.25 keeps a queue of a quarter. Processes of one user on one host that
-    call one address with one token and give the same settings share one such limit, each by its need; the settings are
-    those of the whole. A setting that cannot work raises `ConfigurationError`, which names the field.
+    next to it. `headroom` is how far it may go above the number of calls that the server works on: 1.25 keeps a queue
+    of a quarter. Processes of one user on one host that call one address with one token and give the same settings
+    share one such limit, each by its need; the settings are those of the whole. A setting that cannot work raises
+    `ConfigurationError`, which names the field.
     """
 
     minimum: int = 1
@@ -138,7 +136,7 @@ class LearnedLimit:
     rate: float | None = attrs.field(default=None, validator=NUMBER.or_none())
 
     @classmethod
-    def read(cls, limit: object, rate: object, *, most: int = _MOST) -> Self | None:
+    def read(cls, limit: object, rate: object, *, most: int = MOST) -> Self | None:
         """Give what a file says of a limit, or None if no limit can be so: the file may be damaged, or another's.
 
         `most` is what the reader never goes above.

@@ -258,11 +258,6 @@ class LearnedRate:
     def _excess(self) -> bool:
         return self._throttled > 1  # one may be a stray
 
-    @property
-    def _wait(self) -> float:
-        """How long it stays just under a known ceiling: the next step can cost a pause."""
-        return self._hold * max(1.0, self._pause)
-
     def _near_ceiling(self) -> bool:
         return self._level * 1.08 > self._ceiling
 
@@ -298,7 +293,8 @@ class LearnedRate:
         if self._doubts > 1:
             self._test(now)
         else:
-            self._restart(now, self._wait if self._near_ceiling() else max(1.0, 2 * self._trip))
+            hold = self._hold * max(1.0, self._pause)  # the next step can cost a pause
+            self._restart(now, hold if self._near_ceiling() else max(1.0, 2 * self._trip))
 
     def _shut(self, now: float, pause: float) -> None:
         """Fall, once in a while, and ask seldom until something is accepted again."""

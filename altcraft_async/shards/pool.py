@@ -80,11 +80,11 @@ def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
     count = (os.cpu_count() or 1) if processes is None else processes
     WHOLE.check("processes", count)
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
-    options = {**limits_of(concurrency, rate), "retry_failed": retry_failed}
+    limits = limits_of(concurrency, rate)
     if numbers:  # what each process would say is said once
         place = Place(directory)
-        make_client(place, read_plan(place), **limits_of(concurrency, rate))
-    with _Pool(os.fspath(directory), options) as pool:
+        make_client(place, read_plan(place), **limits)
+    with _Pool(os.fspath(directory), {**limits, "retry_failed": retry_failed}) as pool:
         problems = hand_out(Queue(directory, numbers), pool, count, progress)
     raise_first(problems)
     return report(directory)

@@ -67,9 +67,9 @@ def test_tries_are_as_seldom_as_the_pauses_are_long_that_they_cost(seconds: floa
 
 
 def test_pauses_that_a_rate_costs_are_no_background() -> None:
-    server = Behaviour(rate=50.0, burst=20, retry_after=1.0, jitter=0.5)
+    server = Behaviour(rate=200.0, burst=50, retry_after=1.0, jitter=0.5)
 
-    assert served(server, 10.0, 110.0) > 0.8 * 50
+    assert served(server, 20.0, 120.0) > 0.8 * 200
 
 
 @pytest.mark.parametrize("counts", ["bucket", "seconds"])
@@ -154,20 +154,25 @@ def test_a_few_slow_answers_are_no_queue(over_slots: str) -> None:
 
 
 def test_a_stall_does_not_make_the_room_that_is_left_last_for_minutes() -> None:
+    class Stalled(Server):
+        """Ends nothing from second 20 to 35."""
+
+        def _served(self, answer: Callable[..., None]) -> None:
+            left = 35.0 - self.world.now if self.world.now > 20.0 else 0.0
+            if left > 0.0:
+                self.world.at(35.0, self._served, answer)
+            else:
+                super()._served(answer)
+
     world = World()
-    server = Server(world, attrs.evolve(SLOTS, changes=((20.0, 0), (35.0, 50))), 0)
-    law = AdaptiveLimit()
-    Client(world, server, law, lines=10**9)
-    world.run(20.0)
-    usual = law._slowness
-    world.run(60.0)
+    client = Client(world, Stalled(world, SLOTS, 2), AdaptiveLimit(), seed=2, lines=10**9)
+    world.run(100.0)
 
-    assert law._slowness == usual
+    assert between(client.accepted, 45.0, 100.0) / 55.0 > 0.9 * 500
 
 
-@pytest.mark.parametrize("flaky", [0.12, 0.15, 0.2])
-def test_what_no_load_explains_is_known_for_longer_than_a_moment(flaky: float) -> None:
-    server = Behaviour(jitter=0.5, flaky=flaky)
+def test_what_no_load_explains_is_known_for_longer_than_a_moment() -> None:
+    server = Behaviour(jitter=0.5, flaky=0.15)
 
     assert served(server, 60.0, 160.0) > 0.85 * 500
 
