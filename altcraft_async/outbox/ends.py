@@ -20,18 +20,11 @@ __all__ = ["ends", "in_ascii"]
 
 
 def ends(tables: Tables, owner: UUID, delivered: Sequence[Entry], dead: Sequence[Burial]) -> list[Statement]:
-    """Return the statements that delete what was delivered, and bury the dead of `owner`; none for nothing."""
+    """Return the statements that bury the dead of `owner`, then delete what was delivered; none for nothing.
+
+    In this order: what was delivered overtakes the dead of its line, those of the same settling too.
+    """
     statements: list[Statement] = []
-    if delivered:
-        updates = [entry.update for entry in delivered]
-        columns = [
-            array(entry.bucket for entry in delivered),
-            array(entry.id for entry in delivered),
-            array(entry.request_id for entry in delivered),
-            array(update.order_external_id for update in updates),
-            array(update.order_line_external_id for update in updates),
-        ]
-        statements.append((tables.delivered, columns))
     if dead:
         entries = [burial.entry for burial in dead]
         columns = [
@@ -44,6 +37,16 @@ def ends(tables: Tables, owner: UUID, delivered: Sequence[Entry], dead: Sequence
             array(burial.attempts for burial in dead),
         ]
         statements.append((tables.buried, [owner, *columns]))
+    if delivered:
+        updates = [entry.update for entry in delivered]
+        columns = [
+            array(entry.bucket for entry in delivered),
+            array(entry.id for entry in delivered),
+            array(entry.request_id for entry in delivered),
+            array(update.order_external_id for update in updates),
+            array(update.order_line_external_id for update in updates),
+        ]
+        statements.append((tables.delivered, columns))
     return statements
 
 

@@ -380,8 +380,8 @@ class PostgresStore:
                 # all else came from the database: a reason has characters that its encoding lacks
                 dead = [in_ascii(burial) for burial in dead]
                 found = await self._settling.transact(*ends(self._tables, self._leases.owner, delivered, dead))
-        buried = frozenset(row[0] for row in found[-1]) if dead else frozenset()
-        self._count(waiting=-(found[0][0][0] if delivered else 0) - len(buried), dead=len(buried))
+        buried = frozenset(row[0] for row in found[0]) if dead else frozenset()
+        self._count(waiting=-(found[-1][0][0] if delivered else 0) - len(buried), dead=len(buried))
         return Settled(self._counts, buried)
 
     # -- looking

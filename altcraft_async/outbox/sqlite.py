@@ -275,17 +275,17 @@ class SqliteStore:
         """Delete what was delivered, and move the dead."""
 
         def work(ledger: _Ledger) -> Settled:
+            buried = [burial for burial in dead if ledger.has(burial.entry)]
+            ledger.remove([burial.entry for burial in buried])
+            insert_many(ledger.connection, f"INSERT INTO dead ({_LETTER})", [_buried(burial) for burial in buried])
+            ledger.dead += len(buried)
             ledger.remove(delivered)
-            if ledger.dead:
+            if ledger.dead:  # after the burials: what was delivered overtakes those of the same settling too
                 ledger.connection.executemany(
                     "UPDATE dead SET overtaken = 1 "
                     "WHERE order_external_id = ? AND order_line_external_id = ? AND id < ?",
                     [(*entry.update.key, entry.id) for entry in delivered],
                 )
-            buried = [burial for burial in dead if ledger.has(burial.entry)]
-            ledger.remove([burial.entry for burial in buried])
-            insert_many(ledger.connection, f"INSERT INTO dead ({_LETTER})", [_buried(burial) for burial in buried])
-            ledger.dead += len(buried)
             return Settled(self._counted(ledger), frozenset(burial.entry.id for burial in buried))
 
         return await self._done(_Job(work))

@@ -215,6 +215,21 @@ async def test_retrying_all_leaves_alone_what_a_waiting_update_will_overtake(san
         assert [letter.update.order_external_id for letter in await letters_of(outbox)] == ["order_1"]
 
 
+async def test_what_was_delivered_overtakes_the_dead_of_the_same_settling(path):
+    store = SqliteStore(path, capacity=10)
+    await store.open(target=None)
+    try:
+        await store.put(LineStatusUpdate("o", "l", "refused"), "id-1", 1.0)
+        await store.put(LineStatusUpdate("o", "l", "applied"), "id-2", 1.0)
+        refused, applied = (await store.pending({0: -1}, last=None, limit=2)).entries
+        await store.settle([applied], [Burial(refused, 0, OutcomeState.REJECTED, "", 1, died_at=2.0)])
+        (letter,) = await store.dead_letters(after=-1, limit=9)
+        assert letter.overtaken
+        assert await store.retry(None, 3.0) == 0
+    finally:
+        await store.aclose()
+
+
 async def test_retrying_all_sees_a_newer_put_that_shares_its_commit(path):
     store = SqliteStore(path, capacity=10)
     await store.open(target=None)

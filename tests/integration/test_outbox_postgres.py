@@ -263,6 +263,20 @@ async def test_retrying_all_never_puts_a_line_behind_an_update_whose_transaction
         assert await store.retry([entry.id], 0.0) == 1
 
 
+async def test_what_was_delivered_overtakes_the_dead_of_the_same_settling(store_of):
+    async with opened(store_of()) as store:
+        await store.put(LineStatusUpdate(*LINE, "refused"), "id-1", 0.0)
+        await store.put(LineStatusUpdate(*LINE, "applied"), "id-2", 0.0)
+        epochs = (await store.lease()).epochs
+        refused, applied = await read_all(store)
+        burial = Burial(refused, epochs[refused.bucket], OutcomeState.REJECTED, "", 1, 0.0)
+        settled = await store.settle([applied], [burial])
+        assert (settled.counts.pending, settled.counts.dead) == (0, 1)
+        (letter,) = await store.dead_letters(after=-1, limit=9)
+        assert letter.overtaken
+        assert await store.retry(None, 0.0) == 0
+
+
 async def test_only_who_holds_the_bucket_under_this_epoch_buries(store_of):
     async with opened(store_of()) as one, opened(store_of()) as two:
         await one.put(LineStatusUpdate(*LINE, "new"), "id-1", 0.0)
