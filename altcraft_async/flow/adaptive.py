@@ -81,8 +81,9 @@ _SPREADING = LimitState.SPREADING
 
 _FULL = 0.85
 """The share of the limit that must be in use for a round to count as full."""
-_ROUND = 20
-"""The fewest answers in a round after doubling: fewer say too little about noise."""
+_ROUND, _QUICK = 20, 4
+"""The fewest answers in a round after doubling, since fewer say too little about noise; but no more than those of so
+many round trips, which at few permits must be over before the room that somebody leaves is gone."""
 _FADES, _SURE = 0.9, 2.5
 """What is left of the spread of latencies a round later, since few slow answers are missing in some rounds; and the
 standard errors by which a baseline lies above its round."""
@@ -297,7 +298,7 @@ class AdaptiveLimit:
             round_ = self._rounds.get(kind) or self._rounds.setdefault(kind, _Round())
             if now >= round_.opens:
                 doubling = self.state is _DOUBLING
-                complete = round_.add(latency, in_flight, 1 if doubling else _ROUND)
+                complete = round_.add(latency, in_flight, 1 if doubling else min(_ROUND, _QUICK * self.limit))
                 grows = self.limit < _EAGER or self._accepted % 2
                 if doubling and grows and in_flight >= _FULL * self.limit and latency <= round_.brake:
                     self._double(now)

@@ -33,6 +33,7 @@ PARTS: Mapping[str, Mapping[str, float]] = {
     "doubling at half the speed above 36 permits": {"adaptive._EAGER": NEVER},
     "the millisecond that is this process's own": {"adaptive._OWN": 0.0},
     "rounds of 20 answers": {"adaptive._ROUND": 5},
+    "rounds of four trips at few permits": {"adaptive._QUICK": 20},
     "a dip that proves a higher baseline": {"adaptive._SOON": NEVER},
     "falls that are judged": {"adaptive._FALLEN": 0.0},
     "throttled answers forgiven while doubling": {"adaptive._BENEFIT": 0.0, "adaptive._CHANCE": 0},

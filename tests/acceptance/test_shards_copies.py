@@ -179,7 +179,7 @@ def test_a_copy_that_wakes_goes_on_from_the_snapshot_of_one_that_has_come_furthe
         found = deliver_shard(tmp_path, 0, concurrency=20, deadline=1.9)
         assert found.state is ShardState.STOPPED
         known, requests = sum(found.counts.values()), sandbox.ledger.requests
-        sandbox.faults = Faults()
+        sandbox.faults = Faults(latency=0.02)  # what it sends until it has read the snapshot is sent again
         first.send_signal(signal.SIGCONT)
         assert first.communicate(timeout=60)[0] == "True\n"
     finally:

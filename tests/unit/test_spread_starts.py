@@ -16,7 +16,7 @@ from altcraft_async.flow.limit import Adaptive, LearnedLimit, LimitState, Signal
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "fleet"))
 
 from scenarios import play_alone, play_fleet
-from world import Behaviour
+from world import Behaviour, Client, Server, World
 
 STRICT = Behaviour(rate=100.0, burst=1)
 FEW = Behaviour(slots=5, over_slots="reject")
@@ -70,6 +70,19 @@ def test_few_slots_are_not_taken_for_a_rate(slots: int) -> None:
     assert LimitState.SPREADING in law.states
     assert LimitState.PACED not in law.states
     assert played.goodput > 0.98
+
+
+@pytest.mark.parametrize("moment", [8.0, 8.7, 9.4, 10.1, 10.8, 11.5])
+def test_who_has_one_permit_grows_within_some_seconds_where_there_is_more(moment: float) -> None:
+    law, world = AdaptiveLimit(), World()
+    server = Server(world, Behaviour(slots=1, over_slots="reject", changes=((moment, 20),)))
+    Client(world, server, law)
+
+    world.run(moment)
+    assert law.limit <= 2
+    world.run(moment + 4.0)
+
+    assert law.limit >= 10
 
 
 def test_slots_that_become_more_are_found_as_before() -> None:
