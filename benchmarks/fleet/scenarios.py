@@ -35,7 +35,7 @@ SERVERS: dict[str, Behaviour] = {
     "rate-burst": Behaviour(rate=100.0, burst=20),
     "rate-strict": Behaviour(rate=100.0, burst=1),
     "rate-strict-jitter": Behaviour(rate=100.0, burst=2, jitter=0.5),
-    "rate-seconds": Behaviour(rate=100.0, counts="seconds"),
+    "rate-seconds": Behaviour(rate=100.0, counts="windows"),
     "rate-sliding": Behaviour(rate=100.0, counts="sliding"),
     "knee": Behaviour(knee=10),
     "knee-steep": Behaviour(knee=10, steepness=1.5, jitter=0.5),

@@ -66,8 +66,8 @@ class Behaviour:
     answered 429 (``"reject"``); `changes` are times with the slots from then on. With `knee` there are no slots, and
     with ``n > knee`` calls the latency grows by ``(n / knee) ** steepness``.
 
-    With `rate` only that many calls a second are let in: by a `"bucket"` that holds `burst`, by whole
-    `"seconds"`, or by a `"sliding"` second in which refused calls count too (HAProxy's request rate).
+    With `rate` only that many calls a second are let in: by a `"bucket"` that holds `burst`, by whole `"windows"` of
+    so many seconds, or by a `"sliding"` second in which refused calls count too (HAProxy's request rate).
     A 429 takes `refusal`, and carries `retry_after`. The share `flaky` of the calls is throttled whatever the load,
     and in `outage`, from its first to its second time, every call.
     """
@@ -81,7 +81,8 @@ class Behaviour:
     knee: int | None = None
     steepness: float = 1.0
     rate: float | None = None
-    counts: Literal["bucket", "seconds", "sliding"] = "bucket"
+    counts: Literal["bucket", "windows", "sliding"] = "bucket"
+    window: float = 1.0
     burst: int = 10
     retry_after: float | None = None
     refusal: float = 0.002
@@ -114,7 +115,7 @@ class Server:
         self.serving = self.waiting = self.peak = 0
         self.throttled = self.sent = 0
         self._tokens, self._filled = float(behaviour.burst), 0.0
-        self._second, self._this, self._last = 0, 0, 0
+        self._window, self._this, self._last = 0, 0, 0
         for time, _ in behaviour.changes:
             world.at(time, self._serve_waiting)
 
@@ -153,16 +154,16 @@ class Server:
                 return False
             self._tokens -= 1.0
             return True
-        second = int(now)
-        if second != self._second:
-            self._last = self._this if second == self._second + 1 else 0
-            self._this, self._second = 0, second
-        if server.counts == "seconds":
-            admitted = self._this < server.rate
+        window = int(now / server.window)
+        if window != self._window:
+            self._last = self._this if window == self._window + 1 else 0
+            self._this, self._window = 0, window
+        if server.counts == "windows":
+            admitted = self._this < server.rate * server.window
             self._this += admitted
             return admitted
         self._this += 1
-        return self._this + self._last * (1.0 - (now - second)) <= server.rate
+        return self._this + self._last * (1.0 - (now - window)) <= server.rate
 
     def _serve(self, answer: Callable[..., None]) -> None:
         server = self.behaviour

@@ -72,7 +72,7 @@ def test_pauses_that_a_rate_costs_are_no_background() -> None:
     assert served(server, 20.0, 120.0) > 0.8 * 200
 
 
-@pytest.mark.parametrize("counts", ["bucket", "seconds"])
+@pytest.mark.parametrize("counts", ["bucket", "windows"])
 def test_a_rate_stays_one_though_it_is_doubted_now_and_then(counts: str) -> None:
     server = Behaviour(rate=100.0, counts=counts, jitter=0.3)  # type: ignore[arg-type] - one of its literals
 
@@ -185,3 +185,11 @@ def test_a_limit_of_few_calls_a_second_is_not_asked_at_once_after_each_refusal()
 
     assert sum(client.accepted.values()) > 0.7 * 2 * 120
     assert server.throttled < 0.6 * server.sent
+
+
+@pytest.mark.parametrize("window", [10.0, 60.0])
+@pytest.mark.parametrize("latency", [0.02, 0.4])
+def test_a_quota_of_a_longer_window_is_used_whole(window: float, latency: float) -> None:
+    server = Behaviour(rate=20.0, counts="windows", window=window, latency=latency)
+
+    assert served(server, 2 * window, 7 * window) > 0.97 * 20

@@ -99,7 +99,7 @@ QUEUE = Behaviour(slots=20, latency=0.2, jitter=0.5)
 SLOTS = Behaviour(slots=20, latency=0.2, jitter=0.5, over_slots="reject")
 RATE = Behaviour(rate=60.0)
 LITTLE = Behaviour(rate=60.0, burst=2, jitter=0.5)
-SECONDS = Behaviour(rate=60.0, counts="seconds")
+SECONDS = Behaviour(rate=60.0, counts="windows")
 of = attrs.evolve
 
 PLAYS = {
