@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "fleet"))
 
 import group
 from scenarios import SERVERS, play_alone, play_fleet
+from world import Behaviour
 
 if TYPE_CHECKING:
     from altcraft_async.flow.limit import Signal
@@ -88,6 +89,14 @@ def test_one_client_decides_the_same_by_any_clock(server: str) -> None:
     play_alone(SERVERS[server], law, lines=3000 if SERVERS[server].rate else 8000)
 
     assert law.statistics().accepted == law.twin.statistics().accepted > 0
+
+
+@pytest.mark.usefixtures("untraced")
+def test_a_pace_that_pauses_began_is_the_same_by_any_clock() -> None:
+    law = Both()
+    play_alone(Behaviour(rate=200.0, burst=50, retry_after=1.0, jitter=0.5), law, lines=3000)
+
+    assert law.rate is not None
 
 
 @pytest.mark.usefixtures("untraced")
