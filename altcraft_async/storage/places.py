@@ -17,12 +17,16 @@ from altcraft_async.errors import AltcraftError, ConfigurationError, MissingExtr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import BinaryIO, Self
+    from typing import BinaryIO, Literal, Self, TypeAlias
 
-__all__ = ["Place", "is_data", "is_readable", "is_remote", "matching", "open_file", "opener_of"]
+    _Kind: TypeAlias = Literal["file", "directory", "pattern"]
+
+__all__ = ["Place", "is_data", "is_readable", "is_remote", "matching", "open_file", "opener_of", "would_match"]
 
 _REMOTE = "://"
 _MAGIC = frozenset("*?[")
+_CACHES = re.compile(r"^(?:\w+::)+(?=\w+://)")
+"""What an address may lead through and still be that of the same file."""
 _HIDDEN = frozenset("_.")
 _NEW = ".new"
 _LEFT = re.compile(r"\.[0-9a-f]{8}\.new$")
@@ -90,6 +94,11 @@ class _Worded:
         self._address = address
         self._owner = owner  # an archive is closed with its last reference, and all of its files then
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Worded) and self._inner == other._inner
+
+    __hash__ = None  # type: ignore[assignment]  # it is no key
+
     def __enter__(self) -> Self:
         return self
 
@@ -125,19 +134,61 @@ def matching(address: str, suffixes: tuple[str, ...]) -> list[str] | None:
     a pipe, is returned too; see `is_readable`. The order is the same for a directory and a pattern, here and elsewhere:
     by the parts of their paths, as texts. A file or directory whose name has the letters of a pattern is no pattern.
     """
-    if is_remote(address):
-        return _matching_elsewhere(address, suffixes)
-    found = _matching_here(Path(address), suffixes)
-    return None if found is None else sorted(map(str, found), key=_parts)
-
-
-def _matching_here(there: Path, suffixes: tuple[str, ...]) -> list[Path] | None:
-    if there.is_dir():
-        return [path for path in _files_in(there) if is_data(str(path.relative_to(there)), suffixes)]
-    if not _MAGIC & set(str(there)) or there.exists():
+    files, path, kind = _meaning(address)
+    if kind == "file":
         return None
+    if kind == "pattern":
+        _check_pattern(_parts(path))
+    if files is None:
+        there = Path(path)
+        found = [str(file) for file in (_globbed(there) if kind == "pattern" else _files_in(there))]
+    else:
+        entries = (files.glob if kind == "pattern" else files.find)(path, detail=True)
+        found = [name for name, entry in entries.items() if entry["type"] != "directory" and not _is_mark(entry)]
+    if kind == "directory":
+        above = len(_parts(path))
+        found = [name for name in found if is_data("/".join(_parts(name)[above:]), suffixes)]
+    return [_address_of(address, path, name) for name in sorted(found, key=_parts)]
+
+
+def would_match(address: str, directory: str, names: Iterable[str]) -> bool:
+    """Say whether `matching` would give a file with one of the `names` in a directory, once it is there."""
+    files, path, kind = _meaning(_CACHES.sub("", address))
+    others, there, _ = _meaning(_CACHES.sub("", directory))
+    if kind == "file" or files != others:
+        return False
+    parts = _parts(path)
+    literal = len(parts)
+    if kind == "pattern":
+        literal = next(number for number, part in enumerate(parts) if _MAGIC & set(part))
+    start, pattern, target = parts[:literal], parts[literal:], _parts(there)
+    if files is None:
+        start, target = (_parts(os.path.realpath(Path(*one))) for one in (start, target))
+    if target[: len(start)] != start:
+        return False
+    within = target[len(start) :]
+    if kind == "pattern":
+        return any(_fits((*within, *name.split("/")), pattern) for name in names)
+    return any(is_data("/".join((*within, name)), ("",)) for name in names)
+
+
+def _meaning(address: str) -> tuple[Any, str, _Kind]:
+    """Return the file system of an address, None for this machine's, the path in it, and what is meant by that."""
+    files, path = opener_of(address) if is_remote(address) else (None, address)
+    if files is None or _is_here(files):
+        files, here = None, Path(path)
+        is_file, is_directory = here.exists() and not here.is_dir(), here.is_dir()
+    else:
+        files.invalidate_cache()
+        is_file = files.isfile(path)
+        is_directory = not is_file and files.isdir(path)
+    if is_directory:
+        return files, path, "directory"
+    return files, path, "file" if is_file or not _MAGIC & set(path) else "pattern"
+
+
+def _globbed(there: Path) -> list[Path]:
     parts = there.relative_to(there.anchor).parts
-    _check_pattern(parts)
     depth = parts.index("**") if "**" in parts else len(parts)
     start, rest = Path(there.anchor or ".", *parts[:depth]), parts[depth:]
     starts = list(Path(there.anchor or ".").glob("/".join(parts[:depth]))) if depth else [start]
@@ -185,26 +236,6 @@ def is_readable(address: str) -> bool:
 def _is_here(files: Any) -> bool:
     """Say whether a file system of fsspec is this machine's."""
     return "file" in ((files.protocol,) if isinstance(files.protocol, str) else files.protocol)
-
-
-def _matching_elsewhere(address: str, suffixes: tuple[str, ...]) -> list[str] | None:
-    files, path = opener_of(address)
-    files.invalidate_cache()
-    if _is_here(files):
-        here = _matching_here(Path(path), suffixes)
-        found = None if here is None else [str(name) for name in here]
-    elif files.isfile(path):
-        return None
-    elif files.isdir(path):
-        entries = files.find(path, detail=True).items()
-        found = [name for name, entry in entries if is_data(name[len(path) :], suffixes) and not _is_mark(entry)]
-    elif _MAGIC & set(path):
-        _check_pattern(path.split("/"))
-        entries = files.glob(path, detail=True).items()
-        found = [name for name, entry in entries if entry["type"] != "directory" and not _is_mark(entry)]
-    else:
-        return None
-    return None if found is None else [_address_of(address, path, name) for name in sorted(found, key=_parts)]
 
 
 def _address_of(address: str, path: str, name: str) -> str:
