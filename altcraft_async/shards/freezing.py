@@ -23,7 +23,7 @@ from altcraft_async.settings.address import check_base_url
 from altcraft_async.shards.errors import ShardError, in_words
 from altcraft_async.shards.plan import FROZEN, ShardFile, checksum_of, fresh_place, name_of, write_plan
 from altcraft_async.storage.columns import ParquetRows
-from altcraft_async.storage.places import is_data, is_readable, matching, would_match
+from altcraft_async.storage.places import is_data, is_readable, matching, shown, would_match
 from altcraft_async.storage.scratch import remove_dead, scratch
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def plan_shards(
     checked = None if target is None else check_base_url(target, allow_insecure=True, name="target")
     place = fresh_place(directory)
     if isinstance(source, str | os.PathLike):
-        check_beside(source, place.address, shards)
+        check_beside(source, place.to_open, shards)
     names = [_name_of(number) for number in range(shards)]
     _check_free(place, names)
     with _own_scratch() as folder:
@@ -119,8 +119,8 @@ def check_beside(source: str | os.PathLike[str], directory: str, shards: int) ->
         return  # whoever reads it says what is wrong
     if within:
         msg = (
-            f"{directory} is within the input {os.fspath(source)}, and its shards would be read as rows with the next "
-            "plan; give a directory beside the input"
+            f"{directory} is within the input {shown(os.fspath(source))}, and its shards would be read as rows with "
+            "the next plan; give a directory beside the input"
         )
         raise ShardError(msg, directory=directory)
 
@@ -289,7 +289,7 @@ def _files_of(place: Place) -> list[str]:
     """Return the names of the files to adopt; raises `ShardError` where one would be left out."""
     with in_words(place.address):
         names = sorted(name for name in place.sizes() if is_data(name, _ANY))
-        found = matching(place.address, _ANY) or []
+        found = matching(place.to_open, _ANY) or []
     strange = next((address for address in found if not is_readable(address)), None)
     if strange is not None:
         msg = f"{strange} is a pipe, a device or a link to nothing, and no shard; move it away"

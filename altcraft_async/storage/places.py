@@ -21,12 +21,29 @@ if TYPE_CHECKING:
 
     _Kind: TypeAlias = Literal["file", "directory", "pattern"]
 
-__all__ = ["Place", "is_data", "is_readable", "is_remote", "matching", "open_file", "opener_of", "would_match"]
+__all__ = [
+    "Place",
+    "is_data",
+    "is_readable",
+    "is_remote",
+    "matching",
+    "open_file",
+    "opener_of",
+    "shown",
+    "shown_in",
+    "would_match",
+]
 
 _REMOTE = "://"
 _MAGIC = frozenset("*?[")
 _CACHES = re.compile(r"^(?:\w+::)+(?=\w+://)")
 """What an address may lead through and still be that of the same file."""
+_PASSWORD = re.compile(r"(?<=://)([^/?#@:\[]*):(?!\d*(?:[/?#]|$))(?:[^/?#]*|.*)@", re.DOTALL)
+"""The user and password of an address; also such a password as should have been escaped, but no port."""
+_VALUE = re.compile(r"(?<=[?&])([^=&?/#]+)=[^&#]*?(?=[&#]|['\");,.:]*$)", re.DOTALL)
+"""A parameter of an address; what may stand behind an address in a sentence is none of it."""
+_LEFT_OUT = "***"
+_FILLED = re.compile(r":\*\*\*@|=\*\*\*(?:[&#]|$)")
 _HIDDEN = frozenset("_.")
 _NEW = ".new"
 _LEFT = re.compile(r"\.[0-9a-f]{8}\.new$")
@@ -40,6 +57,21 @@ def is_remote(address: str | os.PathLike[str]) -> bool:
     return isinstance(address, str) and _REMOTE in address
 
 
+def shown(address: str) -> str:
+    """Return an address as it may be said and written: without a password, and without the values of its query."""
+    if not is_remote(address):
+        return address
+    return _VALUE.sub(rf"\1={_LEFT_OUT}", _PASSWORD.sub(rf"\1:{_LEFT_OUT}@", address))
+
+
+def shown_in(text: str, address: str = "") -> str:
+    """Return a text with each address in it as `shown`; one with a blank in it must be given."""
+    if not is_remote(text):
+        return text
+    said = text.replace(address, shown(address)) if address else text
+    return re.sub(r"\S+://\S+", lambda found: shown(found[0]), said)
+
+
 def opener_of(address: str) -> tuple[Any, str]:
     """Return fsspec's file system for an address, and the path in it; all that goes wrong in it is an `OSError`.
 
@@ -50,38 +82,46 @@ def opener_of(address: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
         from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415 - an extra
     except ImportError:
-        msg = f"{address} needs fsspec, which is not installed: pip install 'altcraft-async[arrow]'"
+        msg = f"{shown(address)} needs fsspec, which is not installed: pip install 'altcraft-async[arrow]'"
         raise MissingExtraError(msg) from None
     if not is_remote(address):  # in which :: is nothing special
         return _Worded(LocalFileSystem(), address), address
+    if _FILLED.search(address):
+        msg = (
+            f"{shown(address)} has {_LEFT_OUT} in the place of a secret, which no message says; write the secret there"
+        )
+        raise ConfigurationError(msg)
     with _worded(address):  # some connect when they are made
         try:
             files, path = url_to_fs(address)
         except ImportError as error:
-            msg = f"{address} needs a library of its own for fsspec: {error}"
+            msg = f"{shown(address)} needs a library of its own for fsspec: {error}"
             raise MissingExtraError(msg) from None
         except ValueError as error:
-            msg = f"{address} is no address that fsspec knows: {error}"
+            msg = f"{shown(address)} is no address that fsspec knows: {shown_in(str(error), address)}"
             raise ConfigurationError(msg) from None
     return _Worded(files, address), str(path)
 
 
 @contextlib.contextmanager
 def _worded(address: str) -> Iterator[None]:
-    """Raise all that goes wrong in a file system as an `OSError` that names the address.
+    """Raise all that goes wrong in a file system as an `OSError` that names the address, without what is secret in it.
 
     Libraries of object stores have errors of their own: for credentials that are missing, for a store that is down.
     """
     try:
         yield
-    except (AltcraftError, FileNotFoundError):
+    except AltcraftError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is not None:
+        missing = isinstance(error, FileNotFoundError)
+        named = missing or (isinstance(error, OSError) and error.filename is not None)
+        if named and shown_in(str(error), address) == str(error):
             raise
-        said = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
-        number = errno.EACCES if isinstance(error, PermissionError) else getattr(error, "errno", None) or errno.EIO
-        raise OSError(number, f"{type(error).__name__}{said and ': '}{said}", address) from error
+        said = shown_in((getattr(error, "strerror", None) or str(error)).partition("\n")[0], address)
+        number = errno.EACCES if isinstance(error, PermissionError) else getattr(error, "errno", None)
+        number = number or (errno.ENOENT if missing else errno.EIO)
+        raise OSError(number, f"{type(error).__name__}{said and ': '}{said}", shown(address)) from error
 
 
 class _Worded:
@@ -284,21 +324,23 @@ def _replaced(path: str) -> Iterator[Path]:
 class Place:
     """A directory in which small files are read and written whole; its methods block.
 
-    `address` is a path, or an address for fsspec. A file that is written replaces the one of before at once, where
-    the file system can do that; object stores can. All raise `OSError`, `read` and `fetch` `FileNotFoundError`.
+    `address` is a path, or an address for fsspec as it may be said, and `to_open` with the secrets that it has. A file
+    that is written replaces the one of before at once, where the file system can do that; object stores can. All raise
+    `OSError`, `read` and `fetch` `FileNotFoundError`.
     """
 
-    __slots__ = ("_files", "_replaces", "_root", "address")
+    __slots__ = ("_files", "_replaces", "_root", "address", "to_open")
 
     def __init__(self, address: str | os.PathLike[str]) -> None:
         if not os.fspath(address):  # a variable of the shell that is not set; else it would be the current directory
             msg = "the directory has no name; give a path, or . for the current one"
             raise ConfigurationError(msg, field="directory")
-        self.address = os.fspath(address) if is_remote(address) else str(Path(address).absolute())
+        self.to_open = os.fspath(address) if is_remote(address) else str(Path(address).absolute())
+        self.address = shown(self.to_open)
         if "\0" in self.address:
             msg = f"{self.address!r} is no directory: a path has no NUL character; give another"
             raise ConfigurationError(msg, field="directory")
-        self._files, root = opener_of(self.address)
+        self._files, root = opener_of(self.to_open)
         self._root = root.rstrip("/")
         self._replaces = _is_here(self._files)
 
@@ -317,8 +359,8 @@ class Place:
             return True
 
     def path(self, name: str) -> str:
-        """Return the whole address of a file."""
-        return _address_of(self.address, self._root, f"{self._root}/{name}")
+        """Return the whole address of a file, as it may be said."""
+        return shown(_address_of(self.to_open, self._root, f"{self._root}/{name}"))
 
     def read(self, name: str) -> bytes:
         """Return what a file holds."""
