@@ -112,6 +112,8 @@ def check_beside(source: str | os.PathLike[str], directory: str, shards: int) ->
 
     Or their failed rows. Of two ways to one place elsewhere, like two names of a host, nothing is known.
     """
+    if not os.fspath(source):
+        return  # whoever reads it says that it has no name
     names = [name for number in range(shards) for name in (_name_of(number), name_of(number, "failed.parquet"))]
     try:
         within = would_match(os.fspath(source), directory, names)

@@ -86,6 +86,9 @@ def opener_of(address: str) -> tuple[Any, str]:
         raise MissingExtraError(msg) from None
     if not is_remote(address):  # in which :: is nothing special
         return _Worded(LocalFileSystem(), address), address
+    if address.endswith(_REMOTE):  # a variable of the shell that is not set; else it would be the current directory
+        msg = f"{address} has no path; give the whole address"
+        raise ConfigurationError(msg)
     if _FILLED.search(address):
         msg = (
             f"{shown(address)} has {_LEFT_OUT} in the place of a secret, which no message says; write the secret there"
@@ -350,7 +353,7 @@ class Place:
 
     def has_container(self) -> bool:
         """Say whether the bucket or container is there that its address begins with; true where there are none."""
-        container = self._root.partition("/")[0]
+        container = "" if is_remote(self._root) else self._root.partition("/")[0]  # of HTTP the path is the address
         try:
             return not container or bool(self._files.info(container))
         except FileNotFoundError:

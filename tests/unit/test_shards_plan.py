@@ -19,7 +19,7 @@ import pytest
 
 from altcraft_async import AltcraftError, ConfigurationError, InvalidUpdateError, LineStatusUpdate, Shared
 from altcraft_async.flow.partition import bucket_of
-from altcraft_async.ingest import FIELDS, InputError
+from altcraft_async.ingest import FIELDS, InputError, read_updates
 from altcraft_async.shards import (
     ShardError,
     ShardReport,
@@ -588,6 +588,41 @@ def test_a_directory_without_a_name_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match="the directory has no name; give a path"):
         use("")
+
+
+@pytest.mark.parametrize(
+    "use", [report, adopt_shards, read_updates, lambda address: plan_shards(address, "run", shards=1)]
+)
+@pytest.mark.parametrize("address", ["file://", "memory://", "simplecache::file://"])
+def test_an_address_without_a_path_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Any, address: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.parquet", ROWS)
+    with pytest.raises(ConfigurationError, match=":// has no path; give the whole address"):
+        use(address)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        read_updates,
+        lambda source: read_updates(source, input_format="csv"),
+        lambda source: plan_shards(source, "run", shards=1),
+    ],
+)
+def test_an_input_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.parquet", ROWS)
+    with pytest.raises(InputError, match=r"the input has no name; give a path, or \. for the current directory"):
+        use("")
+
+
+@pytest.mark.parametrize("use", [adopt_shards, lambda directory: plan_shards(ROWS, directory, shards=1)])
+def test_a_server_that_is_down_is_no_bucket_that_is_missing(use: Any) -> None:
+    with pytest.raises(ShardError, match=r"http://127\.0\.0\.1:1/x cannot be read or written .*Connect call failed"):
+        use("http://127.0.0.1:1/x")
 
 
 @pytest.mark.parametrize("name", ["concurrency", "rate"])
