@@ -14,6 +14,7 @@ from altcraft_async import ConfigurationError, InputChangedError, JournalError
 from altcraft_async.cli.options import Whole
 from altcraft_async.cli.talk import tidy
 from altcraft_async.ingest import HeldBackError, InputError, InputFormat, LastLine, UpdateReader, read_updates
+from altcraft_async.storage.places import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -137,7 +138,7 @@ def _pairs_of_file(path: str) -> dict[str, str]:
 def command_again(
     *, source: str | None = None, only: Container[str] | None = None, without: Container[str] = ()
 ) -> list[str]:
-    """Return the words of the running command, as it was typed, to be run again.
+    """Return the words of the running command, as it was typed, to be run again; without what is secret in addresses.
 
     With another `source` in the place of its input, with none but the options `only`, or `without` some.
     """
@@ -155,7 +156,7 @@ def command_again(
             for value in given[name] if parameter.multiple else [given[name]]:
                 flag = isinstance(parameter, click.Option) and parameter.is_flag
                 words += [parameter.opts[0]] if flag else [parameter.opts[0], str(value)]
-    return words
+    return [*map(shown, words)]
 
 
 def said_of(error: InputError) -> str:

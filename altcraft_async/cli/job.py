@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 import attrs
 
 from altcraft_async import ConfigurationError
-from altcraft_async.cli.results import COLUMNS, refuse_workbook
+from altcraft_async.cli.results import COLUMNS, refuse_other_form
 from altcraft_async.cli.talk import emit
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ class SyncJob:
             msg = f"{option} goes with --journal FILE, the file that an earlier run wrote"
             raise ConfigurationError(msg)
         if self.results is not None:
-            refuse_workbook("--results", self.results, parquet=True)
+            refuse_other_form("--results", self.results, parquet=True)
         if self.failed is not None:
-            refuse_workbook("--failed", self.failed)
+            refuse_other_form("--failed", self.failed)
         if self.report == "-":
             msg = "--report is a file, run.html or run.json; give its name, or ./- for one that is called so"
             raise ConfigurationError(msg)

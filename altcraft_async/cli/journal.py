@@ -24,7 +24,7 @@ from altcraft_async.cli.results import (
     IMPORT_COLUMNS,
     RecordFile,
     refuse_clashes,
-    refuse_workbook,
+    refuse_other_form,
     results_file,
 )
 from altcraft_async.cli.talk import shell, tidy
@@ -207,7 +207,7 @@ def failed(asked: Extract) -> int:
         journal = stack.enter_context(JournalReader(asked.path))
         summary = journal.summary()
         reader = asked.open_input(stack, summary)
-        refuse_workbook("-o", asked.output)
+        refuse_other_form("-o", asked.output)
         if reader is not None:
             reader.keep_for(asked.output)
         output = stack.enter_context(RecordFile(asked.output, at_end=True))
@@ -286,7 +286,7 @@ def export(asked: Extract) -> int:
         summary = journal.summary()
         reader = asked.open_input(stack, summary)
         columns = IMPORT_COLUMNS if summary.method in IMPORTED else COLUMNS
-        refuse_workbook("-o", asked.output, parquet=True)
+        refuse_other_form("-o", asked.output, parquet=True)
         output = stack.enter_context(results_file(asked.output, columns, at_end=True))
         output.start()
         written = 0

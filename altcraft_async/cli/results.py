@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS", "IMPORT_COLUMNS", "ParquetResults", "RecordFile", "ResultsFile", "refuse_clashes",
-    "refuse_workbook", "results_file",
+    "refuse_other_form", "results_file",
 ]  # fmt: skip
 
 COLUMNS = (
@@ -44,6 +44,18 @@ IMPORT_COLUMNS = ("index", "line", "external_id", "batch", "state", "attempts", 
 """Those of an import; ``batch`` is the index of the first row that went in the same call."""
 
 
+_PARQUET = (".parquet", ".pq")
+_OTHERS = {
+    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "workbook"),
+    **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), "Arrow file"),
+    **dict.fromkeys((".gz", ".gzip", ".bz2", ".xz", ".zst", ".lz4", ".br", ".zip", ".7z"), "compressed file"),
+    ".orc": "ORC file",
+    ".avro": "Avro file",
+    ".xml": "XML file",
+}
+"""What the ends of names stand for that nothing here is written as; a name with any other end has JSON lines."""
+
+
 def refuse_clashes(**paths: str | None) -> None:
     """Raise `ConfigurationError` where two of the named files are one and the same."""
     seen: dict[object, str] = {}
@@ -61,15 +73,24 @@ def refuse_clashes(**paths: str | None) -> None:
         seen[place] = name
 
 
-def refuse_workbook(option: str, path: str, *, parquet: bool = False) -> None:
-    """Raise `ConfigurationError` for what is to be written to a workbook, or as columns; of these Parquet may do."""
-    kind = InputFormat.of_name(path)
-    if kind in {InputFormat.XLSX, InputFormat.ARROW} or (kind is InputFormat.PARQUET and not parquet):
-        what = "workbook" if kind is InputFormat.XLSX else f"{kind.capitalize()} file"
-        writes, columns = ("CSV, JSON lines or Parquet", ".parquet") if parquet else ("CSV or JSON lines", ".jsonl")
-        better = Path(path).with_suffix(".csv" if kind is InputFormat.XLSX else columns).name
-        msg = f"{option} writes {writes}, and no {what}; call the file {better}"
-        raise ConfigurationError(msg)
+def refuse_other_form(option: str, path: str, *, parquet: bool = False) -> None:
+    """Raise `ConfigurationError` where a name asks for a form that is not written; Parquet is only with `parquet`.
+
+    Those are results. Failed rows have the separator of their input, so that a name with ``.tsv`` may fit them.
+    """
+    others = _OTHERS | ({".tsv": "table with tabs"} if parquet else dict.fromkeys(_PARQUET, "Parquet file"))
+    name, asked = Path(path), []
+    while (kind := others.get(name.suffix.lower())) is not None:
+        asked.append(kind)
+        name = name.with_suffix("")
+    if not asked:
+        return
+    if not name.suffix:
+        is_columns = asked[-1] in {"Arrow file", "Parquet file"}
+        name = name.with_suffix((".parquet" if parquet else ".jsonl") if is_columns else ".csv")
+    writes = "CSV, JSON lines or Parquet (.csv, .jsonl, .parquet)" if parquet else "CSV or JSON lines (.csv, .jsonl)"
+    msg = f"{option} writes {writes}, and no {asked[0]}; call the file {name.name}"
+    raise ConfigurationError(msg)
 
 
 def _identity(path: Path) -> object:

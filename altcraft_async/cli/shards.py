@@ -60,7 +60,7 @@ def plan(source: Input, directory: str, *, count: int, target: str | None) -> in
     if given == "-":
         given = io.BufferedReader(io.FileIO(sys.stdin.fileno(), "rb", closefd=False))
     else:
-        check_beside(given, directory)  # of a reader it could not be told
+        check_beside(given, directory, count)  # of a reader it could not be told
     reader = read_updates(
         given,
         name="stdin" if source.source == "-" else None,

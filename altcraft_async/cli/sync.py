@@ -26,6 +26,7 @@ from altcraft_async.cli.signals import interruptible
 from altcraft_async.cli.sink import Sink, Watcher
 from altcraft_async.ingest import HeldBackError, InputError
 from altcraft_async.journal import DedupWindowWarning, JournalReader, LongerRowWarning
+from altcraft_async.storage.places import shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
@@ -239,7 +240,7 @@ class _Run:
         report, job = self._report, self._job
         if report is None:
             return True
-        source, stopped = job.input.source, self._why_stopped(interrupted=interrupted)
+        source, stopped = shown(job.input.source), self._why_stopped(interrupted=interrupted)
         figures = None
         if job.journal is not None:
             with contextlib.suppress(JournalError):  # then it is what this run saw

@@ -14,6 +14,8 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING
 
+from altcraft_async.storage.places import shown, shown_in
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
@@ -29,13 +31,16 @@ _UNTYPED = re.compile(r"[^ -&(-\[\]-~]")
 
 def tidy(message: str) -> str:
     """Return a message fit for a terminal: without control characters, and no longer than a screen."""
-    shown = message if len(message) <= _LONGEST else f"{message[:_LONGEST]} …"
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], shown)
+    short = message if len(message) <= _LONGEST else f"{message[:_LONGEST]} …"
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], short)
 
 
 def shell(words: Sequence[str]) -> str:
-    """Return a command as it can be typed, and shown on a terminal, whatever its words are."""
-    return " ".join(map(_quoted, words))
+    """Return a command as it can be typed, and shown on a terminal, whatever its words are.
+
+    What is secret in an address stands as ``***``.
+    """
+    return " ".join(_quoted(shown(word)) for word in words)
 
 
 def _quoted(word: str) -> str:
@@ -46,7 +51,7 @@ def _quoted(word: str) -> str:
 
 def complain(message: str) -> None:
     """Write one message to stderr, wrapped at words where that is a terminal."""
-    said = tidy(message)
+    said = tidy(shown_in(message))
     if sys.stderr.isatty():
         width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
         lines = said.splitlines()

@@ -32,7 +32,7 @@ from altcraft_async.storage.columns import (
     read_ahead,
     stream_of,
 )
-from altcraft_async.storage.places import is_readable, is_remote, matching, open_file
+from altcraft_async.storage.places import is_readable, is_remote, matching, open_file, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from altcraft_async.ingest.table import Reading, ReadItem
     from altcraft_async.storage.columns import Cell, Columns
 
-__all__ = ["SUFFIXES", "ColumnRows", "ColumnarInput", "columnar_input", "is_input", "name_of"]
+__all__ = ["SUFFIXES", "ColumnRows", "ColumnarInput", "columnar_input", "is_input", "label_of", "name_of"]
 
 SUFFIXES: Final = {".parquet": PARQUET, ".pq": PARQUET, ".arrow": ARROW_FILE, ".feather": ARROW_FILE,
                    ".ipc": ARROW_FILE, ".arrows": ARROW_STREAM}  # fmt: skip
@@ -50,6 +50,12 @@ _HEADS: Final = (PARQUET, ARROW_FILE, ARROW_STREAM)
 _HEAD_BYTES: Final = max(map(len, _HEADS))
 _KNOWN_STATUSES: Final = 4096
 
+
+def label_of(address: str) -> str:
+    """Return the name of an input as all that is said of it has it."""
+    return escaped(shown(address))
+
+
 ReadRow: TypeAlias = "tuple[ReadItem, int, _Row]"
 
 
@@ -57,7 +63,7 @@ ReadRow: TypeAlias = "tuple[ReadItem, int, _Row]"
 class ColumnarInput:
     """An input of columns: the addresses of its `files`, or what it was `given`, a stream or an object."""
 
-    name: str = attrs.field(converter=escaped)
+    name: str = attrs.field(converter=label_of)
     files: Sequence[str] = ()
     given: ArrowStream | BinaryIO | None = None
     is_parquet: bool = False
@@ -65,7 +71,7 @@ class ColumnarInput:
     def parts(self) -> Generator[tuple[str, Columns], None, None]:
         """Yield the columns of each file, which is open until the next is asked for; raises `InputError`."""
         for address in self.files:
-            name = self.name if len(self.files) == 1 else escaped(address)
+            name = self.name if len(self.files) == 1 else label_of(address)
             with _opened(address) as file, self._columns(file, name) as columns:
                 yield name, columns
         if self.given is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from altcraft_async.errors import ConfigurationError
+from altcraft_async.storage.places import shown, shown_in
 
 __all__ = ["HeldBackError", "InputError", "clip"]
 
@@ -11,7 +12,7 @@ _SHOWN = 60
 
 
 class InputError(ConfigurationError):
-    """Nothing can be read from an input; ``source`` names it.
+    """Nothing can be read from an input; ``source`` names it, without what is secret in an address.
 
     ``field`` is the field of the update whose column is missing, if that is the problem; ``encoding`` is the likely
     encoding of the input, if it is not the one that it was read with.
@@ -23,8 +24,8 @@ class InputError(ConfigurationError):
     def __init__(
         self, message: str = "", *, field: str | None = None, source: str = "input", encoding: str | None = None
     ) -> None:
-        super().__init__(message, field=field)
-        self.source = source
+        super().__init__(shown_in(message, source), field=field)
+        self.source = shown(source)
         self.encoding = encoding
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import attrs
 
 from altcraft_async.errors import ConfigurationError, Unit
-from altcraft_async.ingest.arrow import ColumnRows, columnar_input, is_input, name_of
+from altcraft_async.ingest.arrow import ColumnRows, columnar_input, is_input, label_of, name_of
 from altcraft_async.ingest.csv import CsvRows
 from altcraft_async.ingest.errors import InputError
 from altcraft_async.ingest.excel import ExcelRows
@@ -175,7 +175,7 @@ def _opened(  # noqa: PLR0913 - what can be said of an input
         msg = f"{said} cannot be read as {chosen or 'values'}; give a file of that format"
         raise InputError(msg, source=said)
     stream, own = (_open(source), True) if isinstance(source, str | os.PathLike) else (source, False)
-    label = escaped(str(name or (source if isinstance(source, str | os.PathLike) else name_of(source))))
+    label = label_of(str(name or (source if isinstance(source, str | os.PathLike) else name_of(source))))
     try:
         watch = Watch(stream, ending, opened_at=time.time() if opened_at is None else opened_at)
         return UpdateReader(_text(stream, label, chosen, reading, watch, own=own), keep_rows=keep_rows)
@@ -192,6 +192,11 @@ def _opened(  # noqa: PLR0913 - what can be said of an input
 
 def _check_source(source: _Source) -> None:
     """Raise `InputError` for what is no input at all."""
+    if (
+        isinstance(source, str) and not source
+    ):  # a variable of the shell that is not set; else it would be the current directory
+        msg = "the input has no name; give a path, or . for the current directory"
+        raise InputError(msg)
     if isinstance(source, io.TextIOBase):
         name = escaped(name_of(source))
         msg = f"{name} is open as text; open it as bytes (mode 'rb'), or give its path"

@@ -83,7 +83,7 @@ def run_with_dask(  # noqa: PLR0913 - what can be said of a run, by keyword
     at_once = _window_of(client, window)
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
     options = options_of(at_once, concurrency, rate, retry_failed=retry_failed)
-    problems = hand_out(Queue(directory, numbers), _Tasks(client, Place(directory).address, options), at_once)
+    problems = hand_out(Queue(directory, numbers), _Tasks(client, Place(directory).to_open, options), at_once)
     raise_first(problems)
     return report(directory)
 

@@ -67,7 +67,7 @@ def run_with_ray(  # noqa: PLR0913 - what can be said of a run, by keyword
     options = options_of(at_once, concurrency, rate, retry_failed=retry_failed)
     # Only a worker's death is tried again: what a shard raises is an answer.
     remote = ray.remote(num_cpus=num_cpus, max_retries=max_retries, retry_exceptions=False)(try_shard)
-    problems = hand_out(Queue(directory, numbers), _Tasks(remote, Place(directory).address, options), at_once)
+    problems = hand_out(Queue(directory, numbers), _Tasks(remote, Place(directory).to_open, options), at_once)
     raise_first(problems)
     return report(directory)
 

@@ -114,7 +114,7 @@ def run_with_spark(  # noqa: PLR0913 - what can be said of a run, by keyword
     WHOLE.check("window", window)
     numbers = numbers_of(directory, shards, retry_failed=retry_failed)
     options = {**limits_of(concurrency, rate), "retry_failed": retry_failed}
-    with _Jobs(spark, Place(directory).address, options, window) as jobs:
+    with _Jobs(spark, Place(directory).to_open, options, window) as jobs:
         problems = hand_out(Queue(directory, numbers), jobs, window)
     raise_first(problems)
     return report(directory)

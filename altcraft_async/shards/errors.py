@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from altcraft_async.errors import AltcraftError, JournalError
+from altcraft_async.storage.places import shown, shown_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,14 +17,17 @@ __all__ = ["ShardBusyError", "ShardError", "here_in_words", "in_words"]
 
 
 class ShardError(AltcraftError):
-    """A directory of shards cannot be used; ``directory`` is its address, ``shard`` the number of a shard."""
+    """A directory of shards cannot be used.
+
+    ``directory`` is its address, without what is secret in it, ``shard`` the number of a shard.
+    """
 
     effect = "what other shards, or earlier copies of this one, have sent"
     remedy = "Correct what the message names, then deliver the shard again: what is done is not sent again."
 
     def __init__(self, message: str = "", *, directory: str = "", shard: int | None = None) -> None:
-        super().__init__(message)
-        self.directory = directory
+        super().__init__(shown_in(message, directory))
+        self.directory = shown(directory)
         self.shard = shard
 
 

@@ -8,9 +8,7 @@ import struct
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from fnmatch import fnmatchcase
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast
 
 from altcraft_async.engine.rows import check_source, named_values, read_row
@@ -23,13 +21,14 @@ from altcraft_async.protocol.plain import escaped
 from altcraft_async.protocol.values import LineStatusUpdate
 from altcraft_async.settings.address import check_base_url
 from altcraft_async.shards.errors import ShardError, in_words
-from altcraft_async.shards.plan import FROZEN, ShardFile, checksum_of, fresh_place, write_plan
+from altcraft_async.shards.plan import FROZEN, ShardFile, checksum_of, fresh_place, name_of, write_plan
 from altcraft_async.storage.columns import ParquetRows
-from altcraft_async.storage.places import is_data, is_readable, is_remote, matching
+from altcraft_async.storage.places import is_data, is_readable, matching, shown, would_match
 from altcraft_async.storage.scratch import remove_dead, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from typing import BinaryIO
 
     from altcraft_async.engine.rows import Row
@@ -92,8 +91,8 @@ def plan_shards(
     checked = None if target is None else check_base_url(target, allow_insecure=True, name="target")
     place = fresh_place(directory)
     if isinstance(source, str | os.PathLike):
-        check_beside(source, place.address)
-    names = [f"shard-{number:05}.parquet" for number in range(shards)]
+        check_beside(source, place.to_open, shards)
+    names = [_name_of(number) for number in range(shards)]
     _check_free(place, names)
     with _own_scratch() as folder:
         paths = [folder / name for name in names]
@@ -108,28 +107,28 @@ def plan_shards(
         return write_plan(place, files, target=checked, frozen=True)
 
 
-def check_beside(source: str | os.PathLike[str], directory: str) -> None:
+def check_beside(source: str | os.PathLike[str], directory: str, shards: int) -> None:
     """Raise `ShardError` if an input is a directory or pattern that has the shards too: the next plan would read them.
 
-    Two spellings of one address that is not of this machine are not seen through.
+    Or their failed rows. Of two ways to one place elsewhere, like two names of a host, nothing is known.
     """
-    if Path(source).is_file():
-        return
-    address, there = (_spelt(os.fspath(one)) for one in (source, directory))
-    parts, shard = address.split("/"), [*there.rstrip("/").split("/"), "shard-00000.parquet"]
-    if "**" in parts or not set("*?[") & set(address):  # all below it
-        parts = parts[: parts.index("**")] if "**" in parts else parts
-        shard = shard[: len(parts)]
-    if len(parts) == len(shard) and all(map(fnmatchcase, shard, parts)):
+    if not os.fspath(source):
+        return  # whoever reads it says that it has no name
+    names = [name for number in range(shards) for name in (_name_of(number), name_of(number, "failed.parquet"))]
+    try:
+        within = would_match(os.fspath(source), directory, names)
+    except OSError:
+        return  # whoever reads it says what is wrong
+    if within:
         msg = (
-            f"{directory} is within the input {os.fspath(source)}, and its shards would be read as rows with the next "
-            "plan; give a directory beside the input"
+            f"{directory} is within the input {shown(os.fspath(source))}, and its shards would be read as rows with "
+            "the next plan; give a directory beside the input"
         )
         raise ShardError(msg, directory=directory)
 
 
-def _spelt(address: str) -> str:
-    return address if is_remote(address) else os.path.realpath(address).replace(os.sep, "/")
+def _name_of(number: int) -> str:
+    return f"shard-{number:05}.parquet"
 
 
 def _check_free(place: Place, names: list[str]) -> None:
@@ -292,7 +291,7 @@ def _files_of(place: Place) -> list[str]:
     """Return the names of the files to adopt; raises `ShardError` where one would be left out."""
     with in_words(place.address):
         names = sorted(name for name in place.sizes() if is_data(name, _ANY))
-        found = matching(place.address, _ANY) or []
+        found = matching(place.to_open, _ANY) or []
     strange = next((address for address in found if not is_readable(address)), None)
     if strange is not None:
         msg = f"{strange} is a pipe, a device or a link to nothing, and no shard; move it away"

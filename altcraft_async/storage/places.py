@@ -17,12 +17,33 @@ from altcraft_async.errors import AltcraftError, ConfigurationError, MissingExtr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import BinaryIO, Self
+    from typing import BinaryIO, Literal, Self, TypeAlias
 
-__all__ = ["Place", "is_data", "is_readable", "is_remote", "matching", "open_file", "opener_of"]
+    _Kind: TypeAlias = Literal["file", "directory", "pattern"]
+
+__all__ = [
+    "Place",
+    "is_data",
+    "is_readable",
+    "is_remote",
+    "matching",
+    "open_file",
+    "opener_of",
+    "shown",
+    "shown_in",
+    "would_match",
+]
 
 _REMOTE = "://"
 _MAGIC = frozenset("*?[")
+_CACHES = re.compile(r"^(?:\w+::)+(?=\w+://)")
+"""What an address may lead through and still be that of the same file."""
+_PASSWORD = re.compile(r"(?<=://)([^/?#@:\[]*):(?!\d*(?:[/?#]|$))(?:[^/?#]*|.*)@", re.DOTALL)
+"""The user and password of an address; also such a password as should have been escaped, but no port."""
+_VALUE = re.compile(r"(?<=[?&])([^=&?/#]+)=[^&#]*?(?=[&#]|['\");,.:]*$)", re.DOTALL)
+"""A parameter of an address; what may stand behind an address in a sentence is none of it."""
+_LEFT_OUT = "***"
+_FILLED = re.compile(r":\*\*\*@|=\*\*\*(?:[&#]|$)")
 _HIDDEN = frozenset("_.")
 _NEW = ".new"
 _LEFT = re.compile(r"\.[0-9a-f]{8}\.new$")
@@ -36,6 +57,21 @@ def is_remote(address: str | os.PathLike[str]) -> bool:
     return isinstance(address, str) and _REMOTE in address
 
 
+def shown(address: str) -> str:
+    """Return an address as it may be said and written: without a password, and without the values of its query."""
+    if not is_remote(address):
+        return address
+    return _VALUE.sub(rf"\1={_LEFT_OUT}", _PASSWORD.sub(rf"\1:{_LEFT_OUT}@", address))
+
+
+def shown_in(text: str, address: str = "") -> str:
+    """Return a text with each address in it as `shown`; one with a blank in it must be given."""
+    if not is_remote(text):
+        return text
+    said = text.replace(address, shown(address)) if address else text
+    return re.sub(r"\S+://\S+", lambda found: shown(found[0]), said)
+
+
 def opener_of(address: str) -> tuple[Any, str]:
     """Return fsspec's file system for an address, and the path in it; all that goes wrong in it is an `OSError`.
 
@@ -46,38 +82,49 @@ def opener_of(address: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
         from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415 - an extra
     except ImportError:
-        msg = f"{address} needs fsspec, which is not installed: pip install 'altcraft-async[arrow]'"
+        msg = f"{shown(address)} needs fsspec, which is not installed: pip install 'altcraft-async[arrow]'"
         raise MissingExtraError(msg) from None
     if not is_remote(address):  # in which :: is nothing special
         return _Worded(LocalFileSystem(), address), address
+    if address.endswith(_REMOTE):  # a variable of the shell that is not set; else it would be the current directory
+        msg = f"{address} has no path; give the whole address"
+        raise ConfigurationError(msg)
+    if _FILLED.search(address):
+        msg = (
+            f"{shown(address)} has {_LEFT_OUT} in the place of a secret, which no message says; write the secret there"
+        )
+        raise ConfigurationError(msg)
     with _worded(address):  # some connect when they are made
         try:
             files, path = url_to_fs(address)
         except ImportError as error:
-            msg = f"{address} needs a library of its own for fsspec: {error}"
+            msg = f"{shown(address)} needs a library of its own for fsspec: {error}"
             raise MissingExtraError(msg) from None
         except ValueError as error:
-            msg = f"{address} is no address that fsspec knows: {error}"
+            msg = f"{shown(address)} is no address that fsspec knows: {shown_in(str(error), address)}"
             raise ConfigurationError(msg) from None
     return _Worded(files, address), str(path)
 
 
 @contextlib.contextmanager
 def _worded(address: str) -> Iterator[None]:
-    """Raise all that goes wrong in a file system as an `OSError` that names the address.
+    """Raise all that goes wrong in a file system as an `OSError` that names the address, without what is secret in it.
 
     Libraries of object stores have errors of their own: for credentials that are missing, for a store that is down.
     """
     try:
         yield
-    except (AltcraftError, FileNotFoundError):
+    except AltcraftError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is not None:
+        missing = isinstance(error, FileNotFoundError)
+        named = missing or (isinstance(error, OSError) and error.filename is not None)
+        if named and shown_in(str(error), address) == str(error):
             raise
-        said = (getattr(error, "strerror", None) or str(error)).partition("\n")[0]
-        number = errno.EACCES if isinstance(error, PermissionError) else getattr(error, "errno", None) or errno.EIO
-        raise OSError(number, f"{type(error).__name__}{said and ': '}{said}", address) from error
+        said = shown_in((getattr(error, "strerror", None) or str(error)).partition("\n")[0], address)
+        number = errno.EACCES if isinstance(error, PermissionError) else getattr(error, "errno", None)
+        number = number or (errno.ENOENT if missing else errno.EIO)
+        raise OSError(number, f"{type(error).__name__}{said and ': '}{said}", shown(address)) from error
 
 
 class _Worded:
@@ -89,6 +136,11 @@ class _Worded:
         self._inner = inner
         self._address = address
         self._owner = owner  # an archive is closed with its last reference, and all of its files then
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Worded) and self._inner == other._inner
+
+    __hash__ = None  # type: ignore[assignment]  # it is no key
 
     def __enter__(self) -> Self:
         return self
@@ -125,19 +177,61 @@ def matching(address: str, suffixes: tuple[str, ...]) -> list[str] | None:
     a pipe, is returned too; see `is_readable`. The order is the same for a directory and a pattern, here and elsewhere:
     by the parts of their paths, as texts. A file or directory whose name has the letters of a pattern is no pattern.
     """
-    if is_remote(address):
-        return _matching_elsewhere(address, suffixes)
-    found = _matching_here(Path(address), suffixes)
-    return None if found is None else sorted(map(str, found), key=_parts)
-
-
-def _matching_here(there: Path, suffixes: tuple[str, ...]) -> list[Path] | None:
-    if there.is_dir():
-        return [path for path in _files_in(there) if is_data(str(path.relative_to(there)), suffixes)]
-    if not _MAGIC & set(str(there)) or there.exists():
+    files, path, kind = _meaning(address)
+    if kind == "file":
         return None
+    if kind == "pattern":
+        _check_pattern(_parts(path))
+    if files is None:
+        there = Path(path)
+        found = [str(file) for file in (_globbed(there) if kind == "pattern" else _files_in(there))]
+    else:
+        entries = (files.glob if kind == "pattern" else files.find)(path, detail=True)
+        found = [name for name, entry in entries.items() if entry["type"] != "directory" and not _is_mark(entry)]
+    if kind == "directory":
+        above = len(_parts(path))
+        found = [name for name in found if is_data("/".join(_parts(name)[above:]), suffixes)]
+    return [_address_of(address, path, name) for name in sorted(found, key=_parts)]
+
+
+def would_match(address: str, directory: str, names: Iterable[str]) -> bool:
+    """Say whether `matching` would give a file with one of the `names` in a directory, once it is there."""
+    files, path, kind = _meaning(_CACHES.sub("", address))
+    others, there, _ = _meaning(_CACHES.sub("", directory))
+    if kind == "file" or files != others:
+        return False
+    parts = _parts(path)
+    literal = len(parts)
+    if kind == "pattern":
+        literal = next(number for number, part in enumerate(parts) if _MAGIC & set(part))
+    start, pattern, target = parts[:literal], parts[literal:], _parts(there)
+    if files is None:
+        start, target = (_parts(os.path.realpath(Path(*one))) for one in (start, target))
+    if target[: len(start)] != start:
+        return False
+    within = target[len(start) :]
+    if kind == "pattern":
+        return any(_fits((*within, *name.split("/")), pattern) for name in names)
+    return any(is_data("/".join((*within, name)), ("",)) for name in names)
+
+
+def _meaning(address: str) -> tuple[Any, str, _Kind]:
+    """Return the file system of an address, None for this machine's, the path in it, and what is meant by that."""
+    files, path = opener_of(address) if is_remote(address) else (None, address)
+    if files is None or _is_here(files):
+        files, here = None, Path(path)
+        is_file, is_directory = here.exists() and not here.is_dir(), here.is_dir()
+    else:
+        files.invalidate_cache()
+        is_file = files.isfile(path)
+        is_directory = not is_file and files.isdir(path)
+    if is_directory:
+        return files, path, "directory"
+    return files, path, "file" if is_file or not _MAGIC & set(path) else "pattern"
+
+
+def _globbed(there: Path) -> list[Path]:
     parts = there.relative_to(there.anchor).parts
-    _check_pattern(parts)
     depth = parts.index("**") if "**" in parts else len(parts)
     start, rest = Path(there.anchor or ".", *parts[:depth]), parts[depth:]
     starts = list(Path(there.anchor or ".").glob("/".join(parts[:depth]))) if depth else [start]
@@ -187,26 +281,6 @@ def _is_here(files: Any) -> bool:
     return "file" in ((files.protocol,) if isinstance(files.protocol, str) else files.protocol)
 
 
-def _matching_elsewhere(address: str, suffixes: tuple[str, ...]) -> list[str] | None:
-    files, path = opener_of(address)
-    files.invalidate_cache()
-    if _is_here(files):
-        here = _matching_here(Path(path), suffixes)
-        found = None if here is None else [str(name) for name in here]
-    elif files.isfile(path):
-        return None
-    elif files.isdir(path):
-        entries = files.find(path, detail=True).items()
-        found = [name for name, entry in entries if is_data(name[len(path) :], suffixes) and not _is_mark(entry)]
-    elif _MAGIC & set(path):
-        _check_pattern(path.split("/"))
-        entries = files.glob(path, detail=True).items()
-        found = [name for name, entry in entries if entry["type"] != "directory" and not _is_mark(entry)]
-    else:
-        return None
-    return None if found is None else [_address_of(address, path, name) for name in sorted(found, key=_parts)]
-
-
 def _address_of(address: str, path: str, name: str) -> str:
     """Return the address of the file whose path is `name`, by an address of the same file system and its `path`.
 
@@ -253,21 +327,23 @@ def _replaced(path: str) -> Iterator[Path]:
 class Place:
     """A directory in which small files are read and written whole; its methods block.
 
-    `address` is a path, or an address for fsspec. A file that is written replaces the one of before at once, where
-    the file system can do that; object stores can. All raise `OSError`, `read` and `fetch` `FileNotFoundError`.
+    `address` is a path, or an address for fsspec as it may be said, and `to_open` with the secrets that it has. A file
+    that is written replaces the one of before at once, where the file system can do that; object stores can. All raise
+    `OSError`, `read` and `fetch` `FileNotFoundError`.
     """
 
-    __slots__ = ("_files", "_replaces", "_root", "address")
+    __slots__ = ("_files", "_replaces", "_root", "address", "to_open")
 
     def __init__(self, address: str | os.PathLike[str]) -> None:
         if not os.fspath(address):  # a variable of the shell that is not set; else it would be the current directory
             msg = "the directory has no name; give a path, or . for the current one"
             raise ConfigurationError(msg, field="directory")
-        self.address = os.fspath(address) if is_remote(address) else str(Path(address).absolute())
+        self.to_open = os.fspath(address) if is_remote(address) else str(Path(address).absolute())
+        self.address = shown(self.to_open)
         if "\0" in self.address:
             msg = f"{self.address!r} is no directory: a path has no NUL character; give another"
             raise ConfigurationError(msg, field="directory")
-        self._files, root = opener_of(self.address)
+        self._files, root = opener_of(self.to_open)
         self._root = root.rstrip("/")
         self._replaces = _is_here(self._files)
 
@@ -277,7 +353,7 @@ class Place:
 
     def has_container(self) -> bool:
         """Say whether the bucket or container is there that its address begins with; true where there are none."""
-        container = self._root.partition("/")[0]
+        container = "" if is_remote(self._root) else self._root.partition("/")[0]  # of HTTP the path is the address
         try:
             return not container or bool(self._files.info(container))
         except FileNotFoundError:
@@ -286,8 +362,8 @@ class Place:
             return True
 
     def path(self, name: str) -> str:
-        """Return the whole address of a file."""
-        return _address_of(self.address, self._root, f"{self._root}/{name}")
+        """Return the whole address of a file, as it may be said."""
+        return shown(_address_of(self.to_open, self._root, f"{self._root}/{name}"))
 
     def read(self, name: str) -> bytes:
         """Return what a file holds."""

@@ -63,7 +63,7 @@ def test_failed_rows_are_not_written_as_columns(here, tmp_path):
     write(tmp_path / "in.parquet")
     ended = here("sync", "in.parquet", "--failed", "failed.parquet")
     assert ended.returncode == 1
-    assert "writes CSV or JSON lines, and no Parquet file; call the file failed.jsonl" in ended.stderr
+    assert "writes CSV or JSON lines (.csv, .jsonl), and no Parquet file; call the file failed.jsonl" in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -72,18 +72,42 @@ def test_failed_rows_are_not_written_as_columns(here, tmp_path):
         ("o.arrow", "no Arrow file; call the file o.parquet"),
         ("o.feather", "no Arrow file; call the file o.parquet"),
         ("o.xlsx", "no workbook; call the file o.csv"),
+        ("o.xls", "no workbook; call the file o.csv"),
+        ("o.ODS", "no workbook; call the file o.csv"),
+        ("o.tsv", "no table with tabs; call the file o.csv"),
+        ("o.csv.gz", "no compressed file; call the file o.csv"),
+        ("o.parquet.gz", "no compressed file; call the file o.parquet"),
+        ("o.jsonl.ZST", "no compressed file; call the file o.jsonl"),
+        ("o.feather.zip", "no compressed file; call the file o.parquet"),
     ],
 )
 def test_results_are_not_written_under_the_name_of_what_they_are_not(here, tmp_path, sandbox, name, said):
     write(tmp_path / "in.parquet")
     ended = here("sync", "in.parquet", "--journal", "j", "--results", name)
     assert ended.returncode == 1
-    assert f"--results writes CSV, JSON lines or Parquet, and {said}" in ended.stderr
+    assert f"--results writes CSV, JSON lines or Parquet (.csv, .jsonl, .parquet), and {said}" in ended.stderr
     assert not sandbox.ledger.requests
     assert here("sync", "in.parquet", "--journal", "j").returncode == 2
     ended = here("journal", "export", "j", "-o", name)
     assert ended.returncode == 1
-    assert f"-o writes CSV, JSON lines or Parquet, and {said}" in ended.stderr
+    assert f"-o writes CSV, JSON lines or Parquet (.csv, .jsonl, .parquet), and {said}" in ended.stderr
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.json", "o.txt", "o", "o.2026", ".gz", "o.gz.csv"])
+def test_results_of_any_other_name_are_csv_or_json_lines(here, tmp_path, sandbox, name):
+    write(tmp_path / "in.parquet")
+    assert here("sync", "in.parquet", "--results", name).returncode == 2
+    assert (tmp_path / name).read_bytes().startswith(b"index," if name.endswith(".csv") else b'{"index":')
+
+
+@pytest.mark.parametrize("name", ["failed.csv.gz", "failed.xls", "failed.parquet.zst"])
+def test_failed_rows_are_neither_packed_nor_in_another_form(here, tmp_path, sandbox, name):
+    write(tmp_path / "in.parquet")
+    ended = here("sync", "in.parquet", "--failed", name)
+    assert ended.returncode == 1
+    assert "--failed writes CSV or JSON lines (.csv, .jsonl), and no " in ended.stderr
+    assert not sandbox.ledger.requests
     assert not (tmp_path / name).exists()
 
 

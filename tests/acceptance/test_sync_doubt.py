@@ -240,7 +240,9 @@ def test_the_failed_file_is_no_workbook(command: CommandLine, here: Here, sandbo
     command.write("in.csv", HEADER + "order_1,line_1_1,new\n")
     refused = here("sync", "in.csv", "--failed", "failed.xlsx")
     assert refused.returncode == 1
-    assert "--failed writes CSV or JSON lines, and no workbook; call the file failed.csv" in refused.stderr
+    assert (
+        "--failed writes CSV or JSON lines (.csv, .jsonl), and no workbook; call the file failed.csv" in refused.stderr
+    )
     assert sandbox.ledger.requests == 0
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from altcraft_async import AltcraftError, ConfigurationError, InvalidUpdateError, LineStatusUpdate, Shared
 from altcraft_async.flow.partition import bucket_of
-from altcraft_async.ingest import FIELDS, InputError
+from altcraft_async.ingest import FIELDS, InputError, read_updates
 from altcraft_async.shards import (
     ShardError,
     ShardReport,
@@ -511,6 +511,14 @@ def test_the_shard_of_a_journal_is_known_by_its_place(tmp_path: Path) -> None:
         ("data/**/*.parquet", "data/run"),
         ("data/*/*.parquet", "data/run"),
         (Path("data"), Path("data/sub/../run")),
+        ("data/*/*/*.parquet", "data/run"),  # which has the failed rows
+        ("data/*/*1.parquet", "data/run"),
+        ("data[1]", "data[1]/run"),
+        ("data[1]/", "data[1]"),
+        ("file://{}/data", "data/run"),
+        ("data", "file://{}/data/run"),
+        ("local://{}/data/**", "file://{}/link/run"),
+        ("file://{}/data[1]", "data[1]/run"),
     ],
 )
 def test_a_directory_within_its_input_is_refused(
@@ -519,13 +527,43 @@ def test_a_directory_within_its_input_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data" / "sub").mkdir(parents=True)
     (tmp_path / "link").symlink_to("data")
-    write(tmp_path / "data" / "sub" / "a.parquet", ROWS)
-    with pytest.raises(ShardError, match=r"is within the input data.*give a directory beside the input"):
+    for name in ("data/sub", "data[1]"):
+        write(tmp_path / name / "a.parquet", ROWS)
+    source, directory = (one.format(tmp_path) if isinstance(one, str) else one for one in (source, directory))
+    with pytest.raises(ShardError, match=r"is within the input .*data.*give a directory beside the input"):
         plan_shards(source, directory, shards=2)
 
 
 @pytest.mark.parametrize(
-    ("source", "directory"), [("data", "data-2"), ("data/*.parquet", "data/run"), ("data/a.parquet", "data")]
+    ("source", "directory"),
+    [("in", "in/run"), ("in/**/*.parquet", "in/run"), ("*[n]/*/*.parquet", "in/run"), ("in", "in")],
+)
+@pytest.mark.parametrize("opened", ["memory://", "simplecache::memory://"])
+def test_a_directory_elsewhere_that_is_within_its_input_is_refused(opened: str, source: str, directory: str) -> None:
+    files = fsspec.filesystem("memory")
+    sink = io.BytesIO()
+    pq.write_table(pa.table({name: ["a"] for name in FIELDS}), sink)
+    files.pipe("/in/sub/a.parquet", sink.getvalue())
+    try:
+        with pytest.raises(ShardError, match="is within the input"):
+            plan_shards(f"{opened}{source}", f"memory://{directory}", shards=2)
+        assert plan_shards(f"{opened}{source}", "memory://in-2/run", shards=2).rows == 1
+    finally:
+        files.rm("/in", recursive=True)
+        if files.exists("/in-2"):
+            files.rm("/in-2", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "directory"),
+    [
+        ("data", "data-2"),
+        ("data/*.parquet", "data/run"),
+        ("data/a.parquet", "data"),
+        ("data", "data/_run"),
+        ("data/**/a.parquet", "data/run"),
+        ("dat[a]/*.parquet", "dat[a]/run"),
+    ],
 )
 def test_a_directory_beside_its_input_is_none_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, directory: str
@@ -534,6 +572,7 @@ def test_a_directory_beside_its_input_is_none_of_it(
     (tmp_path / "data").mkdir()
     write(tmp_path / "data" / "a.parquet", ROWS)
     assert plan_shards(source, directory, shards=2).rows == len(ROWS)
+    assert plan_shards(source, "again", shards=2).rows == len(ROWS)
 
 
 def test_all_that_a_plan_that_was_cut_off_left_is_named(tmp_path: Path) -> None:
@@ -549,6 +588,41 @@ def test_a_directory_without_a_name_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match="the directory has no name; give a path"):
         use("")
+
+
+@pytest.mark.parametrize(
+    "use", [report, adopt_shards, read_updates, lambda address: plan_shards(address, "run", shards=1)]
+)
+@pytest.mark.parametrize("address", ["file://", "memory://", "simplecache::file://"])
+def test_an_address_without_a_path_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Any, address: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.parquet", ROWS)
+    with pytest.raises(ConfigurationError, match=":// has no path; give the whole address"):
+        use(address)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        read_updates,
+        lambda source: read_updates(source, input_format="csv"),
+        lambda source: plan_shards(source, "run", shards=1),
+    ],
+)
+def test_an_input_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.parquet", ROWS)
+    with pytest.raises(InputError, match=r"the input has no name; give a path, or \. for the current directory"):
+        use("")
+
+
+@pytest.mark.parametrize("use", [adopt_shards, lambda directory: plan_shards(ROWS, directory, shards=1)])
+def test_a_server_that_is_down_is_no_bucket_that_is_missing(use: Any) -> None:
+    with pytest.raises(ShardError, match=r"http://127\.0\.0\.1:1/x cannot be read or written .*Connect call failed"):
+        use("http://127.0.0.1:1/x")
 
 
 @pytest.mark.parametrize("name", ["concurrency", "rate"])
