@@ -163,10 +163,7 @@ class Tables:
     @property
     def aim(self) -> str:
         """Note where they are delivered to, where that is not known yet; say where to. Parameter: the address."""
-        return self._of("""
-            WITH first AS (UPDATE {s}.meta SET target = %s WHERE target IS NULL RETURNING target)
-            SELECT coalesce((SELECT target FROM first), (SELECT target FROM {s}.meta))
-        """)
+        return self._of("UPDATE {s}.meta SET target = coalesce(target, %s) RETURNING target")
 
     # -- accepting
 

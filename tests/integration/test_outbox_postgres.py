@@ -780,6 +780,21 @@ async def test_many_that_open_at_once_make_the_tables_once(store_of):
         await asyncio.gather(*(store.aclose() for store in stores))
 
 
+async def test_who_learns_the_platform_while_another_notes_it_sees_what_was_noted(store_of, schema, connection):
+    async with opened(store_of()):  # makes the tables, and knows no platform
+        pass
+    await connection.execute(f"UPDATE {schema}.meta SET target = 'https://one.test'")
+    store = store_of()
+    opening = asyncio.ensure_future(store.open(target="https://one.test"))
+    waits = "SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+    async with asyncio.timeout(20):
+        while not (await connection.execute(waits)).rowcount:
+            await asyncio.sleep(0.01)
+    await connection.commit()
+    await opening
+    await store.aclose()
+
+
 async def test_a_session_that_was_ended_is_renewed_without_anybody_noticing(store_of, connection):
     async with opened(store_of()) as store:
         await store.put(LineStatusUpdate(*LINE, "new"), "id-1", 0.0)

@@ -268,7 +268,7 @@ async def test_a_rate_above_what_timers_can_do_is_reached():
 
 
 async def test_a_cancelled_waiter_does_not_use_up_the_rate():
-    gate = Gate(FixedLimit(100), rate=100.0)
+    gate = Gate(FixedLimit(100), rate=5.0)
     await gate.acquire(KIND)
     waiters = [asyncio.ensure_future(gate.acquire(KIND)) for _ in range(50)]
     await asyncio.sleep(0)
@@ -276,7 +276,7 @@ async def test_a_cancelled_waiter_does_not_use_up_the_rate():
         waiter.cancel()
     started = asyncio.get_running_loop().time()
     await gate.acquire(KIND)
-    assert asyncio.get_running_loop().time() - started < 0.45  # with those of the cancelled it would be 0.5
+    assert asyncio.get_running_loop().time() - started < 5.0  # with those of the cancelled it would be 10
     assert gate.statistics().in_flight == 2
 
 
