@@ -788,7 +788,7 @@ async def test_who_learns_the_platform_while_another_notes_it_sees_what_was_note
     opening = asyncio.ensure_future(store.open(target="https://one.test"))
     waits = "SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
     async with asyncio.timeout(20):
-        while not (await connection.execute(waits)).rowcount:
+        while not (await connection.execute(waits)).rowcount:  # noqa: ASYNC110 - a lock has no event
             await asyncio.sleep(0.01)
     await connection.commit()
     await opening
