@@ -66,8 +66,9 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
     Returns a `ShardReport` even if the shard has not come to its end (a refused token, an outage beyond all patience,
     the deadline): then the shard is ``stopped``, or ``running`` if another copy is at work, with the ``problem``.
     Raises `ShardError` if the directory or the shard cannot be used, and `ConfigurationError` for settings that cannot
-    work. An interruption writes a last snapshot and is passed on. Within a running event loop await
-    `deliver_shard_here` instead; this raises `RuntimeError` there.
+    work. An interruption is passed on when a last snapshot is written, which another interruption does not cut off;
+    while that takes long, the logger ``altcraft_async.shards`` says which process is at it. Within a running event loop
+    await `deliver_shard_here` instead; this raises `RuntimeError` there.
     """
     if _is_within_a_loop():
         msg = "deliver_shard has an event loop of its own, and one is running here: await deliver_shard_here instead"
@@ -102,7 +103,10 @@ async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery,
     deadline: float | None = None,
     busy: Busy = "wait",
 ) -> ShardReport:
-    """Deliver one shard in the running event loop; see `deliver_shard`. Cancellation writes a last snapshot."""
+    """Deliver one shard in the running event loop; see `deliver_shard`.
+
+    A cancellation is passed on when a last snapshot is written, however often this is cancelled.
+    """
     if busy not in {"wait", "fail", "join"}:
         msg = f"busy must be 'wait', 'fail' or 'join', not {busy!r}"
         raise ConfigurationError(msg, field="busy")
