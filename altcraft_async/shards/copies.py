@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from altcraft_async.client import AltcraftClient
     from altcraft_async.journal import JournalSummary
     from altcraft_async.observe import Event
-    from altcraft_async.shards.lease import Sign
     from altcraft_async.shards.plan import Plan
+    from altcraft_async.shards.report import Known
     from altcraft_async.storage.places import Place
 
 __all__ = ["Busy", "Copy", "Counter", "Job"]
@@ -79,14 +79,14 @@ class Counter:
 
 @attrs.frozen
 class Job:
-    """What a copy is to do; `ends_at` is its deadline by the monotonic clock, `dead` a sign after which none comes."""
+    """What a copy is to do; `ends_at` is its deadline by the monotonic clock."""
 
     place: Place
     plan: Plan
     number: int
+    known: Known
     retry_failed: bool
     ends_at: float | None = None
-    dead: Sign | None = None
 
     def left(self) -> float | None:
         """Return the seconds until the deadline, none once it has passed; None without one."""
@@ -95,7 +95,7 @@ class Job:
     def done(self) -> ShardReport | None:
         """Return the report of a shard that is done, where nothing of it is to be sent again."""
         done = self.reported()
-        return None if done is not None and self.retry_failed and done.failed else done
+        return None if done is not None and self.retry_failed and done.failed and done == self.known.done else done
 
     def reported(self) -> ShardReport | None:
         """Return the report that the directory has."""
@@ -191,7 +191,7 @@ class Copy:
 
     async def _take(self, busy: Busy) -> ShardReport | None:
         """Take the shard, or return the report of one that is done."""
-        watched = Watched(self._job.dead)
+        watched = Watched(self._job.known.dead)
         while True:
             done = await asyncio.to_thread(self._job.done)
             if done is not None:

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from altcraft_async.flow.limit import Adaptive, Shared
-    from altcraft_async.shards.lease import Sign
-    from altcraft_async.shards.report import ShardsReport
+    from altcraft_async.shards.report import Known, ShardsReport
     from altcraft_async.shards.window import Answer
 
 __all__ = ["run_shards"]
@@ -137,10 +136,10 @@ class _Worker:
             msg = f"a process for {self._directory} was ended by {how} before it took a shard; run it again"
         return ShardError(msg, directory=self._directory)
 
-    def give(self, number: int, dead: Sign | None) -> None:
+    def give(self, number: int, known: Known) -> None:
         self.number = number
         try:
-            self.connection.send((number, dead))
+            self.connection.send((number, known))
         except OSError:  # it has died, which is seen when its answer is read
             return
 
@@ -199,9 +198,9 @@ class _Pool:
         for worker in self._workers:
             worker.end()
 
-    def begin(self, number: int, dead: Sign | None) -> _Worker:
+    def begin(self, number: int, known: Known) -> _Worker:
         worker = self._idle.pop() if self._idle else self._employ()
-        worker.give(number, dead)
+        worker.give(number, known)
         return worker
 
     def wait(self, tasks: Sequence[_Worker], seconds: float) -> list[_Worker]:
@@ -315,5 +314,5 @@ def _work(connection: Connection, log: Connection, level: int, directory: str, o
         threading.Thread(target=_end_with_parent, args=(threading.get_ident(),), daemon=True).start()
         connection.send(_READY)
         while True:
-            number, dead = connection.recv()
-            connection.send(try_shard(directory, number, dead, options))
+            number, known = connection.recv()
+            connection.send(try_shard(directory, number, known, options))

@@ -67,9 +67,7 @@ def slow(monkeypatch):
     return SlowSnapshots(monkeypatch)
 
 
-def test_a_cancellation_waits_for_a_last_snapshot_that_is_being_written(
-    sandbox, rows, tmp_path, slow, caplog
-):
+def test_a_cancellation_waits_for_a_last_snapshot_that_is_being_written(sandbox, rows, tmp_path, slow, caplog):
     async def cancelled():
         delivery = asyncio.create_task(deliver_shard_here(tmp_path / "run", 0))
         await asyncio.to_thread(slow.begun.wait)
