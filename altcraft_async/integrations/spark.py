@@ -90,6 +90,7 @@ __all__ = ["AltcraftDataSource", "run_with_spark"]
 
 _log = logging.getLogger("altcraft_async")
 _SHOWN: Final = 5
+_OPTIONS: Final = ("runId", "sequence", "concurrency", "rate")
 
 
 def run_with_spark(  # noqa: PLR0913 - what can be said of a run, by keyword
@@ -185,9 +186,9 @@ class _Written(WriterCommitMessage):  # type: ignore[misc]  # pyspark is not the
 class AltcraftDataSource(DataSource):  # type: ignore[misc]  # pyspark is not there for mypy
     """``df.write.format("altcraft")``: the rows of a data frame as status updates; see the module.
 
-    Options: ``runId`` and ``sequence``, which are required; ``concurrency`` and ``rate`` for each partition. The
-    columns are those of an update. `commit`, at the end of all partitions, raises `BatchError` if rows were not
-    applied. Sent updates are never taken back; a job that Spark aborts says so in a warning.
+    Options: ``runId`` and ``sequence``, which are required; ``concurrency`` and ``rate`` for each partition; others are
+    refused. The columns are those of an update. `commit`, at the end of all partitions, raises `BatchError`
+    if rows were not applied. Sent updates are never taken back; a job that Spark aborts says so in a warning.
     """
 
     @classmethod
@@ -200,6 +201,11 @@ class AltcraftDataSource(DataSource):  # type: ignore[misc]  # pyspark is not th
         if overwrite:
             msg = 'status updates overwrite nothing; write with mode("append")'
             raise ConfigurationError(msg, field="mode")
+        known = {name.lower() for name in _OPTIONS}
+        unknown = sorted(name for name in self.options if name.lower() not in known | {"path"})  # which Spark may add
+        if unknown:
+            msg = f"there is no option {unknown[0]!r}; the options are {', '.join(_OPTIONS)}"
+            raise ConfigurationError(msg, field=unknown[0])
         missing = [name for name in ("runId", "sequence") if not self.options.get(name)]
         if missing:
             msg = f"the option {missing[0]} is not set; ids follow from the job's runId and a sequence column"
