@@ -350,10 +350,10 @@ class AltcraftClient:
         """Begin at half of what an earlier client of the server had `learned`, if this one knows nothing yet."""
         self._engine.gate.begin_at(learned)
 
-    def take_part(self, part: float) -> bool:
+    def take_part(self, part: float | None) -> bool:
         """Use this part, 0.0 to 1.0, of the totals that are `Shared` among ``"drainers"`` or ``"shards"``.
 
-        An outbox and the delivery of a shard call it.
+        An outbox and the delivery of a shard call it, the latter with None while its part is not known: no call starts.
 
         Returns whether no more than that part is under way: only then may others use the rest.
         """

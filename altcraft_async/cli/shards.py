@@ -215,7 +215,7 @@ def _run_all(job: ShardsJob, progress: _Progress) -> tuple[int, ShardsReport | N
 
 
 async def _run_one(job: ShardsJob, number: int, talk: Talk) -> tuple[int, ShardReport | None]:
-    with interruptible() as interruption, _Progress(job.directory, talk, number):
+    with interruptible(once=True) as interruption, _Progress(job.directory, talk, number):
         try:
             found = await deliver_shard_here(
                 job.directory, number, retry_failed=job.retry_failed, deadline=job.deadline, **job.totals
@@ -230,16 +230,21 @@ async def _run_one(job: ShardsJob, number: int, talk: Talk) -> tuple[int, ShardR
 
 @contextlib.contextmanager
 def _ending(talk: Talk) -> Iterator[None]:
-    """Let a signal that ends the run do so as Ctrl-C does: the processes write their last snapshots."""
+    """Let a signal that ends the run do so as Ctrl-C does: the processes write their last snapshots.
+
+    The first counts: others change nothing, and so cut nothing off.
+    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    ending = [n for n in before if before[n] is not signal.SIG_IGN or n in {signal.SIGINT, signal.SIGTERM}]
 
     def end(number: int, frame: object) -> None:
         del frame
+        for one in ending:
+            signal.signal(one, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN or number in {signal.SIGINT, signal.SIGTERM}:
-            signal.signal(number, end)
+    for number in ending:
+        signal.signal(number, end)
     try:
         yield
     except SystemExit:

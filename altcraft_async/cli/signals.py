@@ -1,5 +1,7 @@
 """SIGINT, SIGTERM and SIGHUP as a polite end: the first cancels the work, a second ends the process at once.
 
+What must be written to its end is not ended by a second one.
+
 A SIGHUP that was ignored when the process began, as under ``nohup``, stays so.
 """
 
@@ -22,15 +24,18 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 class Interruption:
     """Whether a signal came; ``exit_code`` is 128 + its number, or None."""
 
-    __slots__ = ("_task", "exit_code")
+    __slots__ = ("_once", "_task", "exit_code")
 
-    def __init__(self, task: asyncio.Task[object]) -> None:
+    def __init__(self, task: asyncio.Task[object], *, once: bool) -> None:
         self._task = task
+        self._once = once
         self.exit_code: int | None = None
 
     def come(self, number: int) -> None:
-        """Cancel the task at the first signal; end the process at the second."""
+        """Cancel the task at the first signal; end the process at the second, unless one is all that counts."""
         if self.exit_code is not None:
+            if self._once:
+                return
             os._exit(128 + number)  # the files have no buffers: what was written is whole
         self.exit_code = 128 + number
         self._task.cancel()
@@ -41,8 +46,8 @@ class Interruption:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Let a signal cancel the current task while the body runs.
+def interruptible(*, once: bool = False) -> Iterator[Interruption]:
+    """Let a signal cancel the current task while the body runs; where that counts `once`, others change nothing.
 
     Where the event loop has no signal handlers (Windows), asyncio's own way of
     ending at Ctrl-C stays in place.
@@ -52,7 +57,7 @@ def interruptible() -> Iterator[Interruption]:
         msg = "interruptible() needs a running task"
         raise RuntimeError(msg)
     loop = asyncio.get_running_loop()
-    interruption = Interruption(task)
+    interruption = Interruption(task, once=once)
     installed = []
     try:
         for number in SIGNALS:

@@ -332,9 +332,12 @@ class Crew:
 
     @property
     def _limit(self) -> int:
-        """How many workers there may be: those that wait for a lost answer stand in nobody's way."""
+        """How many workers there may be: those that wait for a lost answer stand in nobody's way.
+
+        One waits at the gate also while that has no permit at all, and so sees when it has one again.
+        """
         gate = self._dispatcher.delivery.gate
-        return (gate.batch_limit if self._apart else gate.limit) + gate.lost
+        return max(1, gate.batch_limit if self._apart else gate.limit) + gate.lost
 
     def staff(self) -> None:
         """Start workers for the items that are ready, as many as the limit allows."""

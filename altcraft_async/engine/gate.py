@@ -374,8 +374,10 @@ class Gate:
         self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick)
         self._follow()
 
-    def take_part(self, part: float) -> bool:
+    def take_part(self, part: float | None) -> bool:
         """Have this part of the totals that are shared among the drainers of an outbox, or among shards.
+
+        With None no call starts for the moment: which part it is, is not known.
 
         Says whether no more calls are under way than a known limit allows, so that others may have the rest of it.
         """

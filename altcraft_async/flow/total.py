@@ -93,14 +93,16 @@ class SharedTotal:
 
     # -- what the carrier does
 
-    def take_part(self, part: float) -> None:
-        """Have this part of all."""
+    def take_part(self, part: float | None) -> None:
+        """Have this part of all; with None, as long as no part is known, no permit."""
         self._take(
             Share(
-                1 if self._permits is None else self._permits.permits(part),
-                None if self._rate is None else self._rate.pace(part),
+                1 if self._permits is None else self._permits.permits(part or 0.0),
+                None if self._rate is None else self._rate.pace(part or 0.0),
             )
         )
+        if part is None and self._permits is not None:
+            self.limit = 0
 
     def report(self, now: float, load: Load) -> Report:
         """Give what is to be told; what waits while there are permits waits for the pace."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from altcraft_async import Adaptive, Shared
     from altcraft_async.shards import ShardsReport
-    from altcraft_async.shards.lease import Sign
+    from altcraft_async.shards.report import Known
     from altcraft_async.shards.window import Answer
 
 try:
@@ -97,11 +97,11 @@ class _Tasks:
         self._options = options
         self._ended: SimpleQueue[Future] = SimpleQueue()
 
-    def begin(self, number: int, dead: Sign | None) -> Future:
+    def begin(self, number: int, known: Known) -> Future:
         # Its key is its own: who asks Dask by a known key is given what another task said.
         key = f"altcraft-shard-{number}-{uuid4().hex}"
         # A synchronous function, which runs in the worker's threads: on its event loop it would stop the heartbeats.
-        future = self._client.submit(try_shard, self._directory, number, dead, self._options, key=key)
+        future = self._client.submit(try_shard, self._directory, number, known, self._options, key=key)
         future.add_done_callback(self._ended.put)
         return future
 

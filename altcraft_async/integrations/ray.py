@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from altcraft_async import Adaptive, Shared
     from altcraft_async.shards import ShardsReport
-    from altcraft_async.shards.lease import Sign
+    from altcraft_async.shards.report import Known
     from altcraft_async.shards.window import Answer
 
 try:
@@ -80,8 +80,8 @@ class _Tasks:
         self._directory = directory
         self._options = options
 
-    def begin(self, number: int, dead: Sign | None) -> ray.ObjectRef:
-        return self._remote.remote(self._directory, number, dead, self._options)
+    def begin(self, number: int, known: Known) -> ray.ObjectRef:
+        return self._remote.remote(self._directory, number, known, self._options)
 
     def wait(self, tasks: Sequence[ray.ObjectRef], seconds: float) -> list[ray.ObjectRef]:
         ended, _ = ray.wait(list(tasks), num_returns=1, timeout=seconds)

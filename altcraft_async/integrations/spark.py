@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
     from altcraft_async import Adaptive, Shared
     from altcraft_async.shards import ShardsReport
-    from altcraft_async.shards.lease import Sign
+    from altcraft_async.shards.report import Known
     from altcraft_async.shards.window import Answer
 
 try:
@@ -90,6 +90,7 @@ __all__ = ["AltcraftDataSource", "run_with_spark"]
 
 _log = logging.getLogger("altcraft_async")
 _SHOWN: Final = 5
+_OPTIONS: Final = ("runId", "sequence", "concurrency", "rate")
 
 
 def run_with_spark(  # noqa: PLR0913 - what can be said of a run, by keyword
@@ -129,7 +130,7 @@ class _Jobs:
         self._options = options
         self._tag = f"altcraft-{uuid4().hex}"
         # With the caller's pool, group and description of jobs, which belong to a thread.
-        self._run: Callable[[int, Sign | None], Answer] = inheritable_thread_target(spark)(self._deliver)
+        self._run: Callable[[int, Known], Answer] = inheritable_thread_target(spark)(self._deliver)
         self._threads = ThreadPoolExecutor(window, thread_name_prefix="altcraft-shard")
 
     def __enter__(self) -> Self:
@@ -140,8 +141,8 @@ class _Jobs:
             self._spark.interruptTag(self._tag)
         self._threads.shutdown(cancel_futures=True)
 
-    def begin(self, number: int, dead: Sign | None) -> Future[Answer]:
-        return self._threads.submit(self._run, number, dead)
+    def begin(self, number: int, known: Known) -> Future[Answer]:
+        return self._threads.submit(self._run, number, known)
 
     def wait(self, tasks: Sequence[Future[Answer]], seconds: float) -> Iterable[Future[Answer]]:
         return wait(tasks, seconds, FIRST_COMPLETED).done
@@ -150,10 +151,10 @@ class _Jobs:
         del number
         return task.result()
 
-    def _deliver(self, number: int, dead: Sign | None) -> Answer:
+    def _deliver(self, number: int, known: Known) -> Answer:
         """Run a job, and return what its task says, or what Spark says in its place."""
         self._spark.addTag(self._tag)
-        task = partial(_in_executor, self._directory, number, dead, self._options)
+        task = partial(_in_executor, self._directory, number, known, self._options)
         try:
             # An action that is run once: two on one data frame would deliver twice.
             (row,) = self._spark.range(0, 1, 1, numPartitions=1).mapInArrow(task, "answer binary").collect()
@@ -164,13 +165,13 @@ class _Jobs:
 
 
 def _in_executor(
-    directory: str, number: int, dead: Sign | None, options: dict[str, Any], batches: Iterator[RecordBatch]
+    directory: str, number: int, known: Known, options: dict[str, Any], batches: Iterator[RecordBatch]
 ) -> Iterator[RecordBatch]:
     """Deliver the shard for which there is one row."""
     import pyarrow as pa  # noqa: PLC0415 - in the executor
 
     for _ in chain.from_iterable(batch.to_pylist() for batch in batches):
-        answer = pickle.dumps(try_shard(directory, number, dead, options))
+        answer = pickle.dumps(try_shard(directory, number, known, options))
         yield pa.RecordBatch.from_arrays([pa.array([answer], pa.binary())], ["answer"])
 
 
@@ -185,9 +186,9 @@ class _Written(WriterCommitMessage):  # type: ignore[misc]  # pyspark is not the
 class AltcraftDataSource(DataSource):  # type: ignore[misc]  # pyspark is not there for mypy
     """``df.write.format("altcraft")``: the rows of a data frame as status updates; see the module.
 
-    Options: ``runId`` and ``sequence``, which are required; ``concurrency`` and ``rate`` for each partition. The
-    columns are those of an update. `commit`, at the end of all partitions, raises `BatchError` if rows were not
-    applied. Sent updates are never taken back; a job that Spark aborts says so in a warning.
+    Options: ``runId`` and ``sequence``, which are required; ``concurrency`` and ``rate`` for each partition; others are
+    refused. The columns are those of an update. `commit`, at the end of all partitions, raises `BatchError`
+    if rows were not applied. Sent updates are never taken back; a job that Spark aborts says so in a warning.
     """
 
     @classmethod
@@ -200,6 +201,11 @@ class AltcraftDataSource(DataSource):  # type: ignore[misc]  # pyspark is not th
         if overwrite:
             msg = 'status updates overwrite nothing; write with mode("append")'
             raise ConfigurationError(msg, field="mode")
+        known = {name.lower() for name in _OPTIONS}
+        unknown = sorted(name for name in self.options if name.lower() not in known | {"path"})  # which Spark may add
+        if unknown:
+            msg = f"there is no option {unknown[0]!r}; the options are {', '.join(_OPTIONS)}"
+            raise ConfigurationError(msg, field=unknown[0])
         missing = [name for name in ("runId", "sequence") if not self.options.get(name)]
         if missing:
             msg = f"the option {missing[0]} is not set; ids follow from the job's runId and a sequence column"

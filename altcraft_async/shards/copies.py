@@ -7,10 +7,11 @@ import contextlib
 import enum
 import json
 import logging
+import os
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import attrs
 
@@ -35,12 +36,13 @@ if TYPE_CHECKING:
     from altcraft_async.client import AltcraftClient
     from altcraft_async.journal import JournalSummary
     from altcraft_async.observe import Event
-    from altcraft_async.shards.lease import Sign
     from altcraft_async.shards.plan import Plan
+    from altcraft_async.shards.report import Known
     from altcraft_async.storage.places import Place
 
 __all__ = ["Busy", "Copy", "Counter", "Job"]
 
+_T = TypeVar("_T")
 Busy: TypeAlias = Literal["wait", "fail", "join"]
 
 SNAPSHOT_EVERY: Final = 10.0
@@ -49,8 +51,16 @@ _LOOK_EVERY: Final = 1.0
 _SETTLE_SECONDS: Final = 0.05
 """How long a claim waits at least, for a copy that looked in the same moment to say so too; five times as long as the
 claim took, where that is more."""
+_PATIENCE: Final = 10.0
+"""Seconds after which somebody who has interrupted a copy is told what is still done, again and again."""
+_STILL_WRITTEN: Final = (
+    "the last snapshot of shard %d of %s is still being written; to end at once, kill process %d (SIGKILL): what the "
+    "snapshot before misses then goes out again, under the same ids"
+)
 _TAKEN_OVER: Final = "another copy of the shard has taken over"
 _log = logging.getLogger("altcraft_async")
+_notes = logging.getLogger("altcraft_async.shards")
+"""What a person must know."""
 
 
 class Counter:
@@ -62,21 +72,21 @@ class Counter:
         self.counts = dict.fromkeys(OutcomeState, 0)
 
     def on_event(self, event: Event, /) -> None:
-        """Count an outcome."""
-        if type(event) is UpdateSettled:
+        """Count an outcome; what the end of the run has cut off has none, and is sent next time."""
+        if type(event) is UpdateSettled and not isinstance(event.outcome.error, RunStoppedError | DeadlineError):
             self.counts[event.outcome.state] += 1
 
 
 @attrs.frozen
 class Job:
-    """What a copy is to do; `ends_at` is its deadline by the monotonic clock, `dead` a sign after which none comes."""
+    """What a copy is to do; `ends_at` is its deadline by the monotonic clock."""
 
     place: Place
     plan: Plan
     number: int
+    known: Known
     retry_failed: bool
     ends_at: float | None = None
-    dead: Sign | None = None
 
     def left(self) -> float | None:
         """Return the seconds until the deadline, none once it has passed; None without one."""
@@ -85,7 +95,7 @@ class Job:
     def done(self) -> ShardReport | None:
         """Return the report of a shard that is done, where nothing of it is to be sent again."""
         done = self.reported()
-        return None if done is not None and self.retry_failed and done.failed else done
+        return None if done is not None and self.retry_failed and done.failed and done == self.known.done else done
 
     def reported(self) -> ShardReport | None:
         """Return the report that the directory has."""
@@ -135,16 +145,16 @@ class Copy:
                 await _beside(stack, self._again_and_again(BEAT, lambda: partial(self._sign, self._progress())))
                 if await asyncio.to_thread(self._fetch):
                     await asyncio.to_thread(self._withdraw, self._progress())
-            except BaseException:
+            except BaseException as error:
                 # Nothing is here yet that could be told, so what the directory has stays as it is.
-                await self._in_the_end(self._give_back)
+                await self._in_the_end(self._give_back, error)
                 raise
             try:
                 await self._deliver()
-            except BaseException:
-                await self._in_the_end(partial(self._end, self._progress()))
+            except BaseException as error:
+                await self._in_the_end(partial(self._end, self._progress()), error)
                 raise
-            return await asyncio.shield(asyncio.to_thread(self._end, self._progress()))
+            return await self._in_the_end(partial(self._end, self._progress()))
 
     async def _deliver(self) -> None:
         async with self._client, contextlib.AsyncExitStack() as stack:
@@ -156,19 +166,32 @@ class Copy:
             await _beside(stack, self._again_and_again(SNAPSHOT_EVERY, lambda: self._snapshot))
             await self._send()
 
-    async def _in_the_end(self, work: Callable[[], object]) -> None:
-        """Do what must be done also where this is cancelled or has failed; that stays the error which is raised."""
-        try:
-            await asyncio.shield(asyncio.to_thread(work))
-        except Exception as error:  # noqa: BLE001 - each file system has errors of its own
-            said = "shard %d of %s could not be left in order (%s)"
-            _log.warning(said, self._job.number, self._job.place.address, error)
+    async def _in_the_end(self, work: Callable[[], _T], problem: BaseException | None = None) -> _T:
+        """Do to its end what must be done, and raise the `problem` that led here, or the cancellation that came then.
+
+        However often this is cancelled: what the work needs is removed when this is left.
+        """
+        number, address = self._job.number, self._job.place.address
+        task = asyncio.ensure_future(asyncio.to_thread(work))
+        while not task.done():
+            try:
+                await asyncio.wait((task,), timeout=_PATIENCE)
+            except asyncio.CancelledError as cancelled:
+                problem = problem or cancelled
+            else:
+                if problem is not None and not task.done():
+                    _notes.warning(_STILL_WRITTEN, number, address, os.getpid())
+        if problem is None:
+            return task.result()
+        if (error := task.exception()) is not None:
+            _notes.warning("shard %d of %s could not be left in order (%s)", number, address, error)
+        raise problem
 
     # -- who delivers
 
     async def _take(self, busy: Busy) -> ShardReport | None:
         """Take the shard, or return the report of one that is done."""
-        watched = Watched(self._job.dead)
+        watched = Watched(self._job.known.dead)
         while True:
             done = await asyncio.to_thread(self._job.done)
             if done is not None:
@@ -346,12 +369,13 @@ class Copy:
         return self._told(state, progress)
 
     def _write_end(self, progress: Progress) -> tuple[ShardState, Progress]:
+        summary = self._local.summary()
+        # What was cut off by the end is in no journal, and has no outcome; nor has it for who looks meanwhile.
+        self._counts.update(summary.counts)
+        progress = attrs.evolve(progress, counts={str(state): count for state, count in summary.counts.items()})
         self._snapshot(last=True)
         if self.taken_over:
             return ShardState.STOPPED, progress
-        summary = self._local.summary()
-        # What was cut off by the end is in no journal, and has no outcome.
-        progress = attrs.evolve(progress, counts={str(state): count for state, count in summary.counts.items()})
         state = ShardState.STOPPED
         if summary.finished:
             state = ShardState.DONE

@@ -15,12 +15,12 @@ from altcraft_async.settings import Settings
 from altcraft_async.shards.copies import Copy, Counter, Job
 from altcraft_async.shards.errors import ShardError, here_in_words, in_words
 from altcraft_async.shards.plan import place_of, read_plan
+from altcraft_async.shards.report import Known, read_report
 from altcraft_async.storage.scratch import remove_dead, scratch
 
 if TYPE_CHECKING:
     from altcraft_async.flow.limit import Adaptive
     from altcraft_async.shards.copies import Busy
-    from altcraft_async.shards.lease import Sign
     from altcraft_async.shards.plan import Plan
     from altcraft_async.shards.report import ShardReport
     from altcraft_async.storage.places import Place
@@ -49,9 +49,10 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
 
     `concurrency` and `rate` take precedence over the settings; `Shared` among ``"shards"`` is a total for all that
     deliver shards of this directory, among ``"host"`` for this machine. `retry_failed` sends the failed rows of a done
-    shard again: its report and its file of failed rows are withdrawn before, and written anew at the end, also if a
-    later copy without `retry_failed` reaches that. `deadline` is in seconds, and also ends the waiting for another
-    copy, or for a part of a total; rows that it cuts off are sent next time.
+    shard again, once: not those that another copy has sent again meanwhile. Its report and its file of failed rows are
+    withdrawn before, and written anew at the end, also if a later copy without `retry_failed` reaches that. `deadline`
+    is in seconds, and also ends the waiting for another copy, or for a part of a total; rows that it cuts off are sent
+    next time.
 
     A done shard is not sent again: its report is returned. The journal is kept on this machine's disk while it runs,
     with a snapshot in the directory every 10 seconds and at the end. After a death another copy goes on: it sends the
@@ -66,8 +67,9 @@ def deliver_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
     Returns a `ShardReport` even if the shard has not come to its end (a refused token, an outage beyond all patience,
     the deadline): then the shard is ``stopped``, or ``running`` if another copy is at work, with the ``problem``.
     Raises `ShardError` if the directory or the shard cannot be used, and `ConfigurationError` for settings that cannot
-    work. An interruption writes a last snapshot and is passed on. Within a running event loop await
-    `deliver_shard_here` instead; this raises `RuntimeError` there.
+    work. An interruption is passed on when a last snapshot is written, which another interruption does not cut off;
+    while that takes long, the logger ``altcraft_async.shards`` says which process is at it. Within a running event loop
+    await `deliver_shard_here` instead; this raises `RuntimeError` there.
     """
     if _is_within_a_loop():
         msg = "deliver_shard has an event loop of its own, and one is running here: await deliver_shard_here instead"
@@ -102,7 +104,10 @@ async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery,
     deadline: float | None = None,
     busy: Busy = "wait",
 ) -> ShardReport:
-    """Deliver one shard in the running event loop; see `deliver_shard`. Cancellation writes a last snapshot."""
+    """Deliver one shard in the running event loop; see `deliver_shard`.
+
+    A cancellation is passed on when a last snapshot is written, however often this is cancelled.
+    """
     if busy not in {"wait", "fail", "join"}:
         msg = f"busy must be 'wait', 'fail' or 'join', not {busy!r}"
         raise ConfigurationError(msg, field="busy")
@@ -117,19 +122,19 @@ async def deliver_shard_here(  # noqa: PLR0913 - what can be said of a delivery,
 def deliver_free_shard(  # noqa: PLR0913 - what can be said of a delivery, by keyword
     directory: str | os.PathLike[str],
     number: int,
+    known: Known,
     *,
-    dead: Sign | None = None,
     concurrency: int | Adaptive | Shared | None = None,
     rate: float | Shared | None = None,
     retry_failed: bool = False,
 ) -> ShardReport:
     """Deliver one shard as `deliver_shard` does, for one who has others to deliver meanwhile.
 
-    Raises `ShardBusyError` while another copy is at work, also where that takes over from this one. `dead` is the last
-    sign of life of a copy that the caller has watched for long enough.
+    Raises `ShardBusyError` while another copy is at work, also where that takes over from this one. `known` is what the
+    caller knows of the shard.
     """
     given = limits_of(concurrency, rate)
-    delivery = _deliver(directory, number, given, busy="fail", again=True, retry_failed=retry_failed, dead=dead)
+    delivery = _deliver(directory, number, given, known, busy="fail", again=True, retry_failed=retry_failed)
     return asyncio.run(delivery)
 
 
@@ -156,18 +161,21 @@ async def _deliver(  # noqa: PLR0913 - what can be said of a delivery, by keywor
     directory: str | os.PathLike[str],
     number: int,
     given: dict[str, Any],
+    known: Known | None = None,
     *,
     busy: Busy,
     again: bool,
     retry_failed: bool,
     ends_at: float | None = None,
-    dead: Sign | None = None,
 ) -> ShardReport:
     """Deliver one shard; `again` says that this goes on where another copy has taken over and ended."""
     place = place_of(directory)
     plan = await asyncio.to_thread(read_plan, place)
-    job = Job(place, plan, plan.check_number(number, place.address), retry_failed, ends_at, dead)
-    with in_words(place.address, job.number):
+    number = plan.check_number(number, place.address)
+    with in_words(place.address, number):
+        if known is None:
+            known = Known(done=await asyncio.to_thread(read_report, place, plan, number))
+        job = Job(place, plan, number, known, retry_failed, ends_at)
         done = await asyncio.to_thread(job.done)
         if done is not None:
             return done

@@ -29,13 +29,13 @@ _TICK: Final = 1.0
 _SILENT: Final = 10.0
 """Seconds without a sign of life after which a member's part is free."""
 _FENCED: Final = 4.0
-"""Seconds without a look at the others after which a member uses one permit only: it may count as gone soon."""
+"""Seconds without a look at the others after which a member uses no part: it may count as gone soon."""
 _DIVIDED: Final = _SILENT - _TICK
 """Seconds between two signs of life after which a member claims its part anew: it may have counted as gone."""
 _OLD: Final = 90.0
 """Seconds without a sign of life after which the file of a member is removed."""
 _PATIENCE: Final = 20.0
-"""Seconds that a new member waits for a part before it begins with one permit."""
+"""Seconds that a member without a part begins nothing, before it uses one permit: the others may never leave it one."""
 _DIRECTORY: Final = f"{PRIVATE}/members"
 _MEMBER: Final = {"beat": int, "at": float, "holds": float, "claims": float}
 _log = logging.getLogger("altcraft_async")
@@ -59,13 +59,14 @@ def _forget(place: Place) -> None:
 class Members:
     """One process among those that deliver shards of a directory."""
 
-    __slots__ = ("_beat", "_client", "_fence", "_parts", "_place", "_seen", "_used", "_written_at")
+    __slots__ = ("_beat", "_client", "_fence", "_lacks_since", "_parts", "_place", "_seen", "_used", "_written_at")
 
     def __init__(self, place: Place, client: AltcraftClient) -> None:
         self._place = place
         self._client = client
         self._written_at, self._parts = _left.pop(place.address, (time.monotonic(), Parts(uuid4().hex)))
         self._used = 0.0
+        self._lacks_since: float | None = None
         self._seen: dict[str, tuple[int, float]] = {}
         self._beat = int(time.time() * 1000)
         self._fence: asyncio.TimerHandle | None = None
@@ -103,6 +104,7 @@ class Members:
             await asyncio.to_thread(self._write)
         except Exception as error:  # noqa: BLE001 - each file system has errors of its own, and the run goes on
             _log.warning("the members of %s cannot be read or written (%s)", self._place.address, error)
+            self._use(self._used)
             return
         if time.monotonic() - self._written_at > _DIVIDED:
             parts.claim_again()
@@ -113,9 +115,14 @@ class Members:
         self._fence = asyncio.get_running_loop().call_later(_FENCED, self._use, 0.0)
 
     def _use(self, part: float) -> bool:
-        """Use this part; see `altcraft_async.AltcraftClient.take_part`."""
-        self._used = part
-        return self._client.take_part(part)
+        """Use this part, or nothing for a while where there is none; see `altcraft_async.AltcraftClient.take_part`."""
+        self._used, now = part, time.monotonic()
+        if part > 0.0:
+            self._lacks_since = None
+        elif self._lacks_since is None:
+            self._lacks_since = now
+        waits = self._lacks_since is not None and now - self._lacks_since < _PATIENCE
+        return self._client.take_part(None if waits else part)
 
     def _write(self) -> None:
         self._beat += 1

@@ -22,7 +22,7 @@ from altcraft_async.shards.errors import ShardError
 from altcraft_async.shards.plan import read_plan
 from altcraft_async.shards.report import report
 from altcraft_async.shards.window import Fate, Queue, hand_out, numbers_of, raise_first, try_shard
-from altcraft_async.storage.places import Place
+from altcraft_async.storage.places import Place, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from altcraft_async.flow.limit import Adaptive, Shared
-    from altcraft_async.shards.lease import Sign
-    from altcraft_async.shards.report import ShardsReport
+    from altcraft_async.shards.report import Known, ShardsReport
     from altcraft_async.shards.window import Answer
 
 __all__ = ["run_shards"]
@@ -39,7 +38,7 @@ __all__ = ["run_shards"]
 _DEATHS: Final = 3
 """Deaths of a worker over one shard after which that shard is left."""
 _PATIENCE: Final = 10.0
-"""Seconds that a worker has to end by itself."""
+"""Seconds that a worker without a shard has to end by itself."""
 _ENDING: Final = frozenset(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__
 )
@@ -68,8 +67,9 @@ def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
     the others; the first such error is raised when all have ended.
 
     The processes are spawned: call this under ``if __name__ == "__main__":`` in a program that is a file. An
-    interruption ends them, and so does the end of this process, however that comes. What they log comes to the loggers
-    of this process, as far as the level of ``altcraft_async`` lets it.
+    interruption ends them, and so does the end of this process, however that comes: they write their last snapshots,
+    which are waited for however long they take. A second interruption leaves them to it. What they log comes to the
+    loggers of this process, as far as the level of ``altcraft_async`` lets it.
     """
     if multiprocessing.current_process().daemon:
         msg = (
@@ -109,20 +109,20 @@ class _Worker:
         self._relay.start()
         self._directory = directory
         self.number: int | None = None
-        self._is_ready = False
+        self.is_ready = False
 
     def has_answered(self) -> bool:
-        """Look whether what has come is an answer; raises `ShardError` if the process ended before it began."""
-        if not self._is_ready:
+        """Look whether what has come is an answer, or the end of the process."""
+        if not self.is_ready:
             try:
-                self._is_ready = self.connection.recv() == _READY
+                self.is_ready = self.connection.recv() == _READY
             except (EOFError, OSError):
-                raise self._not_begun() from None
+                return True
             return self.connection.poll()
         return True
 
-    def _not_begun(self) -> ShardError:
-        """Return the error of a process that has ended before it took a shard: the next would end so too."""
+    def not_begun(self) -> ShardError:
+        """Return the error of a process that has ended before it took a shard, as the next would too."""
         self.process.join(_PATIENCE)
         code = self.process.exitcode or 0
         if code > 0:
@@ -136,10 +136,10 @@ class _Worker:
             msg = f"a process for {self._directory} was ended by {how} before it took a shard; run it again"
         return ShardError(msg, directory=self._directory)
 
-    def give(self, number: int, dead: Sign | None) -> None:
+    def give(self, number: int, known: Known) -> None:
         self.number = number
         try:
-            self.connection.send((number, dead))
+            self.connection.send((number, known))
         except OSError:  # it has died, which is seen when its answer is read
             return
 
@@ -160,8 +160,9 @@ class _Worker:
             self.process.kill()
 
     def end(self) -> None:
+        """Wait for its end; one that has a shard writes a last snapshot, which nothing here may cut off."""
         self.connection.close()
-        self.process.join(_PATIENCE)
+        self.process.join(_PATIENCE if self.number is None else None)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
@@ -185,6 +186,7 @@ class _Pool:
         self._workers: list[_Worker] = []
         self._idle: list[_Worker] = []
         self._deaths: Counter[int] = Counter()
+        self._has_begun = False
 
     def __enter__(self) -> Self:
         return self
@@ -196,15 +198,17 @@ class _Pool:
         for worker in self._workers:
             worker.end()
 
-    def begin(self, number: int, dead: Sign | None) -> _Worker:
+    def begin(self, number: int, known: Known) -> _Worker:
         worker = self._idle.pop() if self._idle else self._employ()
-        worker.give(number, dead)
+        worker.give(number, known)
         return worker
 
     def wait(self, tasks: Sequence[_Worker], seconds: float) -> list[_Worker]:
         by_connection = {worker.connection: worker for worker in tasks}
         ready = [by_connection[one] for one in wait(list(by_connection), seconds)]  # type: ignore[index]  # as given
-        return [worker for worker in ready if worker.has_answered()]
+        answered = [worker for worker in ready if worker.has_answered()]
+        self._has_begun = self._has_begun or any(worker.is_ready for worker in ready)
+        return answered
 
     def answer(self, number: int, task: _Worker) -> Answer:
         answer = task.take()
@@ -214,11 +218,15 @@ class _Pool:
             return answer
         self._workers.remove(task)
         task.end()
+        if not self._has_begun:  # and so nothing was sent
+            raise task.not_begun()
         return self._after_death(number, task.process.exitcode)
 
     def _after_death(self, number: int, code: int | None) -> Answer:
         self._deaths[number] += 1
-        _log.warning("the process that delivered shard %d of %s has died (exit code %s)", number, self._directory, code)
+        _log.warning(
+            "the process that delivered shard %d of %s has died (exit code %s)", number, shown(self._directory), code
+        )
         if self._deaths[number] < _DEATHS:
             return Fate.DIED
         msg = (
@@ -308,5 +316,5 @@ def _work(connection: Connection, log: Connection, level: int, directory: str, o
         threading.Thread(target=_end_with_parent, args=(threading.get_ident(),), daemon=True).start()
         connection.send(_READY)
         while True:
-            number, dead = connection.recv()
-            connection.send(try_shard(directory, number, dead, options))
+            number, known = connection.recv()
+            connection.send(try_shard(directory, number, known, options))

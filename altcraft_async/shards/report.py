@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
     from altcraft_async.protocol.values import JSON
+    from altcraft_async.shards.lease import Sign
     from altcraft_async.shards.plan import Plan
     from altcraft_async.storage.places import Place
 
-__all__ = ["Reports", "ShardReport", "ShardState", "ShardsReport", "read_report", "report"]
+__all__ = ["Known", "Reports", "ShardReport", "ShardState", "ShardsReport", "read_report", "report"]
 
 _AT_ONCE: Final = 32
 """Files that are read at once: an object store takes some ten milliseconds for each, and there may be thousands."""
@@ -91,6 +92,18 @@ class ShardReport:
             "counts": {str(state): count for state, count in self.counts.items()},
             "elapsed": round(self.elapsed, 3),
         }
+
+
+@attrs.frozen
+class Known:
+    """What one who hands out a shard knows of it.
+
+    `dead` is a sign of life after which none came, `done` the report that the shard had when the work began: its failed
+    rows are the ones to send again, and not those that somebody else has sent again since.
+    """
+
+    dead: Sign | None = None
+    done: ShardReport | None = None
 
 
 @attrs.frozen

@@ -20,7 +20,7 @@ from altcraft_async.shards.deliver import deliver_free_shard, limits_of
 from altcraft_async.shards.errors import ShardBusyError, ShardError
 from altcraft_async.shards.lease import Holder, Watched, silence_of
 from altcraft_async.shards.plan import place_of, read_plan
-from altcraft_async.shards.report import report
+from altcraft_async.shards.report import Known, report
 
 if TYPE_CHECKING:
     import os
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from altcraft_async.flow.limit import Adaptive
     from altcraft_async.shards.lease import Sign
+    from altcraft_async.shards.report import ShardReport
 
 __all__ = [
     "Answer",
@@ -67,8 +68,8 @@ _Task = TypeVar("_Task")
 class Tasks(Protocol[_Task]):
     """What delivers shards: the processes of a pool, or the tasks of an engine."""
 
-    def begin(self, number: int, dead: Sign | None) -> _Task:
-        """Begin `try_shard` with this number and this sign, and return the task, which can be hashed."""
+    def begin(self, number: int, known: Known) -> _Task:
+        """Begin `try_shard` with this number and what is known of it, and return the task, which can be hashed."""
         ...
 
     def wait(self, tasks: Sequence[_Task], seconds: float) -> Iterable[_Task]:
@@ -83,15 +84,19 @@ class Tasks(Protocol[_Task]):
 class Queue:
     """The shards of one call that wait for a worker. Those that somebody else delivers are kept apart and watched.
 
-    `now` is a clock of this process, in seconds.
+    `numbers` has the report that each had when this began, if it was done. `now` is a clock, in seconds.
     """
 
-    __slots__ = ("_free", "_held", "_look_at", "_now", "_place", "_watched")
+    __slots__ = ("_free", "_held", "_look_at", "_now", "_numbers", "_place", "_watched")
 
     def __init__(
-        self, directory: str | os.PathLike[str], numbers: Iterable[int], now: Callable[[], float] = time.monotonic
+        self,
+        directory: str | os.PathLike[str],
+        numbers: Mapping[int, ShardReport | None],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._place = place_of(directory)
+        self._numbers = numbers
         self._free: deque[tuple[int, Sign | None]] = deque((number, None) for number in numbers)
         self._held: list[int] = []
         self._watched: dict[int, Watched] = {}
@@ -104,15 +109,18 @@ class Queue:
     def __len__(self) -> int:
         return len(self._free) + len(self._held)
 
-    def take(self) -> tuple[int, Sign | None] | None:
-        """Return the next shard, with the last sign of life of one who died over it elsewhere; None if none is free.
+    def take(self) -> tuple[int, Known] | None:
+        """Return the next shard, with what is known of it; None if none is free.
 
         What others deliver is looked at only where nothing else is left, and once in a `TURN`: that reads a file each.
         """
         if not self._free and self._held and self._now() >= self._look_at:
             self._look()
             self._look_at = self._now() + TURN
-        return self._free.popleft() if self._free else None
+        if not self._free:
+            return None
+        number, dead = self._free.popleft()
+        return number, Known(dead, self._numbers[number])
 
     def put_back(self, number: int, fate: Fate) -> None:
         """Take back a shard by what became of it: one whose worker has died is the next, a busy one is watched."""
@@ -157,8 +165,8 @@ def hand_out(
     problems: list[AltcraftError] = []
     while True:
         while len(under_way) < window and (taken := queue.take()) is not None:
-            number, dead = taken
-            under_way[tasks.begin(number, dead)] = number
+            number, known = taken
+            under_way[tasks.begin(number, known)] = number
         if not under_way and not queue:
             return problems
         if progress is not None:
@@ -185,10 +193,10 @@ def raise_first(problems: Sequence[AltcraftError]) -> None:
     raise first
 
 
-def try_shard(directory: str, number: int, dead: Sign | None, options: Mapping[str, Any]) -> Answer:
-    """Deliver a shard unless somebody else does; in a worker. `dead` and `options` are of `deliver_free_shard`."""
+def try_shard(directory: str, number: int, known: Known, options: Mapping[str, Any]) -> Answer:
+    """Deliver a shard unless somebody else does; in a worker. `known` and `options` are of `deliver_free_shard`."""
     try:
-        deliver_free_shard(directory, number, dead=dead, **options)
+        deliver_free_shard(directory, number, known, **options)
     except ShardBusyError:
         return Fate.BUSY
     except AltcraftError as error:
@@ -204,15 +212,22 @@ def failed(directory: str, number: int, error: Exception) -> ShardError:
     return ShardError(msg, directory=directory, shard=number)
 
 
-def numbers_of(directory: str | os.PathLike[str], shards: Sequence[int] | None, *, retry_failed: bool) -> list[int]:
+def numbers_of(
+    directory: str | os.PathLike[str], shards: Sequence[int] | None, *, retry_failed: bool
+) -> dict[int, ShardReport | None]:
     """Return the numbers of the shards to deliver: of `shards`, or of all, those that are not done.
+
+    With `retry_failed` also those that are done with failed rows, and their reports.
 
     Raises `ShardError` for a number that no shard has.
     """
     plan, found = read_plan(directory), report(directory)
     asked = None if shards is None else {plan.check_number(number, found.directory) for number in shards}
-    open_ = [shard.number for shard in found.shards if not shard.complete or (retry_failed and shard.failed)]
-    return [number for number in open_ if asked is None or number in asked]
+    return {
+        shard.number: shard if shard.complete else None
+        for shard in found.shards
+        if (not shard.complete or (retry_failed and shard.failed)) and (asked is None or shard.number in asked)
+    }
 
 
 def options_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from altcraft_async.sandbox import Faults
-from altcraft_async.shards import ShardError, ShardState, report, run_shards
+from altcraft_async.shards import ShardError, ShardState, pool, report, run_shards
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("fsspec")
@@ -159,3 +160,40 @@ def test_a_process_that_is_killed_while_it_begins_is_no_death_over_a_shard(comma
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def ends(command, settings, monkeypatch):
+    """Write down how each process of a run ends."""
+    monkeypatch.chdir(command.directory)
+    monkeypatch.setattr("altcraft_async.shards.pool._work", end_as_written)
+    return lambda *words: Path("ends").write_text(" ".join(words))
+
+
+def end_as_written(connection, *others):
+    """Die `before` it is ready, or `over` the first shard, or work, as it is written for this process."""
+    how, _, later = Path("ends").read_text().partition(" ")
+    Path("ends").write_text(later)
+    if how == "over":
+        connection.send("ready")
+        connection.recv()
+    if how in {"over", "before"}:
+        die()
+    work(connection, *others)
+
+
+work = pool._work
+
+
+def test_a_process_that_is_killed_while_it_begins_in_the_place_of_one_that_died_is_replaced_too(ends, rows, caplog):
+    ends("over", "before", "work")
+    assert run_shards("run", processes=1).ok
+    assert caplog.text.count("has died (exit code -9)") == 2
+
+
+def test_an_end_of_all_replacements_is_an_error_of_each_shard_that_says_how_far_they_are(ends, rows, here):
+    ends("over", *["before"] * 5)
+    ended = here("shards", "run", "run", "--processes", "1", "--json")
+    assert ended.returncode == 3
+    assert [f"shard {number} of run was left: 3 processes have died over it" in ended.stderr for number in (0, 1)]
+    assert json.loads(ended.stdout)["rows"] == len(rows)

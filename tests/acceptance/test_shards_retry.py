@@ -13,6 +13,7 @@ import pytest
 from altcraft_async import OutcomeState
 from altcraft_async.sandbox import Faults, ThreadedSandbox
 from altcraft_async.shards import ShardError, ShardState, deliver_shard, deliver_shard_here, plan_shards, report
+from altcraft_async.shards.window import Fate, Queue, numbers_of, try_shard
 from altcraft_async.storage.places import Place
 
 pytest.importorskip("pyarrow.parquet")
@@ -132,3 +133,33 @@ def test_a_retry_that_cannot_say_so_sends_nothing_and_leaves_the_report(sandbox,
     assert report(directory) == before
     assert deliver_shard(directory, 0, retry_failed=True).ok
     assert sandbox.check(rows).ok
+
+
+def test_who_hands_out_failed_rows_sends_none_that_another_has_sent_again_meanwhile(sandbox, tmp_path):
+    plan_shards([(f"never_{number}", "l", "delivered") for number in range(40)], tmp_path, shards=2)
+    failed = [deliver_shard(tmp_path, number).failed for number in range(2)]
+    requests = sandbox.ledger.requests
+    drivers = [Queue(tmp_path, numbers_of(tmp_path, None, retry_failed=True)) for _ in range(2)]
+    for _ in range(2):
+        for driver in drivers:
+            number, known = driver.take()
+            assert try_shard(str(tmp_path), number, known, {"retry_failed": True}) is Fate.ENDED
+    assert sandbox.ledger.requests == requests + 40
+    assert deliver_shard(tmp_path, 0, retry_failed=True).complete
+    assert sandbox.ledger.requests == requests + 40 + failed[0], "who is asked later sends them again"
+
+
+def test_who_waited_for_another_that_sent_the_failed_rows_again_does_not(sandbox, directory):
+    rows = [(f"never_{number}", "l", "delivered") for number in range(20)]
+    plan_shards(rows, directory, shards=1)
+    deliver_shard(directory, 0)
+    sandbox.faults = Faults(latency=0.1)
+
+    async def both():
+        return await asyncio.gather(
+            *(deliver_shard_here(directory, 0, retry_failed=True, concurrency=4) for _ in range(2))
+        )
+
+    first, second = asyncio.run(both())
+    assert first == second
+    assert sandbox.ledger.requests == 2 * len(rows)

@@ -243,6 +243,8 @@ def session():
         ({"concurrency": "-3"}, "string", "concurrency must be a whole number above zero"),
         ({"rate": "nan"}, "string", "rate must be a number above zero"),
         ({"rate": "inf"}, "string", "rate must be a number above zero"),
+        ({"typo": "1"}, "string", "there is no option 'typo'; the options are runId, sequence, concurrency, rate"),
+        ({"path": "x"}, "string", None),
         ({}, "double", "order_external_id is of type double, and ids are texts or whole numbers"),
         ({}, "decimal(10,2)", "order_external_id is of type decimal"),
         ({}, "array<string>", "order_external_id is of type array<string>"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -12,7 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from altcraft_async import Shared
+from altcraft_async import LineStatusUpdate, Shared
 from altcraft_async.engine.group import Group
 from altcraft_async.flow.share import Load
 from altcraft_async.flow.total import SharedTotal
@@ -176,3 +177,14 @@ async def test_a_drainer_has_what_its_part_gives_it(directory, sandbox, connect)
 
     client.take_part(0.5)
     assert client.statistics().limit == 6
+
+
+async def test_who_does_not_know_its_part_starts_nothing_and_goes_on_with_the_next(directory, sandbox, connect):
+    client = connect(sandbox, concurrency=Shared(4, among="shards"))
+    client.take_part(None)
+    updates = [LineStatusUpdate(f"never_{number}", "l", "delivered") for number in range(20)]
+    run = asyncio.create_task(client.market.orders.update_order_line_statuses(updates))
+    await asyncio.sleep(0.2)
+    assert sandbox.ledger.requests == 0
+    client.take_part(0.5)
+    assert len((await run).outcomes) == 20

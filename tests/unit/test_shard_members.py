@@ -18,9 +18,9 @@ class Client:
     """Remembers each part that it was given."""
 
     def __init__(self) -> None:
-        self.parts: list[float] = []
+        self.parts: list[float | None] = []
 
-    def take_part(self, part: float) -> bool:
+    def take_part(self, part: float | None) -> bool:
         self.parts.append(part)
         return True
 
@@ -51,7 +51,7 @@ async def test_a_member_that_was_suspended_uses_no_part_that_others_have_by_now(
     for _ in range(3):
         await member._tick()
         clock.at += 1.0
-    assert max(client.parts[1:]) == 0.0, "the first was what it used until then"
+    assert set(client.parts[1:]) == {None}, "the first was what it used until then"
     publish(place, 3, 0.5)
     await member._tick()
     assert client.parts[-1] == 0.5
@@ -67,7 +67,7 @@ async def test_a_member_that_could_not_look_uses_its_part_only_after_it_has_give
     client.parts.clear()
     member._use(0.0)  # as its timer does
     await member._tick()
-    assert client.parts == [0.0, 0.0, 1.0]
+    assert client.parts == [None, None, 1.0]
     member._fence.cancel()
 
 
@@ -81,6 +81,25 @@ async def test_the_part_of_a_shard_long_ago_is_claimed_anew(tmp_path, clock):
     client.parts.clear()
     member = Members(place, client)
     await member.join(0.0)
-    assert client.parts == [0.0, 0.0]
+    assert client.parts == [None, None]
     assert len(place.sizes("_altcraft/members")) == 2, "under its old name"
     member._fence.cancel()
+
+
+async def test_a_member_without_a_part_uses_one_permit_after_a_while_also_where_nothing_can_be_read(
+    tmp_path, clock, monkeypatch
+):
+    place, client = Place(tmp_path), Client()
+    member = Members(place, client)
+    await member.join()
+    member._fence.cancel()
+    member._use(0.0)  # as its timer does
+
+    def away(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Place, "sizes", away)
+    for ahead, part in ((19.0, None), (2.0, 0.0)):
+        clock.at += ahead
+        await member._tick()
+        assert client.parts[-1] == part

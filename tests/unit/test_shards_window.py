@@ -18,7 +18,7 @@ from altcraft_async.flow.parts import Part
 from altcraft_async.shards import ShardError
 from altcraft_async.shards.lease import SILENT, Holder, Progress, Watched, silence_of
 from altcraft_async.shards.members import Members
-from altcraft_async.shards.report import ShardReport, ShardsReport, ShardState
+from altcraft_async.shards.report import Known, ShardReport, ShardsReport, ShardState
 from altcraft_async.shards.window import TURN, Fate, Queue, hand_out, options_of, raise_first
 from altcraft_async.storage.places import Place
 
@@ -190,22 +190,22 @@ def looks_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_busy_shards_are_left_until_no_other_is_free(place: Place, elsewhere: Holder, clock: Clock) -> None:
     elsewhere.write(place, 0, Progress())
-    queue = Queue(place.address, [0, 1, 2], clock)
-    assert queue.take() == (0, None)
+    queue = Queue(place.address, dict.fromkeys([0, 1, 2]), clock)
+    assert queue.take() == (0, Known())
     queue.put_back(0, Fate.BUSY)
-    assert [queue.take(), queue.take(), queue.take()] == [(1, None), (2, None), None]
+    assert [queue.take(), queue.take(), queue.take()] == [(1, Known()), (2, Known()), None]
     assert len(queue) == 1
     elsewhere.write(place, 0, Progress(), ended=True)
     clock.sleep(TURN)
-    assert queue.take() == (0, Holder.read(place, 0).sign)  # type: ignore[union-attr]
+    assert queue.take() == (0, Known(Holder.read(place, 0).sign))  # type: ignore[union-attr]
     assert not queue
 
 
 def test_a_shard_over_which_a_worker_died_is_the_next(place: Place, clock: Clock) -> None:
-    queue = Queue(place.address, [0, 1, 2], clock)
+    queue = Queue(place.address, dict.fromkeys([0, 1, 2]), clock)
     queue.take()
     queue.put_back(0, Fate.DIED)
-    assert [queue.take(), queue.take()] == [(0, None), (1, None)]
+    assert [queue.take(), queue.take()] == [(0, Known()), (1, Known())]
     queue.put_back(1, Fate.ENDED)
     assert len(queue) == 1
 
@@ -213,7 +213,7 @@ def test_a_shard_over_which_a_worker_died_is_the_next(place: Place, clock: Clock
 def test_leases_are_looked_at_once_in_a_turn_however_often_a_shard_is_asked_for(
     place: Place, elsewhere: Holder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue = Queue(place.address, [0, 1], clock)
+    queue = Queue(place.address, dict.fromkeys([0, 1]), clock)
     for number in (0, 1):
         elsewhere.write(place, number, Progress())
         queue.take()
@@ -230,20 +230,20 @@ def test_a_busy_shard_is_free_when_its_holder_has_died_where_files_have_no_times
 ) -> None:
     elsewhere.write(place, 0, Progress())
     monkeypatch.setattr(Place, "ages", lambda *_: {})
-    queue = Queue(place.address, [0], clock)
+    queue = Queue(place.address, dict.fromkeys([0]), clock)
     queue.take()
     queue.put_back(0, Fate.BUSY)
     assert queue.take() is None
     clock.sleep(SILENT - 1)
     assert queue.take() is None
     clock.sleep(2)
-    assert queue.take() == (0, Holder.read(place, 0).sign)  # type: ignore[union-attr]
+    assert queue.take() == (0, Known(Holder.read(place, 0).sign))  # type: ignore[union-attr]
 
 
 def test_a_shard_whose_lease_cannot_be_read_stays_with_its_holder(
     place: Place, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    queue = Queue(place.address, [0], clock)
+    queue = Queue(place.address, dict.fromkeys([0]), clock)
     queue.take()
     queue.put_back(0, Fate.BUSY)
 
@@ -256,7 +256,7 @@ def test_a_shard_whose_lease_cannot_be_read_stays_with_its_holder(
         assert queue.take() is None
     assert "who delivers shard 0 of" in caplog.text
     clock.sleep(TURN)
-    assert queue.take() == (0, None)
+    assert queue.take() == (0, Known())
 
 
 class Scripted:
@@ -267,8 +267,8 @@ class Scripted:
         self.begun: list[int] = []
         self.at_once: list[int] = []
 
-    def begin(self, number: int, dead: object) -> tuple[int, int]:
-        del dead
+    def begin(self, number: int, known: object) -> tuple[int, int]:
+        del known
         self.begun.append(number)
         return number, len(self.begun)
 
@@ -286,7 +286,7 @@ def test_shards_are_handed_out_within_the_window_until_all_have_ended(place: Pla
     tasks = Scripted(n0=[Fate.ENDED], n1=[Fate.DIED, Fate.ENDED], n2=[Fate.ENDED])
     seen: list[list[int]] = []
     told = lambda numbers: seen.append(list(numbers))  # noqa: E731
-    assert hand_out(Queue(place.address, [0, 1, 2], clock), tasks, 2, told, sleep=clock.sleep) == []
+    assert hand_out(Queue(place.address, dict.fromkeys([0, 1, 2]), clock), tasks, 2, told, sleep=clock.sleep) == []
     assert (tasks.begun, max(tasks.at_once)) == ([0, 1, 2, 1], 2)
     assert seen[0] == [0, 1]
 
@@ -294,7 +294,7 @@ def test_shards_are_handed_out_within_the_window_until_all_have_ended(place: Pla
 def test_an_error_of_one_shard_does_not_end_the_others(place: Place, clock: Clock) -> None:
     problem = ShardError("the first")
     tasks = Scripted(n0=[problem], n1=[Fate.ENDED], n2=[ShardError("the second")])
-    assert hand_out(Queue(place.address, [0, 1, 2], clock), tasks, 1, sleep=clock.sleep)[0] is problem
+    assert hand_out(Queue(place.address, dict.fromkeys([0, 1, 2]), clock), tasks, 1, sleep=clock.sleep)[0] is problem
     assert tasks.begun == [0, 1, 2]
 
 
@@ -318,6 +318,6 @@ def test_who_has_only_busy_shards_sleeps_a_turn_between_two_looks(
         if len(slept) == 5:
             elsewhere.write(place, 0, Progress(), ended=True)
 
-    assert hand_out(Queue(place.address, [0, 1], clock), tasks, 4, sleep=sleep) == []
+    assert hand_out(Queue(place.address, dict.fromkeys([0, 1]), clock), tasks, 4, sleep=sleep) == []
     assert tasks.begun == [0, 1, 0]
     assert (slept, looks) == ([TURN] * 5, [0] * 6)
