@@ -48,7 +48,8 @@ _PARQUET = (".parquet", ".pq")
 _OTHERS = {
     **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), "workbook"),
     **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), "Arrow file"),
-    **dict.fromkeys((".gz", ".gzip", ".bz2", ".xz", ".zst", ".lz4", ".br", ".zip", ".7z"), "compressed file"),
+    **dict.fromkeys((".gz", ".gzip", ".tgz", ".bz2", ".xz", ".zst", ".lz4", ".br", ".zip", ".7z"), "compressed file"),
+    ".tar": "archive",
     ".orc": "ORC file",
     ".avro": "Avro file",
     ".xml": "XML file",

@@ -53,9 +53,9 @@ _SETTLE_SECONDS: Final = 0.05
 claim took, where that is more."""
 _PATIENCE: Final = 10.0
 """Seconds after which somebody who has interrupted a copy is told what is still done, again and again."""
-_STILL_WRITTEN: Final = (
-    "the last snapshot of shard %d of %s is still being written; to end at once, kill process %d (SIGKILL): what the "
-    "snapshot before misses then goes out again, under the same ids"
+_STILL_LEFT: Final = (
+    "shard %d of %s is still being left in order, with a last snapshot if anything was sent; to end at once, kill "
+    "process %d (SIGKILL): what the snapshot before misses then goes out again, under the same ids"
 )
 _TAKEN_OVER: Final = "another copy of the shard has taken over"
 _log = logging.getLogger("altcraft_async")
@@ -94,8 +94,9 @@ class Job:
 
     def done(self) -> ShardReport | None:
         """Return the report of a shard that is done, where nothing of it is to be sent again."""
-        done = self.reported()
-        return None if done is not None and self.retry_failed and done.failed and done == self.known.done else done
+        done, known = self.reported(), self.known.done
+        again = done is not None and self.retry_failed and done.failed and known in (None, done)
+        return None if again else done
 
     def reported(self) -> ShardReport | None:
         """Return the report that the directory has."""
@@ -172,18 +173,19 @@ class Copy:
         However often this is cancelled: what the work needs is removed when this is left.
         """
         number, address = self._job.number, self._job.place.address
-        task = asyncio.ensure_future(asyncio.to_thread(work))
-        while not task.done():
+        # No task, since the end of asyncio.run cancels all that there are.
+        ending = asyncio.get_running_loop().run_in_executor(None, work)
+        while not ending.done():
             try:
-                await asyncio.wait((task,), timeout=_PATIENCE)
+                await asyncio.wait((ending,), timeout=_PATIENCE)
             except asyncio.CancelledError as cancelled:
                 problem = problem or cancelled
             else:
-                if problem is not None and not task.done():
-                    _notes.warning(_STILL_WRITTEN, number, address, os.getpid())
+                if problem is not None and not ending.done():
+                    _notes.warning(_STILL_LEFT, number, address, os.getpid())
         if problem is None:
-            return task.result()
-        if (error := task.exception()) is not None:
+            return ending.result()
+        if (error := ending.exception()) is not None:
             _notes.warning("shard %d of %s could not be left in order (%s)", number, address, error)
         raise problem
 

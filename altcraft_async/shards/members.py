@@ -50,7 +50,7 @@ def _file_of(member: str) -> str:
 
 def _forget(place: Place) -> None:
     """Free the part of a process that ends at once, and not when it counts as gone."""
-    _, parts = _left.pop(place.address, (0.0, None))
+    _, parts = _left.pop(place.to_open, (0.0, None))
     if parts is not None:
         with contextlib.suppress(Exception):
             place.remove(_file_of(parts.name))
@@ -64,7 +64,7 @@ class Members:
     def __init__(self, place: Place, client: AltcraftClient) -> None:
         self._place = place
         self._client = client
-        self._written_at, self._parts = _left.pop(place.address, (time.monotonic(), Parts(uuid4().hex)))
+        self._written_at, self._parts = _left.pop(place.to_open, (time.monotonic(), Parts(uuid4().hex)))
         self._used = 0.0
         self._lacks_since: float | None = None
         self._seen: dict[str, tuple[int, float]] = {}
@@ -90,10 +90,10 @@ class Members:
         """Keep the part for the next shard of this process, which has a moment to come."""
         if self._fence is not None:
             self._fence.cancel()
-        if self._place.address not in _registered:
-            _registered.add(self._place.address)
+        if self._place.to_open not in _registered:
+            _registered.add(self._place.to_open)
             atexit.register(_forget, self._place)
-        _left[self._place.address] = (self._written_at, self._parts)
+        _left[self._place.to_open] = (self._written_at, self._parts)
 
     async def _tick(self) -> None:
         parts = self._parts
@@ -112,7 +112,12 @@ class Members:
         self._use(parts.part)
         if self._fence is not None:
             self._fence.cancel()
-        self._fence = asyncio.get_running_loop().call_later(_FENCED, self._use, 0.0)
+        self._fence = asyncio.get_running_loop().call_later(_FENCED, self._shut_out)
+
+    def _shut_out(self) -> None:
+        """Use no part, since the others may take this for gone; one permit later on, though a look still lasts."""
+        self._use(0.0)
+        self._fence = asyncio.get_running_loop().call_later(_PATIENCE + _TICK, self._use, 0.0)
 
     def _use(self, part: float) -> bool:
         """Use this part, or nothing for a while where there is none; see `altcraft_async.AltcraftClient.take_part`."""

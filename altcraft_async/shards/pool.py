@@ -38,7 +38,11 @@ __all__ = ["run_shards"]
 _DEATHS: Final = 3
 """Deaths of a worker over one shard after which that shard is left."""
 _PATIENCE: Final = 10.0
-"""Seconds that a worker without a shard has to end by itself."""
+"""Seconds that a worker without a shard has to end by itself, and between two notes of one that has a shard."""
+_STILL_ALIVE: Final = (
+    "process %d, which delivers shard %s of %s, has not ended yet; to end it at once, kill it (SIGKILL): what its last "
+    "snapshot misses then goes out again, under the same ids"
+)
 _ENDING: Final = frozenset(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__
 )
@@ -162,10 +166,12 @@ class _Worker:
     def end(self) -> None:
         """Wait for its end; one that has a shard writes a last snapshot, which nothing here may cut off."""
         self.connection.close()
-        self.process.join(_PATIENCE if self.number is None else None)
-        if self.process.is_alive():
+        self.process.join(_PATIENCE)
+        if self.process.is_alive() and self.number is None:
             self.process.kill()
-            self.process.join()
+        while self.process.is_alive():
+            _log.warning(_STILL_ALIVE, self.process.pid, self.number, shown(self._directory))
+            self.process.join(_PATIENCE)
         self._relay.join(_PATIENCE)
 
 

@@ -81,8 +81,21 @@ def test_a_cancellation_waits_for_a_last_snapshot_that_is_being_written(sandbox,
             await delivery
 
     asyncio.run(cancelled())
-    assert f"is still being written; to end at once, kill process {os.getpid()} (SIGKILL)" in caplog.text
+    assert f"to end at once, kill process {os.getpid()} (SIGKILL)" in caplog.text
     assert report(tmp_path / "run").ok
+    (tmp_path / "run" / "_altcraft" / "00000.report.json").unlink()
+    assert deliver_shard(tmp_path / "run", 0).ok
+    assert sandbox.ledger.requests == len(rows)
+
+
+def test_a_program_that_ends_its_loop_waits_for_a_last_snapshot_that_is_being_written(sandbox, rows, tmp_path, slow):
+    async def given_up():
+        delivery = asyncio.create_task(deliver_shard_here(tmp_path / "run", 0))
+        await asyncio.to_thread(slow.begun.wait)
+        delivery.cancel()
+        threading.Timer(0.5, slow.go_on.set).start()
+
+    asyncio.run(given_up())
     (tmp_path / "run" / "_altcraft" / "00000.report.json").unlink()
     assert deliver_shard(tmp_path / "run", 0).ok
     assert sandbox.ledger.requests == len(rows)

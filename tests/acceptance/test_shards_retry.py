@@ -163,3 +163,18 @@ def test_who_waited_for_another_that_sent_the_failed_rows_again_does_not(sandbox
     first, second = asyncio.run(both())
     assert first == second
     assert sandbox.ledger.requests == 2 * len(rows)
+
+
+def test_who_waited_for_the_first_delivery_sends_its_failed_rows_again(sandbox, directory):
+    rows = [(f"never_{number}", "l", "delivered") for number in range(20)]
+    plan_shards(rows, directory, shards=1)
+    sandbox.faults = Faults(latency=0.1)
+
+    async def both():
+        first = asyncio.create_task(deliver_shard_here(directory, 0, concurrency=4))
+        while not sandbox.ledger.requests:  # noqa: ASYNC110 - the server is in a thread
+            await asyncio.sleep(0.01)
+        await asyncio.gather(first, deliver_shard_here(directory, 0, retry_failed=True, concurrency=4))
+
+    asyncio.run(both())
+    assert sandbox.ledger.requests == 2 * len(rows)

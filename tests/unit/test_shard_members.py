@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from types import SimpleNamespace
@@ -103,3 +104,16 @@ async def test_a_member_without_a_part_uses_one_permit_after_a_while_also_where_
         clock.at += ahead
         await member._tick()
         assert client.parts[-1] == part
+
+
+async def test_a_member_whose_look_lasts_uses_one_permit_after_a_while(tmp_path, monkeypatch):
+    for name, seconds in (("_FENCED", 0.05), ("_PATIENCE", 0.2), ("_TICK", 0.01)):
+        monkeypatch.setattr(members, name, seconds)
+    monkeypatch.setattr(members, "_left", {})
+    client = Client()
+    member = Members(Place(tmp_path), client)
+    await member.join()
+    async with asyncio.timeout(5.0):
+        while client.parts[-1] != 0.0:  # noqa: ASYNC110 - it is a timer's
+            await asyncio.sleep(0.01)
+    assert client.parts[-2:] == [None, 0.0]
