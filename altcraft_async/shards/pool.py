@@ -49,6 +49,8 @@ _ENDING: Final = frozenset(
 _READY: Final = "ready"
 """What a worker says first."""
 _log = logging.getLogger("altcraft_async")
+_notes = logging.getLogger("altcraft_async.shards")
+"""What a person must know."""
 
 
 def run_shards(  # noqa: PLR0913 - what can be said of a run, by keyword
@@ -170,7 +172,7 @@ class _Worker:
         if self.process.is_alive() and self.number is None:
             self.process.kill()
         while self.process.is_alive():
-            _log.warning(_STILL_ALIVE, self.process.pid, self.number, shown(self._directory))
+            _notes.warning(_STILL_ALIVE, self.process.pid, self.number, shown(self._directory))
             self.process.join(_PATIENCE)
         self._relay.join(_PATIENCE)
 

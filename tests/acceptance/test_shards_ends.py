@@ -194,7 +194,7 @@ work = pool._work
 
 @pytest.mark.processes
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
-def test_a_process_that_writes_its_last_snapshot_is_not_killed(sandbox, rows, tmp_path, monkeypatch):
+def test_a_process_that_writes_its_last_snapshot_is_not_killed(sandbox, rows, tmp_path, monkeypatch, caplog):
     sandbox.faults = Faults(latency=0.2)
     monkeypatch.setattr(pool, "_work", work_slowly)
     monkeypatch.setattr(pool, "_PATIENCE", 0.2)
@@ -209,6 +209,7 @@ def test_a_process_that_writes_its_last_snapshot_is_not_killed(sandbox, rows, tm
     with pytest.raises(KeyboardInterrupt):
         run_shards(tmp_path / "run", processes=1, concurrency=2)
     interrupting.join()
+    assert "which delivers shard 0" in caplog.text, "who waits hears which process it is"
     found = report(tmp_path / "run").shards[0]
     assert (found.state, found.counts[OutcomeState.APPLIED]) == (ShardState.STOPPED, sandbox.ledger.requests)
     assert (tmp_path / "run" / "_altcraft" / "00000.journal").exists()
