@@ -192,9 +192,8 @@ def _opened(  # noqa: PLR0913 - what can be said of an input
 
 def _check_source(source: _Source) -> None:
     """Raise `InputError` for what is no input at all."""
-    if (
-        isinstance(source, str) and not source
-    ):  # a variable of the shell that is not set; else it would be the current directory
+    # It is that of a variable which is not set, and would be the current directory.
+    if isinstance(source, str) and not source:
         msg = "the input has no name; give a path, or . for the current directory"
         raise InputError(msg)
     if isinstance(source, io.TextIOBase):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from test_shards_pool import until
 
 from altcraft_async import OutcomeState
 from altcraft_async.sandbox import Faults
@@ -35,13 +36,6 @@ def rows(sandbox, settings, tmp_path):
     found = [(*key, "delivered") for key in sandbox.seed_orders(60, 1)]
     plan_shards(found, tmp_path / "run", shards=1)
     return found
-
-
-def until(true, what):
-    ends_at = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < ends_at, f"{what} in 30 s"
-        time.sleep(0.02)
 
 
 class SlowSnapshots:
