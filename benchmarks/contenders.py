@@ -81,6 +81,51 @@ async def _by_workers(send_one: Callable[[Ids], Awaitable[None]], updates: Seque
     await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
 
 
+class _Bare(asyncio.Protocol):
+    """One connection that sends the next update as soon as the last is answered, without any client."""
+
+    def __init__(self) -> None:
+        self._answer: asyncio.Future[bytes] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way to the server."""
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Take an answer; those of the server here come in one piece."""
+        if self._answer is not None:
+            self._answer.set_result(data)
+
+    async def send_one(self, ids: Ids) -> None:
+        """Send an update and check its answer."""
+        body = json.dumps(_payload(ids)).encode()
+        head = f"POST {PATH} HTTP/1.1\r\nHost: bare\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(head + body)
+        answer = await self._answer
+        _check(json.loads(answer[answer.index(b"\r\n\r\n") :]))
+
+
+@asynccontextmanager
+async def _bare(base_url: str) -> AsyncIterator[Send]:
+    """Use sockets and JSON alone: what no client can be below."""
+    url, loop = yarl.URL(base_url), asyncio.get_running_loop()
+    bare = [await loop.create_connection(_Bare, url.host, url.port) for _ in range(IN_FLIGHT)]
+
+    async def send(updates: Sequence[Ids]) -> None:
+        shared = iter(updates)
+
+        async def work(connection: _Bare) -> None:
+            for ids in shared:
+                await connection.send_one(ids)
+
+        await asyncio.gather(*(work(protocol) for _, protocol in bare))
+
+    yield send
+    for transport, _ in bare:
+        transport.close()
+
+
 @asynccontextmanager
 async def _naive(base_url: str) -> AsyncIterator[Send]:
     async with aiohttp.ClientSession() as session:
@@ -312,6 +357,7 @@ CONTENDERS = (
     Contender("ours, gathered", _gathered(None), limit=1.05),
     Contender("ours, gathered, concurrency=64", _gathered(IN_FLIGHT), limit=1.05),
     Contender("ours, single calls from 64 workers", _single, limit=1.15),
+    Contender("sockets and JSON alone", _bare),
     Contender("tuned aiohttp worker loop", _tuned),
     Contender("gather and semaphore", _semaphore),
     Contender("aiohttp-retry worker loop", _aiohttp_retry),
@@ -321,4 +367,4 @@ CONTENDERS = (
     Contender("ours, blocking, streamed", _blocking_streamed, baseline=STREAMED),
     Contender("ours, blocking, one at a time", _blocking_one_at_a_time, baseline=ONE_AT_A_TIME, share=0.5),
 )
-"""Every contender; baselines come before those that are divided by them."""
+"""Every contender."""
