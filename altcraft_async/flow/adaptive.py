@@ -529,6 +529,7 @@ class AdaptiveLimit:
         if self.state is _DOUBLING and self._throttled <= min(4 + _BENEFIT * self._accepted, _CHANCE):
             return
         pace = self._pace
+        self._background.on_throttled(self._accepted, paced=pace is not None)
         if (pace is None or not pace.testing) and self._background.forgives(self._accepted, paced=pace is not None):
             return
         if pace is None:
@@ -597,6 +598,8 @@ class AdaptiveLimit:
     def _follow_pace(self, now: float, pace: LearnedRate, *, binds: bool = True) -> None:
         """Take the rate of the pace, and what its test has shown; end one that does not bind, or is not the cause."""
         share = pace.result(now) if binds and pace.testing else None
+        if share is not None:
+            share = self._background.judge(share)
         self.rate = pace.rate
         if binds and (share is None or (share == 0.0 and not pace.is_doubted())):
             return
