@@ -56,7 +56,7 @@ _UNTESTED = 0.0035
 """The share that is forgiven, twice over, before any test."""
 _FORGET = 0.99996
 """What an accepted call leaves of the share: half of it after some 17,000, and it is tested again."""
-_BREAK, _END = 4, 15
+_BREAK, _END = 4.0, 15.0
 """The throttled answers that a share lets expect in a stretch of accepted calls without any: with more than that, what
 a test shows came and went with the load; and what was taken for background is over."""
 
