@@ -41,15 +41,15 @@ raises the one nor triggers the other. It remembers the spread of the rounds bef
 are missing in some. Where the limit has fallen for latency's sake and the latency did not fall with it, the queue is
 not ours: the server became slower, or others wait there too, and the latency of today is the new baseline.
 
-**Throttled answers.** Each takes its own permit back, so the limit comes to rest at what the server *was
-accepting*: no guess, no blind halving. Where they go on for three round trips, or while the limit falls to half, or
-where there is no permit to take back, they do not depend on the concurrency: the server counts calls by time, and
+**Throttled answers.** Each takes its own permit back, so the limit comes to rest at what the server *was accepting*: no
+guess, no blind halving. Where they go on for three round trips, or while the limit falls to half, or where there is no
+permit to take back, they do not depend on the concurrency: the server counts calls by time, and
 `altcraft_async.flow.pace.LearnedRate` paces the starts. A moment of failures, or of fewer slots, looks the same, and a
 rate near what slots serve is throttled now and then for good. So a rate that is too high again and again is doubted,
 more seldom each time: the limit is what it had in flight, and if that is not throttled, it was the slots. Where a lower
-pace does not end them either, no load explains them, and `altcraft_async.flow.pace.Background` forgives as many from
-then on. Where one asks for a pause, a try can cost a pause, and tries are as seldom as the pause is long; but the first
-one while doubling may be a stray.
+pace does not end them either, and they were there all the time, no load explains them, and
+`altcraft_async.flow.pace.Background` forgives as many from then on. Where one asks for a pause, a try can cost a pause,
+and tries are as seldom as the pause is long; but the first one while doubling may be a stray.
 
 A server that counts calls by time and lets only a few through at once looks like one of so few slots: fewer calls do
 end its throttled answers. So of the tries at few permits some are made with starts that come evenly. Where more is
@@ -57,7 +57,8 @@ accepted like that, and not when it starts as it comes, the rate is what counts.
 
 **Strangers.** A client that is held down by throttled answers can only grow where another leaves room. So who is at a
 ceiling of such answers leaves a third of it for a moment now and then, which costs some two points of the throughput,
-and comes back step by step, no further than what nobody has taken.
+and comes back step by step, no further than what nobody has taken. Where the server counts calls by time, throttled
+answers that come and go are those of others, and are never forgiven.
 
 The limit never leaves ``minimum … maximum``. Pure: no clock, no randomness, no I/O; time is an argument in seconds,
 of which only differences matter.
@@ -529,6 +530,7 @@ class AdaptiveLimit:
         if self.state is _DOUBLING and self._throttled <= min(4 + _BENEFIT * self._accepted, _CHANCE):
             return
         pace = self._pace
+        self._background.on_throttled(self._accepted, paced=pace is not None)
         if (pace is None or not pace.testing) and self._background.forgives(self._accepted, paced=pace is not None):
             return
         if pace is None:
@@ -597,6 +599,8 @@ class AdaptiveLimit:
     def _follow_pace(self, now: float, pace: LearnedRate, *, binds: bool = True) -> None:
         """Take the rate of the pace, and what its test has shown; end one that does not bind, or is not the cause."""
         share = pace.result(now) if binds and pace.testing else None
+        if share is not None:
+            share = self._background.judge(share)
         self.rate = pace.rate
         if binds and (share is None or (share == 0.0 and not pace.is_doubted())):
             return

@@ -37,8 +37,9 @@ _IDLE = 10
 """Round trips in which a pace that is in use shows it."""
 _LONGEST_TEST = 10.0
 """Seconds of a test, at most."""
-_PROOF, _EXPECTED = 5, 6
-"""A test ends with this many throttled answers, or when this many would have been expected."""
+_PROOF, _EXPECTED, _STAYS = 5, 6, 3
+"""A test ends with this many throttled answers, or when this many would have been expected; and with how many the share
+is what it was."""
 _IN_A_ROW = 5
 """Throttled answers without an accepted one after which the server is shut for the moment."""
 _SHUT = 0.25
@@ -55,6 +56,9 @@ _UNTESTED = 0.0035
 """The share that is forgiven, twice over, before any test."""
 _FORGET = 0.99996
 """What an accepted call leaves of the share: half of it after some 17,000, and it is tested again."""
+_BREAK, _END = 4.0, 15.0
+"""The throttled answers that a share lets expect in a stretch of accepted calls without any: with more than that, what
+a test shows came and went with the load; and what was taken for background is over."""
 
 
 class Pacer:
@@ -248,7 +252,7 @@ class LearnedRate:
         if not enough and now < self._since + _LONGEST_TEST:
             return None
         share = self._throttled / max(1, calls)
-        stayed = self._throttled > 1 and share <= 2 * DOUBTFUL
+        stayed = self._throttled >= _STAYS and share <= 2 * DOUBTFUL
         self._doubts = 0
         self._tests += 1
         self._level /= _SLOWER
@@ -329,18 +333,35 @@ class Background:
     Each accepted call earns twice `share`, each forgiven answer costs one; what exceeds the credit is the load's.
     Accepted calls wear the share away, so that it is tested again. While no background is known (`share` is 0.0),
     the calls earn a little all the same, though not while `paced`, where a step up costs more.
+
+    A background is there all the time, whatever is sent: a long stretch of accepted calls without a throttled answer
+    says that there is none. Who shares a server that counts calls with others unseen would take what they cause for
+    background, forgive it, and push them out.
     """
 
-    __slots__ = ("_credit", "_credited", "share")
+    __slots__ = ("_credit", "_credited", "_longest", "_seen", "share")
 
     def __init__(self) -> None:
         self.share = 0.0
         self._credit = _UNTESTED_CREDIT
-        self._credited = 0
+        self._credited = self._seen = self._longest = 0
 
     def __repr__(self) -> str:
         """Show the share."""
         return f"<Background {self.share:.2%}>"
+
+    def on_throttled(self, accepted: int, *, paced: bool) -> None:
+        """Note a throttled answer, after so many `accepted` calls since the beginning."""
+        stretch, self._seen = accepted - self._seen, accepted
+        self._longest = max(self._longest, stretch) if paced else 0
+        if stretch * self.share > _END:
+            self.share = 0.0
+
+    def judge(self, share: float) -> float:
+        """Give what of the `share` that a test has shown is background: all or, where it was not always there, none."""
+        steady = self._longest * share <= _BREAK
+        self._longest = 0
+        return share if steady else 0.0
 
     def learn(self, share: float, accepted: int) -> None:
         """Take `share` for the background, after so many `accepted` calls."""

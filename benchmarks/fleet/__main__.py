@@ -1,6 +1,6 @@
 """Many clients on one server: as a group, as strangers, and with other laws, in a simulation.
 
-python benchmarks/fleet [alone|remembered|group|strangers|trade|others|beside|all] [--seeds N] [--seconds S]
+python benchmarks/fleet [alone|remembered|group|strangers|trade|background|others|beside|all] [--seeds N] [--seconds S]
                         [--server NAME ...]
 
 Times are virtual: all of it takes some minutes of one core. Tables are Markdown. Each cell is the median over the
@@ -10,6 +10,7 @@ seeds, and after the stroke the worst.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import sys
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from laws import OTHERS
 from scenarios import FOUR_FORMS, SERVERS, Alone, Fleet, play_alone, play_fleet
 
-from altcraft_async.flow import adaptive
+from altcraft_async.flow import adaptive, pace
 from altcraft_async.flow.adaptive import AdaptiveLimit
 from altcraft_async.flow.limit import FixedLimit
 
@@ -38,8 +39,12 @@ NEIGHBOURS = {"fixed 100": lambda: FixedLimit(100), "ARC (Vector)": OTHERS["ARC 
 """Who is there before one of ours."""
 YIELDS = ((1.0, 1.5), (0.8, 1.5), (0.67, 0.75), (0.67, 1.5), (0.67, 3.0), (0.5, 1.5), (0.33, 1.5), (0.33, 3.0))
 """What is kept in a yield, and its seconds; the first is none at all."""
+BREAKS = (2.0, 3.0, 4.0, 6.0, math.inf)
+"""What a stretch without throttled answers may have had room for, while their share is still background."""
 MOST = 3000.0
 """Calls that one machine makes in a second, where laws are compared that do not listen to refusals."""
+_USUAL = (adaptive._LEFT, adaptive._YIELD, pace._BREAK, pace._END)
+_BACKGROUNDS = [(most, max(most, pace._END)) for most in BREAKS]
 _Task: TypeAlias = "tuple[str, str, str, int, int, float]"
 
 
@@ -61,8 +66,9 @@ _BEGINNINGS: Mapping[str, Callable[[Behaviour, int], AdaptiveLimit | FixedLimit]
 
 def _play(task: _Task) -> Alone | Fleet:
     what, law, server, clients, seed, seconds = task
-    if what.startswith("trade "):
-        adaptive._LEFT, adaptive._YIELD = YIELDS[int(what.split()[1])]
+    kind, _, number = what.partition(" ")
+    adaptive._LEFT, adaptive._YIELD = YIELDS[int(number)] if kind == "trade" else _USUAL[:2]
+    pace._BREAK, pace._END = _BACKGROUNDS[int(number)] if kind == "background" else _USUAL[2:]
     if clients == 1:
         return _play_alone(what, law, server, seed)
     behaviour, make = SERVERS[server], LAWS.get(law, AdaptiveLimit)
@@ -151,6 +157,22 @@ class _Tables:
                 cells.append(_cell(found, "throttled", ".1%", most=True))
             print(f"| {' | '.join(cells)} |", flush=True)
 
+    def background(self) -> None:
+        """Draw a flaky server's one client against strangers on a server that counts calls."""
+        flaky = ("flaky", "flaky-fast", "flaky-tenth", "flaky-fifth")
+        head = " | ".join((*flaky, *(f"{number}: after 30 s | together | throttled" for number in ("two", "four"))))
+        print(f"\n| a stretch may have had | {head} |\n|{'---|' * 11}")
+        for number, most in enumerate(BREAKS):
+            cells = ["any" if most == math.inf else f"{most:.0f}"]
+            for server in flaky:
+                alone = self._results(f"background {number}", OURS, server, 1, self._seeds)
+                cells.append(_cell(alone, "goodput", ".0%"))
+            for clients in (2, 4):
+                found = self._results(f"background {number}", OURS, "rate", clients, self._seeds)
+                cells += [_cell(found, "after_30", ".2f"), _cell(found, "goodput", ".0%")]
+                cells.append(_cell(found, "throttled", ".1%", most=True))
+            print(f"| {' | '.join(cells)} |", flush=True)
+
     def beside(self) -> None:
         """One of ours that comes after another that it cannot see."""
         head = "together | its share | throttled | ours: share | throttled | latency"
@@ -189,7 +211,7 @@ def main() -> int:
         "what",
         nargs="?",
         default="all",
-        choices=["alone", "remembered", "group", "strangers", "trade", "others", "beside", "all"],
+        choices=["alone", "remembered", "group", "strangers", "trade", "background", "others", "beside", "all"],
     )
     parser.add_argument("--seeds", type=int, default=10, help="plays of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long all are there (%(default)s)")
@@ -206,9 +228,9 @@ def main() -> int:
         for what in ("group", "strangers"):
             if options.what in {what, "all"}:
                 tables.fleet(what)
-        for what, show in (("trade", tables.trade), ("others", tables.others), ("beside", tables.beside)):
+        for what in ("trade", "background", "others", "beside"):
             if options.what in {what, "all"}:
-                show()
+                getattr(tables, what)()
     for missed in tables.missed:
         print("MISSED", missed)
     return 1 if options.check and tables.missed else 0

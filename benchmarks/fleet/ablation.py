@@ -48,6 +48,8 @@ PARTS: Mapping[str, Mapping[str, float]] = {
     "room left for strangers": {"adaptive._MANY": NEVER},
     "no room left by who has few permits": {"adaptive._MANY": 2},
     "forgiving before a test": {"pace._UNTESTED": 0.0, "pace._UNTESTED_CREDIT": 0.0},
+    "a background only where it was always there": {"pace._BREAK": NEVER},
+    "an end of a background that is gone": {"pace._END": NEVER},
     "the test at a lower pace": {"adaptive.DOUBTFUL": -1.0, "pace.DOUBTFUL": -1.0},
     "asking seldom while the server is shut": {"pace._SHUT": 1.0},
     "a server that refuses all is shut": {"pace._IN_A_ROW": NEVER},

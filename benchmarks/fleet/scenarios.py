@@ -41,6 +41,8 @@ SERVERS: dict[str, Behaviour] = {
     "knee-steep": Behaviour(knee=10, steepness=1.5, jitter=0.5),
     "flaky": Behaviour(jitter=0.5, flaky=0.02),
     "flaky-fast": Behaviour(latency=0.02, jitter=0.5, flaky=0.05),
+    "flaky-tenth": Behaviour(jitter=0.5, flaky=0.1),
+    "flaky-fifth": Behaviour(jitter=0.5, flaky=0.2),
     "flaky-open": Behaviour(latency=0.02, jitter=0.5, flaky=0.05, slots=10_000),
     "flaky-reject": Behaviour(jitter=0.5, over_slots="reject", flaky=0.05),
     "outage-early": Behaviour(jitter=0.5, outage=(0.6, 4.6)),

@@ -6,6 +6,7 @@ Played by the simulation of `benchmarks/fleet`, which is the law's own, with a s
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from samples import sampled
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "fleet"))
 
-from scenarios import between
+from scenarios import between, play_fleet
 from world import Behaviour, Client, Server, World
 
 if TYPE_CHECKING:
@@ -193,3 +194,12 @@ def test_a_quota_of_a_longer_window_is_used_whole(window: float, latency: float)
     server = Behaviour(rate=20.0, counts="windows", window=window, latency=latency)
 
     assert served(server, 2 * window, 7 * window) > 0.97 * 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("burst", [10, 20])
+def test_strangers_on_a_rate_do_not_take_each_other_for_a_flaky_server(burst: int) -> None:
+    plays = [play_fleet(Behaviour(rate=100.0, burst=burst), AdaptiveLimit, 4, seed=seed) for seed in range(9)]
+
+    assert statistics.median(one.after_30 for one in plays) > 0.3
+    assert statistics.median(one.throttled for one in plays) < 0.09

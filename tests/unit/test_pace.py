@@ -361,8 +361,8 @@ def test_three_in_ten_are_doubtful_from_the_beginning() -> None:
     assert LearnedRate(0.0, rate=90.0, trip=0.01, share=DOUBTFUL).testing
 
 
-@pytest.mark.parametrize(("throttled", "share"), [(1, 0.0), (2, 0.05), (24, 0.6), (25, 0.0)])
-def test_what_stays_in_a_test_is_background_from_two_answers_to_six_in_ten(throttled: int, share: float) -> None:
+@pytest.mark.parametrize(("throttled", "share"), [(2, 0.0), (3, 0.075), (24, 0.6), (25, 0.0)])
+def test_what_stays_in_a_test_is_background_from_three_answers_to_six_in_ten(throttled: int, share: float) -> None:
     learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=DOUBTFUL)
     accept(learned, 40 - throttled, every=0.02)
     for _ in range(throttled):
@@ -437,6 +437,37 @@ def test_a_background_wears_away() -> None:
     background.learn(0.02, accepted=0)
 
     assert forgiven(background, 2000, every=50) <= 1000
+
+
+@pytest.mark.parametrize(("longest", "share"), [(80, 0.05), (81, 0.0)])
+def test_a_share_is_no_background_where_a_stretch_had_room_for_more_than_four_and_had_none(
+    longest: int, share: float
+) -> None:
+    background = Background()
+    for accepted in (10, 10 + longest, 20 + longest):
+        background.on_throttled(accepted, paced=True)
+
+    assert background.judge(0.05) == share
+    assert background.judge(0.05) == 0.05  # what comes after the test is looked at anew
+
+
+def test_a_stretch_before_the_pace_says_nothing_of_a_share() -> None:
+    background = Background()
+    background.on_throttled(1000, paced=False)
+    background.on_throttled(1010, paced=True)
+
+    assert background.judge(0.05) == 0.05
+
+
+@pytest.mark.parametrize(("stretch", "share"), [(300, 0.05), (301, 0.0)])
+def test_a_background_ends_with_a_stretch_that_had_room_for_more_than_fifteen_and_had_none(
+    stretch: int, share: float
+) -> None:
+    background = Background()
+    background.learn(0.05, accepted=0)
+    background.on_throttled(stretch, paced=False)
+
+    assert background.share == share
 
 
 def test_an_unknown_background_is_forgiven_one_in_a_hundred_and_fifty() -> None:
