@@ -144,7 +144,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the CPU per update, as a ratio to a naive aiohttp loop.")
     parser.add_argument("--updates", type=int, default=2000, help="updates a contender sends in a round (%(default)s)")
     parser.add_argument("--rounds", type=int, default=9, help="rounds (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="700 updates, 5 rounds: under a minute")
+    parser.add_argument("--quick", action="store_true", help="700 updates, 5 rounds: a quarter of the time")
     parser.add_argument("--loop", choices=["asyncio", "uvloop", "both"], default="both", help="(%(default)s)")
     parser.add_argument("--only", metavar="TEXT", help="only contenders with TEXT in their name")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
