@@ -8,7 +8,8 @@ thousand idle connections make every call dearer. The baseline beside itself
 shows the noise. The server runs in a second process, on a core of its own where the
 machine has two.
 
-    python benchmarks/cost_per_update.py [--quick] [--loop asyncio|uvloop|both] [--json] [--check]
+    python benchmarks/cost_per_update.py [--quick] [--loop asyncio|uvloop|both] [--only TEXT]
+                                         [--json] [--check]
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ not ``PACED``  a full round with a queue                                     dow
 ``YIELDING``   `_YIELD` seconds                                              back, step by step: ``HOLDING``
 not ``PACED``  throttled answers that fewer calls do not end                 the limit of before: ``PACED``
 ``PACED``      a rate that does not bind any more                            ``FOLLOWING``
-``PACED``      throttled answers that a lower rate does not end              forgives as many: ``FOLLOWING``
+``PACED``      throttled answers that a lower rate does not end, all along   forgives as many: ``FOLLOWING``
 ``PACED``      throttled answers that a lower rate ends, for the 2nd time    what it had in flight: ``HOLDING``
 ``HOLDING``    these go on before the first try                              the rate of before: ``PACED``
 =============  ============================================================  ====================================
@@ -58,7 +58,7 @@ accepted like that, and not when it starts as it comes, the rate is what counts.
 **Strangers.** A client that is held down by throttled answers can only grow where another leaves room. So who is at a
 ceiling of such answers leaves a third of it for a moment now and then, which costs some two points of the throughput,
 and comes back step by step, no further than what nobody has taken. Where the server counts calls by time, throttled
-answers that come and go are those of others, and are never forgiven.
+answers that come and go are those of others: they are no background, and what was taken for one by mistake ends.
 
 The limit never leaves ``minimum … maximum``. Pure: no clock, no randomness, no I/O; time is an argument in seconds,
 of which only differences matter.

@@ -35,8 +35,8 @@ _SLOWER = 0.67
 """The share of the pace during a test: below what a server accepts that throttles a doubtful share."""
 _IDLE = 10
 """Round trips in which a pace that is in use shows it."""
-_LONGEST_TEST = 10.0
-"""Seconds of a test, at most."""
+_LONGEST_TEST, _TEST_TRIPS = 10.0, 30
+"""Seconds of a test, at most, but so many round trips: a slow server answers few calls in the seconds."""
 _PROOF, _EXPECTED, _STAYS = 5, 6, 3
 """A test ends with this many throttled answers, or when this many would have been expected; and with how many the share
 is what it was."""
@@ -150,7 +150,7 @@ class LearnedRate:
     ``SHUT``      an accepted answer                                           ``HOLDING``
     any           an outage is over                                            ``HOLDING`` at a rate of before it
     ``TESTING``   few throttled answers at two thirds of the rate              ``HOLDING``: it was the load
-    ``TESTING``   the share is what it was                                     the caller ends the pace
+    ``TESTING``   the share is what it was                                     the caller's to say
     ============  ===========================================================  ============
 
     The rate falls to what was accepted, or, after a step up, to where it stood. Below the rate of the last fall it
@@ -249,7 +249,7 @@ class LearnedRate:
         """Give the share of throttled answers that ignore the pace, once the test has shown it; then it is over."""
         calls = self._accepted + self._throttled
         enough = self._throttled >= _PROOF or calls * self._share >= _EXPECTED
-        if not enough and now < self._since + _LONGEST_TEST:
+        if not enough and now < self._since + max(_LONGEST_TEST, _TEST_TRIPS * self._trip):
             return None
         share = self._throttled / max(1, calls)
         stayed = self._throttled >= _STAYS and share <= 2 * DOUBTFUL
@@ -334,8 +334,8 @@ class Background:
     Accepted calls wear the share away, so that it is tested again. While no background is known (`share` is 0.0),
     the calls earn a little all the same, though not while `paced`, where a step up costs more.
 
-    A background is there all the time, whatever is sent: a long stretch of accepted calls without a throttled answer
-    says that there is none. Who shares a server that counts calls with others unseen would take what they cause for
+    A background is there all the time: a long stretch of accepted calls without a throttled answer says that there is
+    none. Who shares a server that counts calls with others unseen would take what they cause for
     background, forgive it, and push them out.
     """
 
@@ -351,7 +351,10 @@ class Background:
         return f"<Background {self.share:.2%}>"
 
     def on_throttled(self, accepted: int, *, paced: bool) -> None:
-        """Note a throttled answer, after so many `accepted` calls since the beginning."""
+        """Note a throttled answer, after so many `accepted` calls since the beginning.
+
+        A test is compared with the stretches of its own pace: before that, calls were sent otherwise.
+        """
         stretch, self._seen = accepted - self._seen, accepted
         self._longest = max(self._longest, stretch) if paced else 0
         if stretch * self.share > _END:

@@ -27,7 +27,7 @@ __all__ = ["PARTS", "main"]
 
 NEVER = 10**9
 LEAST = 0.015
-"""What is left out, since two seeds differ by as much."""
+"""What is left out, since plays differ by as much."""
 
 PARTS: Mapping[str, Mapping[str, float]] = {
     "doubling at half the speed above 36 permits": {"adaptive._EAGER": NEVER},

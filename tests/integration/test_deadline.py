@@ -147,8 +147,8 @@ async def test_a_line_in_backoff_ends_at_the_deadline_with_what_is_known_of_it(s
 async def test_a_server_that_never_answers_cannot_hold_a_run(start_raw_server, connect):
     server = await start_raw_server(b"(no answer)")
     server.answers = [server.HANG]
-    report, took = await timed(connect(server).market.orders.update_order_line_statuses(updates_of(4), deadline=0.1))
-    assert took < 0.1 + SLACK
+    report, took = await timed(connect(server).market.orders.update_order_line_statuses(updates_of(4), deadline=1.0))
+    assert took < 1.0 + SLACK
     assert report.counts["unknown"] == 4
 
 

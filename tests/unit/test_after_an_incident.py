@@ -35,10 +35,10 @@ INCIDENTS = {
 }
 
 
-def served(behaviour: Behaviour, begin: float, end: float, law: AdaptiveLimit | None = None) -> float:
+def served(behaviour: Behaviour, begin: float, end: float, law: AdaptiveLimit | None = None, *, seed: int = 0) -> float:
     """Give the calls a second that one client is served between two times."""
     world = World()
-    client = Client(world, Server(world, behaviour, 0), law or AdaptiveLimit(), lines=10**9)
+    client = Client(world, Server(world, behaviour, seed), law or AdaptiveLimit(), seed=seed, lines=10**9)
     world.run(end)
     return between(client.accepted, begin, end) / (end - begin)
 
@@ -176,6 +176,12 @@ def test_what_no_load_explains_is_known_for_longer_than_a_moment() -> None:
     server = Behaviour(jitter=0.5, flaky=0.15)
 
     assert served(server, 60.0, 160.0) > 0.85 * 500
+
+
+def test_what_no_load_explains_is_found_on_a_slow_server_of_few_slots() -> None:
+    server = Behaviour(latency=2.0, slots=20, jitter=0.5, flaky=0.05)
+
+    assert statistics.median(served(server, 200.0, 600.0, seed=seed) for seed in range(4)) > 0.8 * 10
 
 
 def test_a_limit_of_few_calls_a_second_is_not_asked_at_once_after_each_refusal() -> None:
