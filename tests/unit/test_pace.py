@@ -405,6 +405,13 @@ def test_a_test_goes_on_until_it_proves_something() -> None:
     assert learned.testing
 
 
+def test_a_test_on_a_slow_server_lasts_thirty_round_trips() -> None:
+    learned = LearnedRate(0.0, rate=90.0, trip=1.0, share=0.05)
+
+    assert learned.result(29.9) is None
+    assert learned.result(30.0) == 0.0
+
+
 def test_quick_refusals_count_in_a_test_only_once_calls_of_the_same_time_are_served() -> None:
     learned = LearnedRate(0.0, rate=90.0, trip=0.01, share=0.05)
     for _ in range(20):
