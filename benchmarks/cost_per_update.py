@@ -3,9 +3,9 @@
 What counts is the CPU time of this process (not the wall clock, not the
 server's) per update. Each contender takes turns with its baseline, round after
 round, and is divided by it *of the same round*, so a slow minute of the machine
-cancels out. No other client is open meanwhile, as in a program that has one: a
-thousand idle connections make every call dearer. The baseline beside itself
-shows the noise. The server runs in a second process, on a core of its own where the
+cancels out. No other client is open meanwhile, as in a program that has one: with all
+of them in one process ours was dearer. The baseline beside itself shows the
+noise. The server runs in a second process, on a core of its own where the
 machine has two.
 
     python benchmarks/cost_per_update.py [--quick] [--loop asyncio|uvloop|both] [--only TEXT]
@@ -145,7 +145,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the CPU per update, as a ratio to a naive aiohttp loop.")
     parser.add_argument("--updates", type=int, default=2000, help="updates a contender sends in a round (%(default)s)")
     parser.add_argument("--rounds", type=int, default=9, help="rounds (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="700 updates, 5 rounds: a quarter of the time")
+    parser.add_argument("--quick", action="store_true", help="700 updates, 5 rounds")
     parser.add_argument("--loop", choices=["asyncio", "uvloop", "both"], default="both", help="(%(default)s)")
     parser.add_argument("--only", metavar="TEXT", help="only contenders with TEXT in their name")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")

@@ -150,7 +150,7 @@ class LearnedRate:
     ``SHUT``      an accepted answer                                           ``HOLDING``
     any           an outage is over                                            ``HOLDING`` at a rate of before it
     ``TESTING``   few throttled answers at two thirds of the rate              ``HOLDING``: it was the load
-    ``TESTING``   the share is what it was                                     the caller's to say
+    ``TESTING``   the share is what it was                                     as `result` tells the caller
     ============  ===========================================================  ============
 
     The rate falls to what was accepted, or, after a step up, to where it stood. Below the rate of the last fall it
@@ -335,8 +335,8 @@ class Background:
     the calls earn a little all the same, though not while `paced`, where a step up costs more.
 
     A background is there all the time: a long stretch of accepted calls without a throttled answer says that there is
-    none. Who shares a server that counts calls with others unseen would take what they cause for
-    background, forgive it, and push them out.
+    none. Who shares a server that counts calls with others unseen would take what they cause for background, forgive
+    it, and push them out.
     """
 
     __slots__ = ("_credit", "_credited", "_longest", "_seen", "share")
